@@ -1,0 +1,209 @@
+"""The typed, frozen configuration; a configuration file is a Python file that assigns `config = Config(...)`.
+
+Modules never take these objects, only plain arguments: this is for the commands and the stage graph.
+"""
+
+import difflib
+import json
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pydantic
+import tyro
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class ConfigError(Exception):
+  """A configuration that cannot be used; one line that names the file or field and what was expected."""
+
+
+class _Frozen(pydantic.BaseModel):
+  model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Synthetic(_Frozen):
+  """The embedded clips."""
+
+  clips: PositiveInt = 400
+  """Clips of the training part."""
+  held_out: PositiveInt = 60
+  """Clips of the held-out part, which have viewers."""
+  size: PositiveInt = 128
+  """Side of a rendered frame in pixels."""
+  seconds: PositiveFloat = 3.0
+  seed: NonNegativeInt = 0
+
+
+class Data(_Frozen):
+  """What is learned from."""
+
+  source: Literal["synthetic", "records"] = "records"
+  """`synthetic` renders clips into the work folder; `records` reads a prepared folder."""
+  path: str | None = None
+  """The prepared folder of `records`."""
+  rate: PositiveFloat = 8.0
+  """Frames a second of the grid."""
+  synthetic: Synthetic = Synthetic()
+
+
+class Network(_Frozen):
+  """Sizes common to all networks; the defaults are the paper's."""
+
+  width: PositiveFloat = 1.0
+  """Multiplies the channels of VGG-16 and the neck."""
+  norm: Literal["none", "group", "batch"] = "none"
+  """`none` fits the ImageNet weights; from scratch a network needs one of the others."""
+  audio_width: PositiveFloat = 1.0
+  audio_norm: Literal["group", "batch"] = "batch"
+  audio_pooling: Literal["average", "netvlad"] = "netvlad"
+  dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+  """Of convolutions; `auto` is bfloat16 on accelerators and float32 on CPU."""
+
+
+class Optimizer(_Frozen):
+  name: Literal["sgd", "adam"] = "sgd"
+  """`sgd` has Nesterov momentum; `adam` decays weights apart from the gradient."""
+  learning_rate: PositiveFloat = 1e-3
+  momentum: NonNegativeFloat = 0.9
+  weight_decay: NonNegativeFloat = 1e-4
+  multipliers: tuple[float, float, float, float] = (1.0, 2.0, 10.0, 20.0)
+  """Of the learning rate: backbone weights, backbone biases, new weights, new biases."""
+  warmup: NonNegativeInt = 0
+  """Steps over which the learning rate grows from 0."""
+  schedule: Literal["constant", "cosine"] = "constant"
+
+
+class Training(_Frozen):
+  """One network's training."""
+
+  steps: PositiveInt = 30_000
+  batch: PositiveInt = 20
+  size: PositiveInt = 256
+  """Side of the network's input in pixels."""
+  min_scale: float = Field(default=1.0, gt=0, le=1)
+  """Smallest side of a random crop; 1 shows whole frames."""
+  flip: bool = True
+  optimizer: Optimizer = Optimizer()
+  start: Literal["s", "st", "sa"] | None = None
+  """The finished network whose parameters of the same name this one starts from."""
+  frozen: tuple[str, ...] = ()
+  """Top-level parts that are not trained, such as `visual`."""
+
+
+class Maps(_Frozen):
+  """From class maps to pseudo-fixations (DESIGN: from class maps to pseudo-fixations)."""
+
+  reach: NonNegativeInt = 2
+  """Pseudo-fixations are means over this many frames to either side."""
+  threshold: NonNegativeFloat = 3.0
+  """Values under this many times a map's mean become 0."""
+  size: PositiveInt = 128
+  """Side of the stored maps."""
+
+
+class Config(_Frozen):
+  """One experiment."""
+
+  name: str
+  seed: NonNegativeInt = 0
+  data: Data = Data()
+  network: Network = Network()
+  s: Training = Training()
+  st: Training = Training()
+  sa: Training = Training()
+  sta: Training = Training(
+    size=356, batch=3, steps=150_000, optimizer=Optimizer(learning_rate=5e-5)
+  )
+  maps: Maps = Maps()
+  checkpoint_every: PositiveInt = 1000
+  """Steps between checkpoints."""
+  log_every: PositiveInt = 20
+  """Steps between lines of the log."""
+  inference_batch: PositiveInt = 32
+  """Frames that dense inference encodes at a time."""
+  score_stride: PositiveInt = 1
+  """The report scores every so many frames of the held-out part."""
+
+
+def load(path: str | Path) -> Config:
+  """Reads a configuration file.
+
+  Raises:
+    ConfigError: no such Python file, no `config` in it, or an unknown or ill-typed field.
+  """
+  path = Path(path)
+  if path.suffix != ".py" or not path.is_file():
+    raise ConfigError(f"{path}: no such configuration file; expected a Python file that assigns `config = Config(…)`")
+  try:
+    config = runpy.run_path(str(path)).get("config")
+  except pydantic.ValidationError as error:
+    raise ConfigError(f"{path}: {explain(error)}") from None
+  except Exception as error:
+    raise ConfigError(f"{path}: {type(error).__name__}: {error}") from None
+  if not isinstance(config, Config):
+    raise ConfigError(f"{path}: found {type(config).__name__} as `config`, expected a stajax.config.Config")
+  return config
+
+
+def override(config: Config, arguments: Sequence[str]) -> Config:
+  """Applies command-line overrides such as `--sta.steps 100`; a wrong one ends the program with the nearest name.
+
+  Raises:
+    ConfigError: a value that is out of range.
+  """
+  if not arguments:
+    return config
+  try:
+    return tyro.cli(Config, default=config, args=list(arguments), prog="stajax.train --config FILE")
+  except pydantic.ValidationError as error:
+    raise ConfigError(explain(error)) from None
+
+
+def dumps(config: Config) -> str:
+  return config.model_dump_json(indent=2) + "\n"
+
+
+def loads(text: str, name: str) -> Config:
+  """Reads what `dumps` wrote; nothing in it is executed.
+
+  Raises:
+    ConfigError: the text, called `name` in the message, is not a configuration.
+  """
+  try:
+    return Config.model_validate_json(text)
+  except pydantic.ValidationError as error:
+    raise ConfigError(f"{name}: {explain(error)}") from None
+
+
+def differences(old: Config, new: Config) -> list[str]:
+  """The fields in which two configurations differ, as `field: old → new`."""
+
+  def flatten(value: object, prefix: str) -> dict[str, str]:
+    if isinstance(value, dict):
+      return {k: v for key, inner in value.items() for k, v in flatten(inner, f"{prefix}.{key}").items()}
+    return {prefix.removeprefix("."): json.dumps(value)}
+
+  before, after = (flatten(json.loads(dumps(config)), "") for config in (old, new))
+  return [f"{key}: {before.get(key)} → {after.get(key)}" for key in after if before.get(key) != after.get(key)]
+
+
+def explain(error: pydantic.ValidationError) -> str:
+  """One line for the first fault: the field, what was found, what was expected, and the nearest known field."""
+  fault = error.errors()[0]
+  field = ".".join(str(part) for part in fault["loc"])
+  if fault["type"] != "extra_forbidden":
+    return f"{field}: found {fault['input']!r}, expected: {fault['msg']}"
+  known = _fields(error.title, fault["loc"][:-1])
+  nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.0)
+  hint = f"did you mean `{nearest[0]}`?" if nearest else ""
+  return f"unknown field `{field}`; {hint} Known: {', '.join(known)}"
+
+
+def _fields(model_name: str, location: Sequence[object]) -> list[str]:
+  """The field names of the model that was being validated, at a location inside it."""
+  model = next(m for m in _Frozen.__subclasses__() if m.__name__ == model_name)
+  for part in location:
+    model = model.model_fields[str(part)].annotation
+  return list(model.model_fields)

@@ -1,0 +1,159 @@
+"""Sets of maps beside the records: one uint8 map and one weight for every grid frame, under the frame's id.
+
+A stage that makes maps writes clip after clip into staging and goes on where it stopped; `finish` makes the set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from stajax.data.records import Records, parse
+from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, write_json
+from stajax.data.staging import Staging, join_bytes, split_bytes
+
+
+def records_digest(records: Records) -> str:
+  """Tells data sets apart whose frame ids mean different frames."""
+  identity = [records.names, records.num_frames.tolist(), records.rate.tolist()]
+  return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+
+
+class MapWriter:
+  """Writes the map set `path` for `records`; may be used by several processes for different clips."""
+
+  def __init__(self, path: Path, records: Records):
+    self.path, self._records = path, records
+    self._staging = Staging(path.with_name(f".{path.name}.staging"))
+
+  def has(self, clip: int) -> bool:
+    """Whether the clip's maps are staged already."""
+    return self._staging.has(f"{clip:08d}")
+
+  def write(self, clip: int, maps: np.ndarray, weights: np.ndarray) -> None:
+    """Stages the maps of one clip, atomically.
+
+    Args:
+      clip: index into the records.
+      maps: (n, h, w) uint8, one for every grid frame.
+      weights: (n,) float32; 0 keeps students from training on the frame.
+    """
+    num_frames = int(self._records.num_frames[clip])
+    if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) != num_frames or weights.shape != (num_frames,):
+      raise ValueError(
+        f"{self._records.names[clip]}: maps {maps.dtype} {maps.shape} and weights {weights.shape}, "
+        f"expected uint8 ({num_frames}, h, w) and ({num_frames},)"
+      )
+    pngs = join_bytes([_encode_png(image) for image in maps])
+    weights, size = np.asarray(weights, np.float32), np.asarray(maps.shape[1:], np.int64)
+    self._staging.write_arrays(f"{clip:08d}", weights=weights, size=size, **pngs)
+
+  def finish(self, summary: dict[str, Any], max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Makes the set of the staged maps of all clips and removes the staging folder.
+
+    Args:
+      summary: what `summary.json` says, JSON values.
+      max_shard_bytes: size at which a new shard begins.
+
+    Raises:
+      ValueError: a clip is missing, or maps differ in size.
+      FileExistsError: the set exists.
+    """
+    records = self._records
+    if self.path.exists():
+      raise FileExistsError(f"{self.path}: exists already")
+    missing = [name for clip, name in enumerate(records.names) if not self.has(clip)]
+    if missing:
+      raise ValueError(f"{self.path}: {len(missing)} clips have no maps yet, the first is {missing[0]}")
+    partial = self.path.with_name(f".{self.path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    size = tuple(self._staging.read_arrays(f"{0:08d}")["size"].tolist())
+    features = {
+      "key": tfds.features.Text(),
+      "map": tfds.features.Image(shape=(*size, 1), dtype=np.uint8, encoding_format="png"),
+      "weight": np.float32,
+    }
+    writer = ShardWriter(partial, "maps", features, max_shard_bytes)
+    weights = []
+    for clip, name in enumerate(records.names):
+      arrays = self._staging.read_arrays(f"{clip:08d}")
+      if tuple(arrays["size"].tolist()) != size:
+        raise ValueError(f"{self.path}: maps of {name} are {arrays['size'].tolist()}, others {list(size)}")
+      for i, (png, weight) in enumerate(zip(split_bytes(arrays), arrays["weights"].tolist(), strict=True)):
+        writer.write({"key": f"{name}/{i:06d}", "map": png, "weight": weight})
+      weights.append(arrays["weights"])
+    writer.close("stajax maps of grid frames")
+    # Which frames count must be known without reading every map.
+    np.save(partial / "weights.npy", np.concatenate(weights))
+    write_json(partial / "summary.json", {**summary, "records": records_digest(records)})
+    partial.rename(self.path)
+    self._staging.remove()
+
+
+def _encode_png(image: np.ndarray) -> bytes:
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, "PNG", compress_level=3)
+  return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class MapSet:
+  """Maps of all grid frames: weights (total_frames,) float32, size (h, w), the images on disk."""
+
+  path: Path
+  weights: np.ndarray
+  size: tuple[int, int]
+  summary: dict[str, Any]
+  maps: ShardReader
+
+  @staticmethod
+  def open(path: str | Path, records: Records) -> MapSet:
+    """Opens the map set of these records.
+
+    Raises:
+      RecordError: it is missing, damaged, or belongs to other records.
+    """
+    path = Path(path)
+    maps = ShardReader(path)
+    try:
+      summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+      weights = np.load(path / "weights.npy", allow_pickle=False)
+      height, width, _ = maps.features["map"].shape
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+      raise RecordError(f"{path}: not a set of maps ({error})") from error
+    if summary.get("records") != records_digest(records) or len(maps) != records.total_frames:
+      raise RecordError(f"{path}: these are maps of other records than {records.path}")
+    if weights.dtype != np.float32 or weights.shape != (len(maps),):
+      raise RecordError(f"{path / 'weights.npy'}: {weights.dtype} {weights.shape}, expected float32 ({len(maps)},)")
+    return MapSet(path, weights, (height, width), summary, maps)
+
+  def read(self, ids: np.ndarray, threads: int | None = None) -> np.ndarray:
+    """Maps (n, h, w) uint8 of the frames `ids` (n,)."""
+    pngs = parse(self.maps.read(ids), "map").numpy().tolist()
+
+    def decode(png: bytes) -> np.ndarray:
+      try:
+        with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+          if (image.height, image.width) != self.size or image.mode != "L":
+            raise ValueError(f"{image.mode} {image.size} pixels, expected L {self.size[::-1]}")
+          return np.asarray(image)
+      except (OSError, ValueError) as error:
+        raise RecordError(f"{self.path}: bad map ({error})") from error
+
+    with ThreadPoolExecutor(threads) as pool:
+      return np.stack(list(pool.map(decode, pngs)))
+
+  def clip_maps(self, records: Records, clip: int) -> tuple[np.ndarray, np.ndarray]:
+    """Maps (n, h, w) uint8 and weights (n,) float32 of one clip."""
+    ids = np.arange(int(records.num_frames[clip])) + int(records.first_frame[clip])
+    return self.read(ids), self.weights[ids]

@@ -1,0 +1,95 @@
+"""What a training step sees: a pure function of (seed, step, slot), so nothing but the step has to be kept.
+
+position = step * global_batch + slot. An epoch is a permutation of all items (`index_shuffle`, no table of it); boxes
+and flips are stateless random numbers of (seed, position). TensorFlow draws, inside the input pipeline; looking up what
+was drawn is plain NumPy. Legend: b examples, n fragments of a group, t frames of a fragment.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stajax.data.media import SAMPLE_RATE
+from stajax.data.records import SOUND_COLUMNS
+from stajax.data.sound import HOP, SEGMENT, WINDOW_COLUMNS
+from stajax.data.tensorflow_cpu import tf
+from stajax.grid import reflect
+
+INDEX_SHUFFLE_PADDING = 498247692  # TensorFlow's, to make seeds of three parts
+AUGMENTATION = 1  # second half of the seed of boxes and flips, apart from the shuffle's
+
+
+def positions(step: int | tf.Tensor, global_batch: int, host: int = 0, num_hosts: int = 1) -> tf.Tensor:
+  """Positions (global_batch / num_hosts,) int64 of one host's contiguous slots of a step."""
+  local = global_batch // num_hosts
+  return tf.cast(step, tf.int64) * global_batch + host * local + tf.range(local, dtype=tf.int64)
+
+
+def draw_items(position: tf.Tensor, seed: int, num_items: int) -> tf.Tensor:
+  """Items (b,) int64 in [0, num_items) at positions (b,) int64; each epoch of num_items positions has each once."""
+  epoch = position // num_items
+  # What `tf.random.experimental.index_shuffle` calls for one seed, for as many as there are positions.
+  parts = [tf.fill(tf.shape(epoch), tf.constant(value, tf.int64)) for value in (INDEX_SHUFFLE_PADDING, seed)]
+  seeds, last = tf.stack([*parts, epoch], axis=1), tf.constant(num_items - 1, tf.int64)
+  return tf.raw_ops.RandomIndexShuffle(index=position % num_items, seed=seeds, max_index=last, rounds=4)
+
+
+def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> tuple[tf.Tensor, tf.Tensor]:
+  """How each example is cropped and mirrored.
+
+  Args:
+    position: (b,) int64.
+    seed: of the run.
+    min_scale: smallest side of a box as a part of the frame's; 1 gives whole frames.
+    flip: whether half of the examples are mirrored.
+
+  Returns:
+    boxes (b, 4) float32, square, (y0, x0, y1, x1) in [0, 1]; flips (b,) bool.
+  """
+
+  def draw(one: tf.Tensor) -> tf.Tensor:
+    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, AUGMENTATION], tf.int64), one, alg="philox")
+    return tf.random.stateless_uniform([4], key, alg="philox")
+
+  numbers = tf.map_fn(draw, position, fn_output_signature=tf.TensorSpec([4], tf.float32))
+  side = min_scale + (1 - min_scale) * numbers[:, :1]
+  corner = numbers[:, 1:3] * (1 - side)
+  flips = numbers[:, 3] < (0.5 if flip else 0.0)
+  return tf.concat([corner, corner + side], axis=1), flips
+
+
+def fragment_frames(frame: np.ndarray, num_frames: np.ndarray, num_times: int) -> np.ndarray:
+  """Frames of fragments: the middle one and its neighbours, reflected at the clip's ends.
+
+  Args:
+    frame: (b, n) middle frames, indices in their clips.
+    num_frames: (b, n) of those clips.
+    num_times: t, odd.
+
+  Returns:
+    (b, n, t) indices in the clips.
+  """
+  return reflect(frame[..., None] + np.arange(num_times) - num_times // 2, num_frames[..., None])
+
+
+def sound_windows(frame: np.ndarray, rate: np.ndarray, num_columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The second of sound that is centred at a frame, as columns of at most two successive records.
+
+  Column j is centred at sample 159 j + 256. A reflected window is folded, so it is still one stretch of columns.
+
+  Args:
+    frame: (b, n) frame indices in their clips.
+    rate: (b, n) frames a second.
+    num_columns: (b, n) columns of the clip's sound; 0 is taken as 1.
+
+  Returns:
+    records (b, n, 2) of the clip, the last one repeated; columns (b, n, 98) int32 in [0, 200) of those two joined.
+  """
+  num_columns = np.maximum(num_columns, 1)
+  centre = np.rint((frame / rate * SAMPLE_RATE - SEGMENT / 2) / HOP).astype(np.int64)
+  first = centre - WINDOW_COLUMNS // 2
+  columns = reflect(first[..., None] + np.arange(WINDOW_COLUMNS), num_columns[..., None])
+  record = columns.min(axis=-1) // SOUND_COLUMNS
+  last = (num_columns - 1) // SOUND_COLUMNS
+  records = np.stack([record, np.minimum(record + 1, last)], axis=-1)
+  return records, (columns - record[..., None] * SOUND_COLUMNS).astype(np.int32)

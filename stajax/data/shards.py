@@ -1,0 +1,178 @@
+"""Sets of records on disk: ArrayRecord shards with the metadata of TensorFlow Datasets, and random reads from them.
+
+A set is a folder `NAME/VERSION/` that `tfds.builder_from_directory` opens (`as_data_source`: ArrayRecord has no
+`as_dataset`). Loads TensorFlow Datasets, but not TensorFlow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+VERSION = "1.0.0"
+SPLIT = "data"
+MAX_SHARD_BYTES = 2**30
+
+
+class RecordError(ValueError):
+  """A set of records that is missing, incomplete or damaged; the message names the file."""
+
+
+class ShardWriter:
+  """Writes one set, shard after shard; `close` adds the metadata without which the set does not open.
+
+  The folder is meant to be a temporary one that is renamed when everything in it is closed.
+  """
+
+  def __init__(self, folder: Path, name: str, features: dict[str, Any], max_shard_bytes: int = MAX_SHARD_BYTES):
+    """Begins the set `name` in `folder/VERSION`, which must not exist.
+
+    Args:
+      folder: usually ends in `name`.
+      name: dataset name of the metadata and beginning of the shards' names.
+      features: TFDS features of one record.
+      max_shard_bytes: a shard is closed when it holds this many bytes of records.
+    """
+    self.folder = folder / VERSION
+    self.folder.mkdir(parents=True)
+    self._name, self._max_shard_bytes = name, max_shard_bytes
+    self._features = tfds.features.FeaturesDict(features)
+    self._writer: ArrayRecordWriter | None = None
+    self._lengths: list[int] = []
+    self._sizes: list[int] = []
+
+  def write(self, example: dict[str, Any]) -> None:
+    """Appends one record."""
+    record = self._features.serialize_example(example)
+    if self._writer is None or self._sizes[-1] + len(record) > self._max_shard_bytes:
+      self._begin_shard()
+    self._writer.write(record)
+    self._lengths[-1] += 1
+    self._sizes[-1] += len(record)
+
+  def close(self, description: str) -> None:
+    """Names the shards `…-00001-of-00005` and writes the metadata."""
+    if self._writer is None:
+      self._begin_shard()  # a set may be empty (clips without any sound), but TFDS wants a file
+    self._writer.close()
+    for index in range(len(self._lengths)):
+      name = f"{self._name}-{SPLIT}.array_record-{index:05d}-of-{len(self._lengths):05d}"
+      self._partial(index).rename(self.folder / name)
+    template = tfds.core.ShardedFileTemplate(
+      dataset_name=self._name, data_dir=self.folder, split=SPLIT, filetype_suffix="array_record"
+    )
+    split = tfds.core.SplitInfo(
+      name=SPLIT, shard_lengths=self._lengths, num_bytes=sum(self._sizes), filename_template=template
+    )
+    tfds.folder_dataset.write_metadata(
+      data_dir=self.folder,
+      features=self._features,
+      split_infos=[split],
+      version=VERSION,
+      filename_template=template,
+      check_data=False,  # the check reads by `as_dataset`
+      description=description,
+    )
+
+  def _partial(self, index: int) -> Path:
+    return self.folder / f"{self._name}-{index:05d}.partial"
+
+  def _begin_shard(self) -> None:
+    if self._writer is not None:
+      self._writer.close()
+    # Images are compressed already, and float16 spectrograms hardly shrink.
+    self._writer = ArrayRecordWriter(str(self._partial(len(self._lengths))), "group_size:1,uncompressed")
+    self._lengths.append(0)
+    self._sizes.append(0)
+
+
+class ShardReader:
+  """Random reads of serialized records from one set; safe to use from several threads."""
+
+  def __init__(self, folder: Path):
+    """Opens `folder/VERSION`; the shards themselves are opened when first read.
+
+    Raises:
+      RecordError: there is no such set, or a shard of it is missing.
+    """
+    self.folder = folder / VERSION
+    if not (self.folder / "dataset_info.json").is_file():
+      raise RecordError(f"{self.folder}: not a set of records (expected dataset_info.json and ArrayRecord shards)")
+    try:
+      builder = tfds.builder_from_directory(self.folder)
+      split = builder.info.splits[SPLIT]
+    except (KeyError, ValueError, TypeError, AttributeError, json.JSONDecodeError) as error:
+      detail = str(error).partition("\n")[0]
+      raise RecordError(f"{self.folder}: the set's metadata cannot be read ({detail})") from error
+    self.features = builder.info.features
+    self.shards = [Path(path) for path in split.filepaths]
+    for shard in self.shards:
+      if not shard.is_file():
+        raise RecordError(f"{shard}: shard missing from its set")
+    self._ends = np.cumsum(np.asarray(split.shard_lengths, np.int64))
+    self._readers: list[ArrayRecordReader | None] = [None] * len(self.shards)
+    self._lock = threading.Lock()
+
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
+  def read(self, ids: np.ndarray | Sequence[int]) -> list[bytes]:
+    """Reads records by id: one call a shard, each record once however often it is named.
+
+    Args:
+      ids: (n,) integers in [0, len(self)), in any order.
+
+    Returns:
+      n serialized `tf.train.Example` protos in the order of `ids`.
+
+    Raises:
+      IndexError: an id is out of range.
+      RecordError: a shard is truncated or damaged.
+    """
+    wanted, positions = np.unique(np.asarray(ids, np.int64), return_inverse=True)
+    if wanted.size == 0:
+      return []
+    if wanted[0] < 0 or wanted[-1] >= len(self):
+      raise IndexError(f"{self.folder}: record {wanted[0]} or {wanted[-1]} is not in [0, {len(self)})")
+    shard_of = np.searchsorted(self._ends, wanted, side="right")
+    records: list[bytes] = []
+    for shard in np.unique(shard_of):
+      begin = self._ends[shard - 1] if shard else 0
+      records += self._read_shard(int(shard), (wanted[shard_of == shard] - begin).tolist())
+    return [records[position] for position in positions]
+
+  def read_range(self, begin: int, end: int) -> list[bytes]:
+    """Reads the records of [begin, end)."""
+    return self.read(np.arange(begin, end))
+
+  def _read_shard(self, shard: int, positions: list[int]) -> list[bytes]:
+    try:
+      with self._lock:
+        reader = self._readers[shard]
+        if reader is None:
+          # No read-ahead: neighbours in a shard are rarely wanted together.
+          options = "readahead_buffer_size:0,max_parallelism:0"
+          reader = ArrayRecordReader(str(self.shards[shard]), options, file_reader_buffer_size=32768)
+          expected = int(self._ends[shard] - (self._ends[shard - 1] if shard else 0))
+          if reader.num_records() != expected:  # 0 in a truncated shard, whose reads need not fail
+            raise ValueError(f"{reader.num_records()} records, expected {expected}")
+          self._readers[shard] = reader
+      return reader.read(positions)
+    except (RuntimeError, IndexError, ValueError) as error:
+      detail = str(error).partition("\n")[0]
+      raise RecordError(f"{self.shards[shard]}: shard truncated or damaged ({detail})") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+  """Writes JSON atomically."""
+  partial = path.with_name(path.name + ".partial")
+  partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+  os.replace(partial, path)

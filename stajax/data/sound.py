@@ -1,0 +1,151 @@
+"""Sound features: the log-spectrogram of VGGSound (257 bins, 16 kHz), whole or as a stream, and its one-second windows.
+
+Column j of a spectrogram covers samples 159·j … 159·j + 511 and is centred at sample 159·j + 256.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+
+from stajax.data.media import SAMPLE_RATE, MediaError, audio_blocks
+from stajax.grid import reflect
+
+NUM_BINS = 257
+SEGMENT = 512
+HOP = 159
+WINDOW_COLUMNS = 98  # one second of sound, 16000 samples, has 98 columns
+FLOOR = 1e-7
+BLOCK_SAMPLES = 16384  # of one call in a stream
+# Columns (20 s, 2 MB) that a stream keeps. A picture may outlast its sound by that much and windows are reflected
+# exactly; beyond it they stay at the kept tail's beginning.
+KEPT_COLUMNS = 2048
+
+
+def log_spectrogram(samples: np.ndarray) -> np.ndarray:
+  """log(s + 1e-7) of SciPy's spectrogram s with VGGSound's arguments (`preprocess_audio.py` of VGGSound).
+
+  Args:
+    samples: (n,) mono at 16 kHz in [-1, 1]; padded with zeros to 512 samples.
+
+  Returns:
+    (257, columns) float32; (n - 512) // 159 + 1 columns.
+  """
+  samples = np.pad(np.asarray(samples, np.float32), (0, max(0, SEGMENT - len(samples))))
+  _, _, power = scipy.signal.spectrogram(samples, SAMPLE_RATE, nperseg=SEGMENT, noverlap=SEGMENT - HOP)
+  return np.log(power + FLOOR).astype(np.float32)
+
+
+def spectrogram_blocks(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+  """`log_spectrogram` of a stream, in bounded memory: its blocks (257, k), joined, are that of the joined samples.
+
+  Args:
+    blocks: (n,) samples of any length; nothing comes of no samples at all.
+  """
+  rest, is_first = np.zeros(0, np.float32), True
+  for block in blocks:
+    rest = np.concatenate([rest, np.asarray(block, np.float32)])
+    if len(rest) >= BLOCK_SAMPLES:
+      columns = log_spectrogram(rest)
+      yield columns
+      rest, is_first = rest[columns.shape[1] * HOP :], False
+  if len(rest) >= SEGMENT or (is_first and len(rest)):
+    yield log_spectrogram(rest)
+
+
+def statistics(columns: Iterable[np.ndarray]) -> tuple[float, float, int]:
+  """Mean, standard deviation and number of columns of a whole sound.
+
+  Args:
+    columns: blocks (257, k).
+
+  Returns:
+    (mean, deviation, columns), summed in float64; (0, 0, 0) for no sound.
+  """
+  count, mean, squares, num_columns = 0, 0.0, 0.0, 0
+  for block in columns:
+    if block.size == 0:
+      continue
+    block = block.astype(np.float64)
+    delta, total = float(block.mean()) - mean, count + block.size
+    # How squared deviations of two parts add up (Chan et al. 1979), without the cancellation of E[x²] - E[x]².
+    squares += float(np.square(block - block.mean()).sum()) + delta**2 * count * block.size / total
+    mean += delta * block.size / total
+    count, num_columns = total, num_columns + block.shape[1]
+  return mean, float(np.sqrt(squares / count)) if count else 0.0, num_columns
+
+
+def window_columns(time: float, num_columns: int) -> np.ndarray:
+  """Columns of the second of sound that is centred at a time; past the ends they are reflected.
+
+  Args:
+    time: seconds.
+    num_columns: of the whole sound, at least 1.
+
+  Returns:
+    (98,) int64 in [0, num_columns).
+  """
+  first = round((time * SAMPLE_RATE - SEGMENT / 2) / HOP) - WINDOW_COLUMNS // 2
+  return reflect(np.arange(first, first + WINDOW_COLUMNS), num_columns)
+
+
+def normalise(columns: np.ndarray, mean: float, deviation: float) -> np.ndarray:
+  """(columns - mean) / (deviation + 1e-9) of the whole sound, float32."""
+  return ((columns - np.float32(mean)) / np.float32(deviation + 1e-9)).astype(np.float32)
+
+
+def samples_from_wav(path: str | Path) -> np.ndarray:
+  """All samples of a sound file (any format, rate and channels) as (n,) float32 mono at 16 kHz.
+
+  Raises:
+    MediaError: the file cannot be read or has no sound.
+  """
+  blocks = list(audio_blocks(path))
+  if not blocks:
+    raise MediaError(f"{path}: has no sound that can be decoded")
+  return np.concatenate(blocks)
+
+
+class SoundWindows:
+  """Normalised one-second windows of a sound that is read once, front to back, in bounded memory."""
+
+  def __init__(
+    self, make_columns: Callable[[], Iterable[np.ndarray]], num_columns: int, mean: float, deviation: float
+  ):
+    """Args:
+    make_columns: gives a fresh iterator of column blocks (257, k).
+    num_columns: of the whole sound, at least 1.
+    mean: of the whole sound, as `statistics` gives it.
+    deviation: likewise.
+    """
+    self._blocks = iter(make_columns())
+    self._kept: deque[np.ndarray] = deque()  # single columns; the first is column `self._first`
+    self._first = 0
+    self._num_columns, self._mean, self._deviation = num_columns, mean, deviation
+
+  def window(self, time: float) -> np.ndarray:
+    """The window of `window_columns`, (257, 98) float32; times must not decrease.
+
+    Raises:
+      ValueError: `time` needs columns that are no longer kept, or the stream is shorter than it said.
+    """
+    end = (self._num_columns * HOP + SEGMENT) / SAMPLE_RATE
+    outlasts = (KEPT_COLUMNS - 2 * WINDOW_COLUMNS) * HOP / SAMPLE_RATE
+    columns = window_columns(min(time, end + outlasts), self._num_columns)
+    self._read_to(int(columns.max()))
+    if columns.min() < self._first:
+      raise ValueError(f"window at {time} s: columns before {self._first} are no longer kept")
+    window = np.stack([self._kept[column - self._first] for column in columns], axis=1)
+    return normalise(window, self._mean, self._deviation)
+
+  def _read_to(self, column: int) -> None:
+    while self._first + len(self._kept) <= column:
+      block = next(self._blocks, None)
+      if block is None:
+        raise ValueError(f"sound of {self._num_columns} columns ended after {self._first + len(self._kept)}")
+      self._kept.extend(block.T)
+    while self._first < column - KEPT_COLUMNS:
+      self._kept.popleft()
+      self._first += 1

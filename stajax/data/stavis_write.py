@@ -1,0 +1,120 @@
+"""Writes a tree in the layout that `stavis.py` reads: the held-out part of the synthetic clips is one."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+import scipy.io.wavfile
+from PIL import Image
+
+from stajax.data.stavis import StavisError
+
+SAMPLE_RATE = 16_000
+GROUPS_FILE = "groups.json"
+
+
+def write_video(
+  root: Path,
+  database: str,
+  video: str,
+  frames: Iterable[np.ndarray],
+  fps: float,
+  samples: np.ndarray | None,
+  fixations: Iterable[np.ndarray],
+  densities: Iterable[np.ndarray],
+) -> int:
+  """Writes one video; each of its folders appears whole or not at all, and replaces an older one.
+
+  Args:
+    frames: n of (H, W, 3) uint8.
+    fps: frames a second; written by `write_fold_lists`, checked here.
+    samples: 16 kHz mono float in [-1, 1], or None for a video without sound.
+    fixations: n of (H, W) bool.
+    densities: n of (H, W) uint8.
+
+  Returns:
+    n, for the fold list.
+  """
+  root = Path(root)
+  for name in (database, video):
+    if not name or Path(name).name != name or name in (".", ".."):
+      raise ValueError(f"{name!r} is not the name of a folder")
+  if not fps > 0:
+    raise ValueError(f"{video}: fps is {fps}, expected more than 0")
+  incoming = root / f".incoming-{database}-{video}"
+  shutil.rmtree(incoming, ignore_errors=True)  # of an interrupted run
+  parts = ["video_frames", "annotations"] + (["video_audio"] if samples is not None else [])
+  try:
+    for part in parts:
+      (incoming / part).mkdir(parents=True)
+    (incoming / "annotations" / "maps").mkdir()
+    count = 0
+    for count, (frame, fixated, density) in enumerate(zip(frames, fixations, densities, strict=True), start=1):
+      Image.fromarray(frame).save(incoming / "video_frames" / f"img_{count:05d}.jpg", quality=95)
+      Image.fromarray(density).save(incoming / "annotations" / "maps" / f"eyeMap_{count:05d}.jpg", quality=95)
+      mat = incoming / "annotations" / f"fixMap_{count:05d}.mat"
+      scipy.io.savemat(mat, {"eyeMap": np.asarray(fixated, np.uint8)}, do_compression=True)
+    if samples is not None:
+      scaled = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+      scipy.io.wavfile.write(incoming / "video_audio" / f"{video}.wav", SAMPLE_RATE, scaled)
+    for part in ("video_frames", "annotations", "video_audio"):
+      target = root / part / database / video
+      shutil.rmtree(target, ignore_errors=True)
+      if part in parts:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(incoming / part, target)
+  finally:
+    shutil.rmtree(incoming, ignore_errors=True)
+  return count
+
+
+def write_fold_lists(
+  root: Path, database: str, lists: Sequence[Sequence[tuple[str, int, float]]] | Sequence[tuple[str, int, float]]
+) -> list[Path]:
+  """Writes the test lists of a database, last of all: what no list names does not count as there.
+
+  Args:
+    lists: rows (name, frames, fps) of one list `<database>_list_test_fps.txt`, or a sequence of such lists, which
+      become `<database>_list_test_{1,2,…}_fps.txt`.
+  """
+  single = bool(lists) and isinstance(lists[0][0], str)
+  numbered = {"": lists} if single else {f"_{i}": rows for i, rows in enumerate(lists, start=1)}
+  paths = []
+  for suffix, rows in numbered.items():
+    text = "".join(f"{name} {num_frames} {fps:.12g}\n" for name, num_frames, fps in rows)
+    paths.append(_write_text(Path(root) / "fold_lists" / f"{database}_list_test{suffix}_fps.txt", text))
+  return paths
+
+
+def write_groups(root: Path, groups: Mapping[str, Iterable[str]]) -> Path:
+  """Writes named subsets of videos, `<database>/<subset>` → video names, which `stajax.evaluate` scores as sets."""
+  text = json.dumps({name: sorted(videos) for name, videos in groups.items()}, indent=2)
+  return _write_text(Path(root) / GROUPS_FILE, text + "\n")
+
+
+def read_groups(root: Path) -> dict[str, list[str]]:
+  """What `write_groups` wrote; empty where the tree has none. Raises StavisError on another form."""
+  path = Path(root) / GROUPS_FILE
+  if not path.is_file():
+    return {}
+  try:
+    groups = json.loads(path.read_text())
+  except ValueError as error:
+    raise StavisError(f"{path}: not JSON: {error}") from error
+  if not isinstance(groups, dict) or not all(
+    isinstance(videos, list) and all(isinstance(video, str) for video in videos) for videos in groups.values()
+  ):
+    raise StavisError(f"{path}: expected {{'database/subset': ['video', …]}}")
+  return groups
+
+
+def _write_text(path: Path, text: str) -> Path:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+  temporary.write_text(text, encoding="utf-8")
+  os.replace(temporary, path)
+  return path

@@ -1,0 +1,82 @@
+"""The ten tags of the synthetic clips, and which clip gets which tag and which difficulty.
+
+A tag is a (look, motion, timbre). Look-alikes can be told apart by one source only:
+
+  tag        look       motion                              timbre    told from its twin by
+  shaker     cross      to and fro, horizontally            bell      motion (hopper)
+  hopper     cross      up and down                         bell      motion (shaker)
+  orbiter    ring       on a small circle, part and all     buzz      motion (rocker)
+  rocker     ring       body swings under its fixed part    buzz      motion (orbiter)
+  whistler   quadrants  turns, so its part circles it       whistle   sound (rattler)
+  rattler    quadrants  turns, so its part circles it       rattle    sound (whistler)
+  chirper    bars       jumps to a new place every 2 frames chirp     sound (growler)
+  growler    bars       jumps to a new place every 2 frames growl     sound (chirper)
+  knocker    trefoil    to and fro, along a diagonal        knock     no twin
+  organist   halves     swells and shrinks                  organ     no twin
+
+The look is the pattern of the small distinctive part alone; body, colours, size, place and background tell nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Category:
+  """What a tag stands for: the pattern of the part, the kind of motion, the timbre."""
+
+  tag: str
+  look: str
+  motion: str
+  timbre: str
+
+
+TABLE: tuple[Category, ...] = (
+  Category("shaker", "cross", "shake", "bell"),
+  Category("hopper", "cross", "hop", "bell"),
+  Category("orbiter", "ring", "orbit", "buzz"),
+  Category("rocker", "ring", "rock", "buzz"),
+  Category("whistler", "quadrants", "turn", "whistle"),
+  Category("rattler", "quadrants", "turn", "rattle"),
+  Category("chirper", "bars", "dart", "chirp"),
+  Category("growler", "bars", "dart", "growl"),
+  Category("knocker", "trefoil", "slant", "knock"),
+  Category("organist", "halves", "pulse", "organ"),
+)
+
+CATEGORIES: tuple[str, ...] = tuple(category.tag for category in TABLE)
+
+FOREIGN_PERCENT = 36
+REPEAT_PERCENT = 24
+REPEAT_KINDS = ("returns", "copies", "leaves")
+
+
+@dataclass(frozen=True)
+class Plan:
+  """What is decided by a clip's index alone.
+
+  foreign: None, "over" (another category's timbre over the object's own sound) or "instead" (no object sounds).
+  repeat: None, "returns" (leaves and comes back), "copies" (more of it appear) or "leaves" (for good).
+  """
+
+  category: Category
+  foreign: Literal["over", "instead"] | None
+  repeat: Literal["returns", "copies", "leaves"] | None
+
+
+def plan(index: int) -> Plan:
+  """The tag and the difficulty of clip `index`.
+
+  A pattern of period 100 in which the tags alternate: any 100 consecutive indices have each tag 10 times, exactly 36
+  foreign clips (half "over", half "instead"; 3 or 4 a tag) and exactly 24 with repetition (2 or 3 a tag; 7, 9 and 8
+  of the three kinds), 9 of them both. The multipliers were searched for so that shorter runs are close to this
+  too: the first 60 have 21 and 14, 6 of them both.
+  """
+  digit, row = index % 10, index // 10 % 10
+  foreign_row, repeat_row = (7 * row + 7 * digit) % 10, (row + 2 * digit + 4) % 10
+  foreign = repeat = None
+  if 10 * foreign_row + 7 * digit % 10 < FOREIGN_PERCENT:
+    foreign = ("over", "instead")[(foreign_row + digit) % 2]
+  if 10 * repeat_row + (3 * digit + 5) % 10 < REPEAT_PERCENT:
+    repeat = REPEAT_KINDS[(repeat_row + digit) % 3]
+  return Plan(TABLE[digit], foreign, repeat)

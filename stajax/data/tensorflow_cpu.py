@@ -1,0 +1,16 @@
+"""TensorFlow, quiet and kept off the accelerators, which belong to JAX: `from stajax.data.tensorflow_cpu import tf`."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import tensorflow as tf
+
+__all__ = ["tf"]
+
+for _kind in ("GPU", "TPU"):
+  try:
+    tf.config.set_visible_devices([], _kind)
+  except RuntimeError as _error:  # somebody used TensorFlow before us
+    if tf.config.get_visible_devices(_kind):
+      raise RuntimeError(f"TensorFlow already holds a {_kind}; load stajax.data before using it") from _error

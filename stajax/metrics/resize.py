@@ -1,0 +1,85 @@
+"""How the `stavis` protocol brings a predicted map to the size of the ground truth.
+
+`postprocess_map` is the protocol's normalisation and blur; `imresize` is MATLAB's bicubic `imresize`
+(a = -0.5, half-pixel centres, symmetric borders, antialiased and renormalised when shrinking), which differs
+from OpenCV's and torch's (a = -0.75).
+"""
+
+import functools
+
+import numpy as np
+import scipy.ndimage
+import scipy.sparse
+
+SIGMA = 2.0  # of the blur, in pixels of the prediction's own size
+
+
+def postprocess_map(prediction: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
+  """Scales a map to [0, 1] and blurs it.
+
+  The blur works at the map's own resolution, so the size at which maps are saved has an influence on scores.
+
+  Args:
+    prediction: (h, w) uint8 in [0, 255], or float in [0, 1] (clipped to it).
+    sigma: of the Gaussian, cut at ceil(3 sigma), with symmetric borders.
+
+  Returns:
+    (h, w) float64; all 0 for a constant map.
+  """
+  values = prediction.astype(np.float64)
+  if prediction.dtype == np.uint8:
+    values /= 255
+  values = np.clip(255 * values, 0, 255)
+  low, high = values.min(), values.max()
+  if high == low:
+    return np.zeros_like(values)
+  values = values / high * 255
+  low, high = values.min(), values.max()
+  values = (values - low) / (high - low)
+  radius = int(np.ceil(3 * sigma))
+  return scipy.ndimage.gaussian_filter(values, sigma, mode="reflect", radius=radius)
+
+
+def imresize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes as MATLAB's `imresize(values, size)`.
+
+  Args:
+    values: (h, w) float64.
+    size: the new (height, width).
+
+  Returns:
+    (height, width) float64; may leave the range of `values` by bicubic overshoot.
+  """
+  # Sparse products, not dense ones: four taps a pixel, and a sum that does not depend on the number of BLAS threads.
+  if values.shape[0] != size[0]:
+    values = resize_weights(values.shape[0], size[0]) @ values
+  if values.shape[1] != size[1]:
+    values = np.ascontiguousarray((resize_weights(values.shape[1], size[1]) @ values.T).T)
+  return values
+
+
+@functools.lru_cache(maxsize=64)
+def resize_weights(size_in: int, size_out: int) -> scipy.sparse.csr_array:
+  """The (size_out, size_in) matrix that resizes one axis; every row sums to 1."""
+  scale = size_out / size_in
+  kernel_scale = min(scale, 1.0)  # shrinking widens the kernel
+  width = 4 / kernel_scale
+  centre = np.arange(1, size_out + 1) / scale + 0.5 * (1 - 1 / scale)  # 1-based, as MATLAB counts
+  first = np.floor(centre - width / 2).astype(np.int64)
+  columns = first[:, None] + np.arange(int(np.ceil(width)) + 2)
+  weights = _cubic(kernel_scale * (centre[:, None] - columns))
+  weights /= weights.sum(axis=1, keepdims=True)
+  columns = (columns - 1) % (2 * size_in)
+  columns = np.where(columns < size_in, columns, 2 * size_in - 1 - columns)
+  rows = np.broadcast_to(np.arange(size_out)[:, None], columns.shape)
+  matrix = scipy.sparse.coo_array((weights.ravel(), (rows.ravel(), columns.ravel())), shape=(size_out, size_in)).tocsr()
+  matrix.eliminate_zeros()
+  return matrix
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+  """Keys' cubic convolution kernel with a = -0.5."""
+  x = np.abs(x)
+  inner = 1.5 * x**3 - 2.5 * x**2 + 1
+  outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+  return np.where(x <= 1, inner, np.where(x <= 2, outer, 0.0))

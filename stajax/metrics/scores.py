@@ -1,0 +1,163 @@
+"""Scores of one predicted map against the fixations or the density of one frame.
+
+All are computed in float64 by the definitions of the MIT saliency benchmark's code, which the `stavis` protocol uses.
+A score that is not defined is NaN: the protocol decides what becomes of it.
+
+  prediction, density: (h, w) float, any scale
+  fixations, other: (h, w) bool
+"""
+
+import numpy as np
+
+JITTER = 1e-7
+EPSILON = 2.0**-52
+
+
+def auc_judd(prediction: np.ndarray, fixations: np.ndarray, rng: np.random.Generator | None = None) -> float:
+  """Area under the curve of fixated pixels against all others, with the fixated values as thresholds (AUC-J).
+
+  Args:
+    rng: adds U(0, 1) * 1e-7 to every pixel, which breaks ties at random; None adds nothing.
+
+  Returns:
+    NaN if no pixel or every pixel is fixated, or if the map (after the jitter) is constant.
+  """
+  values = np.asarray(prediction, np.float64).ravel()
+  if rng is not None:
+    values = values + rng.random(values.size) * JITTER
+  values = _unit_range(values)
+  fixated = np.asarray(fixations, bool).ravel()
+  num_pixels, num_fixated = values.size, int(np.count_nonzero(fixated))
+  if num_fixated in (0, num_pixels) or np.isnan(values[0]):
+    return np.nan
+  thresholds = np.sort(values[fixated])[::-1]
+  candidates = np.sort(values[values >= thresholds[-1]])  # all that can be above a threshold
+  num_above = candidates.size - np.searchsorted(candidates, thresholds, side="left")
+  rank = np.arange(1, num_fixated + 1)
+  true_positives = np.concatenate([[0.0], rank / num_fixated, [1.0]])
+  false_positives = np.concatenate([[0.0], (num_above - rank) / (num_pixels - num_fixated), [1.0]])
+  return float(np.trapezoid(true_positives, false_positives))
+
+
+def s_auc(
+  prediction: np.ndarray,
+  fixations: np.ndarray,
+  other: np.ndarray,
+  rng: np.random.Generator,
+  splits: int = 100,
+  step: float = 0.1,
+) -> float:
+  """Shuffled AUC: fixated pixels against pixels that are fixated at other times, mean over random draws.
+
+  Each draw takes min(number of fixated, number of other) of the other pixels without replacement. On thresholds that
+  are `step` apart the area under the curve is a sum over the drawn pixels of a number that depends on the pixel's
+  bin only, so that a draw is one multivariate hypergeometric count of pixels per bin.
+
+  Returns:
+    NaN if there are no fixated or no other pixels, or if the map is constant.
+  """
+  parts = _s_auc_parts(prediction, fixations, other, step)
+  if parts is None:
+    return np.nan
+  num_fixated, other_counts, area = parts
+  num_drawn = min(num_fixated, int(other_counts.sum()))
+  drawn = rng.multivariate_hypergeometric(other_counts, num_drawn, size=splits, method="marginals")
+  return float((drawn * area).sum(axis=1).mean() / num_drawn)
+
+
+def s_auc_expected(prediction: np.ndarray, fixations: np.ndarray, other: np.ndarray, step: float = 0.1) -> float:
+  """The exact expectation of `s_auc` over its draws; NaN in the same cases."""
+  parts = _s_auc_parts(prediction, fixations, other, step)
+  if parts is None:
+    return np.nan
+  _, other_counts, area = parts
+  return float((other_counts * area).sum() / other_counts.sum())
+
+
+def nss(prediction: np.ndarray, fixations: np.ndarray) -> float:
+  """Normalised scanpath saliency: mean over fixated pixels of the map in standard deviations (n - 1) from its mean.
+
+  Returns:
+    NaN without fixations or for a constant map.
+  """
+  values = np.asarray(prediction, np.float64)
+  fixated = values[np.asarray(fixations, bool)]
+  if fixated.size == 0 or _is_constant(values):
+    return np.nan
+  return float((fixated.mean() - values.mean()) / values.std(ddof=1))
+
+
+def cc(prediction: np.ndarray, density: np.ndarray) -> float:
+  """Pearson's correlation of two maps; NaN where one of them is constant."""
+  first, second = np.asarray(prediction, np.float64), np.asarray(density, np.float64)
+  if _is_constant(first) or _is_constant(second):
+    return np.nan
+  first, second = first - first.mean(), second - second.mean()
+  # Not np.dot: its rounding depends on the number of threads.
+  return float((first * second).sum() / np.sqrt((first * first).sum() * (second * second).sum()))
+
+
+def sim(prediction: np.ndarray, density: np.ndarray) -> float:
+  """Similarity: the common part of two maps, each min-max scaled and then divided by its sum.
+
+  Returns:
+    0 for a density that is 0 everywhere (as the benchmark's code has it); NaN where a map is constant otherwise.
+  """
+  prediction = np.asarray(prediction, np.float64)
+  if _is_constant(prediction):
+    return np.nan
+  if not np.any(density):
+    return 0.0
+  first, second = _unit_range(prediction), _unit_range(np.asarray(density, np.float64))
+  return float(np.minimum(first / first.sum(), second / second.sum()).sum())
+
+
+def kl(prediction: np.ndarray, density: np.ndarray) -> float:
+  """Kullback-Leibler divergence KL(density ‖ prediction) of two non-negative maps, each divided by its sum.
+
+  Returns:
+    NaN where a map sums to 0.
+  """
+  first, second = np.asarray(prediction, np.float64), np.asarray(density, np.float64)
+  if first.sum() == 0 or second.sum() == 0:
+    return np.nan
+  first, second = first / first.sum(), second / second.sum()
+  return float((second * np.log(EPSILON + second / (first + EPSILON))).sum())
+
+
+def _s_auc_parts(
+  prediction: np.ndarray, fixations: np.ndarray, other: np.ndarray, step: float
+) -> tuple[int, np.ndarray, np.ndarray] | None:
+  """Number of fixated pixels, number of other pixels per bin, area under the curve that one pixel of a bin adds.
+
+  Bin j holds the values that reach j thresholds 0, step, 2 step, … The trapezoids between two thresholds have the
+  share of the other pixels in the bin as width and the mean share of fixated pixels above the two as height.
+  """
+  values = np.asarray(prediction, np.float64)
+  fixations, other = np.asarray(fixations, bool), np.asarray(other, bool)
+  if not fixations.any() or not other.any() or _is_constant(values):
+    return None
+  low, high = values.min(), values.max()
+  thresholds = step * np.arange(int(np.floor(1 / step + 1e-9)) + 1)
+  num_bins = len(thresholds) + 1
+
+  def bin_counts(pixels: np.ndarray) -> np.ndarray:
+    return np.bincount(np.searchsorted(thresholds, (pixels - low) / (high - low), side="right"), minlength=num_bins)
+
+  fixated_counts = bin_counts(values[fixations])
+  num_fixated = int(fixated_counts.sum())
+  reach = np.cumsum(fixated_counts[::-1])[::-1] / num_fixated  # share of fixated pixels in bin j or above
+  area = (reach + np.append(reach[1:], 0.0)) / 2
+  return num_fixated, bin_counts(values[other]), area
+
+
+def _unit_range(values: np.ndarray) -> np.ndarray:
+  """Min-max scaling to [0, 1]; NaN for constant values."""
+  if _is_constant(values):
+    return np.full_like(values, np.nan)
+  low, high = values.min(), values.max()
+  return (values - low) / (high - low)
+
+
+def _is_constant(values: np.ndarray) -> bool:
+  return values.size == 0 or values.min() == values.max()

@@ -1,0 +1,40 @@
+"""Frames and maps to a network's size, on the device.
+
+Axes: m images, S stored side, H W result, c channels.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def to_size(
+  images: jnp.ndarray, size: int, boxes: jnp.ndarray | None = None, flip: jnp.ndarray | None = None
+) -> jnp.ndarray:
+  """Crops, scales (bilinear, antialiased) and mirrors images.
+
+  Args:
+    images: (m, S, S, c) uint8.
+    size: H = W of the result.
+    boxes: (m, 4) float32 y0, x0, y1, x1 in fractions of the image; None for whole images.
+    flip: (m,) bool, which images are mirrored left to right; None for none.
+
+  Returns:
+    (m, size, size, c) float32 in [0, 1].
+  """
+  images = images.astype(jnp.float32) / 255
+  _, height, width, channels = images.shape
+  if boxes is not None:
+    extent = jnp.asarray([height, width], jnp.float32)
+
+    def crop(image: jnp.ndarray, box: jnp.ndarray) -> jnp.ndarray:
+      scale = size / ((box[2:] - box[:2]) * extent)
+      return jax.image.scale_and_translate(
+        image, (size, size, channels), (0, 1), scale, -box[:2] * extent * scale, "linear", antialias=True
+      )
+
+    images = jax.vmap(crop)(images, boxes)
+  elif (height, width) != (size, size):
+    images = jax.image.resize(images, (images.shape[0], size, size, channels), "bilinear", antialias=True)
+  if flip is not None:
+    images = jnp.where(flip[:, None, None, None], images[:, :, ::-1], images)
+  return images

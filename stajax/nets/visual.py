@@ -1,0 +1,80 @@
+"""Visual backbone and neck: VGG-16 at stride 8, and the spatial map `s` (DESIGN: networks; paper §3.3)."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from stajax.nets.layers import ConvBlock, Norm, scaled
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+_NECK = 512
+
+
+class Stages(NamedTuple):
+  """Named stages of the backbone: `f3` at a quarter of the input, `f4` and `f5` at an eighth."""
+
+  f3: jnp.ndarray
+  f4: jnp.ndarray
+  f5: jnp.ndarray
+
+
+class VGG16(nn.Module):
+  """VGG-16's convolutions `conv1_1 … conv5_3`, at stride 8: pool4 is 3×3 stride 1 and conv5 is dilated by 2.
+
+  Attributes:
+    width: multiplies every layer's channels; 1 takes torchvision's weights one to one.
+    norm: normalisation after every convolution; `none` for pretrained weights.
+    dtype: of the convolutions.
+  """
+
+  width: float = 1.0
+  norm: Norm = "none"
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, images: jnp.ndarray, train: bool = False) -> Stages:
+    """
+    Args:
+      images: (m, H, W, 3) RGB in [0, 1].
+
+    Returns:
+      Stages of (m, ⌊H/4⌋, ⌊W/4⌋, 256·width) and twice (m, ⌊H/8⌋, ⌊W/8⌋, 512·width).
+    """
+    x = (images - jnp.asarray(IMAGENET_MEAN, images.dtype)) / jnp.asarray(IMAGENET_STD, images.dtype)
+    x = x.astype(self.dtype)
+    stages = []
+    for stage, (num_convs, channels) in enumerate(_STAGES, start=1):
+      for conv in range(1, num_convs + 1):
+        x = ConvBlock(
+          scaled(channels, self.width),
+          dilation=2 if stage == 5 else 1,
+          norm=self.norm,
+          dtype=self.dtype,
+          name=f"conv{stage}_{conv}",
+        )(x, train)
+      stages.append(x)
+      if stage <= 3:
+        x = nn.max_pool(x, (2, 2), (2, 2))
+      elif stage == 4:
+        x = nn.max_pool(x, (3, 3), (1, 1), padding=((1, 1), (1, 1)))
+    return Stages(*stages[2:])
+
+
+class Neck(nn.Module):
+  """Three 3×3 convolutions and a 1×1 one: `f5` to the spatial map s (m, h, w, num_categories)."""
+
+  num_categories: int
+  width: float = 1.0
+  norm: Norm = "none"
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, f5: jnp.ndarray, train: bool = False) -> jnp.ndarray:
+    x = f5
+    for conv in range(1, 4):
+      x = ConvBlock(scaled(_NECK, self.width), norm=self.norm, dtype=self.dtype, name=f"conv{conv}")(x, train)
+    return nn.Conv(self.num_categories, (1, 1), dtype=self.dtype, name="project")(x)

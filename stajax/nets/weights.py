@@ -1,0 +1,87 @@
+"""Trained variables as safetensors files: plain arrays, nothing in them can run."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+
+class WeightsError(Exception):
+  """A weights file that cannot be used; one line that names the file, what was found and what was expected."""
+
+
+def save(path: str | Path, variables: Mapping[str, Any]) -> str:
+  """Writes a network's variables atomically; equal variables give equal bytes.
+
+  Returns:
+    The SHA-256 of the file.
+  """
+  flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+  data = safetensors.numpy.save({name: np.ascontiguousarray(flat[name]) for name in sorted(flat)})
+  path = Path(path)
+  temporary = path.with_name(path.name + ".partial")
+  with open(temporary, "wb") as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)
+  return hashlib.sha256(data).hexdigest()
+
+
+def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
+  """Reads variables, strictly.
+
+  Args:
+    path: a file that `save` wrote.
+    expected: variables of the same structure, arrays or shapes.
+
+  Raises:
+    WeightsError: unreadable, or parameters are missing, spare or misshaped; they are named.
+  """
+  flat = read(path)
+  wanted = traverse_util.flatten_dict(dict(expected), sep="/")
+  faults = [f"missing {name}" for name in wanted if name not in flat]
+  faults += [f"spare {name}" for name in flat if name not in wanted]
+  faults += [
+    f"{name} is {flat[name].shape}, expected {tuple(wanted[name].shape)}"
+    for name in wanted
+    if name in flat and flat[name].shape != tuple(wanted[name].shape)
+  ]
+  if faults:
+    raise WeightsError(f"{path}: does not fit the network: {'; '.join(faults[:5])}{_more(faults)}")
+  return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def read(path: str | Path) -> dict[str, np.ndarray]:
+  """The arrays of a safetensors file by name.
+
+  Raises:
+    WeightsError: missing or not such a file.
+  """
+  try:
+    return safetensors.numpy.load_file(path)
+  except (OSError, safetensors.SafetensorError) as error:
+    raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def merge(variables: Mapping[str, Any], source: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+  """Replaces the variables that have the same name and shape in `source`.
+
+  Returns:
+    The merged variables and the names of those that kept their own values.
+  """
+  own, other = (traverse_util.flatten_dict(dict(tree), sep="/") for tree in (variables, source))
+  fits = {name for name, x in own.items() if name in other and np.shape(other[name]) == np.shape(x)}
+  merged = {name: other[name] if name in fits else x for name, x in own.items()}
+  return traverse_util.unflatten_dict(merged, sep="/"), sorted(set(own) - fits)
+
+
+def _more(faults: list[str]) -> str:
+  return f"; and {len(faults) - 5} more" if len(faults) > 5 else ""

@@ -1,0 +1,50 @@
+"""Training curves: one JSON object a line, and TensorBoard event files."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+
+class Log:
+  """Writes scalars of one stage; after a resume, lines of steps that are done again are dropped first."""
+
+  def __init__(self, folder: str | Path, start_step: int) -> None:
+    import tensorflow as tf  # of the extra `train`, slow to import
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "log.jsonl"
+    kept = [line for line in read(path) if line["step"] <= start_step]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    os.replace(partial, path)
+    self._lines = open(path, "a", buffering=1)
+    self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
+    self._scalar = tf.summary.scalar
+
+  def write(self, step: int, scalars: dict[str, float]) -> None:
+    self._lines.write(json.dumps({"step": step, **{k: float(np.float32(v)) for k, v in scalars.items()}}) + "\n")
+    with self._events.as_default():
+      for name, value in scalars.items():
+        self._scalar(name, value, step=step)
+
+  def __enter__(self) -> "Log":
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._lines.close()
+    self._events.close()
+
+
+def read(path: str | Path) -> list[dict[str, float]]:
+  """The complete lines of a log; a last line that a killed process left unfinished is skipped."""
+  path = Path(path)
+  lines = []
+  for line in path.read_text().splitlines() if path.exists() else []:
+    try:
+      lines.append(json.loads(line))
+    except json.JSONDecodeError:
+      continue
+  return lines

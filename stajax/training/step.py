@@ -1,0 +1,141 @@
+"""The training step: one jitted, donated function of (state, batch) on a data-parallel mesh.
+
+Axes: b batch, n nodes, t frames, S stored side, f s spectrogram, c categories.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from einops import rearrange, repeat
+from flax import linen as nn
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from stajax.nets.images import to_size
+from stajax.training import losses
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Loss = Callable[[nn.Module, Mapping[str, Any], Batch], tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
+
+_STATISTICS = "batch_stats"
+
+
+@flax.struct.dataclass
+class State:
+  """Everything that training changes."""
+
+  step: jax.Array
+  params: dict[str, Any]
+  statistics: dict[str, Any]
+  optimizer: optax.OptState
+
+  def variables(self) -> dict[str, Any]:
+    """What the network's `apply` takes."""
+    return {"params": self.params, **({_STATISTICS: self.statistics} if self.statistics else {})}
+
+
+def make_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> State:
+  params = variables["params"]
+  return State(jnp.zeros((), jnp.int32), params, variables.get(_STATISTICS, {}), optimizer.init(params))
+
+
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+  """All devices along one axis, `data`."""
+  devices = jax.devices() if devices is None else devices
+  return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+  """This host's slice of a global batch onto its devices, split along b."""
+  sharding = NamedSharding(mesh, PartitionSpec("data"))
+  return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()}
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+  """The same arrays on every device."""
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def make_train_step(
+  network: nn.Module, loss: Loss, optimizer: optax.GradientTransformation, mesh: Mesh, frozen: Sequence[str] = ()
+) -> Callable[[State, Batch], tuple[State, Metrics]]:
+  """
+  Args:
+    loss: mean over the batch, new statistics and metrics; of this module.
+    frozen: top-level parts of the parameters that stay as they are; no gradient is computed for them.
+
+  Returns:
+    A jitted function that donates the state; lower and compile it once for the shapes of a stage.
+  """
+
+  def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
+    def objective(params: dict[str, Any]) -> tuple[jax.Array, tuple[dict[str, Any], Metrics]]:
+      held = {name: jax.lax.stop_gradient(x) if name in frozen else x for name, x in params.items()}
+      return loss(network, state.replace(params=held).variables(), batch)
+
+    (value, (statistics, metrics)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+    updates = {name: jax.tree.map(jnp.zeros_like, x) if name in frozen else x for name, x in updates.items()}
+    return State(
+      step=state.step + 1,
+      params=optax.apply_updates(state.params, updates),
+      statistics={name: state.statistics[name] if name in frozen else x for name, x in statistics.items()},
+      optimizer=optimizer_state,
+    ), {"loss": value, **metrics}
+
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  return jax.jit(train_step, donate_argnums=0, out_shardings=(everywhere, everywhere))
+
+
+def classification_loss(size: int) -> Loss:
+  """Eq. 3 for S, ST and SA on frames scaled to `size`; metric `accuracy`: how often a tag is the top category."""
+
+  def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
+    out, statistics = _apply(network, variables, batch, size)
+    accuracy = losses.is_top_tag(out.logits, batch["tags"])
+    value = jnp.mean(losses.multilabel_soft_margin(out.logits, batch["tags"]))
+    return value, (statistics, {"accuracy": jnp.mean(accuracy)})
+
+  return loss
+
+
+def fixation_loss(size: int) -> Loss:
+  """Eq. 13 for STA on frames and pseudo-fixations scaled to `size`; maps of weight 0 count for nothing."""
+
+  def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
+    logits, statistics = _apply(network, variables, batch, size)
+    maps = rearrange(batch["map"], "b n h w -> (b n) h w 1")
+    boxes, flip = _augmentation(batch, times=1)
+    targets = rearrange(to_size(maps, size, boxes, flip), "(b n) h w 1 -> b n h w", b=logits.shape[0])
+    weights = batch["weight"] / jnp.maximum(jnp.sum(batch["weight"]), 1e-6)
+    cross_entropy = jnp.sum(weights * losses.pixel_cross_entropy(logits, targets))
+    divergence = jnp.sum(weights * losses.divergence(logits, targets))
+    return cross_entropy + divergence, (statistics, {"cross_entropy": cross_entropy, "divergence": divergence})
+
+  return loss
+
+
+def _apply(
+  network: nn.Module, variables: Mapping[str, Any], batch: Batch, size: int
+) -> tuple[Any, dict[str, Any]]:
+  """The network's output in training and its new batch statistics."""
+  b, n, t = batch["frames"].shape[:3]
+  boxes, flip = _augmentation(batch, t)
+  frames = to_size(rearrange(batch["frames"], "b n t H W rgb -> (b n t) H W rgb"), size, boxes, flip)
+  frames = rearrange(frames, "(b n t) H W rgb -> b n t H W rgb", b=b, n=n, t=t)
+  heard = (batch["sound"], batch["switch"]) if network.hears else ()
+  out, changed = network.apply(variables, frames, *heard, train=True, mutable=[_STATISTICS])
+  return out, changed.get(_STATISTICS, {})
+
+
+def _augmentation(batch: Batch, times: int) -> tuple[jax.Array | None, jax.Array | None]:
+  """Boxes (b·n·times, 4) and flips (b·n·times,) of a batch, None where it has none."""
+  boxes = repeat(batch["box"], "b n yx -> (b n t) yx", t=times) if "box" in batch else None
+  nodes = batch["frames"].shape[1]
+  flip = repeat(batch["flip"], "b -> (b n t)", n=nodes, t=times) if "flip" in batch else None
+  return boxes, flip

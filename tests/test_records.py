@@ -1,0 +1,184 @@
+"""Records and map sets: what goes in comes out, by TensorFlow Datasets too, and damage is named."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from fake_records import CATEGORIES, contents, fake_clips, fake_records, stage
+from PIL import Image
+
+tfds = pytest.importorskip("tensorflow_datasets")
+
+from stajax.data.map_set import MapSet, MapWriter  # noqa: E402
+from stajax.data.records import Records, assemble  # noqa: E402
+from stajax.data.shards import RecordError  # noqa: E402
+from stajax.data.staging import Staging  # noqa: E402
+
+
+def pixels(jpeg):
+  return np.asarray(Image.open(io.BytesIO(jpeg)))
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+  return fake_records(tmp_path_factory.mktemp("records"))
+
+
+def test_tfds_reads_what_was_staged(records):
+  sets = {name: tfds.builder_from_directory(records.path / name / "1.0.0") for name in ("clips", "frames", "sounds")}
+  clips, frames, sounds = (builder.as_data_source("data") for builder in sets.values())
+  assert sets["clips"].info.features["tags"].feature.names == list(CATEGORIES)
+  frame = sound = 0
+  for row, clip in zip(clips, fake_clips(), strict=True):
+    assert row["name"].decode() == clip.name
+    assert tuple(CATEGORIES[tag] for tag in row["tags"]) == clip.tags
+    assert tuple(flag.decode() for flag in row["flags"]) == clip.flags
+    assert (row["rate"], row["duration"]) == (clip.rate, clip.duration)  # to the last bit
+    assert (row["width"], row["height"], row["has_sound"]) == (clip.width, clip.height, clip.has_sound)
+    assert (row["first_frame"], row["first_sound"], row["num_columns"]) == (frame, sound, clip.columns.shape[1])
+    for i, jpeg in enumerate(clip.frames):
+      assert frames[frame]["key"].decode() == f"{clip.name}/{i:06d}"
+      np.testing.assert_array_equal(frames[frame]["image"], pixels(jpeg))
+      frame += 1
+    pieces = [sounds[sound + i]["columns"] for i in range(row["num_sounds"])]
+    if pieces:
+      joined = np.concatenate(pieces, axis=1)
+      assert joined.dtype == np.float16 and joined.shape[1] % 100 == 0
+      np.testing.assert_array_equal(joined[:, : row["num_columns"]], clip.columns)
+      assert not joined[:, row["num_columns"] :].any()
+    sound += row["num_sounds"]
+  assert (frame, sound) == (len(frames), len(sounds))
+
+
+def test_records_give_clips_back(records):
+  assert len(records.frames.shards) > 2 and len(records.sounds.shards) > 2
+  assert (records.side, records.provenance, records.num_clips) == (32, "synthetic", 4)
+  np.testing.assert_array_equal(records.tags, [[1, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]])
+  np.testing.assert_array_equal(records.clip_of_frame, np.repeat([0, 1, 2, 3], [5, 1, 12, 3]))
+  assert records.summary["counts"]["clips_without_sound"] == 1
+  for i, clip in enumerate(fake_clips()):
+    assert (records.names[i], records.flags[i], records.rate[i]) == (clip.name, clip.flags, clip.rate)
+    np.testing.assert_array_equal(records.clip_frames(i), [pixels(jpeg) for jpeg in clip.frames])
+    np.testing.assert_array_equal(records.clip_columns(i), clip.columns)
+  everything = records.frames.read(range(records.total_frames))
+  ids = np.random.default_rng(0).integers(0, records.total_frames, 50)
+  assert records.frame_bytes(ids) == [everything[i] for i in ids]
+  with pytest.raises(IndexError):
+    records.frame_bytes([records.total_frames])
+
+
+def test_assembling_again_gives_the_same_bytes(tmp_path, monkeypatch):
+  staging, keys = stage(tmp_path / "staging", fake_clips())
+  summary = {"source": "test", "provenance": "synthetic"}
+  assemble(staging, keys, tmp_path / "whole", CATEGORIES, summary)
+  read = Staging.read
+
+  def fail_late(self, key):
+    if key == keys[2]:
+      raise KeyboardInterrupt
+    return read(self, key)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Staging, "read", fail_late)
+    with pytest.raises(KeyboardInterrupt):
+      assemble(staging, keys, tmp_path / "resumed", CATEGORIES, summary)
+  assert not (tmp_path / "resumed").exists()
+  assemble(staging, keys, tmp_path / "resumed", CATEGORIES, summary)
+  assert contents(tmp_path / "whole") == contents(tmp_path / "resumed")
+  with pytest.raises(FileExistsError):
+    assemble(staging, keys, tmp_path / "whole", CATEGORIES, summary)
+
+
+def test_assemble_refuses_what_does_not_fit(tmp_path):
+  clips = fake_clips()
+  staging, keys = stage(tmp_path / "staging", clips)
+  with pytest.raises(ValueError, match="'horn' is not one of the categories"):
+    assemble(staging, keys, tmp_path / "a", CATEGORIES[:2], {})
+  with pytest.raises(ValueError, match="clip 0: two clips"):
+    assemble(staging, [keys[0], *keys], tmp_path / "a", CATEGORIES, {})
+  with pytest.raises(ValueError, match="no clip to write"):
+    assemble(staging, [], tmp_path / "a", CATEGORIES, {})
+  staging.write(keys[2], fake_clips(side=48)[2])
+  with pytest.raises(ValueError, match=r"clip 2: a frame is JPEG \(48, 48\)"):
+    assemble(staging, keys, tmp_path / "a", CATEGORIES, {})
+  staging.path(keys[1]).write_bytes(b"PK\x03\x04 not a zip")
+  with pytest.raises(ValueError, match=keys[1]):
+    assemble(staging, keys, tmp_path / "a", CATEGORIES, {})
+  assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "flip", "gone"])
+def test_damaged_shard_is_named(tmp_path, damage):
+  records = fake_records(tmp_path)
+  shard = records.frames.shards[1]
+  data = bytearray(shard.read_bytes())
+  if damage == "flip":
+    data[data.index(b"\xff\xd8") + 100] ^= 4
+  if damage == "gone":
+    shard.unlink()
+  else:
+    shard.write_bytes({"empty": b"", "half": data[: len(data) // 2], "flip": data}[damage])
+  with pytest.raises(RecordError, match=shard.name):
+    Records.open(records.path).frames.read(range(records.total_frames))
+
+
+def test_sets_that_do_not_belong_together_are_refused(tmp_path):
+  with pytest.raises(RecordError, match="not a prepared data set"):
+    Records.open(tmp_path)
+  path = fake_records(tmp_path).path
+  summary = (path / "summary.json").read_text()
+  (path / "summary.json").write_text(summary[:-5])
+  with pytest.raises(RecordError, match="not a prepared data set"):
+    Records.open(path)
+  (path / "summary.json").write_text(summary)
+  staging, keys = stage(tmp_path / "other", fake_clips()[:2])
+  assemble(staging, keys, tmp_path / "few", CATEGORIES, json.loads(summary))
+  (path / "frames").rename(path / "gone")
+  with pytest.raises(RecordError, match="frames"):
+    Records.open(path)
+  (tmp_path / "few" / "frames").rename(path / "frames")
+  with pytest.raises(RecordError, match="6 records, but the clips name 21"):
+    Records.open(path)
+
+
+def write_maps(writer, records, clips):
+  """The map of frame id i has value i everywhere and weight i / 2."""
+  for clip in clips:
+    ids = records.first_frame[clip] + np.arange(records.num_frames[clip])
+    writer.write(clip, np.broadcast_to(ids[:, None, None], (len(ids), 6, 8)).astype(np.uint8), ids / 2)
+
+
+def test_map_set_has_frame_ids(tmp_path, records):
+  path = tmp_path / "scam"
+  writer = MapWriter(path, records)
+  write_maps(writer, records, [2, 0])
+  with pytest.raises(ValueError, match="2 clips have no maps yet, the first is clip 1"):
+    writer.finish({})
+  with pytest.raises(ValueError, match="clip 1"):
+    writer.write(1, np.zeros((2, 6, 8), np.uint8), np.zeros(2))
+  writer = MapWriter(path, records)  # as after an interruption
+  assert [writer.has(clip) for clip in range(4)] == [True, False, True, False]
+  write_maps(writer, records, [1, 3])
+  writer.finish({"stage": "scam"}, max_shard_bytes=500)
+  maps = MapSet.open(path, records)
+  assert len(maps.maps.shards) > 2 and maps.size == (6, 8) and maps.summary["stage"] == "scam"
+  ids = np.arange(records.total_frames)
+  np.testing.assert_array_equal(maps.weights, ids / 2)
+  np.testing.assert_array_equal(maps.read(ids[::-1]), np.broadcast_to(ids[::-1, None, None], (21, 6, 8)))
+  np.testing.assert_array_equal(maps.clip_maps(records, 2)[0][:, 0, 0], ids[6:18])
+  source = tfds.builder_from_directory(path / "1.0.0").as_data_source("data")
+  frames = tfds.builder_from_directory(records.path / "frames" / "1.0.0").as_data_source("data")
+  assert [row["key"] for row in source] == [row["key"] for row in frames]
+  assert (source[7]["map"].shape, source[7]["map"].max(), source[7]["weight"]) == ((6, 8, 1), 7, 3.5)
+  assert not list(tmp_path.glob(".*"))
+
+
+def test_map_set_of_other_records_is_refused(tmp_path, records):
+  writer = MapWriter(tmp_path / "scam", records)
+  write_maps(writer, records, range(4))
+  writer.finish({})
+  staging, keys = stage(tmp_path / "staging", fake_clips()[::-1])
+  assemble(staging, keys, tmp_path / "other", CATEGORIES, {})
+  with pytest.raises(RecordError, match="maps of other records"):
+    MapSet.open(tmp_path / "scam", Records.open(tmp_path / "other"))
