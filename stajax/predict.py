@@ -120,7 +120,7 @@ def predict_video(
   """
   name = path.stem if name is None else name
   info, notes = probe(path), []
-  sound = _sound_windows(path, notes) if predictor.hears and info.has_sound else None
+  sound = _sound_windows(path, notes) if predictor.hears else None
   rate = info.rate if every_frame else predictor.rate
   provenance = {"video": path.name, "model": model, "trained_on": predictor.trained_on}
   parts = _MapParts(out, name, {**provenance, "rate": rate, "size": [info.width, info.height]})
@@ -268,7 +268,8 @@ class _FrameLog:
     self._separator = "\n"
 
   def __enter__(self) -> "_FrameLog":
-    self._file = self._temporary.open("w", encoding="utf-8")
+    # A file name that is not UTF-8 becomes a JSON escape.
+    self._file = self._temporary.open("w", encoding="utf-8", errors="backslashreplace")
     return self
 
   def __exit__(self, kind: type | None, *_: object) -> None:
@@ -335,10 +336,11 @@ def _timed_maps(
 
 
 def _sound_windows(path: Path, notes: list[str]) -> SoundWindows | None:
-  """A first pass over the sound for its mean and deviation; None for sound that is silent or cannot be decoded."""
+  """A first pass over the sound for its mean and deviation; None where there is none to hear."""
   mean, deviation, num_columns = statistics(spectrogram_blocks(audio_blocks(path, notes)))
+  if num_columns and deviation < SILENT:
+    notes.append("sound: silent throughout, not used")
   if num_columns == 0 or deviation < SILENT:
-    notes.append("sound: " + ("silent throughout" if num_columns else "none could be decoded") + ", not used")
     return None
   return SoundWindows(lambda: spectrogram_blocks(audio_blocks(path)), num_columns, mean, deviation)
 

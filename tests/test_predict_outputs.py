@@ -16,6 +16,7 @@ from test_media import bad_files, clicks, heard, onsets, ramp, write_video
 from stajax import predict
 from stajax.data.media import MediaError, frame_times, native_frames, probe
 from stajax.predict import find_videos, main, predict_video
+from stajax.report import overlay
 from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
 
 
@@ -83,11 +84,11 @@ def test_the_three_outputs_of_a_video(tmp_path, out):
     # Between grid frames that show frames at most 0.125 s apart, so up to two frames behind or ahead.
     assert abs(x - (4 * entry["frame"] + 3.5)) <= 10 and abs(y - 13.5) <= 3
 
-  overlay = out / "a.overlay.mp4"
-  np.testing.assert_allclose(list(frame_times(overlay)), list(frame_times(path)), atol=1e-4)
-  assert probe(overlay).duration == pytest.approx(1.4, abs=0.02)
-  assert onsets(heard(overlay)) == pytest.approx(onsets(heard(path)), abs=2e-3)
-  with av.open(str(overlay)) as container:
+  drawn = out / "a.overlay.mp4"
+  np.testing.assert_allclose(list(frame_times(drawn)), list(frame_times(path)), atol=1e-4)
+  assert probe(drawn).duration == pytest.approx(1.4, abs=0.02)
+  assert onsets(heard(drawn)) == pytest.approx(onsets(heard(path)), abs=2e-3)
+  with av.open(str(drawn)) as container:
     assert [stream.codec_context.codec.canonical_name for stream in container.streams] == ["h264", "aac"]
 
 
@@ -136,11 +137,11 @@ def test_overlay_keeps_sound_in_sync_in_any_container(tmp_path, out, name, video
     tmp_path / name, spot(20), codec=video, pixels=pixels, sound=wave, sound_codec=sound, sound_rate=48000
   )
   assert predict_video(Brightness(), path, out).notes == ()
-  overlay = out / "a.overlay.mp4"
-  with av.open(str(overlay)) as container:
+  drawn = out / "a.overlay.mp4"
+  with av.open(str(drawn)) as container:
     assert container.streams.audio[0].codec_context.codec.canonical_name == heard_as
-  assert onsets(heard(overlay)) == pytest.approx(onsets(heard(path)), abs=3e-3)
-  np.testing.assert_allclose(list(frame_times(overlay)), list(frame_times(path)), atol=1e-4)
+  assert onsets(heard(drawn)) == pytest.approx(onsets(heard(path)), abs=3e-3)
+  np.testing.assert_allclose(list(frame_times(drawn)), list(frame_times(path)), atol=1e-4)
 
 
 def test_overlay_of_a_picture_that_starts_later_than_its_sound(tmp_path, out):
@@ -172,16 +173,25 @@ def test_sound_that_is_silent_or_broken_is_not_used(tmp_path, out):
   assert any("silent" in note for note in predict_video(model, silent, out).notes)
   assert not any(model.heard)
   assert json.loads((out / "silent.json").read_text())["notes"]
+  opus = {"codec": "libvpx", "sound_codec": "libopus", "sound_rate": 48000}
+  broken = write_video(tmp_path / "broken.webm", spot(5), sound=clicks(0.5, [0.1], 48000), **opus)
+  content = bytearray(broken.read_bytes())
+  content[content.index(b"OpusHead") + 9] = 200  # channels
+  broken.write_bytes(content)
+  model = Brightness()
+  assert any("decoded" in note for note in predict_video(model, broken, out).notes)
+  assert not any(model.heard) and not probe(out / "broken.overlay.mp4").has_sound
 
 
 def test_sound_that_cannot_be_written_does_not_stop_the_overlay(tmp_path, monkeypatch):
-  path = write_video(tmp_path / "a.mp4", spot(5), sound=clicks(0.5, [0.1]))
+  path = write_video(tmp_path / "a.mkv", spot(5), sound=clicks(0.5, [0.1]), sound_codec="pcm_s16le")
+  blocks = overlay.aligned_sound
 
-  def broken(*_):
+  def broken(*arguments):
+    yield next(blocks(*arguments))
     raise MediaError("no more sound")
-    yield
 
-  monkeypatch.setattr("stajax.report.overlay._copied_sound", broken)
+  monkeypatch.setattr(overlay, "aligned_sound", broken)
   notes = []
   with OverlayWriter(tmp_path / "o.mp4", probe(path), notes) as writer:
     for time, frame in native_frames(path):

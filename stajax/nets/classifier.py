@@ -36,6 +36,7 @@ class Classifier(nn.Module):
     width, norm: of the visual backbone and neck.
     audio_width, audio_norm, audio_pooling: of the audio backbone (only `sa`).
     dtype: of the convolutions; parameters, pooling and logits are float32.
+    frozen: top-level parts whose batch statistics stay as they are in training, such as `visual`.
   """
 
   source: Source
@@ -46,6 +47,7 @@ class Classifier(nn.Module):
   audio_norm: Norm = "batch"
   audio_pooling: Pooling = "netvlad"
   dtype: Any = jnp.float32
+  frozen: tuple[str, ...] = ()
 
   @property
   def num_times(self) -> int:
@@ -68,11 +70,11 @@ class Classifier(nn.Module):
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to {"s": (m, h, w, c)}."""
-    return {"s": self.neck(self.visual(frames, train).f5, train)}
+    return {"s": self.neck(self.visual(frames, self._trains("visual", train)).f5, self._trains("neck", train))}
 
   def encode_sound(self, sound: jnp.ndarray, train: bool = False) -> jnp.ndarray:
     """(m, 257, s) normalised log-spectrograms to (m, d)."""
-    return self.sound(sound, train)
+    return self.sound(sound, self._trains("sound", train))
 
   def fuse(
     self,
@@ -104,6 +106,9 @@ class Classifier(nn.Module):
     """(b, n, h, w, c) class maps of a group's fragments to the target's classification."""
     target = nodes[:, 0]
     return Classification(target, jnp.mean(target, axis=(1, 2)))
+
+  def _trains(self, part: str, train: bool) -> bool:
+    return train and part not in self.frozen
 
   def __call__(
     self,

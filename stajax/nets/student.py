@@ -31,6 +31,7 @@ class Student(nn.Module):
   audio_norm: Norm = "batch"
   audio_pooling: Pooling = "netvlad"
   dtype: Any = jnp.float32
+  frozen: tuple[str, ...] = ()
 
   @property
   def num_times(self) -> int:
@@ -56,13 +57,13 @@ class Student(nn.Module):
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to `s` (m, h, w, c) and Ref(F3), Ref(F4), Ref(F5) with 32 channels."""
-    stages = self.visual(frames, train)
+    stages = self.visual(frames, self._trains("visual", train))
     refined = {name: block(getattr(stages, name), train) for name, block in self.refine.items()}
-    return {"s": self.neck(stages.f5, train), **refined}
+    return {"s": self.neck(stages.f5, self._trains("neck", train)), **refined}
 
   def encode_sound(self, sound: jnp.ndarray, train: bool = False) -> jnp.ndarray:
     """(m, 257, s) normalised log-spectrograms to (m, d)."""
-    return self.sound(sound, train)
+    return self.sound(sound, self._trains("sound", train))
 
   def fuse(self, features: dict[str, jnp.ndarray], audio: jnp.ndarray, switch: jnp.ndarray) -> jnp.ndarray:
     """Eq. 11: `sta` (m, h, w, c) of fragments.
@@ -95,6 +96,9 @@ class Student(nn.Module):
       x = _upsample(x, features[stage].shape[1:3])
       x = self.decode[stage](jnp.concatenate([features[stage], x], axis=-1), train)
     return _upsample(self.readout(x).astype(jnp.float32), size)[..., 0]
+
+  def _trains(self, part: str, train: bool) -> bool:
+    return train and part not in self.frozen
 
   def __call__(
     self, frames: jnp.ndarray, sound: jnp.ndarray, switch: jnp.ndarray, train: bool = False

@@ -1,6 +1,8 @@
 """Saliency drawn over a video, with the video's own sound, and what a map says in four numbers."""
 
 import functools
+import io
+import itertools
 import os
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,6 +20,7 @@ TIME_BASE = Fraction(1, 90000)  # exact for every usual frame rate
 # Sound that an mp4 file holds as it is; anything else becomes AAC.
 COPIED_SOUND = {"aac", "ac3", "alac", "eac3", "mp3", "opus"}
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+TRIAL_PACKETS = 20
 MAX_OPACITY = 0.7
 CAPTION_MARGIN = 4
 
@@ -153,7 +156,7 @@ class OverlayWriter:
     with open_media(self.info.path) as source:
       stream = sound_stream(source)
       codec = stream.codec_context.codec.canonical_name
-      if codec in COPIED_SOUND:
+      if codec in COPIED_SOUND and _can_copy(self.info):
         return _copied_sound(self.info, self._container.add_stream_from_template(stream))
       rate = stream.sample_rate if stream.sample_rate in AAC_RATES else 48000
       layout = "mono" if stream.channels == 1 else "stereo"
@@ -200,6 +203,20 @@ def _copied_sound(info: MediaInfo, target: av.AudioStream) -> Iterator[tuple[flo
       before, end = packet.dts, start
       packet.stream = target
       yield start, packet
+
+
+def _can_copy(info: MediaInfo) -> bool:
+  """Tries mp4 with the sound's beginning: that its header is damaged shows only when the file is closed."""
+  num_packets = 0
+  try:
+    with open_media(info.path) as source, av.open(io.BytesIO(), "w", format="mp4") as trial:
+      target = trial.add_stream_from_template(sound_stream(source))
+      for _, packet in itertools.islice(_copied_sound(info, target), TRIAL_PACKETS):
+        trial.mux(packet)
+        num_packets += 1
+  except (av.FFmpegError, ValueError, MediaError):
+    return False
+  return num_packets > 0
 
 
 def _encoded_sound(info: MediaInfo, target: av.AudioStream) -> Iterator[tuple[float, av.Packet]]:
