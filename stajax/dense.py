@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS
+from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS, normalise, window_columns
 from stajax.grid import reflect
 from stajax.nets.images import to_size
 
@@ -103,6 +103,17 @@ class DenseNetwork:
     targets = {name: x[centres] for name, x in window.items() if name not in ("s", "audio")}
     logits = self._network.apply(variables, fused, targets, (self._size, self._size), method="reason")
     return jax.nn.sigmoid(logits), kept
+
+
+def clip_samples(records: Any, clip: int, size: int) -> list[Sample]:
+  """All samples of one clip of `stajax.data.records.Records`, at the smallest stored size that is at least `size`."""
+  frames = records.clip_frames(clip, size)
+  if not records.has_sound[clip]:
+    return [(frame, None) for frame in frames]
+  columns = records.clip_columns(clip).astype(np.float32)
+  columns = normalise(columns, float(records.sound_mean[clip]), float(records.sound_std[clip]))
+  times = np.arange(len(frames)) / records.rate[clip]
+  return [(frame, columns[:, window_columns(time, columns.shape[1])]) for frame, time in zip(frames, times)]
 
 
 def concatenate(results: Iterable[ClassMaps]) -> ClassMaps:

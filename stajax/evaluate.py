@@ -21,7 +21,8 @@ from stajax.data.stavis import StavisError, StavisVideo, read_tree
 from stajax.data.stavis_write import read_groups
 from stajax.evaluation import Evaluation, MethodMaps, evaluate_videos
 from stajax.metrics.protocol import NanPolicy
-from stajax.report.scores_page import format_table, write_evaluation
+from stajax.report.page import write_report
+from stajax.report.score_files import describe, format_table, write_scores
 
 PROTOCOLS = ("stavis",)
 CHUNK_FRAMES = 64
@@ -98,7 +99,9 @@ def _evaluate(arguments: Arguments) -> int:
   if not evaluation.videos:
     print(f"stajax evaluate: {root}: none of {len(skipped)} videos could be scored", file=sys.stderr)
     return 1
-  scores = write_evaluation(evaluation, arguments.out, notes, tree.fold_lists, tree.skipped, title)
+  about = describe(evaluation, notes, tree.fold_lists, tree.skipped)
+  scores = write_scores(evaluation, about, arguments.out)
+  write_report(arguments.out, title=title, scores=scores, about=about)
   for note in notes[:MAX_NOTES]:
     print(f"note: {note}")
   if len(notes) > MAX_NOTES:

@@ -17,7 +17,8 @@ from stajax.data.stavis_write import write_fold_lists, write_groups, write_video
 from stajax.evaluate import main
 from stajax.evaluation import centre_map, evaluate_videos
 from stajax.metrics import protocol
-from stajax.report.scores_page import format_table, write_evaluation
+from stajax.report.page import write_report
+from stajax.report.score_files import describe, format_table, write_scores
 
 SIZE = (24, 32)
 
@@ -142,7 +143,9 @@ def test_what_is_written(tree, tmp_path):
     tree_found.videos, random_maps, first_frame=2, groups={"Tiny/few": ["a"], "Tiny/none": []}, processes=1
   )
   skipped = [("Tiny", "x<y", "gone")]
-  written = write_evaluation(found, tmp_path / "out", ["a <note>"], tree_found.fold_lists, skipped, "T & T")
+  about = describe(found, ["a <note>"], tree_found.fold_lists, skipped)
+  written = write_scores(found, about, tmp_path / "out")
+  write_report(tmp_path / "out", title="T & T", scores=written, about=about)
   scores = json.loads((tmp_path / "out" / "scores.json").read_text(), parse_constant=pytest.fail)
   assert scores == written and list(scores) == ["Tiny", "Tiny/few"]
   assert scores["Tiny"]["uniform"]["nss"] is None
@@ -182,7 +185,8 @@ def test_undefined_scores_as_zero(tree):
 def test_synthetic_says_so(tmp_path):
   write_tree(tmp_path, "synthetic", [["a"]], num_frames=1)
   found = evaluate_videos(read_tree(tmp_path).videos, random_maps, processes=1)
-  write_evaluation(found, tmp_path / "out")
+  about = describe(found)
+  write_report(tmp_path / "out", title="Scores", scores=write_scores(found, about, tmp_path / "out"), about=about)
   assert "rendered clips" in (tmp_path / "out" / "index.html").read_text()
   assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["notes"][0].startswith("synthetic")
 

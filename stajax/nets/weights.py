@@ -56,7 +56,7 @@ def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
   ]
   if faults:
     raise WeightsError(f"{path}: does not fit the network: {'; '.join(faults[:5])}{_more(faults)}")
-  return traverse_util.unflatten_dict(flat, sep="/")
+  return unflatten(flat)
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -69,6 +69,11 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(path)
   except (OSError, safetensors.SafetensorError) as error:
     raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+  """The tree of variables of what `read` returned."""
+  return traverse_util.unflatten_dict(dict(arrays), sep="/")
 
 
 def merge(variables: Mapping[str, Any], source: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -20,20 +20,24 @@ METRICS = {
 
 METHODS = {
   "centre": ("Centre", "Baseline: one Gaussian in the middle of every frame, whatever it shows."),
-  "uniform": (
-    "Uniform",
-    "Baseline: a constant map. AUC-J is about 0.5 (ties are broken at random), the other metrics are not defined.",
-  ),
+  "uniform": ("Uniform", "Baseline: a constant map, for which only AUC-J is defined."),
   "cam_s": ("CAM S", "Class activation map of the clip's tag, by the classifier that sees one frame (S)."),
   "cam_st": ("CAM ST", "The same by the classifier that sees three frames, so motion as well (ST)."),
   "cam_sa": ("CAM SA", "The same by the classifier that sees one frame and hears its second of sound (SA)."),
-  "scam": ("SCAM", "Mean of the three CAMs, weighted by confidence, of those classifiers that find the right tag."),
+  "scam": ("SCAM", "Mean of the three CAMs, weighted by confidence, of the classifiers that find the clip's tag."),
   "sta": ("STA", "The student: it learned from pseudo-fixations, sees and hears the clip, and needs no tag."),
 }
 
 SETS = {
-  "synthetic/foreign": "clips with sound that is foreign to the tag",
-  "synthetic/repeat": "clips whose object repeats or leaves",
+  "synthetic/foreign": "sound foreign to the tag",
+  "synthetic/repeat": "object repeats or leaves",
+}
+
+STAGES = {
+  "s": "S: one frame",
+  "st": "ST: three frames",
+  "sa": "SA: frame and sound",
+  "sta": "STA: the student",
 }
 
 PICTURES = {"frame": "Frame", "viewers": "Viewers"}

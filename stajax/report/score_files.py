@@ -134,7 +134,7 @@ def format_table(scores: Scores) -> str:
 
 def format_score(value: float | None) -> str:
   """Three decimals; a dash where the score is not defined."""
-  return "–" if value is None else f"{value:.3f}"
+  return "–" if value is None else f"{round(value, 3) + 0.0:.3f}"  # + 0.0: never "-0.000"
 
 
 def _null(value: float) -> float | None:

@@ -1,0 +1,25 @@
+"""What has to be set in the process before JAX starts; commands call `configure` first."""
+
+import os
+from pathlib import Path
+
+# By default this release computes convolutions on CPU by another library than its own Eigen kernels, which are 1.4
+# times faster on training steps here. The flag is unknown to other releases, which stop at unknown flags.
+_CPU_FLAGS = {"0.10.2": "--xla_cpu_experimental_ynn_fusion_type="}
+
+
+def configure() -> None:
+  """Sets XLA's flags for CPU where the release knows them, keeps compiled programs between runs, quiets start-up logs.
+
+  What the user has set in the environment stays as it is.
+  """
+  import jaxlib.version
+
+  flag = _CPU_FLAGS.get(jaxlib.version.__version__)
+  flags = os.environ.get("XLA_FLAGS", "")
+  if flag and "ynn" not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stajax" / "compiled"
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
