@@ -15,7 +15,7 @@ import tyro
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
-class ConfigError(Exception):
+class ConfigError(ValueError):
   """A configuration that cannot be used; one line that names the file or field and what was expected."""
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from stajax import runtime
 from stajax.data.map_files import find_maps, find_splits, read_map
 from stajax.data.stavis import StavisError, StavisVideo, read_tree
 from stajax.data.stavis_write import read_groups
@@ -51,6 +52,8 @@ class Arguments:
   """Of the random parts of AUC-J (ties) and s-AUC (draws)."""
   nan_policy: NanPolicy = "stavis"
   """Undefined scores: left out (stavis) or counted as zero."""
+  batch: int = 8
+  """Frames that a model computes together."""
   processes: int | None = None
   """Processes that score; as many as there are cores if not given."""
 
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments = tyro.cli(Arguments, args=argv, prog="stajax evaluate", description=__doc__)
   try:
     return _evaluate(arguments)
-  except (StavisError, OSError) as error:
+  except (ValueError, OSError) as error:
     print(f"stajax evaluate: {error}", file=sys.stderr)
     return 2
 
@@ -76,7 +79,7 @@ def _evaluate(arguments: Arguments) -> int:
   notes = list(tree.notes)
   method_maps: MethodMaps | Mapping[int, MethodMaps]
   if arguments.model is not None:
-    method_maps, model_notes = model_method_maps(arguments.model)
+    method_maps, model_notes = model_method_maps(arguments.model, arguments.batch)
     title = f"Scores of {arguments.model.resolve().name}"
     notes += model_notes
   else:
@@ -121,12 +124,13 @@ def parse_data(data: str) -> Path:
   raise StavisError(f"--data {data}: expected NAME:ROOT with NAME one of {', '.join(PROTOCOLS)}")
 
 
-def model_method_maps(model: Path) -> tuple[MethodMaps, list[str]]:
+def model_method_maps(model: Path, batch: int) -> tuple[MethodMaps, list[str]]:
   """The maps that a model predicts, and notes about it (such as what it was trained on)."""
-  from stajax import dense  # JAX starts only where a model runs
+  runtime.configure()
+  from stajax import prediction  # JAX starts only where a model runs
 
-  loaded = dense.load_model(model)
-  return dense.method_maps(loaded), list(getattr(loaded, "notes", ()))
+  predictor = prediction.load_predictor(model, batch)
+  return prediction.method_maps(predictor), predictor.notes
 
 
 def file_method_maps(root: Path, videos: Sequence[StavisVideo], notes: list[str]) -> dict[int, MethodMaps]:

@@ -25,7 +25,7 @@ FORMAT = 1
 _SOUND_SHAPE = (257, 98)
 
 
-class ModelError(Exception):
+class ModelError(ValueError):
   """A model folder that cannot be used; one line that names the file."""
 
 

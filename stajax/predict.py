@@ -22,12 +22,12 @@ import numpy as np
 import tyro
 from tqdm import tqdm
 
-from stajax.data.media import MediaError, MediaInfo, audio_blocks, frame_times, grid_frames, native_frames, probe
-from stajax.data.sound import SoundWindows, spectrogram_blocks, statistics
+from stajax import runtime
+from stajax.data.media import MediaError, MediaInfo, frame_times, grid_frames, native_frames, probe
+from stajax.data.sound import SoundWindows, file_windows
 from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
 
 MAPS_PER_PART = 1000
-SILENT = 1e-6  # standard deviation of a log-spectrogram; 0 but for rounding where nothing sounds
 # What lies beside videos in a folder without being one; a file named on the command line is always tried.
 SKIPPED_SUFFIXES = {
   *(".txt", ".md", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
@@ -38,7 +38,7 @@ SKIPPED_SUFFIXES = {
 
 
 class Predictor(Protocol):
-  """A trained student on whole videos, as `stajax.dense` loads it.
+  """A trained student on whole videos, as `stajax.prediction` loads it.
 
   Attributes:
     rate: frames per second of the grid that it was trained on.
@@ -120,7 +120,7 @@ def predict_video(
   """
   name = path.stem if name is None else name
   info, notes = probe(path), []
-  sound = _sound_windows(path, notes) if predictor.hears else None
+  sound = file_windows(path, notes) if predictor.hears else None
   rate = info.rate if every_frame else predictor.rate
   provenance = {"video": path.name, "model": model, "trained_on": predictor.trained_on}
   parts = _MapParts(out, name, {**provenance, "rate": rate, "size": [info.width, info.height]})
@@ -187,7 +187,8 @@ def main(argv: list[str] | None = None) -> int:
       raise FileNotFoundError(f"{arguments.model}: no such folder, expected a trained model")
     videos = find_videos(arguments.videos, arguments.out)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    from stajax.dense import load_predictor  # JAX takes seconds to load: not before the arguments are right
+    runtime.configure()
+    from stajax.prediction import load_predictor  # JAX takes seconds to load: not before the arguments are right
 
     predictor = load_predictor(arguments.model, arguments.batch)
   except (OSError, ValueError) as error:
@@ -333,16 +334,6 @@ def _timed_maps(
     if not np.isfinite(saliency).all():
       raise ValueError(f"the model's map at {times[0]:.3f} s is not finite")
     yield times.popleft(), saliency / max(float(saliency.max()), 1e-12)
-
-
-def _sound_windows(path: Path, notes: list[str]) -> SoundWindows | None:
-  """A first pass over the sound for its mean and deviation; None where there is none to hear."""
-  mean, deviation, num_columns = statistics(spectrogram_blocks(audio_blocks(path, notes)))
-  if num_columns and deviation < SILENT:
-    notes.append("sound: silent throughout, not used")
-  if num_columns == 0 or deviation < SILENT:
-    return None
-  return SoundWindows(lambda: spectrogram_blocks(audio_blocks(path)), num_columns, mean, deviation)
 
 
 def _may_be_video(path: Path, folder: Path) -> bool:

@@ -42,7 +42,7 @@ from stajax.nets import weights
 from stajax.training import checkpoint, loop, optimizer, step
 
 
-class StageError(Exception):
+class StageError(ValueError):
   """A work folder that cannot be used; one line."""
 
 

@@ -255,9 +255,9 @@ def test_names_of_videos_with_the_same_stem(tmp_path):
 
 @pytest.fixture
 def model(tmp_path, monkeypatch) -> Path:
-  dense = types.ModuleType("stajax.dense")
-  dense.load_predictor = lambda folder, batch: Brightness()
-  monkeypatch.setitem(sys.modules, "stajax.dense", dense)
+  prediction = types.ModuleType("stajax.prediction")
+  prediction.load_predictor = lambda folder, batch: Brightness()
+  monkeypatch.setitem(sys.modules, "stajax.prediction", prediction)
   (tmp_path / "model").mkdir()
   return tmp_path / "model"
 

@@ -3,8 +3,8 @@
 import base64
 import io
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -22,12 +22,11 @@ from stajax.report.score_files import describe, write_scores
 METHODS = ("centre", "uniform", "cam_s", "scam", "<new> & method")
 MAPS = ("cam_s", "cam_st", "cam_sa", "scam", "sta")
 EVIL = "<script>alert('x')</script>"
+VOID = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
   """What a browser would find: every tag with its attributes, tables by caption, text, and whether tags are closed."""
-
-  VOID = {"meta", "img", "br", "path", "use"}
 
   def __init__(self, text: str):
     super().__init__()
@@ -37,7 +36,7 @@ class Page(HTMLParser):
 
   def handle_starttag(self, tag, attributes):
     self.tags.append((tag, dict(attributes)))
-    if tag not in self.VOID:
+    if tag not in VOID:
       self.open.append(tag)
     if tag == "table":
       self.caption, self.rows = "", []
@@ -50,7 +49,7 @@ class Page(HTMLParser):
     self.tags.append((tag, dict(attributes)))
 
   def handle_endtag(self, tag):
-    if tag not in self.VOID:
+    if tag not in VOID:
       assert self.open.pop() == tag
     if tag == "table":
       self.tables[self.caption] = self.rows
@@ -142,7 +141,7 @@ def test_readable_without_eyes_and_without_a_mouse(report):
   assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.tags if tag == "th")
   levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch("h[1-6]", tag)]
   assert levels[0] == 1 and levels.count(1) == 1
-  assert all(after - before <= 1 for before, after in zip(levels, levels[1:]))
+  assert all(after - before <= 1 for before, after in pairwise(levels))
   assert ("html", {"lang": "en"}) in page.tags
   assert "prefers-color-scheme: dark" in report[1]
 
@@ -163,9 +162,7 @@ def test_tables_hold_the_scores(report):
   assert list(scores) == ["synthetic", "synthetic/foreign"]
   for name, methods in scores.items():
     head, *rows = tables[name]
-    assert [cell for cell, _ in head] == ["Method", "AUC-J↑", "s-AUC↑", "NSS↑", "SIM↑", "CC↑"] or [
-      cell.replace("\xa0", "") for cell, _ in head
-    ] == ["Method", "AUC-J↑", "s-AUC↑", "NSS↑", "SIM↑", "CC↑"]
+    assert [cell.replace("\xa0", "") for cell, _ in head] == ["Method", "AUC-J↑", "s-AUC↑", "NSS↑", "SIM↑", "CC↑"]
     assert [row[0][0] for row in rows] == ["Centre", "Uniform", "CAM S", "SCAM", "<new> & method"]
     for column, metric in enumerate(METRICS, 1):
       values = [methods[method][metric] for method in METHODS]
@@ -225,7 +222,7 @@ def test_fixations_are_points_where_they_are():
 def test_curves_follow_the_log():
   lines = make_lines(400)
   svg = plots.learning_curves(lines, "a", "label")
-  drawn = [path for path in re.findall(r'<path d="([^"]*)"[^>]*var\(--accent\)', svg)]
+  drawn = re.findall(r'<path d="([^"]*)"[^>]*var\(--accent\)', svg)
   assert len(drawn) == 2
   for path, name in zip(drawn, ("loss", "accuracy")):
     x, y = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), float).T
@@ -248,18 +245,19 @@ def test_synthetic_is_said_at_the_top_and_once(tmp_path):
   assert text.count("rendered clips with sampled viewers") == 1
   assert text.index("Synthetic clips:") < text.index("<table>")
   _, other = make_report(tmp_path, make_evaluation("DIEM"))
-  assert "banner" not in Page(other).attributes("class").__repr__() and "trained by" in other
+  assert ("p", "banner") not in Page(other).attributes("class") and "trained by" in other
 
 
-def test_equal_input_equal_bytes_and_a_page_that_can_be_mailed(tmp_path):
-  examples = [replace(make_example(f"clip {i}", side=356, seed=i)) for i in range(12)]
-  _, first = make_report(tmp_path / "a", examples=examples)
-  _, second = make_report(tmp_path / "b", examples=examples)
-  assert first == second
-  assert len(first) < 5_000_000
-  assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+def test_equal_input_gives_equal_bytes(report, tmp_path):
+  assert make_report(tmp_path)[1] == report[1]
+  assert sorted(path.name for path in tmp_path.iterdir()) == [
     "evaluation.json", "index.html", "per_video.csv", "scores.json",
   ]  # fmt: skip
+
+
+def test_a_page_with_twelve_examples_can_be_mailed(tmp_path):
+  _, text = make_report(tmp_path, examples=[make_example(f"clip {i}", side=356, seed=i) for i in range(12)])
+  assert 500_000 < len(text) < 5_000_000
 
 
 def test_unknown_names_are_shown_as_they_are():

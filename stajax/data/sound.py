@@ -18,6 +18,7 @@ SEGMENT = 512
 HOP = 159
 WINDOW_COLUMNS = 98  # one second of sound, 16000 samples, has 98 columns
 FLOOR = 1e-7
+SILENT = 1e-6  # standard deviation of a log-spectrogram; 0 but for rounding where nothing sounds
 BLOCK_SAMPLES = 16384  # of one call in a stream
 # Columns (20 s, 2 MB) that a stream keeps. A picture may outlast its sound by that much and windows are reflected
 # exactly; beyond it they stay at the kept tail's beginning.
@@ -106,6 +107,20 @@ def samples_from_wav(path: str | Path) -> np.ndarray:
   if not blocks:
     raise MediaError(f"{path}: has no sound that can be decoded")
   return np.concatenate(blocks)
+
+
+def file_windows(path: str | Path, notes: list[str]) -> "SoundWindows | None":
+  """The normalised sound of a media file, after a first pass over it for its mean and deviation.
+
+  Returns:
+    None for sound that is silent throughout (`notes` then says so) or cannot be decoded.
+  """
+  mean, deviation, num_columns = statistics(spectrogram_blocks(audio_blocks(path, notes)))
+  if num_columns and deviation < SILENT:
+    notes.append("sound: silent throughout, not used")
+  if num_columns == 0 or deviation < SILENT:
+    return None
+  return SoundWindows(lambda: spectrogram_blocks(audio_blocks(path)), num_columns, mean, deviation)
 
 
 class SoundWindows:

@@ -13,7 +13,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 
-class WeightsError(Exception):
+class WeightsError(ValueError):
   """A weights file that cannot be used; one line that names the file, what was found and what was expected."""
 
 

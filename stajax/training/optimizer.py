@@ -17,7 +17,9 @@ def group(path: Sequence[Any]) -> int:
   return 2 * (names[0] not in BACKBONES) + (names[-1] == "bias")
 
 
-def make_schedule(learning_rate: float, steps: int, warmup: int, schedule: Literal["constant", "cosine"]) -> optax.Schedule:
+def make_schedule(
+  learning_rate: float, steps: int, warmup: int, schedule: Literal["constant", "cosine"]
+) -> optax.Schedule:
   """Linear growth over `warmup` steps, then constant or a cosine to 0 at `steps`."""
   after = {
     "constant": lambda: optax.constant_schedule(learning_rate),

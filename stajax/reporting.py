@@ -1,0 +1,133 @@
+"""The report at the end of a run: every method scored on the held-out clips, learning curves, a gallery.
+
+CAMs and SCAM use a clip's true tag; students never see one.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stajax import model as models
+from stajax.data.records import Records
+from stajax.data.stavis import StavisVideo, read_tree
+from stajax.data.stavis_write import read_groups
+from stajax.dense import clip_samples
+from stajax.evaluation import evaluate_videos
+from stajax.prediction import to_uint8
+from stajax.report.page import Example, write_report
+from stajax.report.score_files import describe, write_scores
+from stajax.stages import Run, classify, clip_tags
+from stajax.training import logs
+
+_EXAMPLES = 10
+_CHUNK = 64
+
+
+def write(run: Run) -> dict[str, Any]:
+  """Writes `report/` in the work folder; returns what `done.json` says."""
+  out = run.workdir / "report"
+  tree_folder = run.data / "heldout_tree"
+  if not tree_folder.is_dir():
+    raise FileNotFoundError(f"{tree_folder}: no held-out clips with viewers, expected a tree in the STAViS layout")
+  tree = read_tree(tree_folder)
+  heldout = Records.open(run.data / "heldout")
+  gallery = _Gallery(heldout, tree.videos)
+
+  def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    maps = predict_clip(run, heldout, heldout.names.index(video.name))
+    gallery.add(video, maps)
+    for start in range(0, len(frames), _CHUNK):
+      chunk = list(frames[start : start + _CHUNK])
+      yield chunk, {name: x[chunk] for name, x in maps.items()}
+
+  evaluation = evaluate_videos(
+    tree.videos,
+    method_maps,
+    seed=run.config.seed,
+    stride=run.config.score_stride,
+    groups=read_groups(tree_folder),
+    progress=True,
+  )
+  notes = ["CAMs and SCAM use the true tag of a held-out clip; the student sees none."]
+  about = describe(evaluation, notes, tree.fold_lists, tree.skipped)
+  scores = write_scores(evaluation, about, out)
+  trained = (*models.CLASSIFIERS, *models.STUDENTS)
+  write_report(
+    out,
+    title=f"Report of {run.config.name}",
+    subtitle=(
+      f"Learned from the tags of {run.records.num_clips} clips, without eye tracking; scored on "
+      f"{len(evaluation.videos)} other clips with viewers."
+    ),
+    scores=scores,
+    about=about,
+    curves={name: logs.read(run.folder(name) / "log.jsonl") for name in trained},
+    examples=gallery.examples(),
+    facts=_facts(run),
+  )
+  database = next(iter(scores))
+  return {"scores": scores[database]}
+
+
+def predict_clip(run: Run, records: Records, clip: int) -> dict[str, np.ndarray]:
+  """Maps of every method for one clip of records: {method: (n, h, w) uint8, each with a maximum of 255}."""
+  size = max(models.training_of(name, run.config).size for name in (*models.CLASSIFIERS, *models.STUDENTS))
+  samples = clip_samples(records, clip, size)
+  cams, scam, _ = classify(run, samples, clip_tags(records, clip))
+  maps = {f"cam_{name}": cam for name, cam in zip(models.CLASSIFIERS, cams)} | {"scam": scam}
+  for name in models.STUDENTS:
+    maps[name] = np.concatenate(list(run.dense(name).run(samples)))
+  return {name: to_uint8(x) for name, x in maps.items()}
+
+
+class _Gallery:
+  """Keeps the middle frame of the first clips of every tag, with its maps."""
+
+  def __init__(self, records: Records, videos: Sequence[StavisVideo]) -> None:
+    self._records = records
+    of_tag: dict[int, list[str]] = {}
+    named = {video.name for video in videos}
+    for clip, name in enumerate(records.names):
+      if name in named:
+        of_tag.setdefault(clip_tags(records, clip)[0], []).append(name)
+    # Round robin over the tags: all of them first, then second clips.
+    rounds = [clips[i] for i in range(max(map(len, of_tag.values()))) for clips in of_tag.values() if i < len(clips)]
+    self._chosen = rounds[:_EXAMPLES]
+    self._examples: dict[str, Example] = {}
+
+  def add(self, video: StavisVideo, maps: dict[str, np.ndarray]) -> None:
+    if video.name not in self._chosen:
+      return
+    records, clip = self._records, self._records.names.index(video.name)
+    frame = video.num_frames // 2
+    tags = ", ".join(records.categories[tag] for tag in clip_tags(records, clip))
+    flags = f" ({', '.join(records.flags[clip])})" if records.flags[clip] else ""
+    self._examples[video.name] = Example(
+      title=f"{video.name}, frame {frame + 1}: {tags}{flags}",
+      frame=records.clip_frames(clip)[frame],
+      maps={name: x[frame] for name, x in maps.items()},
+      viewers=video.density(frame),
+      fixations=video.fixations(frame),
+    )
+
+  def examples(self) -> list[Example]:
+    return [self._examples[name] for name in self._chosen if name in self._examples]
+
+
+def _facts(run: Run) -> dict[str, str]:
+  facts = {"Work folder": Path(run.workdir).name}
+  data = run.done("data") or {}
+  facts["Training clips"] = f"{data['clips']} clips, {data['frames']} frames, {data['provenance']}"
+  maps = run.done("scam") or {}
+  facts["Pseudo-fixations"] = (
+    f"{maps['frames']} frames; {maps['frames_without_target']} where no source found the tag, not learned from"
+  )
+  for name in ("data", *models.CLASSIFIERS, "scam", *models.STUDENTS):
+    done = run.done(name) or {}
+    steps = f", {done['steps']} steps, SHA-256 {done['sha256'][:12]}…" if "steps" in done else ""
+    facts[f"Stage {name}"] = f"{done['seconds']:.0f} s{steps}"
+  environment = (run.done(models.STUDENTS[0]) or {}).get("environment", {})
+  facts["Environment"] = ", ".join(f"{key} {value}" for key, value in environment.items() if value)
+  return facts
