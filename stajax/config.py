@@ -55,6 +55,10 @@ class Network(_Frozen):
   """Multiplies the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"
   """`none` fits the ImageNet weights; from scratch a network needs one of the others."""
+  depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 3, 3, 3)
+  """Convolutions in each of VGG-16's stages; fewer for small frames, of which a cell would see everything."""
+  neck_depth: NonNegativeInt = 3
+  """3×3 convolutions of the neck."""
   audio_width: PositiveFloat = 1.0
   audio_norm: Literal["group", "batch"] = "batch"
   audio_pooling: Literal["average", "netvlad"] = "netvlad"

@@ -58,6 +58,8 @@ def make_network(name: str, config: Config, num_categories: int) -> nn.Module:
     "num_categories": num_categories,
     "width": config.network.width,
     "norm": config.network.norm,
+    "depths": config.network.depths,
+    "neck_depth": config.network.neck_depth,
     "audio_width": config.network.audio_width,
     "audio_norm": config.network.audio_norm,
     "audio_pooling": config.network.audio_pooling,

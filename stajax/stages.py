@@ -186,7 +186,7 @@ def _train(name: str, run: Run) -> dict[str, Any]:
   maps = MapSet.open(run.workdir / "maps" / "scam", records) if is_student else None
 
   def batches(start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
-    return pipeline.batches(
+    drawn = pipeline.batches(
       records,
       seed=config.seed * len(GRAPH) + index,
       global_batch=training.batch,
@@ -201,6 +201,9 @@ def _train(name: str, run: Run) -> dict[str, Any]:
       host=jax.process_index(),
       num_hosts=jax.process_count(),
     )
+    # Whole frames are not to be cropped, which would cost a tenth of a small network's step.
+    unused = {key for key, used in (("box", training.min_scale < 1), ("flip", training.flip)) if not used}
+    return ({key: x for key, x in batch.items() if key not in unused} for batch in drawn)
 
   state = loop.train(
     name,

@@ -5,6 +5,7 @@ Runs the stages that are not done yet, in order, resumes exactly where it was st
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,11 @@ def run(config: "configuration.Config", workdir: Path, distributed: bool = False
   import jax
 
   if distributed:
-    jax.distributed.initialize()
+    # SLURM, Open MPI and Cloud TPU are detected; elsewhere the launcher says it (see `launch/`).
+    number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
+    jax.distributed.initialize(
+      num_processes=None if number is None else int(number), process_id=None if index is None else int(index)
+    )
   from stajax import stages
   from stajax.config import ConfigError
   from stajax.data.shards import RecordError

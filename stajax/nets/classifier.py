@@ -15,13 +15,13 @@ from einops import rearrange
 from stajax.nets.fusion import SoundMap, TemporalBranch, fuse_source
 from stajax.nets.layers import Norm
 from stajax.nets.sound import Pooling, ResNet18
-from stajax.nets.visual import VGG16, Neck
+from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 
 Source = Literal["s", "st", "sa"]
 
 
 class Classification(NamedTuple):
-  """`class_maps` (b, h, w, c): channel i is the CAM of category i; `logits` (b, c): their mean; both float32."""
+  """`class_maps` (b, h, w, c): channel i is the CAM of category i; `logits` (b, c): their mean and a bias; float32."""
 
   class_maps: jnp.ndarray
   logits: jnp.ndarray
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
   Attributes:
     source: `s`, `st` or `sa`.
     num_categories: c.
-    width, norm: of the visual backbone and neck.
+    width, norm, depths, neck_depth: of the visual backbone and neck.
     audio_width, audio_norm, audio_pooling: of the audio backbone (only `sa`).
     dtype: of the convolutions; parameters, pooling and logits are float32.
     frozen: top-level parts whose batch statistics stay as they are in training, such as `visual`.
@@ -43,6 +43,8 @@ class Classifier(nn.Module):
   num_categories: int
   width: float = 1.0
   norm: Norm = "none"
+  depths: tuple[int, ...] = DEPTHS
+  neck_depth: int = NECK_DEPTH
   audio_width: float = 1.0
   audio_norm: Norm = "batch"
   audio_pooling: Pooling = "netvlad"
@@ -59,14 +61,17 @@ class Classifier(nn.Module):
     return self.source == "sa"
 
   def setup(self) -> None:
-    self.visual = VGG16(self.width, self.norm, self.dtype)
-    self.neck = Neck(self.num_categories, self.width, self.norm, self.dtype)
+    self.visual = VGG16(self.width, self.depths, self.norm, self.dtype)
+    self.neck = Neck(self.num_categories, self.width, self.neck_depth, self.norm, self.dtype)
     if self.source == "st":
       self.temporal = TemporalBranch(self.num_categories, self.dtype)
     if self.source == "sa":
       self.sound = ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
       self.sound_map = SoundMap(self.num_categories, self.dtype)
-    self.classify = nn.Conv(self.num_categories, (1, 1), dtype=self.dtype)
+    # The classifier's bias is added after pooling: the logits are the same, and a class map is 0 where it sees
+    # nothing for or against its category, as in the original CAM.
+    self.classify = nn.Conv(self.num_categories, (1, 1), use_bias=False, dtype=self.dtype)
+    self.bias = self.param("bias", nn.initializers.zeros, (self.num_categories,), jnp.float32)
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to {"s": (m, h, w, c)}."""
@@ -105,7 +110,7 @@ class Classifier(nn.Module):
   def reason(self, nodes: jnp.ndarray) -> Classification:
     """(b, n, h, w, c) class maps of a group's fragments to the target's classification."""
     target = nodes[:, 0]
-    return Classification(target, jnp.mean(target, axis=(1, 2)))
+    return Classification(target, jnp.mean(target, axis=(1, 2)) + self.bias)
 
   def _trains(self, part: str, train: bool) -> bool:
     return train and part not in self.frozen

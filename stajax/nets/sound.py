@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from stajax.nets.layers import ConvBlock, Norm, scaled
+from stajax.nets.layers import ConvBlock, Norm, max_pool, scaled
 
 Pooling = Literal["average", "netvlad"]
 
@@ -63,7 +63,7 @@ class ResNet18(nn.Module):
     x = ConvBlock(
       scaled(64, self.width), (7, 7), strides=2, norm=self.norm, dtype=self.dtype, name="conv1"
     )(x, train)
-    x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+    x = max_pool(x, window=3, stride=2, padding=1)
     for layer, channels in enumerate((64, 128, 256, 512), start=1):
       for block in range(2):
         strides = 2 if layer > 1 and block == 0 else 1

@@ -13,7 +13,7 @@ from einops import rearrange
 from stajax.nets.fusion import SoundMap, TemporalBranch, gate
 from stajax.nets.layers import ConvBlock, Norm
 from stajax.nets.sound import Pooling, ResNet18
-from stajax.nets.visual import VGG16, Neck
+from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 
 _REFINED = 32
 
@@ -27,6 +27,8 @@ class Student(nn.Module):
   num_categories: int
   width: float = 1.0
   norm: Norm = "none"
+  depths: tuple[int, ...] = DEPTHS
+  neck_depth: int = NECK_DEPTH
   audio_width: float = 1.0
   audio_norm: Norm = "batch"
   audio_pooling: Pooling = "netvlad"
@@ -43,8 +45,8 @@ class Student(nn.Module):
     return True
 
   def setup(self) -> None:
-    self.visual = VGG16(self.width, self.norm, self.dtype)
-    self.neck = Neck(self.num_categories, self.width, self.norm, self.dtype)
+    self.visual = VGG16(self.width, self.depths, self.norm, self.dtype)
+    self.neck = Neck(self.num_categories, self.width, self.neck_depth, self.norm, self.dtype)
     self.temporal = TemporalBranch(self.num_categories, self.dtype)
     self.sound = ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
     self.sound_map = SoundMap(self.num_categories, self.dtype)

@@ -5,12 +5,16 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from stajax.nets.layers import ConvBlock, Norm, scaled
+from stajax.nets.layers import ConvBlock, Norm, max_pool, scaled
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-_STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
+DEPTHS = (2, 2, 3, 3, 3)
+"""Convolutions of each stage of VGG-16."""
+NECK_DEPTH = 3
+
+_CHANNELS = (64, 128, 256, 512, 512)
 _NECK = 512
 
 
@@ -27,11 +31,14 @@ class VGG16(nn.Module):
 
   Attributes:
     width: multiplies every layer's channels; 1 takes torchvision's weights one to one.
+    depths: convolutions of each stage. With VGG-16's a class map's cell sees 252 pixels, neck included: more than
+      a small frame has, which then cannot localise anything.
     norm: normalisation after every convolution; `none` for pretrained weights.
     dtype: of the convolutions.
   """
 
   width: float = 1.0
+  depths: tuple[int, ...] = DEPTHS
   norm: Norm = "none"
   dtype: Any = jnp.float32
 
@@ -47,7 +54,7 @@ class VGG16(nn.Module):
     x = (images - jnp.asarray(IMAGENET_MEAN, images.dtype)) / jnp.asarray(IMAGENET_STD, images.dtype)
     x = x.astype(self.dtype)
     stages = []
-    for stage, (num_convs, channels) in enumerate(_STAGES, start=1):
+    for stage, (num_convs, channels) in enumerate(zip(self.depths, _CHANNELS, strict=True), start=1):
       for conv in range(1, num_convs + 1):
         x = ConvBlock(
           scaled(channels, self.width),
@@ -58,23 +65,24 @@ class VGG16(nn.Module):
         )(x, train)
       stages.append(x)
       if stage <= 3:
-        x = nn.max_pool(x, (2, 2), (2, 2))
+        x = max_pool(x, window=2, stride=2)
       elif stage == 4:
-        x = nn.max_pool(x, (3, 3), (1, 1), padding=((1, 1), (1, 1)))
+        x = max_pool(x, window=3, stride=1, padding=1)
     return Stages(*stages[2:])
 
 
 class Neck(nn.Module):
-  """Three 3×3 convolutions and a 1×1 one: `f5` to the spatial map s (m, h, w, num_categories)."""
+  """`depth` 3×3 convolutions and a 1×1 one: `f5` to the spatial map s (m, h, w, num_categories)."""
 
   num_categories: int
   width: float = 1.0
+  depth: int = NECK_DEPTH
   norm: Norm = "none"
   dtype: Any = jnp.float32
 
   @nn.compact
   def __call__(self, f5: jnp.ndarray, train: bool = False) -> jnp.ndarray:
     x = f5
-    for conv in range(1, 4):
+    for conv in range(1, self.depth + 1):
       x = ConvBlock(scaled(_NECK, self.width), norm=self.norm, dtype=self.dtype, name=f"conv{conv}")(x, train)
     return nn.Conv(self.num_categories, (1, 1), dtype=self.dtype, name="project")(x)

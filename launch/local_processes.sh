@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Several processes on this machine: the many-host path without a cluster, on CPU or with one GPU a process.
+#   launch/local_processes.sh 2 --config configs/quickstart.py --workdir runs/two
+set -euo pipefail
+processes=$1
+shift
+export JAX_NUM_PROCESSES=$processes JAX_COORDINATOR_ADDRESS=${JAX_COORDINATOR_ADDRESS:-127.0.0.1:12355}
+children=()
+trap 'kill "${children[@]}" 2>/dev/null || true' EXIT
+for ((index = 0; index < processes; index++)); do
+  JAX_PROCESS_ID=$index python -m stajax.train --distributed "$@" &
+  children+=($!)
+done
+status=0
+for child in "${children[@]}"; do wait "$child" || status=$?; done
+exit "$status"

@@ -1,0 +1,78 @@
+"""What all tests share. JAX sees eight devices on the CPU, and everything else is set as the commands set it."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+if "jax" in sys.modules:
+  raise RuntimeError("JAX was imported before tests/conftest.py, which is too late to set its flags")
+
+_FORCED = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+if _FORCED not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits it
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FORCED}".strip()
+# One folder for all workers of a run and for the next run; the key of an entry covers versions, flags and the program.
+_USER = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"stajax-tests-{_USER}" / "compiled")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+from stajax import runtime  # noqa: E402
+
+runtime.configure()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+  """The folder of sample media and weights beside the repository; nothing in the package needs it."""
+  folder = Path(__file__).resolve().parents[2] / "shared"
+  if not folder.is_dir():
+    pytest.skip("needs the folder `shared` beside the repository")
+  return folder
+
+
+@pytest.fixture
+def one_device() -> dict[str, str]:
+  """The environment of a child process that sees one device, as a user's does."""
+  environment = dict(os.environ)
+  environment["XLA_FLAGS"] = environment["XLA_FLAGS"].replace(_FORCED, "").strip()
+  return environment
+
+
+@pytest.fixture(scope="session")
+def random_variables() -> Callable[..., dict[str, Any]]:
+  """`(network, size, seed=0, **inputs)` to NumPy variables of its shapes, without compiling its initialisation."""
+  return _random_variables
+
+
+def _random_variables(network: Any, size: int, seed: int = 0) -> dict[str, Any]:
+  import jax
+
+  from stajax import model
+
+  shapes = jax.eval_shape(network.init, jax.random.key(0), *model.example_inputs(network, size))
+  return randomise(shapes, seed)
+
+
+def randomise(shapes: Any, seed: int = 0) -> Any:
+  """Random arrays in the place of shapes; no activation dies or explodes, no normalisation is the identity."""
+  import jax
+
+  rng = np.random.default_rng(seed)
+
+  def fill(path: tuple, leaf: Any) -> np.ndarray:
+    match path[-1].key:
+      case "kernel":
+        x = rng.normal(size=leaf.shape) * (2 / max(1, np.prod(leaf.shape[:-1]))) ** 0.5
+      case "scale" | "var" | "centroids":
+        x = rng.uniform(0.5, 1.5, leaf.shape)
+      case _:
+        x = rng.normal(0, 0.2, leaf.shape)
+    return x.astype(np.float32)
+
+  return jax.tree.map_with_path(fill, shapes)
