@@ -90,8 +90,8 @@ class Training(_Frozen):
   """Smallest side of a random crop; 1 shows whole frames."""
   flip: bool = True
   optimizer: Optimizer = Optimizer()
-  start: Literal["s", "st", "sa"] | None = None
-  """The finished network whose parameters of the same name this one starts from."""
+  start: tuple[Literal["s", "st", "sa"], ...] = ()
+  """Finished networks whose parameters of the same name this one starts from; the first that has one counts."""
   frozen: tuple[str, ...] = ()
   """Top-level parts that are not trained, such as `visual`."""
 

@@ -172,10 +172,12 @@ def _train(name: str, run: Run) -> dict[str, Any]:
   network = models.make_network(name, config, len(records.categories))
   index = [stage.name for stage in GRAPH].index(name)
   variables = models.initialise(network, training.size, jax.random.fold_in(jax.random.key(config.seed), index))
-  if training.start is not None:
-    source = weights.read(run.folder(training.start) / "weights.safetensors")
-    variables, own = weights.merge(variables, weights.unflatten(source))
-    tqdm.write(f"{name}: starts from {training.start}; new: {', '.join(sorted({key.split('/')[1] for key in own}))}")
+  if training.start:
+    sources = [weights.read(run.folder(source) / "weights.safetensors") for source in training.start]
+    first = {key: x for source in reversed(sources) for key, x in source.items()}
+    variables, own = weights.merge(variables, weights.unflatten(first))
+    new = sorted({key.split("/")[1] for key in own})
+    tqdm.write(f"{name}: starts from {', '.join(training.start)}; new: {', '.join(new) or 'nothing'}")
   choice = training.optimizer
   schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
   update = optimizer.make_optimizer(

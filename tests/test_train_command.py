@@ -19,7 +19,7 @@ NETWORKS = ("s", "st", "sa", "sta")
 CONFIG = """
 from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Training
 training = Training(steps=6, batch=4, size=32, min_scale=0.8, optimizer=Optimizer(name="adam", learning_rate=1e-3))
-student = training.model_copy(update={"start": "st", "frozen": ("visual",)})
+student = training.model_copy(update={"start": ("st", "sa"), "frozen": ("visual", "sound")})
 config = Config(
   name="tiny",
   data=Data(source="synthetic", synthetic=Synthetic(clips=6, held_out=3, size=32, seconds=1.0)),
