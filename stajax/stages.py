@@ -161,7 +161,8 @@ def _prepare_data(run: Run) -> dict[str, Any]:
   records = run.records
   rates = set(records.rate.tolist())
   if rates != {run.config.data.rate}:
-    raise ConfigError(f"{records.path}: clips have {sorted(rates)} frames a second, data.rate is {run.config.data.rate}")
+    expected = run.config.data.rate
+    raise ConfigError(f"{records.path}: clips have {sorted(rates)} frames a second, data.rate is {expected}")
   return {"clips": records.num_clips, "frames": records.total_frames, "provenance": records.provenance}
 
 

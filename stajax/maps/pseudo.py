@@ -37,7 +37,9 @@ def cut(maps: np.ndarray, threshold: float) -> np.ndarray:
   return np.where(maps < threshold * maps.mean(axis=(1, 2), keepdims=True), 0, maps)
 
 
-def pseudo_fixations(maps: np.ndarray, found: np.ndarray, reach: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def pseudo_fixations(
+  maps: np.ndarray, found: np.ndarray, reach: int, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
   """The students' learning targets of one clip.
 
   Args:

@@ -20,7 +20,7 @@ class Log:
     partial = path.with_name(path.name + ".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
     os.replace(partial, path)
-    self._lines = open(path, "a", buffering=1)
+    self._lines = open(path, "a", buffering=1)  # noqa: SIM115, closed by __exit__
     self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
     self._scalar = tf.summary.scalar
 
