@@ -20,7 +20,7 @@ class ConfigError(ValueError):
 
 
 class _Frozen(pydantic.BaseModel):
-  model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+  model_config = pydantic.ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Synthetic(_Frozen):
@@ -67,6 +67,8 @@ class Network(_Frozen):
 
 
 class Optimizer(_Frozen):
+  """How a network's parameters are moved."""
+
   name: Literal["sgd", "adam"] = "sgd"
   """`sgd` has Nesterov momentum; `adam` decays weights apart from the gradient."""
   learning_rate: PositiveFloat = 1e-3
@@ -166,6 +168,7 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
 
 
 def dumps(config: Config) -> str:
+  """The configuration as JSON, for `loads`."""
   return config.model_dump_json(indent=2) + "\n"
 
 
@@ -198,7 +201,9 @@ def explain(error: pydantic.ValidationError) -> str:
   fault = error.errors()[0]
   field = ".".join(str(part) for part in fault["loc"])
   if fault["type"] != "extra_forbidden":
-    return f"{field}: found {fault['input']!r}, expected: {fault['msg']}"
+    # Of what is missing or not JSON, the input is everything around it.
+    found = "" if fault["type"] in ("missing", "json_invalid") else f"found {fault['input']!r}, expected: "
+    return f"{field}: {found}{fault['msg']}" if field else f"{found}{fault['msg']}"
   known = _fields(error.title, fault["loc"][:-1])
   nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.0)
   hint = f"did you mean `{nearest[0]}`?" if nearest else ""

@@ -100,23 +100,28 @@ def load(folder: str | Path, names: Sequence[str] = STUDENTS) -> Model:
     folder = folder / "model"
   path = folder / "model.json"
   try:
-    about = json.loads(path.read_text())
+    about = json.loads(path.read_text(encoding="utf-8"))
   except OSError:
     raise ModelError(f"{folder}: not a model (expected model.json in it, or in its folder `model`)") from None
   except ValueError as error:
     raise ModelError(f"{path}: not JSON ({error})") from None
+  found_format = about.get("format") if isinstance(about, dict) else None
+  if found_format != FORMAT:
+    raise ModelError(f"{path}: format {found_format!r}, this version reads {FORMAT}")
   try:
-    if about["format"] != FORMAT:
-      raise ModelError(f"{path}: format {about['format']}, this version reads {FORMAT}")
     categories, sha256 = tuple(map(str, about["categories"])), dict(about["sha256"])
     rate, side, trained_on = float(about["rate"]), int(about["side"]), str(about["trained_on"])
-  except (KeyError, TypeError, ValueError) as error:
+    if not (0 < rate < float("inf") and side > 0):
+      raise ValueError(f"rate {rate}, side {side}, expected positive numbers")
+  except (KeyError, TypeError, ValueError, OverflowError) as error:
     raise ModelError(f"{path}: not a model description ({type(error).__name__}: {error})") from None
   config_path = folder / "config.json"
   try:
-    config = configuration.loads(config_path.read_text(), str(config_path))
+    config = configuration.loads(config_path.read_text(encoding="utf-8"), str(config_path))
   except OSError as error:
     raise ModelError(f"{config_path}: {error.strerror}") from None
+  except UnicodeDecodeError as error:
+    raise ModelError(f"{config_path}: not text ({error})") from None
   variables = {}
   for name in names:
     network, size = make_network(name, config, len(categories)), training_of(name, config).size
@@ -137,9 +142,10 @@ def save(folder: Path, files: Mapping[str, Path], config: Config, **about: Any) 
   partial.mkdir(parents=True)
   for name, path in files.items():
     shutil.copyfile(path, partial / f"{name}.safetensors")
-  (partial / "config.json").write_text(configuration.dumps(config))
+  (partial / "config.json").write_text(configuration.dumps(config), encoding="utf-8")
   description = {"format": FORMAT, "stajax": stajax.__version__, **about}
-  (partial / "model.json").write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+  text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+  (partial / "model.json").write_text(text, encoding="utf-8")
   shutil.rmtree(folder, ignore_errors=True)
   os.replace(partial, folder)
 

@@ -234,6 +234,7 @@ def classify(run: Run, samples: list[Sample], tags: tuple[int, ...]) -> tuple[np
 
 
 def clip_tags(records: Records, clip: int) -> tuple[int, ...]:
+  """Category indices of a clip's tags."""
   return tuple(np.flatnonzero(records.tags[clip]).tolist())
 
 

@@ -26,6 +26,19 @@ from stajax import runtime  # noqa: E402
 
 runtime.configure()
 
+_LONGEST_FIRST = ("test_train_command.py", "test_pipeline.py", "test_training.py", "test_dense.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Keeps the order of files among workers; pytest-xdist would begin with the files that have most tests."""
+  config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  """The files that take longest come first, so that no worker is left alone with one at the end."""
+  order = {name: place for place, name in enumerate(_LONGEST_FIRST)}
+  items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

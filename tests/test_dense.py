@@ -15,6 +15,7 @@ from stajax.data.stavis import StavisError, read_tree
 from stajax.data.stavis_write import write_fold_lists, write_video
 from stajax.dense import DenseNetwork, concatenate
 from stajax.nets import weights
+from stajax.nets.classifier import Classification
 from stajax.nets.images import to_size
 from stajax.prediction import load_predictor, method_maps, to_uint8
 
@@ -80,7 +81,7 @@ class Setup:
       inputs.append(np.array([[x is not None] for x in sounds], np.float32))
     out = self._whole(self.variables, *inputs)
     if self.name == "sta":
-      return [np.asarray(jax.nn.sigmoid(out))[: len(samples), 0]]
+      return [1 / (1 + np.exp(-np.asarray(out)[: len(samples), 0]))]
     return [np.asarray(out.class_maps)[: len(samples), ..., SELECT], 1 / (1 + np.exp(-out.logits[: len(samples)]))]
 
 
@@ -90,8 +91,7 @@ def setups(random_variables):
 
 
 CASES = [("st", 1, 1), ("st", 2, 1), ("st", 5, 2), ("st", 11, 1), ("st", 22, 1), ("st", 3, 5), ("st", 23, 5)]
-CASES += [("sa", 1, 1), ("sa", 22, 1), ("sa", 13, 1), ("sta", 1, 1), ("sta", 2, 1), ("sta", 11, 1), ("sta", 23, 1)]
-CASES += [("sta", 5, 5), ("sta", 22, 5)]
+CASES += [("sta", 1, 1), ("sta", 2, 1), ("sta", 11, 1), ("sta", 23, 1), ("sta", 5, 5), ("sta", 22, 5)]
 
 
 @pytest.mark.parametrize(("name", "count", "reach"), CASES)
@@ -139,7 +139,7 @@ def numbered(heard):
 
 @pytest.mark.parametrize("reach", [1, 3, 7])
 def test_every_length_and_chunk(reach):
-  for batch, count in itertools.product((1, 8), (1, 2, 3, 8, 9, 16, 23)):
+  for batch, count in itertools.product((1, 8), (1, 2, 9, 16, 23)):
     network, heard = Trace(), np.random.default_rng(count).random(count) < 0.5
     with jax.disable_jit():
       results = list(DenseNetwork(network, {}, 2, batch).run(numbered(heard), reach))
@@ -148,6 +148,32 @@ def test_every_length_and_chunk(reach):
     expected = np.column_stack([table[:, 1], table, table[:, 1] * heard, heard])
     np.testing.assert_array_equal(seen, expected, err_msg=f"batch {batch}, {count} frames")
     assert network.encoded == {number: 1 for number in range(1, count + 1)}, "each frame is encoded once"
+
+
+class SingleFrames(Trace):
+  """The same of a classifier that hears but sees one frame a fragment, as SA; it has 2 categories."""
+
+  num_times, source = 1, "sa"
+
+  def fuse(self, features, audio, switch):
+    seen = jnp.concatenate([features["s"][..., 0, 0, 0], audio, switch[:, None]], axis=1)
+    return seen[:, None]  # (m, h = 1, w = 3, c = 1)
+
+  def reason(self, nodes):
+    class_maps = nodes[:, 0][:, :, :, None] * jnp.array([1.0, 2.0])
+    return Classification(class_maps, jnp.log(class_maps[:, 0, 0] / 99))
+
+
+@pytest.mark.parametrize("count", [1, 4, 8, 11])
+def test_fragments_of_one_frame(count):
+  heard, numbers, network = np.arange(count) % 3 > 0, np.arange(1, count + 1), SingleFrames()
+  with jax.disable_jit():
+    result = concatenate(DenseNetwork(network, {}, 2, 4).run(numbered(heard), reach=5, select=[1]))
+  expected = 2 * np.column_stack([numbers, numbers * heard, heard])
+  np.testing.assert_allclose(result.class_maps, expected[:, None, :, None], rtol=1e-5)
+  odds = np.column_stack([numbers, 2 * numbers]) / 99
+  np.testing.assert_allclose(result.confidences, odds / (1 + odds), rtol=1e-5)
+  assert network.encoded == {number: 1 for number in numbers.tolist()}
 
 
 def test_samples_are_read_as_needed():

@@ -121,6 +121,7 @@ def test_cut():
   expected = [[[0, 0, 0, 1.0]], [[0, 0, 0, 0.0]], [[0, 0, 0, 1.0]]]
   np.testing.assert_array_equal(pseudo.cut(maps, 1.5), expected)
   np.testing.assert_array_equal(pseudo.cut(maps, 0), maps)
+  np.testing.assert_array_equal(pseudo.cut(maps, 1)[1], maps[1])  # only what is under the threshold
 
 
 def test_pseudo_fixations():

@@ -16,7 +16,7 @@ from stajax import model
 from stajax.config import Config, Network
 from stajax.nets.classifier import Classifier
 from stajax.nets.fusion import SoundMap, TemporalBranch, fuse_source, gate
-from stajax.nets.layers import ConvBlock, Normalise, scaled
+from stajax.nets.layers import ConvBlock, Normalise, max_pool, scaled
 from stajax.nets.sound import NetVLAD, ResNet18
 from stajax.nets.student import Student
 from stajax.nets.visual import VGG16, Neck
@@ -115,6 +115,16 @@ def test_width():
 
 
 # The parts, against slow transcriptions.
+
+
+@pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1)])
+def test_max_pool(window, stride, padding):
+  """Also of negative numbers at the border; the gradient goes where the maximum came from."""
+  x = np.random.default_rng(0).normal(-1, 1, (2, 7, 8, 3)).astype(np.float32)
+  expected = by_hand.max_pool(x, window, stride, padding)
+  np.testing.assert_array_equal(max_pool(x, window, stride, padding), expected)
+  gradient = jax.jit(jax.grad(lambda x: max_pool(x, window, stride, padding).sum()))(x)
+  assert float(gradient.sum()) == expected.size and set(x[np.asarray(gradient) > 0]) == set(expected.ravel())
 
 
 @pytest.fixture(scope="module")

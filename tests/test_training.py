@@ -192,8 +192,10 @@ def test_maps_of_weight_0_count_for_nothing():
   variables = jax.device_get(start(network, mesh, update)).variables()
   batch = {name: x for name, x in make_batch(1).items() if name not in loop.HOST_KEYS}
   loss = jax.jit(functools.partial(step.fixation_loss(16), network))
+  weights = batch["weight"] = np.random.default_rng(0).choice([0, 0.5, 1, 2], (16, 1)).astype(np.float32)
   value, (_, metrics) = loss(variables, batch)
-  assert batch["weight"].sum() not in (0, 16)
+  each = [loss(variables, {**batch, "weight": np.eye(16, dtype=np.float32)[:, [i]]})[0] for i in range(16)]
+  np.testing.assert_allclose(value, np.average(each, weights=weights[:, 0]), rtol=1e-5)
   other = make_batch(2)["map"]
   changed = {**batch, "map": np.where(batch["weight"][..., None, None] > 0, batch["map"], other)}
   np.testing.assert_allclose(loss(variables, changed)[0], value, rtol=1e-6)
@@ -251,7 +253,7 @@ def test_frozen_parts_stay():
 def test_a_frozen_backbone_computes_with_its_statistics(random_variables):
   """In training the frozen part of a real network is the same function as in prediction."""
   free, frozen = (
-    Classifier("s", 3, width=0.01, norm="batch", frozen=frozen) for frozen in ((), ("visual", "neck"))
+    Classifier("s", 3, width=0.01, norm="batch", depths=(1,) * 5, frozen=frozen) for frozen in ((), ("visual", "neck"))
   )
   variables = random_variables(frozen, 32)
   frames = np.random.default_rng(0).random((2, 1, 1, 32, 32, 3)).astype(np.float32)

@@ -43,17 +43,14 @@ def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     expected: variables of the same structure, arrays or shapes.
 
   Raises:
-    WeightsError: unreadable, or parameters are missing, spare or misshaped; they are named.
+    WeightsError: unreadable, or parameters are missing, spare, or of another shape or type; they are named.
   """
   flat = read(path)
   wanted = traverse_util.flatten_dict(dict(expected), sep="/")
   faults = [f"missing {name}" for name in wanted if name not in flat]
   faults += [f"spare {name}" for name in flat if name not in wanted]
-  faults += [
-    f"{name} is {flat[name].shape}, expected {tuple(wanted[name].shape)}"
-    for name in wanted
-    if name in flat and flat[name].shape != tuple(wanted[name].shape)
-  ]
+  kinds = {name: [f"{x[name].dtype} {tuple(x[name].shape)}" for x in (flat, wanted)] for name in wanted if name in flat}
+  faults += [f"{name} is {found}, expected {kind}" for name, (found, kind) in kinds.items() if found != kind]
   if faults:
     raise WeightsError(f"{path}: does not fit the network: {'; '.join(faults[:5])}{_more(faults)}")
   return unflatten(flat)
@@ -67,7 +64,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
   """
   try:
     return safetensors.numpy.load_file(path)
-  except (OSError, safetensors.SafetensorError) as error:
+  except (OSError, AttributeError, safetensors.SafetensorError) as error:  # AttributeError: NumPy has no such type
     raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
 
 

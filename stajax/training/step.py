@@ -40,6 +40,7 @@ class State:
 
 
 def make_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> State:
+  """The state at step 0 of a network's variables."""
   params = variables["params"]
   return State(jnp.zeros((), jnp.int32), params, variables.get(_STATISTICS, {}), optimizer.init(params))
 

@@ -83,6 +83,8 @@ class Thing:
 
 @dataclass(frozen=True)
 class Background:
+  """What is behind everything; `velocity` in frame sides."""
+
   texture: str
   texture_scale: float
   colours: np.ndarray  # (2, 3)

@@ -1,0 +1,99 @@
+"""The console script's verbs and `python -m stajax.train` before there is anything to train."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import stajax
+from stajax import cli, runtime, train
+
+
+@pytest.mark.parametrize(("verb", "nearest"), [("trian", "train"), ("evalute", "evaluate"), ("Predict", "predict")])
+def test_unknown_verb_names_the_nearest(verb, nearest, capsys):
+  assert cli.main([verb, "--config", "x"]) == 2
+  out, error = capsys.readouterr()
+  assert not out and error.startswith(f"stajax: unknown verb '{verb}'; did you mean `{nearest}`?")
+  assert error.count("\n") == 1 and all(known in error for known in cli.VERBS)
+
+
+def test_a_verb_like_none_lists_all(capsys):
+  assert cli.main(["zzzz"]) == 2
+  error = capsys.readouterr().err
+  assert "did you mean" not in error and all(known in error for known in cli.VERBS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help_lists_the_verbs(arguments, capsys):
+  assert cli.main(arguments) == 0
+  out = capsys.readouterr().out
+  assert all(f"  {verb} " in out and what in out for verb, what in cli.VERBS.items())
+
+
+def test_version(capsys):
+  assert cli.main(["--version"]) == 0
+  assert capsys.readouterr().out.strip() == stajax.__version__
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_verb_has_help(verb, capsys):
+  try:
+    code = cli.main([verb, "--help"])
+  except SystemExit as stop:
+    code = stop.code
+  assert code in (0, None)
+  assert "--" in capsys.readouterr().out
+
+
+def test_train_without_a_configuration_shows_how():
+  child = subprocess.run([sys.executable, "-m", "stajax.train"], capture_output=True, text=True)
+  assert child.returncode == 2 and "python -m stajax.train --config" in child.stdout + child.stderr
+  assert "Traceback" not in child.stderr
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    (None, "no such configuration file"),
+    ("from stajax.config import *\nconfig = Config(name='x', seeed=1)", "did you mean `seed`?"),
+    ("config = (", "SyntaxError"),
+  ],
+)
+def test_train_with_a_bad_configuration_is_one_line(tmp_path, capsys, text, message):
+  path = tmp_path / "x.py"
+  if text is not None:
+    path.write_text(text)
+  assert train.main(["--config", str(path), "--workdir", str(tmp_path / "run")]) == 2
+  out, error = capsys.readouterr()
+  assert not out and error.startswith(f"stajax train: {path}: ") and message in error and error.count("\n") == 1
+  assert not (tmp_path / "run").exists()
+
+
+def test_train_with_an_unknown_override(tmp_path, capsys):
+  path = tmp_path / "x.py"
+  path.write_text("from stajax.config import *\nconfig = Config(name='x')")
+  with pytest.raises(SystemExit) as stop:
+    train.main(["--config", str(path), "--workdir", str(tmp_path / "run"), "--s.stepz", "3"])
+  assert stop.value.code == 2 and "--s.steps" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_train_help_lists_the_fields(tmp_path, capsys):
+  path = tmp_path / "x.py"
+  path.write_text("from stajax.config import *\nconfig = Config(name='x')")
+  with pytest.raises(SystemExit) as stop:
+    train.main(["--config", str(path), "--help"])
+  assert stop.value.code == 0 and "--sta.optimizer.learning-rate" in capsys.readouterr().out
+
+
+def test_what_the_user_set_in_the_environment_stays(monkeypatch):
+  monkeypatch.setattr(os, "environ", {"XLA_FLAGS": "--xla_cpu_experimental_ynn_fusion_type=x --other", "HOME": "h"})
+  os.environ |= {"JAX_COMPILATION_CACHE_DIR": "mine", "TF_CPP_MIN_LOG_LEVEL": "0"}
+  before = dict(os.environ)
+  runtime.configure()
+  assert {name: os.environ[name] for name in before} == before
+  os.environ["XLA_FLAGS"] = "--other"
+  runtime.configure()
+  runtime.configure()
+  flags = os.environ["XLA_FLAGS"].split()
+  assert flags[0] == "--other" and len(flags) == len(set(flags)) <= 2
