@@ -1,4 +1,4 @@
-"""The whole way on the embedded synthetic clips, in minutes on two CPU cores: narrow networks, trained from scratch.
+"""The whole method on the embedded synthetic clips, in minutes on two CPU cores: narrow networks, trained from scratch.
 
   python -m stajax.train --config configs/quickstart.py
 """
@@ -6,15 +6,27 @@
 from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Training
 
 # From scratch a network learns with batch normalisation and Adam; the paper's multipliers are for pretrained backbones.
-# S learns the backbone, the others start from it and leave it as it is: there are minutes, not hours.
+# The coarse S learns the backbone, all others start from it and leave it as it is: there are minutes, not hours.
 _EVENLY = (1.0, 1.0, 1.0, 1.0)
 
 
-def _training(steps: int, learning_rate: float, **changes: object) -> Training:
+def _training(steps: int, learning_rate: float, batch: int = 32, **changes: object) -> Training:
   optimizer = Optimizer(
-    name="adam", learning_rate=learning_rate, weight_decay=1e-3, multipliers=_EVENLY, warmup=30, schedule="cosine"
+    name="adam",
+    learning_rate=learning_rate,
+    weight_decay=1e-3,
+    multipliers=_EVENLY,
+    warmup=min(30, steps // 4),
+    schedule="cosine",
   )
-  return Training(steps=steps, batch=32, size=128, optimizer=optimizer, **changes)
+  return Training(steps=steps, batch=batch, size=128, optimizer=optimizer, **changes)
+
+
+def _after(
+  start: str | tuple[str, ...], steps: int, batch: int = 32, frozen: tuple[str, ...] = ("visual",)
+) -> Training:
+  start = (start,) if isinstance(start, str) else start
+  return _training(steps, 2e-3, batch, start=start, frozen=frozen)
 
 
 config = Config(
@@ -30,12 +42,22 @@ config = Config(
     audio_norm="batch",
     audio_pooling="average",
   ),
-  s=_training(400, 3e-3),
-  st=_training(240, 3e-3, start=("s",), frozen=("visual",)),
-  sa=_training(280, 3e-3, start=("s",), frozen=("visual",)),
-  sta=_training(120, 3e-3, start=("st", "sa"), frozen=("visual", "sound")),
+  s_coarse=_training(360, 3e-3),
+  st_coarse=_after("s_coarse", 60),
+  tagger=_training(120, 3e-3),
+  switch=_after(("s_coarse", "tagger_0"), 60),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 80),
+  s=_after("s_coarse", 60),
+  st=_after("st_coarse", 50),
+  sa=_after("sa_coarse", 50),
+  s_plus=_after("s_coarse", 40, 16),
+  st_plus=_after("st_coarse", 30, 16),
+  sa_plus=_after("sa_coarse", 40, 16),
+  sta=_after(("st_coarse", "sa_coarse"), 120, frozen=("visual", "sound")),
+  sta_plus=_after("sta", 40, 16, frozen=("visual", "sound")),
   maps=Maps(size=64),
   checkpoint_every=100,
   log_every=10,
   inference_batch=16,
+  score_stride=2,
 )

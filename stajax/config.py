@@ -62,6 +62,10 @@ class Network(_Frozen):
   audio_width: PositiveFloat = 1.0
   audio_norm: Literal["group", "batch"] = "batch"
   audio_pooling: Literal["average", "netvlad"] = "netvlad"
+  reasoning_steps: PositiveInt = 3
+  """m, steps of the C-GCN."""
+  attention_block: PositiveInt = 256
+  """Positions whose attention the C-GCN computes at a time: its memory grows with this times h·w."""
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"
   """Of convolutions; `auto` is bfloat16 on accelerators and float32 on CPU."""
 
@@ -92,8 +96,8 @@ class Training(_Frozen):
   """Smallest side of a random crop; 1 shows whole frames."""
   flip: bool = True
   optimizer: Optimizer = Optimizer()
-  start: tuple[Literal["s", "st", "sa"], ...] = ()
-  """Finished networks whose parameters of the same name this one starts from; the first that has one counts."""
+  start: tuple[str, ...] = ()
+  """Finished networks (stages) whose parameters of the same name this one starts from; the first that has one counts."""
   frozen: tuple[str, ...] = ()
   """Top-level parts that are not trained, such as `visual`."""
 
@@ -102,26 +106,50 @@ class Maps(_Frozen):
   """From class maps to pseudo-fixations (DESIGN: from class maps to pseudo-fixations)."""
 
   reach: NonNegativeInt = 2
-  """Pseudo-fixations are means over this many frames to either side."""
+  """Coarse maps and pseudo-fixations are means over this many frames to either side."""
+  box_threshold: NonNegativeFloat = 2.0
+  """Fine crops hold the pixels over this many times the coarse map's mean."""
   threshold: NonNegativeFloat = 3.0
-  """Values under this many times a map's mean become 0."""
+  """Pseudo-fixations under this many times a map's mean become 0."""
   size: PositiveInt = 128
   """Side of the stored maps."""
 
 
+def _fine(**changes: object) -> Training:
+  return Training(size=356, batch=3, steps=150_000, **changes)
+
+
+def _plus(branch: str) -> Training:
+  return Training(batch=16, start=(branch,))
+
+
+def _student(**changes: object) -> Training:
+  return _fine(optimizer=Optimizer(learning_rate=5e-5), **changes)
+
+
 class Config(_Frozen):
-  """One experiment."""
+  """One experiment; fields that are a Training are named as their networks (DESIGN: words)."""
 
   name: str
   seed: NonNegativeInt = 0
   data: Data = Data()
   network: Network = Network()
-  s: Training = Training()
-  st: Training = Training()
-  sa: Training = Training()
-  sta: Training = Training(
-    size=356, batch=3, steps=150_000, optimizer=Optimizer(learning_rate=5e-5)
-  )
+  s_coarse: Training = Training()
+  st_coarse: Training = Training()
+  tagger: Training = Training()
+  """Hears only; three of them, each trained without a third of the clips."""
+  switch: Training = Training()
+  sa_coarse: Training = Training()
+  s: Training = _fine(start=("s_coarse",))
+  st: Training = _fine(start=("st_coarse",))
+  sa: Training = _fine(start=("sa_coarse",))
+  s_plus: Training = _plus("s_coarse")
+  """For each of short, long and cross companions; so are the next two (no short for sound)."""
+  st_plus: Training = _plus("st_coarse")
+  sa_plus: Training = _plus("sa_coarse")
+  sta: Training = _student()
+  sta_plus: Training = _student(start=("sta",))
+  """For each of short and long companions."""
   maps: Maps = Maps()
   checkpoint_every: PositiveInt = 1000
   """Steps between checkpoints."""

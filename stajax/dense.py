@@ -1,13 +1,18 @@
-"""Staged inference over whole clips and streams: every frame goes through a network's `encode` once.
+"""Staged inference over clips of any length: every frame goes through a network's `encode` once.
 
-Frames are encoded in chunks; a fragment reads its neighbours' features from a window that keeps the last few frames of
-the chunk before. So memory does not grow with a clip's length, and one compiled program serves every length.
+A clip is a list of samples; a long video is several clips (`windows`) that share their border's frames. For each clip a
+network's three parts run one after the other: all frames are encoded, fragments read their neighbours' features, groups
+read their companions' fragments. Features stay on the device and are kept with the clip, so that networks whose
+encoders are equal (a frozen backbone) share them. Buffers have few sizes, so one compiled program serves every length.
 
-Axes: B frames of a chunk, r reach, T = B + r targets of a call, t frames of a fragment, h w map, c categories,
-k selected categories.
+Axes: B frames of a call, n samples of a clip, r reach, t frames of a fragment, h w map, c categories, k selected
+categories, P companions of other clips.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,12 +27,77 @@ from stajax.nets.images import to_size
 Sample = tuple[np.ndarray, np.ndarray | None]
 """A frame (S, S, 3) uint8 and its normalised second of sound (257, 98) float32, None where there is none."""
 
+WINDOW = 128
+"""Targets of a clip that is part of a long video."""
+
 
 class ClassMaps(NamedTuple):
   """Of a classifier: `class_maps` (n, h, w, k) of the selected categories, `confidences` (n, c) in (0, 1)."""
 
   class_maps: np.ndarray
   confidences: np.ndarray
+
+
+@dataclass
+class Clip:
+  """Successive samples of a video, and what was computed of them.
+
+  Attributes:
+    samples: in order of time.
+    reach: samples between the frames of a fragment, as the grid has them.
+    targets: those that results are wanted for; others are their neighbours. All by default.
+    first: number of the first sample in its video.
+    switch: (n,) float32, whether each sample's sound is heard; by default where there is sound.
+    boxes: (n, 4) float32, crops for networks that see crops: (y0, x0, y1, x1) in [0, 1].
+    features: by encoder, (capacity, …) arrays on the device; shared by the copies of this clip.
+  """
+
+  samples: Sequence[Sample]
+  reach: int = 1
+  targets: range = range(0)
+  first: int = 0
+  switch: np.ndarray | None = None
+  boxes: np.ndarray | None = None
+  features: dict[str, dict[str, jax.Array]] = field(default_factory=dict)
+  carried: tuple[dict[str, dict[str, jax.Array]], int, int] | None = None  # features of the window before: from, to
+
+  def __post_init__(self) -> None:
+    if not self.targets:
+      self.targets = range(len(self.samples))
+    if self.switch is None:
+      self.switch = np.array([sound is not None for _, sound in self.samples], np.float32)
+
+  def __len__(self) -> int:
+    return len(self.samples)
+
+  def with_switch(self, switch: np.ndarray) -> "Clip":
+    """The same clip with another switch, (n,); sound that is not there stays unheard."""
+    heard = np.array([sound is not None for _, sound in self.samples])
+    return replace(self, switch=np.where(heard, switch, 0).astype(np.float32))
+
+
+def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: int = WINDOW) -> Iterator[Clip]:
+  """A video of any length as clips of at most `length` targets, with `margin` · `reach` neighbours to either side.
+
+  A bounded number of samples is held. Frames that two windows share are encoded once.
+  """
+  margin *= reach
+  iterator, held, first, begin = iter(samples), [], 0, 0
+  carried = None
+  while True:
+    wanted = begin + length + margin
+    held = [*held, *itertools.islice(iterator, wanted - len(held))]
+    is_last = len(held) < wanted
+    end = len(held) if is_last else begin + length
+    if begin == end:
+      return
+    clip = Clip(held, reach, range(begin, end), first, carried=carried)
+    yield clip
+    if is_last:
+      return
+    dropped = max(end - margin, 0)
+    carried = (clip.features, dropped, len(held))
+    held, first, begin = held[dropped:], first + dropped, end - dropped
 
 
 class DenseNetwork:
@@ -37,72 +107,169 @@ class DenseNetwork:
     network: a `Classifier` or `Student`.
     variables: its variables.
     size: side of its input, pixels.
-    batch: frames that are encoded at a time.
+    batch: B, frames that are computed at a time.
+    cropped: whether it sees the clip's boxes instead of whole frames.
+    keep_stages: whether the backbone's stages are kept with a clip, for other networks with the same backbone.
   """
 
-  def __init__(self, network: nn.Module, variables: dict[str, Any], size: int, batch: int) -> None:
-    self._network, self._size, self._batch = network, size, batch
-    self._variables = jax.device_put(variables)
-    self._encode = jax.jit(self._encode_chunk)
-    self._fuse = jax.jit(self._fuse_window, donate_argnums=1)
+  def __init__(
+    self,
+    network: nn.Module,
+    variables: dict[str, Any],
+    size: int,
+    batch: int,
+    cropped: bool = False,
+    keep_stages: bool = False,
+  ) -> None:
+    self.network, self.size, self._batch, self._cropped = network, size, batch, cropped
+    self.variables = jax.device_put(variables)
+    seen = [part for part in variables["params"] if part in ("visual", "neck") or part.startswith("refine")]
+    self._frames_key = f"{size} {cropped} {_digest(variables, seen)}"
+    self._stages_key = f"{size} {cropped} {_digest(variables, ['visual'])}" if keep_stages else None
+    self._sound_key = _digest(variables, ["sound"])
+    # Buffers are written in place.
+    self._encode_frames = jax.jit(self._frames_chunk, donate_argnums=1)
+    self._encode_stages = jax.jit(self._stages_chunk, donate_argnums=1)
+    self._embed = jax.jit(self._embedded, donate_argnums=1)
+    self._encode_sound = jax.jit(self._sound_chunk, donate_argnums=1)
+    self._fuse = jax.jit(self._fuse_chunk, donate_argnums=1)
+    self._reason = jax.jit(self._reason_chunk)
 
-  def run(self, samples: Iterable[Sample], reach: int = 1, select: Sequence[int] = ()) -> Iterator[Any]:
-    """Yields results of consecutive samples, in order: for each chunk a ClassMaps, or maps (n, H, W) of a student.
+  def run(
+    self, clip: Clip, select: Sequence[int] = (), groups: np.ndarray | None = None, pool: jax.Array | None = None
+  ) -> Any:
+    """Results for the clip's targets: ClassMaps of a classifier, or maps (n, H, W) float32 in [0, 1] of a student.
 
     Args:
-      samples: in order of time.
-      reach: samples between the frames of a fragment.
       select: the k categories whose class maps are wanted, of a classifier.
+      groups: (n, 3) samples of the clip of every target's group, the target first; len(clip) + p is `pool[p]`. Only
+        for networks with companions.
+      pool: (P, h, w, c) fragments of other clips, of `nodes`.
     """
-    offsets = np.arange(self._network.num_times) - self._network.num_times // 2
-    reach = reach if len(offsets) > 1 else 0
-    batch = max(self._batch, 2 * reach + 1)
-    select = np.asarray(select, np.int32)
-    carry, switches = None, np.zeros(2 * reach, np.float32)
-    start = -2 * reach  # index of the window's first frame
-    done, pending = 0, None
-    for frames, sound, switch, count, is_last in _chunks(samples, batch, self._network.hears):
-      chunk = self._encode(self._variables, frames, sound)
-      if carry is None:
-        carry = jax.tree.map(lambda x: jnp.zeros((2 * reach, *x.shape[1:]), x.dtype), chunk)
-      switches = np.concatenate([switches, switch])
-      seen = start + 2 * reach + count
-      stop = seen if is_last else seen - reach
-      targets = np.minimum(np.arange(done, done + batch + reach), stop - 1)
-      # Before the last chunk only the clip's beginning is reflected, which does not depend on its length.
-      length = seen if is_last else seen + batch
-      indices = reflect(targets[:, None] + reach * offsets, length) - start
-      result, carry = self._fuse(self._variables, carry, chunk, indices, switches[targets - start], select)
+    targets = np.asarray(clip.targets)
+    features, nodes = self._features(clip), self._nodes(clip)
+    groups = targets[:, None] if groups is None else np.asarray(groups)
+    if pool is not None:
+      groups = np.where(groups >= len(clip), groups - len(clip) + nodes.shape[0], groups)
+      nodes = jnp.concatenate([nodes, pool.astype(nodes.dtype)])
+    select, results, pending = np.asarray(select, np.int32), [], None
+    for start in range(0, len(targets), self._batch):
+      chunk = _filled(groups[start : start + self._batch], self._batch)
+      result = self._reason(self.variables, nodes, features, chunk, select)
       if pending is not None:  # fetched only now, so that the device works while the host waits
-        yield _fetch(*pending)
-      pending = (result, stop - done)
-      done, start, switches = stop, start + batch, switches[batch:]
-    if pending is not None:
-      yield _fetch(*pending)
+        results.append(jax.device_get(pending))
+      pending = result
+    results.append(jax.device_get(pending))
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(targets)], *results)
 
-  def _encode_chunk(self, variables: Any, frames: jax.Array, sound: jax.Array | None) -> dict[str, jax.Array]:
-    features = self._network.apply(variables, to_size(frames, self._size), method="encode_frames")
-    if sound is not None:
-      features["audio"] = self._network.apply(variables, sound, method="encode_sound")
-    return features
+  def nodes(self, clip: Clip) -> jax.Array:
+    """The fused fragments (n, h, w, c) of all samples, for the pools of other clips."""
+    return self._nodes(clip)[: len(clip)]
 
-  def _fuse_window(
-    self, variables: Any, carry: Any, chunk: Any, indices: jax.Array, switch: jax.Array, select: jax.Array
-  ) -> tuple[Any, Any]:
-    """Results of the targets whose fragments are at `indices` (T, t) of the window, and the next carry."""
-    window = jax.tree.map(lambda old, new: jnp.concatenate([old, new]), carry, chunk)
+  def _nodes(self, clip: Clip) -> jax.Array:
+    """Fragments of all samples, (capacity, h, w, c)."""
+    features, n = self._features(clip), len(clip)
+    offsets = (np.arange(self.network.num_times) - self.network.num_times // 2) * clip.reach
+    capacity = self._capacity(n)
+    probe = jax.eval_shape(self._fuse_chunk, self.variables, None, features, *self._fragments(clip, offsets, 0))
+    nodes = jnp.zeros((capacity, *probe.shape[1:]), probe.dtype)
+    for start in range(0, n, self._batch):
+      nodes = self._fuse(self.variables, nodes, features, *self._fragments(clip, offsets, start))
+    return nodes
+
+  def _fragments(self, clip: Clip, offsets: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray, int]:
+    """Samples (B, t) of B fragments from `start` on, their switches (B,), and `start`."""
+    centres = np.minimum(np.arange(start, start + self._batch), len(clip) - 1)
+    return reflect(centres[:, None] + offsets, len(clip)), clip.switch[centres], start
+
+  def _features(self, clip: Clip) -> dict[str, jax.Array]:
+    """Encoded frames and sound of the clip, each once for all networks with this encoder: (capacity, …)."""
+    if self._frames_key not in clip.features:
+      stages = clip.features.get(self._stages_key)
+      if stages is None:
+        frames = [np.stack([frame for frame, _ in clip.samples]), *([clip.boxes] if self._cropped else [])]
+        if self._stages_key is None:
+          self._encode(clip, self._frames_key, self._encode_frames, self._frames_chunk, *frames)
+        else:
+          self._encode(clip, self._stages_key, self._encode_stages, self._stages_chunk, *frames)
+          stages = clip.features[self._stages_key]
+      if stages is not None:
+        self._encode(clip, self._frames_key, self._embed, self._embedded, np.arange(len(clip)), stages=stages)
+    features = clip.features[self._frames_key]
+    if not self.network.hears:
+      return features
+    if self._sound_key not in clip.features:
+      self._encode(clip, self._sound_key, self._encode_sound, self._sound_chunk, _sounds(clip))
+    return features | clip.features[self._sound_key]
+
+  def _encode(self, clip: Clip, key: str, encode: Any, chunk: Any, *inputs: np.ndarray, **whole: Any) -> None:
+    """Fills `clip.features[key]`, in chunks of the inputs; what the window before has is taken from there."""
+    n, batch = len(clip), self._batch
+    probe = jax.eval_shape(chunk, self.variables, None, 0, *[x[:1].repeat(batch, axis=0) for x in inputs], **whole)
+    buffer = jax.tree.map(lambda x: jnp.zeros((self._capacity(n), *x.shape[1:]), x.dtype), probe)
+    start = 0
+    if clip.carried is not None and key in clip.carried[0]:
+      features, begin, end = clip.carried
+      start = end - begin
+      buffer = jax.tree.map(lambda new, old: new.at[:start].set(old[begin:end]), buffer, features[key])
+    for at in range(start, n, batch):
+      parts = [_filled(x[at : at + batch], batch) for x in inputs]
+      buffer = encode(self.variables, buffer, at, *parts, **whole)
+    clip.features[key] = buffer
+
+  def _capacity(self, n: int) -> int:
+    """A power of two of batches with room for n samples that are written in batches from anywhere."""
+    batches = -(-n // self._batch) + (n > self._batch)
+    return self._batch * 2 ** (batches - 1).bit_length()
+
+  def _frames_chunk(
+    self, variables: Any, buffer: Any, at: Any, frames: jax.Array, boxes: jax.Array | None = None
+  ) -> dict[str, jax.Array]:
+    features = self.network.apply(variables, to_size(frames, self.size, boxes), method="encode_frames")
+    return _written(buffer, features, at)
+
+  def _stages_chunk(
+    self, variables: Any, buffer: Any, at: Any, frames: jax.Array, boxes: jax.Array | None = None
+  ) -> dict[str, jax.Array]:
+    return _written(buffer, self.network.apply(variables, to_size(frames, self.size, boxes), method="backbone"), at)
+
+  def _embedded(self, variables: Any, buffer: Any, at: Any, index: jax.Array, stages: Any) -> dict[str, jax.Array]:
+    features = self.network.apply(variables, jax.tree.map(lambda x: x[index], stages), method="embed")
+    return _written(buffer, features, at)
+
+  def _sound_chunk(self, variables: Any, buffer: Any, at: Any, sound: jax.Array) -> dict[str, jax.Array]:
+    return _written(buffer, {"audio": self.network.apply(variables, sound, method="encode_sound")}, at)
+
+  def _fuse_chunk(
+    self, variables: Any, nodes: Any, features: Any, indices: jax.Array, switch: jax.Array, at: Any
+  ) -> jax.Array:
     centres = indices[:, indices.shape[1] // 2]
-    fragments = {"s": window["s"][indices]}
-    heard = (window["audio"][centres], switch) if self._network.hears else ()
-    fused = self._network.apply(variables, fragments, *heard, method="fuse")
-    num_kept = jax.tree.leaves(carry)[0].shape[0]
-    kept = jax.tree.map(lambda x: x[x.shape[0] - num_kept :], window)
-    if hasattr(self._network, "source"):
-      out = self._network.apply(variables, fused[:, None], method="reason")
-      return ClassMaps(out.class_maps[..., select], jax.nn.sigmoid(out.logits)), kept
-    targets = {name: x[centres] for name, x in window.items() if name not in ("s", "audio")}
-    logits = self._network.apply(variables, fused, targets, (self._size, self._size), method="reason")
-    return jax.nn.sigmoid(logits), kept
+    heard = (features["audio"][centres], switch) if self.network.hears else ()
+    fused = self.network.apply(variables, {"s": features["s"][indices]}, *heard, method="fuse")
+    return _written(nodes, fused, at)
+
+  def _reason_chunk(self, variables: Any, nodes: jax.Array, features: Any, groups: jax.Array, select: jax.Array) -> Any:
+    grouped = nodes[groups]
+    if hasattr(self.network, "source"):
+      out = self.network.apply(variables, grouped, method="reason")
+      return ClassMaps(out.class_maps[..., select], jax.nn.sigmoid(out.logits))
+    # Only the target is read out.
+    own = {name: x[groups[:, :1]] for name, x in features.items() if name != "audio"}
+    size = (self.size, self.size)
+    logits = self.network.apply(variables, grouped, own, size, read=1, method="reason")
+    return jax.nn.sigmoid(logits[:, 0])
+
+
+def make_tagger(network: nn.Module, variables: dict[str, Any], batch: int) -> Callable[[Clip], np.ndarray]:
+  """A trained audio-only tagger: of a clip to the top category (n,) of each sample's second of sound."""
+  top = jax.jit(lambda sound: jnp.argmax(network.apply(variables, sound[:, None]).logits, axis=-1))
+
+  def tags(clip: Clip) -> np.ndarray:
+    sounds = _sounds(clip)
+    parts = [top(_filled(sounds[at : at + batch], batch)) for at in range(0, len(clip), batch)]
+    return np.concatenate(jax.device_get(parts))[: len(clip)]
+
+  return tags
 
 
 def clip_samples(records: Any, clip: int, size: int) -> list[Sample]:
@@ -116,30 +283,33 @@ def clip_samples(records: Any, clip: int, size: int) -> list[Sample]:
   return [(frame, columns[:, window_columns(time, columns.shape[1])]) for frame, time in zip(frames, times)]
 
 
-def concatenate(results: Iterable[ClassMaps]) -> ClassMaps:
-  """The chunks of a whole clip as one."""
-  return ClassMaps(*(np.concatenate(parts) for parts in zip(*results)))
+def _sounds(clip: Clip) -> np.ndarray:
+  """The seconds of sound of a clip's samples, (n, 257, 98); 0 where there is none."""
+  sounds = np.zeros((len(clip), NUM_BINS, WINDOW_COLUMNS), np.float32)
+  for i, (_, sound) in enumerate(clip.samples):
+    if sound is not None:
+      sounds[i] = sound
+  return sounds
 
 
-def _fetch(result: Any, count: int) -> Any:
-  return jax.tree.map(lambda x: np.asarray(x)[:count], result)
+def _filled(x: np.ndarray, batch: int) -> np.ndarray:
+  """(≤ B, …) to (B, …), the last one repeated."""
+  return x if len(x) == batch else np.concatenate([x, x[-1:].repeat(batch - len(x), axis=0)])
 
 
-def _chunks(
-  samples: Iterable[Sample], batch: int, hears: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray | None, np.ndarray, int, bool]]:
-  """Frames (B, S, S, 3), sound (B, 257, 98), switch (B,), how many of them count, and whether they are the last."""
-  iterator = iter(samples)
-  sample = next(iterator, None)
-  while sample is not None:
-    frames = np.zeros((batch, *sample[0].shape), np.uint8)
-    sound = np.zeros((batch, NUM_BINS, WINDOW_COLUMNS), np.float32) if hears else None
-    switch = np.zeros(batch, np.float32)
-    count = 0
-    while sample is not None and count < batch:
-      frames[count] = sample[0]
-      if hears and sample[1] is not None:
-        sound[count], switch[count] = sample[1], 1
-      count += 1
-      sample = next(iterator, None)
-    yield frames, sound, switch, count, sample is None
+def _written(buffer: Any, values: Any, at: Any) -> Any:
+  """`values` written into `buffer` from `at` on; the values themselves where there is no buffer."""
+  if buffer is None:
+    return values
+  return jax.tree.map(lambda old, new: jax.lax.dynamic_update_slice_in_dim(old, new, at, 0), buffer, values)
+
+
+def _digest(variables: dict[str, Any], parts: Sequence[str]) -> str:
+  """Tells encoders apart: SHA-256 of the variables of top-level parts."""
+  digest = hashlib.sha256()
+  for collection in sorted(variables):
+    for part in sorted(set(parts) & set(variables[collection])):
+      for path, x in jax.tree.leaves_with_path(variables[collection][part]):
+        digest.update(f"{collection} {part} {jax.tree_util.keystr(path)} {x.shape} {x.dtype}".encode())
+        digest.update(np.ascontiguousarray(x).tobytes())
+  return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +12,34 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import stajax
 from stajax import config as configuration
 from stajax.config import Config
+from stajax.groups import Granularity
 from stajax.nets import weights
 from stajax.nets.classifier import Classifier
 from stajax.nets.student import Student
+from stajax.nets.tagger import Tagger
 
-CLASSIFIERS = ("s", "st", "sa")
-STUDENTS = ("sta",)
-FORMAT = 1
+NUM_FOLDS = 3
+COARSE = ("s_coarse", "st_coarse", "sa_coarse")
+FINE = ("s", "st", "sa")
+PLUS = (
+  *(f"{branch}_plus_{granularity}" for branch in ("s", "st") for granularity in ("short", "long", "cross")),
+  *(f"sa_plus_{granularity}" for granularity in ("long", "cross")),  # its second of sound is short-term already
+)
+TAGGERS = tuple(f"tagger_{fold}" for fold in range(NUM_FOLDS))
+SWITCH = "switch"
+STUDENTS = ("sta", "sta_plus_short", "sta_plus_long")
+SOURCES = (*COARSE, *FINE, *PLUS)
+"""All classifiers of a clip's tag that see."""
+KEPT = (*SOURCES, SWITCH, *STUDENTS)
+"""What a model folder has the weights of."""
+FORMAT = 2
+COMPANIONS = "companions.safetensors"
+HEARD = "/heard"
 _SOUND_SHAPE = (257, 98)
 
 
@@ -41,6 +59,9 @@ class Model:
     trained_on: `synthetic` for the embedded clips.
     variables: of its networks, by name.
     sha256: of each network's weights.
+    companions: fragments of training clips for the networks with cross-clip companions, P for every category:
+      "NETWORK" (c, P, h, w, c) float16; "sa_plus_cross/heard", with the audio switch at 1; "clips" (c, P) int32,
+      of which clip each is, -1 where there are fewer than P.
   """
 
   config: Config
@@ -50,46 +71,90 @@ class Model:
   trained_on: str
   variables: dict[str, dict[str, Any]]
   sha256: dict[str, str]
+  companions: dict[str, np.ndarray]
 
 
-def make_network(name: str, config: Config, num_categories: int) -> nn.Module:
-  """The module of the network `s`, `st`, `sa` or `sta`."""
-  settings = {
-    "num_categories": num_categories,
-    "width": config.network.width,
-    "norm": config.network.norm,
-    "depths": config.network.depths,
-    "neck_depth": config.network.neck_depth,
-    "audio_width": config.network.audio_width,
-    "audio_norm": config.network.audio_norm,
-    "audio_pooling": config.network.audio_pooling,
-    "dtype": _dtype(config.network.dtype),
+def make_network(name: str, config: Config, num_categories: int, frl: bool | None = None) -> nn.Module:
+  """The module of a network by its name, such as `st_coarse`, `sa_plus_cross`, `tagger_0` or `sta_plus_long`.
+
+  Args:
+    frl: whether there are fixation refine layers, which have no parameters: in the C-GCN of a plus network, by default,
+      or on the spatial map of S, where by default there is none.
+  """
+  settings = config.network
+  sound = {
+    "audio_width": settings.audio_width,
+    "audio_norm": settings.audio_norm,
+    "audio_pooling": settings.audio_pooling,
+    "dtype": _dtype(settings.dtype),
     "frozen": training_of(name, config).frozen,
   }
-  return Student(**settings) if name in STUDENTS else Classifier(name, **settings)
+  if name in TAGGERS:
+    return Tagger(num_categories, **sound)
+  common = {
+    "num_categories": num_categories,
+    "width": settings.width,
+    "norm": settings.norm,
+    "depths": settings.depths,
+    "neck_depth": settings.neck_depth,
+    "plus": granularity_of(name) is not None,
+    "frl": frl is not False,
+    "steps": settings.reasoning_steps,
+    "block": settings.attention_block,
+    **sound,
+  }
+  if name in STUDENTS:
+    return Student(**common)
+  if name == SWITCH:
+    return Classifier("sa", num_outputs=1, **common)
+  return Classifier(name.split("_")[0], refine_spatial=frl is True and not common["plus"], **common)
+
+
+def granularity_of(name: str) -> Granularity | None:
+  """Which companions a network's groups have; None for one fragment alone."""
+  last = name.rpartition("_")[2]
+  return last if last in ("short", "long", "cross") else None
 
 
 def training_of(name: str, config: Config) -> configuration.Training:
   """The part of the configuration that says how a network is trained."""
-  return getattr(config, name)
+  return getattr(config, re.sub(r"_(short|long|cross|\d)$", "", name))
 
 
-def example_inputs(network: nn.Module, size: int, batch: int = 1) -> tuple[jax.ShapeDtypeStruct, ...]:
-  """Shapes of a network's inputs for one group."""
-  frames = jax.ShapeDtypeStruct((batch, 1, network.num_times, size, size, 3), jnp.float32)
-  if not network.hears:
-    return (frames,)
-  sound = jax.ShapeDtypeStruct((batch, 1, *_SOUND_SHAPE), jnp.float32)
-  return frames, sound, jax.ShapeDtypeStruct((batch, 1), jnp.float32)
+def shares_backbone(name: str, config: Config) -> bool:
+  """Whether another network has the same frozen visual backbone, so that frames need to be encoded once for both."""
+
+  def has_kept(training: configuration.Training) -> bool:
+    return bool(training.start) and "visual" in training.frozen
+
+  others = [training_of(other, config) for other in (*SOURCES, SWITCH)]
+  return has_kept(training_of(name, config)) or any(has_kept(other) and name in other.start for other in others)
+
+
+def example_inputs(network: nn.Module, size: int, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of a network's inputs, by the names of its arguments."""
+  n, inputs = network.num_nodes, {}
+  if network.num_times:
+    inputs["frames"] = jax.ShapeDtypeStruct((batch, n, network.num_times, size, size, 3), jnp.float32)
+  if network.hears:
+    inputs["sound"] = jax.ShapeDtypeStruct((batch, n, *_SOUND_SHAPE), jnp.float32)
+  if network.num_times and network.hears:
+    inputs["switch"] = jax.ShapeDtypeStruct((batch, n), jnp.float32)
+  return inputs
+
+
+def expected_variables(network: nn.Module, size: int) -> Any:
+  """Shapes of a network's variables."""
+  return jax.eval_shape(lambda inputs: network.init(jax.random.key(0), **inputs), example_inputs(network, size))
 
 
 def initialise(network: nn.Module, size: int, key: jax.Array) -> dict[str, Any]:
   """Random variables of a network."""
-  inputs = [jnp.zeros(x.shape, x.dtype) for x in example_inputs(network, size)]
-  return dict(jax.jit(network.init)(key, *inputs))
+  inputs = {name: jnp.zeros(x.shape, x.dtype) for name, x in example_inputs(network, size).items()}
+  return dict(jax.jit(network.init)(key, **inputs))
 
 
-def load(folder: str | Path, names: Sequence[str] = STUDENTS) -> Model:
+def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Model:
   """Reads networks of a model folder, or of the work folder that contains it.
 
   Raises:
@@ -124,17 +189,20 @@ def load(folder: str | Path, names: Sequence[str] = STUDENTS) -> Model:
     raise ModelError(f"{config_path}: not text ({error})") from None
   variables = {}
   for name in names:
-    network, size = make_network(name, config, len(categories)), training_of(name, config).size
-    expected = jax.eval_shape(network.init, jax.random.key(0), *example_inputs(network, size))
+    expected = expected_variables(make_network(name, config, len(categories)), training_of(name, config).size)
     variables[name] = weights.load(folder / f"{name}.safetensors", expected)
-  return Model(config, categories, rate, side, trained_on, variables, sha256)
+  companions = weights.read(folder / COMPANIONS) if set(names) & set(PLUS) else {}
+  return Model(config, categories, rate, side, trained_on, variables, sha256, companions)
 
 
-def save(folder: Path, files: Mapping[str, Path], config: Config, **about: Any) -> None:
+def save(
+  folder: Path, files: Mapping[str, Path], companions: Mapping[str, np.ndarray], config: Config, **about: Any
+) -> None:
   """Makes a model folder at once: it is complete or absent.
 
   Args:
     files: weights of each network.
+    companions: of `Model`.
     about: `categories`, `rate`, `side`, `trained_on`, `sha256` of `Model`, and provenance.
   """
   partial = folder.with_name(f".{folder.name}.partial")
@@ -142,6 +210,7 @@ def save(folder: Path, files: Mapping[str, Path], config: Config, **about: Any) 
   partial.mkdir(parents=True)
   for name, path in files.items():
     shutil.copyfile(path, partial / f"{name}.safetensors")
+  weights.save(partial / COMPANIONS, companions)
   (partial / "config.json").write_text(configuration.dumps(config), encoding="utf-8")
   description = {"format": FORMAT, "stajax": stajax.__version__, **about}
   text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"

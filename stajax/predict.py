@@ -38,7 +38,7 @@ SKIPPED_SUFFIXES = {
 
 
 class Predictor(Protocol):
-  """A trained student on whole videos, as `stajax.prediction` loads it.
+  """Trained students on whole videos, as `stajax.prediction` loads it.
 
   Attributes:
     rate: frames per second of the grid that it was trained on.
@@ -86,6 +86,8 @@ class Arguments:
   """A trained model's folder, or the work folder of its training."""
   out: Path
   """Folder for the outputs."""
+  fast: bool = False
+  """Use the student STA alone, instead of fusing it with STA+ short and STA+ long."""
   every_frame: bool = False
   """Compute a map for each native frame instead of interpolating between those on the model's grid."""
   batch: int = 8
@@ -190,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     runtime.configure()
     from stajax.prediction import load_predictor  # JAX takes seconds to load: not before the arguments are right
 
-    predictor = load_predictor(arguments.model, arguments.batch)
+    predictor = load_predictor(arguments.model, arguments.batch, arguments.fast)
   except (OSError, ValueError) as error:
     print(_line(error), file=sys.stderr)
     return 2

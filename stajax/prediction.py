@@ -1,4 +1,4 @@
-"""A trained student on whole videos: what `predict` and `evaluate` run, and the Python API. Needs no TensorFlow.
+"""Trained students on whole videos: what `predict` and `evaluate` run, and the Python API. Needs no TensorFlow.
 
   predictor = load_predictor("runs/quickstart", batch=8)
   for saliency in predictor.maps(samples, reach=1): ...
@@ -15,27 +15,32 @@ from stajax import model as models
 from stajax.data.media import MediaError
 from stajax.data.sound import file_windows
 from stajax.data.stavis import StavisError, StavisVideo
-from stajax.dense import DenseNetwork, Sample
+from stajax.dense import Clip, DenseNetwork, Sample, windows
 from stajax.evaluation import MethodMaps
+from stajax.maps.final import final_map
+from stajax.maps.pseudo import resize
+from stajax.sources import make_groups, switch_values
 
+FAST = ("sta",)
 _CHUNK = 64
 
 
 class Predictor:
-  """The student STA of a model folder.
+  """The students of a model folder, and its audio switch.
 
   Attributes:
-    rate: frames a second of the grid that it was trained on.
-    side: it takes square frames of this size, pixels.
-    trained_on: what it was trained on, `synthetic` for the embedded clips.
-    hears: whether it takes sound.
+    rate: frames a second of the grid that they were trained on.
+    side: they take square frames of this size, pixels.
+    trained_on: what they were trained on, `synthetic` for the embedded clips.
+    hears: whether they take sound.
     notes: lines for people about the model.
   """
 
-  def __init__(self, model: models.Model, batch: int) -> None:
-    network = models.make_network("sta", model.config, len(model.categories))
-    self._dense = DenseNetwork(network, model.variables["sta"], model.config.sta.size, batch)
-    self.rate, self.side, self.trained_on, self.hears = model.rate, model.side, model.trained_on, network.hears
+  def __init__(self, model: models.Model, batch: int, students: Sequence[str] = models.STUDENTS) -> None:
+    self._seed = model.config.seed
+    self._students = {name: _dense(model, name, batch) for name in students}
+    self._switch = _dense(model, models.SWITCH, batch)
+    self.rate, self.side, self.trained_on, self.hears = model.rate, model.side, model.trained_on, True
     self.notes = [f"{model.trained_on}: the model was trained on rendered clips."] if self._is_synthetic else []
 
   @property
@@ -43,25 +48,62 @@ class Predictor:
     return self.trained_on == "synthetic"
 
   def maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[np.ndarray]:
-    """Maps (size, size) float32 in [0, 1], one a sample, in order; a bounded number of samples is read ahead.
+    """Final maps (size, size) float32 in [0, 1], one a sample, in order; a bounded number of samples is read ahead.
 
     Args:
       samples: frame (side, side, 3) uint8 and its normalised second of sound (257, 98) float32 or None, in order.
       reach: neighbours in time are this many samples apart.
     """
-    return itertools.chain.from_iterable(self._dense.run(samples, reach))
+    for clip in windows(samples, reach):
+      yield from fused(self.student_maps(self.with_switch(clip)))
+
+  def method_maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[dict[str, np.ndarray]]:
+    """Of successive chunks of samples the maps (n, size, size) of every student and of their fusion, by method."""
+    for clip in windows(samples, reach):
+      yield self.clip_maps(clip)
+
+  def clip_maps(self, clip: Clip) -> dict[str, np.ndarray]:
+    """Maps (n, size, size) of every method for the targets of one clip."""
+    maps = self.student_maps(self.with_switch(clip))
+    if len(maps) == 1:
+      return maps
+    heard = self.student_maps(clip.with_switch(np.ones(len(clip))))
+    return {**maps, "final": fused(maps), "final_no_switch": fused(heard)}
+
+  def with_switch(self, clip: Clip) -> Clip:
+    """The clip with its audio switch as the switch network sets it."""
+    return clip.with_switch(switch_values(self._switch, clip))
+
+  def student_maps(self, clip: Clip) -> dict[str, np.ndarray]:
+    """Maps (n, size, size) of every student."""
+    maps = {}
+    for name, dense in self._students.items():
+      granularity = models.granularity_of(name)
+      apart = make_groups(clip, granularity, dense.network.num_times, self._seed) if granularity else None
+      maps[name] = dense.run(clip, groups=apart)
+    return maps
 
 
-def load_predictor(folder: str | Path, batch: int = 8) -> Predictor:
-  """Loads the student of a model folder, or of the work folder of its training.
+def fused(maps: dict[str, np.ndarray]) -> np.ndarray:
+  """The final map (n, H, W) of the students' maps: Eq. 17, or STA's alone where it is alone."""
+  if len(maps) == 1:
+    return maps["sta"]
+  size = maps["sta"].shape[1:]
+  return final_map(*(x if x.shape[1:] == size else resize(x, size) for x in maps.values()))
+
+
+def load_predictor(folder: str | Path, batch: int = 8, fast: bool = False) -> Predictor:
+  """Loads the students of a model folder, or of the work folder of its training.
 
   Args:
     batch: frames that are computed together.
+    fast: STA alone.
 
   Raises:
     ModelError, ConfigError, WeightsError: one line that names the file.
   """
-  return Predictor(models.load(folder), batch)
+  students = FAST if fast else models.STUDENTS
+  return Predictor(models.load(folder, (models.SWITCH, *students)), batch, students)
 
 
 def to_uint8(maps: np.ndarray) -> np.ndarray:
@@ -71,20 +113,23 @@ def to_uint8(maps: np.ndarray) -> np.ndarray:
 
 
 def method_maps(predictor: Predictor) -> MethodMaps:
-  """`sta` on every native frame of a video, with neighbours nearest to the grid's spacing."""
+  """All students' maps on every native frame of a video, with neighbours nearest to the grid's spacing."""
 
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     rate = video.rate()
-    wanted = set(frames)
-    predicted = predictor.maps(_video_samples(video, rate, predictor.side), max(1, round(rate / predictor.rate)))
-    chosen = ((frame, saliency) for frame, saliency in enumerate(predicted) if frame in wanted)
-    while chunk := list(itertools.islice(chosen, _CHUNK)):
-      yield [frame for frame, _ in chunk], {"sta": to_uint8(np.stack([saliency for _, saliency in chunk]))}
+    reach, wanted, first = max(1, round(rate / predictor.rate)), set(frames), 0
+    for found in predictor.method_maps(video_samples(video, rate, predictor.side), reach):
+      count = len(found["sta"])
+      chosen = [i for i in range(first, first + count) if i in wanted]
+      for chunk in itertools.batched(chosen, _CHUNK) if chosen else ():
+        at = np.array(chunk) - first
+        yield list(chunk), {name: to_uint8(x[at]) for name, x in found.items()}
+      first += count
 
   return maps
 
 
-def _video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sample]:
+def video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sample]:
   """Every frame of a video, squashed to side × side, and its second of sound."""
   try:
     sound = None if video.wav is None else file_windows(video.wav, [])
@@ -97,3 +142,9 @@ def _video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sampl
     except (OSError, ValueError, Image.DecompressionBombError) as error:
       raise StavisError(f"{path}: not a readable frame ({error})") from None
     yield frame, None if sound is None else sound.window(index / rate)
+
+
+def _dense(model: models.Model, name: str, batch: int) -> DenseNetwork:
+  network = models.make_network(name, model.config, len(model.categories))
+  size = models.training_of(name, model.config).size
+  return DenseNetwork(network, model.variables[name], size, batch, cropped=name in models.FINE)

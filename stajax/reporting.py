@@ -11,15 +11,18 @@ import numpy as np
 from tqdm import tqdm
 
 from stajax import model as models
+from stajax import train_network
+from stajax.ablation import ROWS, row_maps
 from stajax.data.records import Records
 from stajax.data.stavis import StavisVideo, read_tree
 from stajax.data.stavis_write import read_groups
-from stajax.dense import clip_samples
 from stajax.evaluation import evaluate_videos
-from stajax.prediction import to_uint8
+from stajax.prediction import Predictor, to_uint8
 from stajax.report.page import Example, write_report
 from stajax.report.score_files import describe, write_scores
-from stajax.stages import Run, classify, clip_tags
+from stajax.run import Run, clip_tags
+from stajax.sources import ClipSources
+from stajax.stages import GRAPH
 from stajax.training import logs
 
 _EXAMPLES = 10
@@ -36,10 +39,10 @@ def write(run: Run) -> dict[str, Any]:
     return {"skipped": reason}
   tree = read_tree(tree_folder)
   heldout = Records.open(run.data / "heldout")
-  gallery = _Gallery(heldout, tree.videos)
+  gallery, methods = _Gallery(heldout, tree.videos), _Methods(run, heldout)
 
   def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    maps = predict_clip(run, heldout, heldout.names.index(video.name))
+    maps = methods.maps(heldout.names.index(video.name))
     gallery.add(video, maps)
     for start in range(0, len(frames), _CHUNK):
       chunk = list(frames[start : start + _CHUNK])
@@ -53,10 +56,12 @@ def write(run: Run) -> dict[str, Any]:
     groups=read_groups(tree_folder),
     progress=True,
   )
-  notes = ["CAMs and SCAM use the true tag of a held-out clip; the student sees none."]
+  notes = [
+    "CAMs, SCAM and SCAM+ use the true tag of a held-out clip; the students see none.",
+    "Rows of the ablation: the audio switch and the FRL are toggled at inference, the networks are the same.",
+  ]
   about = describe(evaluation, notes, tree.fold_lists, tree.skipped)
   scores = write_scores(evaluation, about, out)
-  trained = (*models.CLASSIFIERS, *models.STUDENTS)
   write_report(
     out,
     title=f"Report of {run.config.name}",
@@ -66,7 +71,7 @@ def write(run: Run) -> dict[str, Any]:
     ),
     scores=scores,
     about=about,
-    curves={name: logs.read(run.folder(name) / "log.jsonl") for name in trained},
+    curves={name: logs.read(run.folder(name) / "log.jsonl") for name in train_network.ORDER},
     examples=gallery.examples(),
     facts=_facts(run),
   )
@@ -74,15 +79,26 @@ def write(run: Run) -> dict[str, Any]:
   return {"scores": scores[database]}
 
 
-def predict_clip(run: Run, records: Records, clip: int) -> dict[str, np.ndarray]:
-  """Maps of every method for one clip of records: {method: (n, h, w) uint8, each with a maximum of 255}."""
-  size = max(models.training_of(name, run.config).size for name in (*models.CLASSIFIERS, *models.STUDENTS))
-  samples = clip_samples(records, clip, size)
-  cams, scam, _ = classify(run, samples, clip_tags(records, clip))
-  maps = {f"cam_{name}": cam for name, cam in zip(models.CLASSIFIERS, cams)} | {"scam": scam}
-  for name in models.STUDENTS:
-    maps[name] = np.concatenate(list(run.dense(name).run(samples)))
-  return {name: to_uint8(x) for name, x in maps.items()}
+class _Methods:
+  """Maps of every method for held-out clips."""
+
+  def __init__(self, run: Run, records: Records) -> None:
+    self._run, self._records = run, records
+    self._predictor = Predictor(models.load(run.workdir / "model"), run.config.inference_batch)
+
+  def maps(self, index: int) -> dict[str, np.ndarray]:
+    """{method: (n, h, w) uint8, each with a maximum of 255} of one clip."""
+    clip = self._predictor.with_switch(self._run.clip(self._records, index))
+    sources = ClipSources(self._run.networks, clip, clip_tags(self._records, index))
+    maps = {f"cam_{name}": sources.cam(name) for name in models.COARSE}
+    maps["scam_coarse"], _ = sources.selected(models.COARSE)
+    maps |= {f"cam_{name}": sources.cam(name) for name in models.FINE}
+    maps["scam_average"] = sources.averaged(models.FINE)
+    maps["scam"], _ = sources.selected(models.FINE)
+    maps["scam_plus"], _ = sources.selected((*models.FINE, *models.PLUS))
+    maps |= self._predictor.clip_maps(clip)
+    maps |= {f"row_{row.number:02}": row_maps(sources, row) for row in ROWS}
+    return {name: to_uint8(x) for name, x in maps.items()}
 
 
 class _Gallery:
@@ -110,7 +126,7 @@ class _Gallery:
     self._examples[video.name] = Example(
       title=f"{video.name}, frame {frame + 1}: {tags}{flags}",
       frame=records.clip_frames(clip)[frame],
-      maps={name: x[frame] for name, x in maps.items()},
+      maps={name: x[frame] for name, x in maps.items() if not name.startswith("row_")},
       viewers=video.density(frame),
       fixations=video.fixations(frame),
     )
@@ -123,14 +139,21 @@ def _facts(run: Run) -> dict[str, str]:
   facts = {"Work folder": Path(run.workdir).name}
   data = run.done("data") or {}
   facts["Training clips"] = f"{data['clips']} clips, {data['frames']} frames, {data['provenance']}"
-  maps = run.done("scam") or {}
+  maps = run.done("scam_plus") or {}
   facts["Pseudo-fixations"] = (
     f"{maps['frames']} frames; {maps['frames_without_target']} where no source found the tag, not learned from"
   )
-  for name in ("data", *models.CLASSIFIERS, "scam", *models.STUDENTS):
-    done = run.done(name) or {}
+  boxes, switch = run.done("scam_coarse") or {}, run.done("switch_values") or {}
+  facts["Fine crops"] = f"{boxes['mean_area']:.0%} of the frame on average; {boxes['whole_frames']} whole frames"
+  facts["Audio switch"] = (
+    f"on in {switch['on']} of {switch['frames']} frames; says what the tagger says in {switch['agrees_with_tagger']:.0%}"
+  )
+  cross = run.done("s_plus_cross") or {}
+  facts["Clips alone in their tag"] = f"{cross['clips_alone_in_tag']}, with long companions for cross ones"
+  for stage in GRAPH[:-2]:
+    done = run.done(stage.name) or {}
     steps = f", {done['steps']} steps, SHA-256 {done['sha256'][:12]}…" if "steps" in done else ""
-    facts[f"Stage {name}"] = f"{done['seconds']:.0f} s{steps}"
-  environment = (run.done(models.STUDENTS[0]) or {}).get("environment", {})
+    facts[f"Stage {stage.name}"] = f"{done['seconds']:.0f} s{steps}"
+  environment = (run.done("sta") or {}).get("environment", {})
   facts["Environment"] = ", ".join(f"{key} {value}" for key, value in environment.items() if value)
   return facts

@@ -1,45 +1,40 @@
 """The stage graph: which network learns from what. A finished stage has a `done.json` and is not run again.
 
-  data ─┬─ s, st, sa ─── scam ─── sta ─── model ─── report
-        (classifiers)   (pseudo-fixations) (student)
+  data ─┬─ s_coarse, st_coarse ────────────────────────────────┐
+        └─ tagger_0…2 ─ tag_heard ─ switch ─ switch_values ─ sa_coarse ─┬─ scam_coarse ─ s, st, sa ─┐
+                                                                        └─ s_plus_*, … sa_plus_* ───┴─ scam_plus
+  scam_plus ─ sta, sta_plus_short, sta_plus_long ─ model ─ report
 
-Everything of a run is in its work folder:
-
-  config.json            the resolved configuration
-  data/                  rendered clips, where the source is `synthetic`
-  stages/NAME/           done.json, weights.safetensors, checkpoints/, log.jsonl, tensorboard/
-  maps/scam/             pseudo-fixations as records
-  model/                 what `stajax.predict` takes
-  report/                index.html, scores.json, …
+Where files lie: `stajax.run`.
 """
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from stajax import config as configuration
+from stajax import groups, train_network
 from stajax import model as models
 from stajax.config import Config, ConfigError
-from stajax.data import pipeline
+from stajax.data.frame_table import FrameTableWriter
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.prepare_synthetic import prepare_heldout, prepare_synthetic
-from stajax.data.records import Records
 from stajax.data.synthetic import Settings
-from stajax.dense import DenseNetwork, Sample, clip_samples, concatenate
-from stajax.maps.pseudo import pseudo_fixations, resize
-from stajax.maps.scam import scam
+from stajax.dense import Clip
+from stajax.grid import reflect
+from stajax.maps.pseudo import pseudo_fixations
 from stajax.nets import weights
-from stajax.training import checkpoint, loop, optimizer, step
+from stajax.run import Run, clip_tags, write_json, write_text
+from stajax.sources import ClipSources, switch_values
+from stajax.training import checkpoint
 
 
 class StageError(ValueError):
@@ -52,47 +47,7 @@ class Stage:
 
   name: str
   needs: tuple[str, ...]
-  run: Callable[["Run"], dict[str, Any]]
-
-
-@dataclass
-class Run:
-  """What stages share: the configuration, the work folder and what they opened in it."""
-
-  config: Config
-  workdir: Path
-  mesh: jax.sharding.Mesh = field(default_factory=step.make_mesh)
-
-  def folder(self, stage: str) -> Path:
-    return self.workdir / "stages" / stage
-
-  def done(self, stage: str) -> dict[str, Any] | None:
-    """What a finished stage said; None if it is not finished."""
-    path = self.folder(stage) / "done.json"
-    return json.loads(path.read_text()) if path.is_file() else None
-
-  @property
-  def data(self) -> Path:
-    """The prepared folder: `train`, and `heldout` with `heldout_tree` where there are viewers."""
-    return self.workdir / "data" if self.config.data.source == "synthetic" else Path(self.config.data.path or "")
-
-  @cached_property
-  def records(self) -> Records:
-    return Records.open(self.data / "train")
-
-  def dense(self, name: str) -> DenseNetwork:
-    """A finished network, compiled once for all stages."""
-    if name not in self._dense:
-      training = models.training_of(name, self.config)
-      network = models.make_network(name, self.config, len(self.records.categories))
-      shapes = jax.eval_shape(network.init, jax.random.key(0), *models.example_inputs(network, training.size))
-      variables = weights.load(self.folder(name) / "weights.safetensors", shapes)
-      self._dense[name] = DenseNetwork(network, variables, training.size, self.config.inference_batch)
-    return self._dense[name]
-
-  @cached_property
-  def _dense(self) -> dict[str, DenseNetwork]:
-    return {}
+  run: Callable[[Run], dict[str, Any]]
 
 
 def run_all(config: Config, workdir: Path) -> str:
@@ -120,7 +75,7 @@ def run_all(config: Config, workdir: Path) -> str:
     multihost_utils.sync_global_devices(stage.name)
     if jax.process_index() == 0:
       seconds = round(time.monotonic() - since, 1)
-      _write_json(run.folder(stage.name) / "done.json", {"stage": stage.name, "seconds": seconds, **about})
+      write_json(run.folder(stage.name) / "done.json", {"stage": stage.name, "seconds": seconds, **about})
     multihost_utils.sync_global_devices(f"{stage.name} done")
     names.append(stage.name)
   took = f"{len(names)} stages in {time.monotonic() - started:.0f} s" if names else "everything was done already"
@@ -129,10 +84,14 @@ def run_all(config: Config, workdir: Path) -> str:
 
 def _check(config: Config) -> None:
   devices = jax.device_count()
-  for name in (*models.CLASSIFIERS, *models.STUDENTS):
+  order = [stage.name for stage in GRAPH]
+  for name in train_network.ORDER:
     training = models.training_of(name, config)
     if training.batch % devices:
       raise ConfigError(f"{name}.batch is {training.batch}, expected a multiple of the {devices} devices")
+    earlier = set(order[: order.index(name)]) & set(train_network.ORDER)
+    if unknown := [start for start in training.start if start not in earlier]:
+      raise ConfigError(f"{name}.start is {unknown[0]!r}, expected one of {', '.join(sorted(earlier))}")
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
 
@@ -146,7 +105,7 @@ def _claim(config: Config, workdir: Path) -> None:
       raise StageError(f"{workdir}: was begun with another configuration ({'; '.join(changes)}); use another --workdir")
   elif jax.process_index() == 0:
     workdir.mkdir(parents=True, exist_ok=True)
-    _write_text(path, configuration.dumps(config))
+    write_text(path, configuration.dumps(config))
 
 
 def _prepare_data(run: Run) -> dict[str, Any]:
@@ -166,109 +125,111 @@ def _prepare_data(run: Run) -> dict[str, Any]:
   return {"clips": records.num_clips, "frames": records.total_frames, "provenance": records.provenance}
 
 
-def _train(name: str, run: Run) -> dict[str, Any]:
-  """Trains one network, from its last checkpoint if there is one."""
-  config, records = run.config, run.records
-  training = models.training_of(name, config)
-  network = models.make_network(name, config, len(records.categories))
-  index = [stage.name for stage in GRAPH].index(name)
-  variables = models.initialise(network, training.size, jax.random.fold_in(jax.random.key(config.seed), index))
-  if training.start:
-    sources = [weights.read(run.folder(source) / "weights.safetensors") for source in training.start]
-    first = {key: x for source in reversed(sources) for key, x in source.items()}
-    variables, own = weights.merge(variables, weights.unflatten(first))
-    new = sorted({key.split("/")[1] for key in own})
-    tqdm.write(f"{name}: starts from {', '.join(training.start)}; new: {', '.join(new) or 'nothing'}")
-  choice = training.optimizer
-  schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
-  update = optimizer.make_optimizer(
-    choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers
-  )
-  is_student = name in models.STUDENTS
-  loss = (step.fixation_loss if is_student else step.classification_loss)(training.size)
-  maps = MapSet.open(run.workdir / "maps" / "scam", records) if is_student else None
-
-  def batches(start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
-    drawn = pipeline.batches(
-      records,
-      seed=config.seed * len(GRAPH) + index,
-      global_batch=training.batch,
-      start_step=start,
-      stop_step=stop,
-      num_times=network.num_times,
-      sound=network.hears,
-      decode_size=training.size,
-      min_scale=training.min_scale,
-      flip=training.flip,
-      maps=maps,
-      host=jax.process_index(),
-      num_hosts=jax.process_count(),
-    )
-    # Whole frames are not to be cropped, which would cost a tenth of a small network's step.
-    unused = {key for key, used in (("box", training.min_scale < 1), ("flip", training.flip)) if not used}
-    return ({key: x for key, x in batch.items() if key not in unused} for batch in drawn)
-
-  state = loop.train(
-    name,
-    run.folder(name),
-    step.make_state(variables, update),
-    lambda mesh: step.make_train_step(network, loss, update, mesh, training.frozen),
-    batches,
-    records.names,
-    run.mesh,
-    training.steps,
-    config.checkpoint_every,
-    config.log_every,
-  )
-  if jax.process_index() != 0:
-    return {}
-  sha256 = weights.save(run.folder(name) / "weights.safetensors", state.variables())
-  return {"sha256": sha256, "steps": training.steps, "environment": checkpoint.environment()}
+def _judge_sound(run: Run) -> dict[str, Any]:
+  """The switch's labels: whether a tagger that has not learned from the clip hears its tag, for every frame."""
+  records, path = run.records, run.table("tag_heard")
+  fold = train_network.folds(records.num_clips, run.config.seed)
+  if not path.exists():
+    writer = FrameTableWriter(path, records)
+    for clip in run.each_clip(writer, "what is heard"):
+      heard = np.zeros(int(records.num_frames[clip]), np.uint8)
+      if records.has_sound[clip]:
+        tagger = run.tagger(models.TAGGERS[fold[clip]])
+        heard[:] = np.isin(tagger(run.training_clip(clip)), clip_tags(records, clip))
+      writer.write(clip, heard)
+    _finish(writer, {"sha256": {name: run.done(name)["sha256"] for name in models.TAGGERS}})
+  heard = run.frame_values("tag_heard")
+  return {"frames": len(heard), "tag_heard": int(heard.sum())}
 
 
-def classify(run: Run, samples: list[Sample], tags: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """CAMs (j, n, h, w), SCAM (n, h, w) and whether any source is right (n,), of one clip by S, ST and SA."""
-  results = [concatenate(run.dense(name).run(samples, select=tags)) for name in models.CLASSIFIERS]
-  class_maps, confidences = (np.stack(parts) for parts in zip(*results))
-  return scam(class_maps, confidences, tags)
+def _turn_switch(run: Run) -> dict[str, Any]:
+  """The audio switch φ of every training frame."""
+  path = run.table("switch")
+  if not path.exists():
+    writer = FrameTableWriter(path, run.records)
+    for clip in run.each_clip(writer, "audio switch"):
+      values = switch_values(run.dense(models.SWITCH), run.training_clip(clip))
+      writer.write(clip, values.astype(np.uint8))
+    _finish(writer, {"sha256": run.done(models.SWITCH)["sha256"]})
+  values = run.frame_values("switch")
+  agrees = np.mean(values == run.frame_values("tag_heard"))
+  return {"frames": len(values), "on": int(values.sum()), "agrees_with_tagger": round(float(agrees), 4)}
 
 
-def clip_tags(records: Records, clip: int) -> tuple[int, ...]:
-  """Category indices of a clip's tags."""
-  return tuple(np.flatnonzero(records.tags[clip]).tolist())
+def _find_boxes(run: Run) -> dict[str, Any]:
+  """Coarse SCAM of every training frame, and the boxes of its fine crops."""
+  path = run.table("boxes")
+  if not path.exists():
+    writer = FrameTableWriter(path, run.records)
+    for clip in run.each_clip(writer, "coarse SCAM"):
+      sources = ClipSources(run.networks, run.training_clip(clip), clip_tags(run.records, clip), clip)
+      writer.write(clip, sources.boxes())
+    _finish(writer, {"sha256": {name: run.done(name)["sha256"] for name in models.COARSE}})
+  boxes = run.frame_values("boxes")
+  area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+  return {"frames": len(boxes), "whole_frames": int(np.sum(area == 1)), "mean_area": round(float(area.mean()), 4)}
 
 
 def _make_pseudo_fixations(run: Run) -> dict[str, Any]:
-  """SCAM of every training frame, smoothed and cut, as a map set; clips that are done are not done again."""
-  records, settings = run.records, run.config.maps
-  path = run.workdir / "maps" / "scam"
+  """SCAM+ of every training frame, smoothed and cut, as a map set."""
+  records, settings, path = run.records, run.config.maps, run.workdir / "maps" / "scam_plus"
+  if jax.process_index() == 0:
+    run.folder("scam_plus").mkdir(parents=True, exist_ok=True)
+    weights.save(run.folder("scam_plus") / models.COMPANIONS, _companions(run))
+  multihost_utils.sync_global_devices("companions written")
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = MapWriter(path, records)
-    mine = range(jax.process_index(), records.num_clips, jax.process_count())
-    for clip in tqdm(mine, desc="pseudo-fixations", unit="clip", dynamic_ncols=True):
-      if writer.has(clip):
-        continue
-      samples = clip_samples(records, clip, run.config.s.size)
-      _, maps, found = classify(run, samples, clip_tags(records, clip))
-      maps = resize(maps, (settings.size, settings.size))
+    for clip in run.each_clip(writer, "pseudo-fixations"):
+      sources = ClipSources(run.networks, run.training_clip(clip), clip_tags(records, clip), clip)
+      maps, found = sources.selected((*models.FINE, *models.PLUS))
       writer.write(clip, *pseudo_fixations(maps, found, settings.reach, settings.threshold))
-    multihost_utils.sync_global_devices("maps staged")
-    if jax.process_index() == 0:
-      writer.finish({"kind": "scam", "sha256": {name: run.done(name)["sha256"] for name in models.CLASSIFIERS}})
-    multihost_utils.sync_global_devices("maps written")
+    _finish(writer, {"kind": "scam_plus", "sha256": {name: run.done(name)["sha256"] for name in models.SOURCES}})
   skipped = int(np.sum(MapSet.open(path, records).weights == 0))
   return {"frames": records.total_frames, "frames_without_target": skipped}
 
 
+def _companions(run: Run) -> dict[str, np.ndarray]:
+  """Fragments of training clips of every category, for the networks with cross-clip companions."""
+  records = run.records
+  items = groups.pool_items(records.tags, records.num_frames, run.config.seed)
+  place = np.array([(tag, i) for tag, members in enumerate(items) for i in range(len(members))]).T
+  clips = np.full((len(items), max(map(len, items))), -1, np.int32)
+  clips[*place] = np.concatenate(items)[:, 0]
+  # Every fragment's three frames in a row, so that all of them are one clip: its middle frames are wanted.
+  samples, switch = [], []
+  for clip, frame in np.concatenate(items).tolist():
+    whole = run.training_clip(clip)
+    for at in reflect(np.arange(frame - 1, frame + 2), len(whole)):
+      samples.append(whole.samples[at])
+      switch.append(whole.switch[at])
+  made = Clip(samples)
+  middles = np.arange(1, len(samples), 3)
+  result = {"clips": clips}
+  for name in (name for name in models.PLUS if models.granularity_of(name) == "cross"):
+    for suffix, values in (("", np.array(switch)), (models.HEARD, np.ones(len(samples)))):
+      if suffix and not name.startswith("sa"):
+        continue
+      nodes = np.asarray(run.dense(name).nodes(made.with_switch(values))[middles], np.float16)
+      result[name + suffix] = np.zeros((*clips.shape, *nodes.shape[1:]), np.float16)
+      result[name + suffix][*place] = nodes
+  return result
+
+
+def _finish(writer: MapWriter | FrameTableWriter, summary: dict[str, Any]) -> None:
+  if jax.process_index() == 0:
+    writer.finish(summary)
+  multihost_utils.sync_global_devices(f"{writer.path.name} written")
+
+
 def _save_model(run: Run) -> dict[str, Any]:
-  names = (*models.CLASSIFIERS, *models.STUDENTS)
-  sha256 = {name: run.done(name)["sha256"] for name in names}
+  sha256 = {name: run.done(name)["sha256"] for name in models.KEPT}
   if jax.process_index() == 0:
     records = run.records
     models.save(
       run.workdir / "model",
-      {name: run.folder(name) / "weights.safetensors" for name in names},
+      {name: run.folder(name) / "weights.safetensors" for name in models.KEPT},
+      run.companions,
       run.config,
       categories=records.categories,
       rate=run.config.data.rate,
@@ -286,23 +247,25 @@ def _report(run: Run) -> dict[str, Any]:
   return reporting.write(run) if jax.process_index() == 0 else {}
 
 
+def _training(name: str, *needs: str) -> Stage:
+  return Stage(name, needs, partial(train_network.train, name))
+
+
 GRAPH = (
   Stage("data", (), _prepare_data),
-  *(Stage(name, ("data",), partial(_train, name)) for name in models.CLASSIFIERS),
-  Stage("scam", models.CLASSIFIERS, _make_pseudo_fixations),
-  *(Stage(name, ("scam",), partial(_train, name)) for name in models.STUDENTS),
+  _training("s_coarse", "data"),
+  _training("st_coarse", "data"),
+  *(_training(name, "data") for name in models.TAGGERS),
+  Stage("tag_heard", models.TAGGERS, _judge_sound),
+  _training(models.SWITCH, "tag_heard"),
+  Stage("switch_values", (models.SWITCH,), _turn_switch),
+  _training("sa_coarse", "switch_values"),
+  Stage("scam_coarse", models.COARSE, _find_boxes),
+  *(_training(name, "scam_coarse") for name in models.FINE),
+  *(_training(name, "switch_values") for name in models.PLUS),
+  Stage("scam_plus", (*models.FINE, *models.PLUS), _make_pseudo_fixations),
+  *(_training(name, "scam_plus") for name in models.STUDENTS),
   Stage("model", models.STUDENTS, _save_model),
   Stage("report", ("model",), _report),
 )
 """All stages, in an order in which they can run."""
-
-
-def _write_json(path: Path, value: Any) -> None:
-  _write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial_path = path.with_name(path.name + ".partial")
-  partial_path.write_text(text)
-  os.replace(partial_path, path)

@@ -19,6 +19,17 @@ def conv(x, kernel, bias=0.0, stride=1, padding=None, dilation=1):
   return out + bias
 
 
+def doubled(x, kernel):
+  """Transposed 4×4 convolution of stride 2: every pixel adds its kernel (torch's, unflipped) to its surroundings."""
+  height, width = x.shape[1:3]
+  out = np.zeros((len(x), 2 * height + 2, 2 * width + 2, kernel.shape[3]))
+  for row in range(height):
+    for column in range(width):
+      patch = np.einsum("mi,hwio->mhwo", x[:, row, column], kernel)
+      out[:, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] += patch
+  return out[:, 1:-1, 1:-1]
+
+
 def max_pool(x, window, stride, padding):
   x = np.pad(x, ((0, 0), (padding,) * 2, (padding,) * 2, (0, 0)), constant_values=-np.inf)
   rows = range(0, x.shape[1] - window + 1, stride)
@@ -98,3 +109,49 @@ def temporal_branch(params, spatial):
   for name in ("space1", "space2"):
     x = conv(relu(x), params[name]["kernel"][0], params[name]["bias"])
   return x
+
+
+def c_gcn(params, nodes, steps, frl):
+  """Eqs. 5–8 (and 9, 10 after each step) of one group (n, h, w, c), in the paper's layout: states are c × h·w."""
+  positions = nodes.shape[1] * nodes.shape[2]
+  states = [node.reshape(positions, -1).T.astype(np.float64) for node in nodes]
+  for _ in range(steps):
+    updated = []
+    for i in range(len(states)):
+      total = np.zeros_like(states[i])
+      for j in range(len(states)):
+        if j == i:
+          continue
+        query, key = (
+          params[name]["kernel"].T @ state + params[name]["bias"][:, None]
+          for name, state in (("query", states[i]), ("key", states[j]))
+        )
+        for position in range(positions):
+          consistency = np.array([query[:, position] @ key[:, other] for other in range(positions)])
+          edge = np.exp(consistency) / np.exp(consistency).sum()
+          total[:, position] += states[j] @ edge
+      updated.append(states[i] * sigmoid(total))
+    states = updated
+    if frl:
+      states = [fixation_refine(state.T.reshape(nodes.shape[1:])).reshape(positions, -1).T for state in states]
+  return np.stack([state.T.reshape(nodes.shape[1:]) for state in states])
+
+
+def fixation_refine(state, discard=0.8, refine=0.6):
+  """Eqs. 9 and 10 of one node (h, w, c)."""
+  height, width, channels = state.shape
+  mean = [[sum(state[i, j].astype(np.float64)) / channels for j in range(width)] for i in range(height)]
+  largest = max(max(row) for row in mean)
+  out = np.zeros(state.shape)
+  for i, j in np.ndindex(height, width):
+    mask = 1 if largest * discard - mean[i][j] > 0 else 0
+    kept = refine * sigmoid(mean[i][j]) * mask + sigmoid(mean[i][j]) * (1 - mask)
+    out[i, j] = (state[i, j] * kept + state[i, j]) / 2
+  return out
+
+
+def read_out(params, states, spatial, size):
+  """Eq. 15, ↑ before Ref_1 as printed: (m, h, w, c) twice to (m, H, W)."""
+  both = np.concatenate([states, spatial], axis=-1)
+  refined = relu(conv(both, params["ref_32"]["conv"]["kernel"], params["ref_32"]["conv"]["bias"]))
+  return conv(bilinear(refined, size), params["ref_1"]["kernel"], params["ref_1"]["bias"])[..., 0]

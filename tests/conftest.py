@@ -64,12 +64,9 @@ def random_variables() -> Callable[..., dict[str, Any]]:
 
 
 def _random_variables(network: Any, size: int, seed: int = 0) -> dict[str, Any]:
-  import jax
-
   from stajax import model
 
-  shapes = jax.eval_shape(network.init, jax.random.key(0), *model.example_inputs(network, size))
-  return randomise(shapes, seed)
+  return randomise(model.expected_variables(network, size), seed)
 
 
 def randomise(shapes: Any, seed: int = 0) -> Any:

@@ -210,6 +210,19 @@ def test_command_scores_maps(tree, tmp_path, capsys):
   assert any("files past frame 6 are ignored" in note for note in about["notes"])
 
 
+def test_command_scores_thresholds(tree, tmp_path):
+  write_maps(tmp_path / "maps" / "Tiny" / "a", range(1, 7))
+  arguments = ["--maps", tmp_path / "maps", "--data", f"stavis:{tree}", "--out", tmp_path / "out", "--processes", 1]
+  assert run(*arguments, "--thresholds") == 0
+  scores = json.loads((tmp_path / "out" / "scores.json").read_text())["Tiny"]
+  assert list(scores) == ["centre", "uniform", "maps", "maps_0.3", "maps_0.5", "maps_0.7"]
+  assert len({row["nss"] for row in scores.values()}) == 6
+  page = (tmp_path / "out" / "index.html").read_text()
+  assert "Maps, threshold 0.3" in page and "thresholds: NAME is without one" in page
+  assert run(*arguments) == 0
+  assert json.loads((tmp_path / "out" / "scores.json").read_text())["Tiny"]["maps"] == scores["maps"]
+
+
 def test_command_scores_split_maps_without_frame_images(tree, tmp_path):
   for split, name in [(1, "a"), (2, "a"), (2, "bb"), (3, "ccc")]:
     write_maps(tmp_path / "maps" / f"split{split}_results" / "tiny" / name, [1, 4], suffix="jpg", stem="pred_sal_")

@@ -21,7 +21,19 @@ from stajax.nets.sound import NetVLAD, ResNet18
 from stajax.nets.student import Student
 from stajax.nets.visual import VGG16, Neck
 
-NETWORKS = (*model.CLASSIFIERS, *model.STUDENTS)
+# One of each structure: nodes of a group, frames of a fragment, whether it hears.
+NETWORKS = {
+  "s": (1, 1, False),
+  "st": (1, 3, False),
+  "sa": (1, 1, True),
+  "s_plus_short": (3, 1, False),
+  "st_plus_long": (3, 3, False),
+  "sa_plus_cross": (3, 1, True),
+  "switch": (1, 1, True),
+  "tagger_0": (1, 0, True),
+  "sta": (1, 3, True),
+  "sta_plus_short": (3, 3, True),
+}
 TINY = {"width": 0.01, "audio_width": 0.01, "audio_pooling": "average"}  # 8 channels everywhere
 
 
@@ -34,22 +46,31 @@ def jitted(network, **how):
 
 
 def shapes(network, size):
-  return jax.eval_shape(network.init_with_output, jax.random.key(0), *model.example_inputs(network, size, batch=2))
+  inputs = model.example_inputs(network, size, batch=2)
+  return jax.eval_shape(lambda inputs: network.init_with_output(jax.random.key(0), **inputs), inputs)
 
 
 # Full size, by shape alone.
 
 
-@pytest.mark.parametrize(("size", "map_size"), [(256, 32), (356, 44)])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_full_size(name, size, map_size):
-  network = model.make_network(name, Config(name="full"), 28)
-  out, _ = shapes(network, size)
-  if name == "sta":
-    assert out.shape == (2, 1, size, size) and out.dtype == jnp.float32
+def check_shapes(name, out, size, c):
+  """Of a batch of two groups."""
+  n, side = NETWORKS[name][0], size // 8
+  if name.startswith("sta"):
+    assert out.shape == (2, n, size, size)
   else:
-    assert out.class_maps.shape == (2, map_size, map_size, 28) and out.logits.shape == (2, 28)
-    assert out.class_maps.dtype == out.logits.dtype == jnp.float32
+    c = 1 if name == "switch" else c
+    assert out.logits.shape == (2, c) and out.branch_logits.shape == (2, n, c)
+    assert out.class_maps is None if name == "tagger_0" else out.class_maps.shape == (2, side, side, c)
+  assert {x.dtype for x in jax.tree.leaves(out)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("size", [256, 356])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_full_size(name, size):
+  network = model.make_network(name, Config(name="full"), 28)
+  assert (network.num_nodes, network.num_times, network.hears) == NETWORKS[name]
+  check_shapes(name, shapes(network, size)[0], size, 28)
 
 
 @pytest.mark.parametrize(("size", "quarter", "eighth"), [(256, 64, 32), (356, 89, 44)])
@@ -64,6 +85,9 @@ def test_parameter_counts():
   neck = 3 * (3 * 3 * 512 * 512 + 512) + 512 * 28 + 28
   assert count(variables["params"]) == 14_714_688 + neck + 28 * 28 + 28 == 21_809_288
   assert set(variables) == {"params"}
+
+  _, variables = shapes(model.make_network("st_plus_short", Config(name="full"), 28), 256)
+  assert abs(count(variables["params"]) / 21.86e6 - 1) < 0.01  # published in Table 5
 
   _, variables = shapes(model.make_network("sa", Config(name="full"), 28), 256)
   sound = traverse_util.flatten_dict(variables["params"]["sound"], sep="/")
@@ -93,8 +117,7 @@ def test_every_configuration_file(path):
   config = configuration.load(path)
   for name in NETWORKS:
     network, size = model.make_network(name, config, 7), model.training_of(name, config).size
-    out, _ = shapes(network, size)
-    assert (out.shape if name == "sta" else out.logits.shape) == ((2, 1, size, size) if name == "sta" else (2, 7))
+    check_shapes(name, shapes(network, size)[0], size, 7)
 
 
 def test_fewer_convolutions():
@@ -130,8 +153,7 @@ def test_max_pool(window, stride, padding):
 @pytest.fixture(scope="module")
 def student():
   network = Student(num_categories=5, norm="none", **TINY)
-  shape = jax.eval_shape(network.init, jax.random.key(0), *model.example_inputs(network, 32))
-  return network, randomise(shape, 3)
+  return network, randomise(model.expected_variables(network, 32), 3)
 
 
 def test_vgg_at_stride_8(student):
@@ -285,18 +307,9 @@ def test_sound_map_grows_to_32(sound_map):
   assert whole.shape == (2, 32, 32, 5)
   smaller = jax.image.resize(whole, (2, 16, 16, 5), "linear")
   np.testing.assert_allclose(run(audio, [1.0, 1.0], (16, 16)), smaller, atol=1e-6)
-  # Transposed convolution by definition: every input pixel adds its kernel (torch's, unflipped) to its surroundings.
   x = np.einsum("md,hwdc->mhwc", audio, params["seed"]["kernel"][::-1, ::-1]) + params["seed"]["bias"]
   for name in ("double1", "double2", "double3"):
-    x, kernel = by_hand.relu(x), params[name]["kernel"][::-1, ::-1]
-    size = x.shape[1]
-    grown = np.zeros((2, 2 * size + 2, 2 * size + 2, kernel.shape[3]))
-    for row in range(size):
-      for column in range(size):
-        grown[:, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] += np.einsum(
-          "md,hwdc->mhwc", x[:, row, column], kernel
-        )
-    x = grown[:, 1:-1, 1:-1] + params[name]["bias"]
+    x = by_hand.doubled(by_hand.relu(x), params[name]["kernel"][::-1, ::-1]) + params[name]["bias"]
   np.testing.assert_allclose(whole, x, rtol=1e-4, atol=1e-4)
 
 
@@ -307,7 +320,7 @@ def test_sound_map_grows_to_32(sound_map):
 def test_classifier_is_a_1x1_convolution_and_a_mean(source):
   """A class map has no offset; the convolution's bias is added after pooling, which gives the same logits."""
   network = Classifier(source, num_categories=4, norm="group", **TINY)
-  variables = randomise(jax.eval_shape(network.init, jax.random.key(0), *model.example_inputs(network, 32)), 1)
+  variables = randomise(model.expected_variables(network, 32), 1)
   rng = np.random.default_rng(0)
   spatial = rng.normal(size=(3, network.num_times, 4, 4, 4)).astype(np.float32)
   heard = (rng.normal(size=(3, 8)).astype(np.float32), np.array([1, 0, 1], np.float32)) if source == "sa" else ()
@@ -359,22 +372,23 @@ def test_equation_12(student):
     assert features[name].shape[-1] == 32
     np.testing.assert_allclose(features[name], refined(stages[name], f"refine_{name}"), rtol=1e-4, atol=1e-5)
 
-  x = sta = rng.random((1, 4, 4, 5)).astype(np.float32)
+  sta = rng.random((1, 4, 4, 5)).astype(np.float32)
+  x = sta
   for name, size in (("f5", (4, 4)), ("f4", (8, 8)), ("f3", (32, 32))):
     x = refined(np.concatenate([np.asarray(features[name]), x], axis=-1), f"decode_{name}")
     if name == "f3":
       # One logit a pixel, before the last ↑: both are linear, so that their order does not matter.
       x = by_hand.conv(x, params["readout"]["kernel"], params["readout"]["bias"])
     x = by_hand.bilinear(x, size)
-  reason = {name: features[name] for name in ("f3", "f4", "f5")}
-  out = jitted(network, method="reason", size=(32, 32))(variables, sta, reason)
-  assert out.shape == (1, 32, 32) and out.dtype == jnp.float32
-  np.testing.assert_allclose(out, x[..., 0], rtol=1e-4, atol=1e-4)
+  own = {name: features[name][:, None] for name in ("f3", "f4", "f5")}
+  out = jitted(network, method="reason", size=(32, 32))(variables, sta[:, None], own)
+  assert out.shape == (1, 1, 32, 32) and out.dtype == jnp.float32
+  np.testing.assert_allclose(out[:, 0], x[..., 0], rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_computes_float32_results():
   """Parameters, class maps and logits stay float32; the result is near the float32 one."""
-  for name in ("st", "sta"):
+  for name in ("st", "sta", "sa_plus_long", "sta_plus_long", "tagger_0"):
     network = model.make_network(name, Config(name="half", network=Network(dtype="bfloat16")), 28)
     out, variables = shapes(network, 32)
     assert {x.dtype for x in jax.tree.leaves((out, variables))} == {jnp.dtype("float32")}

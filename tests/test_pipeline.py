@@ -24,9 +24,13 @@ def records(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def maps(records, tmp_path_factory):
+def many(tmp_path_factory):
+  """Of two more clips: three have one tag in common, two another, two have no partner."""
+  return fake_records(tmp_path_factory.mktemp("many"), side=64, number=6)
+
+
+def write_maps(path, records):
   """The map of frame id i has value i; ids divisible by 3 have weight 0, others i / 10."""
-  path = tmp_path_factory.mktemp("maps") / "scam"
   writer = MapWriter(path, records)
   for clip in range(records.num_clips):
     ids = records.first_frame[clip] + np.arange(records.num_frames[clip])
@@ -34,6 +38,16 @@ def maps(records, tmp_path_factory):
     writer.write(clip, images, np.where(ids % 3, ids / 10, 0))
   writer.finish({})
   return MapSet.open(path, records)
+
+
+@pytest.fixture(scope="module")
+def maps(records, tmp_path_factory):
+  return write_maps(tmp_path_factory.mktemp("maps") / "scam", records)
+
+
+@pytest.fixture(scope="module")
+def many_maps(many, tmp_path_factory):
+  return write_maps(tmp_path_factory.mktemp("many_maps") / "scam", many)
 
 
 def run(records, start=0, stop=4, **changes):
@@ -56,10 +70,11 @@ def test_resuming_gives_the_tail(records, maps):
   assert (whole[0]["frame"] != run(records, stop=1, seed=4)[0]["frame"]).any()
 
 
-@pytest.mark.parametrize("num_hosts", [2, 4])
-def test_global_batch_is_the_same_for_any_number_of_hosts(records, maps, num_hosts):
-  hosts = [run(records, stop=2, maps=maps, host=host, num_hosts=num_hosts) for host in range(num_hosts)]
-  for whole, *parts in zip(run(records, stop=2, maps=maps), *hosts, strict=True):
+@pytest.mark.parametrize(("num_hosts", "granularity"), [(2, None), (4, None), (2, "long"), (4, "cross")])
+def test_global_batch_is_the_same_for_any_number_of_hosts(many, many_maps, num_hosts, granularity):
+  options = {"stop": 2, "maps": many_maps, "granularity": granularity}
+  hosts = [run(many, host=host, num_hosts=num_hosts, **options) for host in range(num_hosts)]
+  for whole, *parts in zip(run(many, **options), *hosts, strict=True):
     assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
 
 
@@ -78,30 +93,113 @@ def test_an_epoch_visits_every_item_once(records, maps):
   assert set(visited(1, stop=1, items=np.asarray([6]))[0].tolist()) == {200}
 
 
-def test_content_is_that_of_the_records(records, maps):
-  silent = np.flatnonzero(~records.has_sound)
-  seen = Counter()
-  for batch in run(records, stop=5, maps=maps, items=np.arange(records.total_frames)):
-    assert batch["frames"].shape == (8, 1, 3, 64, 64, 3) and batch["frames"].dtype == np.uint8
-    assert batch["sound"].shape == (8, 1, 257, 98) and batch["map"].shape == (8, 1, 5, 5)
-    for i in range(8):
-      clip, frame = int(batch["clip"][i, 0]), int(batch["frame"][i, 0])
-      seen[clip] += 1
-      near = sampler.fragment_frames(np.asarray([[frame]]), records.num_frames[[clip]][None], 3)[0, 0]
-      np.testing.assert_array_equal(batch["frames"][i, 0], records.clip_frames(clip)[near])
-      np.testing.assert_array_equal(batch["tags"][i], records.tags[clip])
-      assert batch["switch"][i, 0] == (clip not in silent)
-      if clip in silent:
-        assert not batch["sound"][i].any()
+@pytest.mark.parametrize("granularity", [None, "short", "long", "cross"])
+def test_content_is_that_of_the_records(many, many_maps, granularity):
+  """Every node by slow reading of its whole clip."""
+  nodes, seen = 3 if granularity else 1, set()
+  all_frames = np.arange(many.total_frames)
+  for batch in run(many, stop=7, maps=many_maps, items=all_frames, granularity=granularity):
+    assert batch["frames"].shape == (8, nodes, 3, 64, 64, 3) and batch["frames"].dtype == np.uint8
+    assert batch["sound"].shape == (8, nodes, 257, 98) and batch["map"].shape == (8, nodes, 5, 5)
+    assert {name for name in batch if batch[name].dtype != np.float32} == {"frames", "map", "clip", "frame", "flip"}
+    assert (batch["clip"].dtype, batch["flip"].shape, batch["weight"].shape) == (np.int32, (8,), (8, nodes))
+    for i, node in np.ndindex(8, nodes):
+      clip, frame = int(batch["clip"][i, node]), int(batch["frame"][i, node])
+      seen.add(clip)
+      near = sampler.fragment_frames(np.asarray([[frame]]), many.num_frames[[clip]][None], 3)[0, 0]
+      np.testing.assert_array_equal(batch["frames"][i, node], many.clip_frames(clip)[near])
+      np.testing.assert_array_equal(batch["tags"][i, node], many.tags[clip])
+      assert batch["switch"][i, node] == many.has_sound[clip]
+      if clip == 2:
+        assert not batch["sound"][i, node].any()
       else:
-        columns = records.clip_columns(clip)
-        window = columns[:, window_columns(frame / records.rate[clip], columns.shape[1])].astype(np.float32)
-        expected = normalise(window, records.sound_mean[clip], records.sound_std[clip])
-        np.testing.assert_allclose(batch["sound"][i, 0], expected, rtol=1e-5, atol=1e-6)
-      frame_id = records.first_frame[clip] + frame
-      assert (batch["map"][i] == frame_id).all()
-      assert batch["weight"][i, 0] == np.float32(frame_id / 10 if frame_id % 3 else 0)
-  assert set(seen) == {0, 1, 2, 3}
+        columns = many.clip_columns(clip)
+        window = columns[:, window_columns(frame / many.rate[clip], columns.shape[1])].astype(np.float32)
+        expected = normalise(window, many.sound_mean[clip], many.sound_std[clip])
+        np.testing.assert_allclose(batch["sound"][i, node], expected, rtol=1e-5, atol=1e-6)
+      frame_id = many.first_frame[clip] + frame
+      assert (batch["map"][i, node] == frame_id).all()
+      assert batch["weight"][i, node] == np.float32(frame_id / 10 if frame_id % 3 else 0)
+  assert seen == {0, 1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("granularity", ["short", "long", "cross"])
+def test_companions_are_the_same_in_every_epoch_and_batch(many, granularity):
+  def groups_of(global_batch, stop):
+    options = {"num_times": 1, "sound": False, "granularity": granularity, "global_batch": global_batch}
+    drawn = run(many, stop=stop, **options)
+    return Counter(map(bytes, np.concatenate([np.stack([x["clip"], x["frame"]], axis=1) for x in drawn])))
+
+  two_epochs = groups_of(43, 2)
+  assert len(two_epochs) == 43 and set(two_epochs.values()) == {2}
+  assert groups_of(2, 43) == two_epochs
+
+
+def test_companions_are_short_long_and_cross(many):
+  def nodes(**options):
+    drawn = run(many, stop=6, sound=False, **options)
+    return (np.concatenate([batch[name] for batch in drawn]) for name in ("clip", "frame"))
+
+  for num_times, spacing in ((1, 1), (3, 3)):
+    clip, frame = nodes(granularity="short", num_times=num_times)
+    assert (clip == clip[:, :1]).all()
+    inside = (frame[:, 0] >= spacing) & (frame[:, 0] < many.num_frames[clip[:, 0]] - spacing)
+    assert inside.sum() > 5
+    assert (frame[inside] - frame[inside, :1] == [0, -spacing, spacing]).all()
+  clip, frame = nodes(granularity="long")
+  assert (clip == clip[:, :1]).all() and (frame[:, 1:] < many.num_frames[clip[:, 1:]]).all()
+  longest = clip[:, 0] == 4
+  assert (np.abs(frame - frame[:, :1])[longest, 1:] > 4).all() and longest.sum() > 5
+  clip, frame = nodes(granularity="cross")
+  partners = {0: {2, 4, 5}, 1: {1}, 2: {0, 4}, 3: {3}, 4: {0, 2}, 5: {0}}
+  for target, *others in clip.tolist():
+    assert set(others) <= partners[target] and (len(set(others)) == min(2, len(partners[target])))
+
+
+def test_boxes_are_cropped_further_alike_for_all_nodes(many):
+  corners = np.random.default_rng(0).uniform(0, 0.4, (many.total_frames, 2))
+  boxes = np.concatenate([corners, corners + np.asarray([0.5, 0.3])], axis=1).astype(np.float32)
+  options = {"stop": 2, "granularity": "cross", "sound": False, "num_times": 3}
+
+  def fragments(batch):
+    near = batch["frame"][..., None] + np.arange(-1, 2)
+    last = many.num_frames[batch["clip"]][..., None] - 1
+    near = np.where(near < 0, np.minimum(1, last), np.where(near > last, np.maximum(last - 1, 0), near))
+    return many.first_frame[batch["clip"]][..., None] + near
+
+  for batch, whole in zip(run(many, boxes=boxes, **options), run(many, **options), strict=True):
+    assert batch["box"].shape == (8, 3, 3, 4) and batch["box"].dtype == np.float32
+    assert (whole["box"] == whole["box"][:, :1, :1]).all()  # the view alone
+    own = boxes[fragments(batch)]
+    corner, size = own[..., :2], own[..., 2:] - own[..., :2]
+    for part, view in ((batch["box"][..., :2], whole["box"][..., :2]), (batch["box"][..., 2:], whole["box"][..., 2:])):
+      np.testing.assert_allclose(part, corner + size * view, atol=1e-6)
+    assert_equal({**batch, "box": 0}, {**whole, "box": 0})
+  (batch,) = run(many, boxes=boxes, min_scale=1.0, **(options | {"stop": 1}))
+  np.testing.assert_allclose(batch["box"], boxes[fragments(batch)], atol=1e-6)
+
+
+def test_switch_and_labels_are_those_of_the_frames(many):
+  generator = np.random.default_rng(1)
+  switch = generator.integers(0, 2, many.total_frames).astype(np.uint8)
+  labels = generator.uniform(size=(many.total_frames, 1)).astype(np.float32)
+  seen = set()
+  for batch in run(many, stop=6, switch=switch, labels=labels, granularity="long"):
+    frame_id = many.first_frame[batch["clip"]] + batch["frame"]
+    sounding = many.has_sound[batch["clip"]]
+    np.testing.assert_array_equal(batch["switch"], switch[frame_id] * sounding)
+    np.testing.assert_array_equal(batch["tags"], labels[frame_id])
+    assert (batch["sound"].any(axis=(2, 3)) == sounding).all()  # there, whatever the switch
+    seen |= set(zip(switch[frame_id].ravel().tolist(), sounding.ravel().tolist(), strict=True))
+  assert len(seen) == 4
+
+
+def test_without_frames_none_are_read(many, monkeypatch):
+  expected = run(many, stop=2, num_times=1)
+  monkeypatch.setattr(many.frames, "read", None)
+  for batch, whole in zip(run(many, stop=2, num_times=0), expected, strict=True):
+    assert batch.keys() == whole.keys() - {"frames", "box", "flip"}
+    assert_equal(batch, {name: whole[name] for name in batch})
 
 
 @pytest.mark.parametrize(("decode_size", "side"), [(8, 8), (9, 16), (32, 32), (33, 64), (100, 64)])
@@ -112,25 +210,28 @@ def test_frames_are_decoded_no_larger_than_needed(records, decode_size, side):
   np.testing.assert_array_equal(batch["frames"][0, 0, 0], records.clip_frames(clip, decode_size)[frame])
 
 
-def test_only_needed_records_are_read(records, maps, monkeypatch):
+@pytest.mark.parametrize("granularity", [None, "cross"])
+def test_only_needed_records_are_read(many, many_maps, monkeypatch, granularity):
   reads = Counter()
+  calls = Counter()
   read_shard = ShardReader._read_shard
 
   def count(self, shard, positions):
     begin = self._ends[shard - 1] if shard else 0
+    calls[self.folder.parent.name, shard] += 1
     reads.update((self.folder.parent.name, int(begin + position)) for position in positions)
     return read_shard(self, shard, positions)
 
   monkeypatch.setattr(ShardReader, "_read_shard", count)
-  (batch,) = run(records, stop=1, num_times=3, maps=maps)
-  clip, frame = batch["clip"][:, 0], batch["frame"][:, 0]
-  near = sampler.fragment_frames(frame, records.num_frames[clip], 3) + records.first_frame[clip][:, None]
-  heard = records.has_sound[clip]
-  parts, _ = sampler.sound_windows(frame[heard], records.rate[clip][heard], records.num_columns[clip][heard])
-  sounds = parts + records.first_sound[clip][heard][:, None]
+  (batch,) = run(many, stop=1, num_times=3, maps=many_maps, granularity=granularity)
+  clip, frame = batch["clip"].ravel(), batch["frame"].ravel()
+  near = sampler.fragment_frames(frame, many.num_frames[clip], 3) + many.first_frame[clip][:, None]
+  heard = many.has_sound[clip]
+  parts, _ = sampler.sound_windows(frame[heard], many.rate[clip][heard], many.num_columns[clip][heard])
+  sounds = parts + many.first_sound[clip][heard][:, None]
   wanted = {("frames", i) for i in near.ravel()} | {("sounds", i) for i in sounds.ravel()}
-  wanted |= {("scam", i) for i in frame + records.first_frame[clip]}
-  assert set(reads) == wanted and set(reads.values()) == {1}
+  wanted |= {("scam", i) for i in frame + many.first_frame[clip]}
+  assert set(reads) == wanted and set(reads.values()) == set(calls.values()) == {1}
 
 
 def test_a_damaged_shard_is_named(tmp_path):
@@ -147,6 +248,14 @@ def test_arguments_are_checked(records):
     ({"items": np.asarray([21])}, "frame ids in"),
     ({"items": np.asarray([], int)}, "no frame to train on"),
     ({"num_times": 2}, "odd"),
+    ({"num_times": -1}, "odd"),
+    ({"num_times": 0, "sound": False}, "there must be sound"),
+    ({"num_times": 0, "granularity": "long"}, "no granularity"),
+    ({"boxes": np.zeros((20, 4))}, r"boxes are \(20, 4\), expected one for every frame, \(21, 4\)"),
+    ({"boxes": np.tile([0, 0.5, 1, 0.5], (21, 1))}, r"box \[0.0, 0.5, 1.0, 0.5\] of frame 0 is not y0 < y1"),
+    ({"boxes": np.tile([0, 0, 1, np.nan], (21, 1))}, "of frame 0"),
+    ({"switch": np.ones((21, 1))}, "switch are"),
+    ({"labels": np.ones(21)}, "labels are"),
   ):
     with pytest.raises(ValueError, match=message):
       run(records, **changes)

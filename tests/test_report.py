@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 
@@ -11,13 +12,16 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from stajax import model
 from stajax.evaluation import Evaluation, VideoScores
 from stajax.metrics.protocol import METRICS
-from stajax.report import plots
+from stajax.report import names, plots
+from stajax.report.ablation_table import ablation_tables
 from stajax.report.names import title_of
 from stajax.report.overlay import heat_overlay
 from stajax.report.page import Example, write_report
 from stajax.report.score_files import describe, write_scores
+from stajax.report.table_1 import ROWS
 
 METHODS = ("centre", "uniform", "cam_s", "scam", "<new> & method")
 MAPS = ("cam_s", "cam_st", "cam_sa", "scam", "sta")
@@ -262,4 +266,75 @@ def test_a_page_with_twelve_examples_can_be_mailed(tmp_path):
 
 def test_unknown_names_are_shown_as_they_are():
   assert title_of("scam") == "SCAM" and title_of("auc_judd") == "AUC-J" and title_of("frame") == "Frame"
-  assert title_of("sta_plus_short") == "sta_plus_short"
+  assert title_of("sta_plus_short") == "STA+ short" and title_of("sta_plus_cross") == "sta_plus_cross"
+  assert title_of("row_24") == "Row 24: Selective SC, LC, CC" and title_of("row_26") == "row_26"
+  assert title_of("sta_0.3") == "STA, threshold 0.3" and title_of("other_0.7") == "other, threshold 0.7"
+
+
+def test_every_network_and_method_has_a_title():
+  assert {*model.KEPT, *model.TAGGERS, "data", "model", "report"} <= names.STAGES.keys()
+  assert all(title != name and text for name, (title, text) in names.METHODS.items())
+  expected = "centre uniform cam_s_coarse cam_st_coarse cam_sa_coarse scam_coarse cam_s cam_st cam_sa scam_average "
+  expected += "scam scam_plus sta sta_plus_short sta_plus_long final final_no_switch"
+  assert [*names.METHODS][:-1] == expected.split()
+  assert len(set(names.STAGES.values())) == len(names.STAGES)
+
+
+def row_scores(noise=0.0, seed=0):
+  rng = np.random.default_rng(seed)
+  return {row.method: {m: value + noise * rng.normal() for m, value in row.published.items()} for row in ROWS}
+
+
+def ablation_report(out, database, scores, **changes):
+  evaluation = replace(make_evaluation(database), groups={})
+  about = describe(evaluation)
+  scores = {name: {**rows, **scores} for name, rows in write_scores(evaluation, about, out).items()}
+  write_report(out, title="Ablation", scores=scores, about=about, **changes)
+  return Page((out / "index.html").read_text())
+
+
+def test_ablation_has_the_papers_numbers_beside_on_avad_only(tmp_path):
+  scores = row_scores(0.05)
+  scores["row_07"]["cc"] = None
+  avad = ablation_report(tmp_path, "aVaD", scores)
+  other = ablation_report(tmp_path, "DIEM", scores)
+  assert avad.open == other.open == []
+  head, *rows = [[text for text, _ in row] for row in avad.tables["aVaD"]][-26:]
+  assert head[:17] == ["Row", "What it is", *"ABCDEFGHIJKLMNO"] and len(head) == 27
+  for row, cells in zip(ROWS, rows, strict=True):
+    assert cells[:2] == [str(row.number), row.title]
+    assert "".join(letter for letter, cell in zip(head[2:17], cells[2:17]) if cell == "✓") == row.components
+    for metric, ours, paper in zip(METRICS, cells[17:22], cells[22:]):
+      value = scores[row.method][metric]
+      assert ours == ("–" if value is None else f"{value:.3f}") and paper == f"{row.published[metric]:.3f}"
+  table = other.tables["DIEM"]
+  assert len(table) == 26 and {len(row) for row in table} == {22}
+  for column, metric in enumerate(METRICS, 17):
+    values = [scores[row.method][metric] for row in ROWS]
+    best = [i for i, row in enumerate(table[1:]) if "best" in row[column][1]]
+    assert best == [max((v, i) for i, v in enumerate(values) if v is not None)[1]]
+
+
+def test_ablation_names_what_each_part_adds(tmp_path):
+  scores = row_scores()
+  scores["row_24"]["nss"] = scores["row_23"]["nss"] - 0.25
+  page = ablation_report(tmp_path, "AVAD", scores, titles={"row_09": "nine, retrained"})
+  table = {row[0][0]: row[1:] for row in page.tables["What each part adds"][2:]}
+  rows, *cells = table["Selective over average, SC, LC, CC"]
+  assert rows[0] == "24 − 23" and [text for text, _ in cells[:3]] == ["+0.022", "+0.011", "−0.250"]
+  assert ["against" in kind for _, kind in cells] == [False, False, True] + [False] * 7
+  assert [text for text, _ in cells[5:]] == ["+0.022", "+0.011", "+0.253", "+0.017", "+0.035"]
+  assert any(row[1][0] == "nine, retrained" for row in page.tables["AVAD"])
+  # What the paper claims of its own table holds in it.
+  assert not [claim for claim, row in table.items() for _, kind in row[6:] if "against" in kind]
+
+
+def test_rows_that_are_missing_are_left_out(tmp_path):
+  assert ablation_tables({"x": {"sta": {}}}, {}) == []
+  some = {method: row for method, row in row_scores().items() if method in ("row_01", "row_05", "row_11")}
+  (table,) = ablation_tables({"avad/part": some}, {})
+  assert [row[0] for row in table["rows"]] == [1, 5, 11] and not table["published"]
+  assert [row[0] for row in table["differences"]] == ["Fine over coarse, SCAM"]
+  assert all(cells and not papers for *_, cells, papers in table["rows"] + table["differences"])
+  page = ablation_report(tmp_path, "DIEM", {})
+  assert "Ablation on" not in "".join(page.texts)

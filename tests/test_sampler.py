@@ -5,6 +5,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 
+from stajax import groups  # noqa: E402
 from stajax.data import sampler  # noqa: E402
 from stajax.data.sound import window_columns  # noqa: E402
 
@@ -67,6 +68,42 @@ def test_draws_depend_on_seed_and_position_alone():
     np.testing.assert_array_equal(np.concatenate([part[i] for part in parts]), expected)
     np.testing.assert_array_equal(graph[i], expected)
   assert (draw(tf.range(40, dtype=tf.int64), 2)[1].numpy() != whole[1].numpy()).any()
+
+
+def test_a_crop_inside_boxes_is_two_crops_after_each_other():
+  """On an image of coordinates, cropped by hand at whole pixels."""
+  image = np.stack(np.mgrid[:64, :48], axis=-1)
+  boxes = np.asarray([[[0.25, 0.5, 0.75, 1], [0, 0, 1, 1], [0.5, 0, 1, 0.5]]], np.float32)
+  views = np.asarray([[0.25, 0.5, 0.5, 0.75]], np.float32)
+
+  def crop(image, box):
+    y0, x0, y1, x1 = (np.asarray(box) * (*image.shape[:2], *image.shape[:2])).astype(int)
+    return image[y0:y1, x0:x1]
+
+  for box, result in zip(boxes[0], sampler.crop_inside(boxes[:, None], views).numpy()[0, 0], strict=True):
+    np.testing.assert_array_equal(crop(image, result), crop(crop(image, box), views[0]))
+  whole, _ = sampler.draw_views(tf.range(50, dtype=tf.int64), 1, 0.4, False)
+  same = sampler.crop_inside(tf.constant([[[[0.0, 0.0, 1.0, 1.0]] * 3]] * 50), whole).numpy()
+  np.testing.assert_array_equal(same[:, 0], np.repeat(whole.numpy()[:, None], 3, axis=1))
+
+
+def test_groups_are_targets_and_their_companions():
+  num_frames, tags = np.asarray([20, 9, 4]), np.asarray([[1, 0], [1, 0], [0, 1]])
+  clip, frame = np.asarray([0, 0, 1, 2]), np.asarray([3, 19, 0, 3])
+
+  def draw(granularity, num_times):
+    return sampler.make_draw_group(granularity, 5, num_times, tags, num_frames)(clip, frame)
+
+  for granularity, num_times in ((None, 1), ("short", 1), ("short", 3), ("long", 3), ("cross", 3)):
+    clips, frames = draw(granularity, num_times)
+    assert clips.shape == frames.shape == (4, 3 if granularity else 1)
+    np.testing.assert_array_equal(clips[:, 0], clip)
+    np.testing.assert_array_equal(frames[:, 0], frame)
+  assert draw("short", 3)[1].tolist() == [[3, 0, 6], [19, 16, 16], [0, 3, 3], [3, 0, 0]]
+  assert draw("short", 1)[1].tolist() == [[3, 2, 4], [19, 18, 18], [0, 1, 1], [3, 2, 2]]
+  assert (draw("long", 3)[0] == clip[:, None]).all() and (draw("short", 3)[0] == clip[:, None]).all()
+  np.testing.assert_array_equal(draw("long", 3)[1][:, 1:], groups.long_companions(5, clip, frame, num_frames[clip]))
+  assert draw("cross", 3)[0][:, 1:].tolist() == [[1, 1], [1, 1], [0, 0], [2, 2]]
 
 
 @pytest.mark.parametrize("num_times", [1, 3, 9])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
+from stajax import groups
 from stajax.data import sampler
 from stajax.data.map_set import MapSet
 from stajax.data.records import SOUND_COLUMNS, Records, decode_ratio, parse, scaled_side
@@ -23,6 +24,7 @@ from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS
 from stajax.data.tensorflow_cpu import tf
 
 Batch = dict[str, np.ndarray]
+_WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole frame
 _open_batches: weakref.WeakSet[Generator] = weakref.WeakSet()
 
 
@@ -49,10 +51,14 @@ def batches(
   num_times: int,
   sound: bool,
   decode_size: int,
+  granularity: groups.Granularity | None = None,
   min_scale: float = 1.0,
   flip: bool = False,
   maps: MapSet | None = None,
   items: np.ndarray | None = None,
+  boxes: np.ndarray | None = None,
+  switch: np.ndarray | None = None,
+  labels: np.ndarray | None = None,
   host: int = 0,
   num_hosts: int = 1,
   num_threads: int | None = None,
@@ -66,22 +72,27 @@ def batches(
     seed: of the run.
     global_batch: examples of all hosts in a step; a multiple of num_hosts.
     start_step, stop_step: number of the first batch, and of the one after the last.
-    num_times: t, 1 or 3.
+    num_times: t, 1 or 3; 0 to read no frames.
     sound: whether to read sound.
     decode_size: smallest side of the decoded frames that will do; S is the stored side over 1, 2, 4 or 8.
-    min_scale: smallest side of the random square boxes as a part of the frame; 1 for whole frames.
+    granularity: which two companions follow each target, the same ones in every epoch; None for targets alone.
+    min_scale: smallest side of the random square boxes as a part of the frame, or of its box; 1 for all of it.
     flip: whether half of the examples are to be mirrored.
     maps: learning targets.
     items: frame ids that an epoch visits; `trainable_items` by default.
+    boxes: (total_frames, 4) float32, (y0, x0, y1, x1) in [0, 1] of every frame id to crop it to; None for whole frames.
+    switch: (total_frames,) uint8, 0 where the sound of a frame id is not to be heard.
+    labels: (total_frames, k) float32 of every frame id, in place of its clip's tags.
     host, num_hosts: this process and how many there are; each yields its contiguous part of the global batch.
     num_threads: of reading and decoding; the number of usable cores by default.
 
   Yields:
-    frames (b, n, t, S, S, 3) uint8; box (b, n, 4) float32, (y0, x0, y1, x1) in [0, 1], and flip (b,) bool: what the
-    step is to do to frames and maps; sound (b, n, 257, 98) float32 if `sound`, normalised, 0 for clips without;
-    switch (b, n) float32, 1 where the clip has sound; tags (b, c) float32 of the target's clip; map (b, n, h, w) uint8
-    and weight (b, n) float32 if `maps`; clip and frame (b, n) int32, index of the clip and of the frame in it.
-    n is 1.
+    Of b groups of n nodes, the target first; n is 1, or 3 with a granularity. All but `flip` are of each node itself.
+    Unless num_times is 0: frames (b, n, t, S, S, 3) uint8, box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and
+    flip (b,) bool: what the step is to do to frames and maps, one crop of their boxes for all. sound (b, n, 257, 98)
+    float32 if `sound`, normalised, 0 for clips without; switch (b, n) float32, 1 where the clip has sound and `switch`
+    is not 0; tags (b, n, c) float32 of the clips, or the frames' labels (b, n, k); map (b, n, h, w) uint8 and weight
+    (b, n) float32 if `maps`; clip and frame (b, n) int32, index of the clip and of the frame in it.
 
   Raises:
     ValueError: nothing to train on, or an argument out of range.
@@ -94,22 +105,29 @@ def batches(
     raise ValueError(f"{records.path}: items must be frame ids in [0, {records.total_frames})")
   if global_batch % num_hosts or not 0 <= host < num_hosts:
     raise ValueError(f"a global batch of {global_batch} cannot be divided among {num_hosts} hosts (this is {host})")
-  if num_times % 2 == 0 or not 0 < min_scale <= 1:
-    raise ValueError(f"num_times must be odd and min_scale in (0, 1], got {num_times} and {min_scale}")
+  if (num_times % 2 == 0 and num_times) or num_times < 0 or not 0 < min_scale <= 1:
+    raise ValueError(f"num_times must be odd or 0 and min_scale in (0, 1], got {num_times} and {min_scale}")
+  if not num_times and (granularity or not sound):
+    raise ValueError("without frames (num_times 0) there must be sound, and no granularity")
+  _check_tables(records, boxes, switch, labels)
   num_threads = num_threads or _num_cores()
   failures: list[Exception] = []
-  read = _make_read(records, maps, items, num_times, sound, failures)
+  look_up, features = _make_look_up(records, maps, num_times, sound, granularity, seed, boxes, switch, labels)
+  read = _make_read(look_up, features, items, groups.NUM_NODES if granularity else 1, failures)
 
   def draw_and_read(step: tf.Tensor) -> dict[str, tf.Tensor]:
     position = sampler.positions(step, global_batch, host, num_hosts)
-    box, flips = sampler.draw_views(position, seed, min_scale, flip)
-    return {"box": box[:, None], "flip": flips, **read(sampler.draw_items(position, seed, items.size))}
+    views, flips = sampler.draw_views(position, seed, min_scale, flip)
+    example = read(sampler.draw_items(position, seed, items.size))
+    if not num_times:
+      return example
+    return {**example, "box": sampler.crop_inside(example["box"], views), "flip": flips}
 
   dataset = (
     tf.data.Dataset.range(start_step, stop_step)
     .map(draw_and_read, num_parallel_calls=2)
     .unbatch()
-    .map(_make_decode(records, maps, decode_size, sound), num_parallel_calls=num_threads)
+    .map(_make_decode(records, maps, decode_size), num_parallel_calls=num_threads)
     .batch(global_batch // num_hosts, drop_remainder=True)
     .prefetch(2)
   )
@@ -122,6 +140,21 @@ def batches(
   generator = _with_plain_errors(iterator, records, failures)
   _open_batches.add(generator)
   return generator
+
+
+def _check_tables(
+  records: Records, boxes: np.ndarray | None, switch: np.ndarray | None, labels: np.ndarray | None
+) -> None:
+  tables = (("boxes", boxes, (4,)), ("switch", switch, ()), ("labels", labels, np.shape(labels)[1:2] or (1,)))
+  for name, table, shape in tables:
+    expected = (records.total_frames, *shape)
+    if table is not None and table.shape != expected:
+      raise ValueError(f"{records.path}: {name} are {table.shape}, expected one for every frame, {expected}")
+  if boxes is not None:
+    valid = (boxes >= 0) & (boxes <= 1) & (boxes[:, :2] < boxes[:, 2:])[:, [0, 1, 0, 1]]
+    if not valid.all():
+      row = int(np.argmin(valid.all(axis=1)))
+      raise ValueError(f"{records.path}: box {boxes[row].tolist()} of frame {row} is not y0 < y1, x0 < x1 in [0, 1]")
 
 
 def _num_cores() -> int:
@@ -141,33 +174,45 @@ def _with_plain_errors(
     raise RecordError(f"{records.path}: a record cannot be decoded ({reason})") from error
 
 
-def _make_read(
-  records: Records, maps: MapSet | None, items: np.ndarray, num_times: int, sound: bool, failures: list[Exception]
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-  """items (b,) → the serialized records and numbers of a batch; the only Python that runs for it."""
+def _make_look_up(
+  records: Records,
+  maps: MapSet | None,
+  num_times: int,
+  sound: bool,
+  granularity: groups.Granularity | None,
+  seed: int,
+  boxes: np.ndarray | None,
+  switch: np.ndarray | None,
+  labels: np.ndarray | None,
+) -> tuple[Callable[[np.ndarray], dict[str, np.ndarray]], dict[str, tuple[tf.DType, tuple[int, ...]]]]:
+  """frame ids (b,) of targets → serialized records and numbers (b, n, …), and their types and shapes after (b, n)."""
   silence = records.sounds.features.serialize_example(
     {"key": "", "columns": np.zeros((NUM_BINS, SOUND_COLUMNS), np.float16)}
   )
+  draw_group = sampler.make_draw_group(granularity, seed, num_times, records.tags, records.num_frames)
 
-  def look_up(item: np.ndarray) -> dict[str, np.ndarray]:
-    frame_id = items[item][:, None]  # (b, n): companions will be further columns
-    clip = records.clip_of_frame[frame_id]
+  def look_up(target: np.ndarray) -> dict[str, np.ndarray]:
+    clip = records.clip_of_frame[target]
+    clip, frame = draw_group(clip, target - records.first_frame[clip])
     first_frame, has_sound = records.first_frame[clip], records.has_sound[clip]
-    frame = frame_id - first_frame
-    needed = first_frame[..., None] + sampler.fragment_frames(frame, records.num_frames[clip], num_times)
+    frame_id = first_frame + frame
+    heard = has_sound if switch is None else has_sound & (switch[frame_id] != 0)
     result = {
-      "frames": _read_array(records.frames.read, needed),
-      "switch": has_sound.astype(np.float32),
-      "tags": records.tags[clip[:, 0]],
+      "switch": heard.astype(np.float32),
+      "tags": records.tags[clip] if labels is None else labels[frame_id].astype(np.float32),
       "clip": clip.astype(np.int32),
       "frame": frame.astype(np.int32),
     }
+    if num_times:
+      needed = first_frame[..., None] + sampler.fragment_frames(frame, records.num_frames[clip], num_times)
+      result["frames"] = _read_array(records.frames.read, needed)
+      result["box"] = np.broadcast_to(_WHOLE if boxes is None else boxes[needed], (*needed.shape, 4)).astype(np.float32)
     if sound:
       parts, columns = sampler.sound_windows(frame, records.rate[clip], records.num_columns[clip])
-      heard = records.first_sound[clip][..., None] + parts
-      serialized = np.empty(heard.shape, object)
+      sounds = records.first_sound[clip][..., None] + parts
+      serialized = np.empty(sounds.shape, object)
       serialized.fill(silence)  # np.full would drop the bytes' trailing zeros
-      serialized[has_sound] = _read_array(records.sounds.read, heard[has_sound])
+      serialized[has_sound] = _read_array(records.sounds.read, sounds[has_sound])
       result |= {
         "sounds": serialized,
         "columns": columns,
@@ -178,30 +223,44 @@ def _make_read(
       result |= {"map": _read_array(maps.maps.read, frame_id), "weight": maps.weights[frame_id]}
     return result
 
-  types = {
-    "frames": tf.string, "switch": tf.float32, "tags": tf.float32, "clip": tf.int32, "frame": tf.int32,
-    **({"sounds": tf.string, "columns": tf.int32, "sound_mean": tf.float32, "sound_std": tf.float32} if sound else {}),
-    **({"map": tf.string, "weight": tf.float32} if maps is not None else {}),
+  num_labels = len(records.categories) if labels is None else labels.shape[1]
+  features = {
+    "switch": (tf.float32, ()), "tags": (tf.float32, (num_labels,)), "clip": (tf.int32, ()), "frame": (tf.int32, ()),
   }  # fmt: skip
-  shapes = {
-    "frames": (1, num_times),
-    "tags": (len(records.categories),),
-    "sounds": (1, 2),
-    "columns": (1, WINDOW_COLUMNS),
-  }
+  if num_times:
+    features |= {"frames": (tf.string, (num_times,)), "box": (tf.float32, (num_times, 4))}
+  if sound:
+    features |= {
+      "sounds": (tf.string, (2,)), "columns": (tf.int32, (WINDOW_COLUMNS,)), "sound_mean": (tf.float32, ()),
+      "sound_std": (tf.float32, ()),
+    }  # fmt: skip
+  if maps is not None:
+    features |= {"map": (tf.string, ()), "weight": (tf.float32, ())}
+  return look_up, features
+
+
+def _make_read(
+  look_up: Callable[[np.ndarray], dict[str, np.ndarray]],
+  features: dict[str, tuple[tf.DType, tuple[int, ...]]],
+  items: np.ndarray,
+  num_nodes: int,
+  failures: list[Exception],
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+  """items (b,) → what is looked up, as tensors; the only Python that runs for a batch."""
 
   def call(item: np.ndarray) -> list[np.ndarray]:
     try:
-      result = look_up(item)
-      return [result[name] for name in types]
+      result = look_up(items[item])
+      return [result[name] for name in features]
     except Exception as error:
       failures.append(error)
       raise
 
   def read(item: tf.Tensor) -> dict[str, tf.Tensor]:
-    tensors = dict(zip(types, tf.numpy_function(call, [item], list(types.values())), strict=True))
+    found = tf.numpy_function(call, [item], [dtype for dtype, _ in features.values()])
+    tensors = dict(zip(features, found, strict=True))
     for name, tensor in tensors.items():
-      tensor.set_shape((item.shape[0], *shapes.get(name, (1,))))
+      tensor.set_shape((item.shape[0], num_nodes, *features[name][1]))
     for name, feature in (("frames", "image"), ("sounds", "columns"), ("map", "map")):
       if name in tensors:
         serialized = tensors[name]
@@ -219,7 +278,7 @@ def _read_array(read: Callable[[np.ndarray], list[bytes]], ids: np.ndarray) -> n
 
 
 def _make_decode(
-  records: Records, maps: MapSet | None, decode_size: int, sound: bool
+  records: Records, maps: MapSet | None, decode_size: int
 ) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
   """One example's serialized images and columns → arrays."""
   ratio = decode_ratio(records.side, decode_size)
@@ -243,14 +302,16 @@ def _make_decode(
 
   def decode(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     example = dict(example)
-    nodes, times = example["frames"].shape
-    frames = [[decode_frame(example["frames"][node, time]) for time in range(times)] for node in range(nodes)]
-    example["frames"] = tf.stack([tf.stack(fragment) for fragment in frames])
-    if sound:
+    if "frames" in example:
+      nodes, times = example["frames"].shape
+      frames = [[decode_frame(example["frames"][node, time]) for time in range(times)] for node in range(nodes)]
+      example["frames"] = tf.stack([tf.stack(fragment) for fragment in frames])
+    if "sounds" in example:
       example["sound"] = decode_sound(example)
       for name in ("sounds", "columns", "sound_mean", "sound_std"):
         del example[name]
     if maps is not None:
+      nodes = example["map"].shape[0]
       decoded = [tf.io.decode_png(example["map"][node], channels=1)[..., 0] for node in range(nodes)]
       example["map"] = tf.ensure_shape(tf.stack(decoded), (nodes, *maps.size))
     return example

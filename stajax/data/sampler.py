@@ -1,14 +1,18 @@
 """What a training step sees: a pure function of (seed, step, slot), so nothing but the step has to be kept.
 
 position = step * global_batch + slot. An epoch is a permutation of all items (`index_shuffle`, no table of it); boxes
-and flips are stateless random numbers of (seed, position). TensorFlow draws, inside the input pipeline; looking up what
-was drawn is plain NumPy. Legend: b examples, n fragments of a group, t frames of a fragment.
+and flips are stateless random numbers of (seed, position), companions of (seed, clip, frame). TensorFlow draws, inside
+the input pipeline; looking up what was drawn, companions among it, is plain NumPy.
+Legend: b examples, n fragments of a group, t frames of a fragment.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from stajax import groups
 from stajax.data.media import SAMPLE_RATE
 from stajax.data.records import SOUND_COLUMNS
 from stajax.data.sound import HOP, SEGMENT, WINDOW_COLUMNS
@@ -56,6 +60,52 @@ def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> 
   corner = numbers[:, 1:3] * (1 - side)
   flips = numbers[:, 3] < (0.5 if flip else 0.0)
   return tf.concat([corner, corner + side], axis=1), flips
+
+
+def crop_inside(boxes: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
+  """Crops boxes further, all frames of a group alike.
+
+  Args:
+    boxes: (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1] of the frame.
+    views: (b, 4) float32, the part of its box that is kept, in [0, 1] of the box.
+
+  Returns:
+    (b, n, t, 4) float32 in [0, 1] of the frame.
+  """
+  corner, extent = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
+  return tf.concat([corner, corner], -1) + tf.concat([extent, extent], -1) * views[:, None, None]
+
+
+def make_draw_group(
+  granularity: groups.Granularity | None, seed: int, num_times: int, tags: np.ndarray, num_frames: np.ndarray
+) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+  """Makes the function that adds their companions to targets.
+
+  Args:
+    granularity: which companions; None for none.
+    seed: of the run.
+    num_times: t, frames of a fragment.
+    tags: (C, c), not 0 where a clip has the tag.
+    num_frames: (C,) of the clips.
+
+  Returns:
+    A pure function: clip and frame (b,) of targets to clip and frame (b, n) of groups, the target first.
+  """
+  shared = groups.Tags(tags, num_frames) if granularity == "cross" else None
+
+  def draw_group(clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if granularity is None:
+      return clip[:, None], frame[:, None]
+    clips = np.stack([clip, clip], axis=1)
+    if shared is not None:
+      clips, frames = shared.cross_companions(seed, clip, frame)
+    elif granularity == "long":
+      frames = groups.long_companions(seed, clip, frame, num_frames[clip])
+    else:
+      frames = groups.short_companions(frame, num_frames[clip], groups.short_spacing(num_times))
+    return np.column_stack([clip, clips]), np.column_stack([frame, frames])
+
+  return draw_group
 
 
 def fragment_frames(frame: np.ndarray, num_frames: np.ndarray, num_times: int) -> np.ndarray:

@@ -3,25 +3,42 @@
 Axes: n frames of one clip, h w map, H W frame.
 """
 
-import functools
-
 import numpy as np
 
 from stajax.grid import reflect
-from stajax.maps.scam import minmax
+from stajax.maps.scale import minmax
 
 
 def resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Bilinear with half-pixel centres and repeated edges: (n, h, w) to (n, *size) float32."""
-  rows, columns = _bilinear(maps.shape[1], size[0]), _bilinear(maps.shape[2], size[1])
-  return np.einsum("Hh,nhw,Ww->nHW", rows, maps, columns, optimize=True).astype(np.float32)
+  """Bilinear with half-pixel centres and repeated edges, antialiased: (n, h, w) to (n, *size) float32."""
+  rows, columns = bilinear_weights(maps.shape[1], size[0]), bilinear_weights(maps.shape[2], size[1])
+  return rows @ np.ascontiguousarray(maps, np.float32) @ columns.T
 
 
-@functools.lru_cache(maxsize=16)
-def _bilinear(length: int, target: int) -> np.ndarray:
-  """(target, length) weights of linear interpolation."""
-  at = np.clip((np.arange(target) + 0.5) * length / target - 0.5, 0, length - 1)
-  weights = np.maximum(0, 1 - np.abs(at[:, None] - np.arange(length)))
+def bilinear_weights(
+  length: int, target: int, low: np.ndarray | float = 0.0, high: np.ndarray | float = 1.0
+) -> np.ndarray:
+  """Linear interpolation of `length` samples that span a part of a line of `target` pixels.
+
+  Where there are fewer pixels than samples, the triangle is as wide as a pixel, so that no sample is skipped.
+
+  Args:
+    low, high: (...), the part's ends as fractions of the line.
+
+  Returns:
+    (..., target, length) float32. A pixel's weights add up to 1 if its centre is in [low, high), else they are 0; a
+    part without a pixel's centre has the pixel that its middle is in.
+  """
+  low, high = (np.asarray(end, np.float64)[..., None] for end in (low, high))
+  extent = np.maximum(high - low, 1e-6)
+  centres = (np.arange(target) + 0.5) / target
+  inside = (centres >= low) & (centres < high)
+  middle = np.clip(np.floor((low + high) / 2 * target), 0, target - 1)
+  inside |= ~inside.any(axis=-1, keepdims=True) & (np.arange(target) == middle)
+  at = np.clip((centres - low) / extent * length - 0.5, -0.5, length - 0.5)
+  width = np.maximum(1, length / (target * extent))
+  weights = np.maximum(0, 1 - np.abs(at[..., None] - np.arange(length)) / width[..., None])
+  weights *= inside[..., None] / weights.sum(axis=-1, keepdims=True)
   return weights.astype(np.float32)
 
 

@@ -1,25 +1,39 @@
-"""From class maps to SCAM (paper Eqs. 1–2; DESIGN: from class maps to pseudo-fixations). NumPy, on the host.
+"""From class maps to SCAM and SCAM+ (paper Eqs. 1, 2, 4; DESIGN: from class maps to pseudo-fixations).
 
-Axes: j sources, n frames, h w map, k the clip's tags, c categories.
+NumPy, on the host. Axes: j sources, n frames, h w a source's class map, H W the size that all sources are brought to,
+k the clip's tags, c categories. Wherever activation maps (j, n, H, W, k) are taken, a list of j arrays does as well, so
+that choosing sources copies nothing.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
+from stajax.maps.boxes import paste
+from stajax.maps.scale import minmax
+
 LAMBDA = 1e-4
-
-
-def minmax(maps: np.ndarray) -> np.ndarray:
-  """Z: scales each map (n, h, w, ...) over h, w to [0, 1]; a constant map becomes 0."""
-  low = maps.min(axis=(1, 2), keepdims=True)
-  span = maps.max(axis=(1, 2), keepdims=True) - low
-  return np.where(span > 0, (maps - low) / np.where(span > 0, span, 1), 0).astype(np.float32)
 
 
 def class_activation_maps(class_maps: np.ndarray) -> np.ndarray:
   """Φ: the channels of the clip's tags, ReLU, min–max. (n, h, w, k) to the same."""
   return minmax(np.maximum(class_maps, 0))
+
+
+def source_maps(class_maps: np.ndarray, size: tuple[int, int], boxes: np.ndarray | None = None) -> np.ndarray:
+  """Φ of one source, at the size and place that all sources share.
+
+  Args:
+    class_maps: (n, h, w, k), the channels of the clip's tags.
+    size: (H, W).
+    boxes: (n, 4), the part of the frame that each class map is of, see `stajax.maps.boxes`; None for whole frames.
+
+  Returns:
+    (n, H, W, k) float32 in [0, 1], 0 outside the boxes.
+  """
+  if boxes is None:
+    boxes = np.broadcast_to(np.array([0, 0, 1, 1], np.float32), (len(class_maps), 4))
+  return paste(class_activation_maps(class_maps), boxes, size)
 
 
 def soft_filter(confidences: np.ndarray, tags: Sequence[int]) -> np.ndarray:
@@ -38,41 +52,58 @@ def soft_filter(confidences: np.ndarray, tags: Sequence[int]) -> np.ndarray:
   return np.where(own > rival, own, 0).astype(np.float32)
 
 
-def selective_maps(activation_maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
-  """Eq. 1: Z of the confidence-weighted mean over the sources.
+def selective_maps(activation_maps: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
+  """Eq. 1 of three sources, Eq. 4 of eleven: Z of the confidence-weighted mean over the sources.
+
+  Eq. 4 is printed without its Z.
 
   Args:
-    activation_maps: Φ (j, n, h, w, k).
+    activation_maps: Φ (j, n, H, W, k).
     weights: of `soft_filter`, (j, n, k).
 
   Returns:
-    (n, h, w, k) float32 in [0, 1]; all 0 where no source counts.
+    (n, H, W, k) float32 in [0, 1]; all 0 where no source counts.
   """
-  numerator = np.einsum("jnhwk,jnk->nhwk", activation_maps, weights) + LAMBDA
-  denominator = weights.sum(axis=0)[:, None, None, :] + LAMBDA
-  return minmax(numerator / denominator)
+  fused = np.full_like(activation_maps[0], LAMBDA, dtype=np.float32)
+  term = np.empty_like(fused)
+  for maps, weight in zip(activation_maps, weights):
+    fused += np.multiply(maps, weight[:, None, None, :], out=term)
+  fused /= weights.sum(axis=0)[:, None, None, :] + LAMBDA
+  return minmax(fused)
 
 
-def scam(
-  class_maps: np.ndarray, confidences: np.ndarray, tags: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """CAMs and SCAM of one clip; with several tags one map a tag, averaged.
+def select(
+  activation_maps: Sequence[np.ndarray], confidences: np.ndarray, tags: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+  """SCAM or SCAM+ of one clip; several tags: averaged over those that some source has on top.
 
   Args:
-    class_maps: (j, n, h, w, k): of every source, the channels of the clip's tags.
+    activation_maps: Φ (j, n, H, W, k).
     confidences: (j, n, c).
     tags: k category indices.
 
   Returns:
-    CAMs (j, n, h, w) and SCAM (n, h, w), float32 in [0, 1], and (n,) bool: whether any source has a tag on top. Where
-    none has, SCAM is the plain mean of the CAMs, which is to be scored but not learned from.
+    (n, H, W) float32 in [0, 1], and (n,) bool: whether any source has a tag on top. Where none has, the map is that of
+    `average`, which is to be scored but not learned from.
   """
-  activation_maps = np.stack([class_activation_maps(maps) for maps in class_maps])
   weights = soft_filter(confidences, tags)
-  cams = activation_maps.mean(axis=-1)
-  selected = selective_maps(activation_maps, weights)
   counts = weights.max(axis=0) > 0  # (n, k)
-  share = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
   found = counts.any(axis=-1)
-  merged = np.einsum("nhwk,nk->nhw", selected, share.astype(np.float32))
-  return cams, np.where(found[:, None, None], merged, minmax(cams.mean(axis=0))), found
+  share = counts / np.maximum(counts.sum(axis=-1, keepdims=True), 1)
+  merged = np.einsum("nhwk,nk->nhw", selective_maps(activation_maps, weights), share.astype(np.float32))
+  if not found.all():
+    merged[~found] = average([maps[~found] for maps in activation_maps])
+  return merged, found
+
+
+def average(activation_maps: Sequence[np.ndarray]) -> np.ndarray:
+  """AC (paper §6.2.2): Z of the plain mean over sources and tags. (j, n, H, W, k) to (n, H, W) float32."""
+  total = activation_maps[0].mean(axis=-1, dtype=np.float32)
+  for maps in activation_maps[1:]:
+    total += maps.mean(axis=-1)
+  return minmax(total / len(activation_maps))
+
+
+def cams(activation_maps: Sequence[np.ndarray]) -> np.ndarray:
+  """Each source's own maps, several tags averaged: (j, n, H, W, k) to (j, n, H, W) float32."""
+  return np.stack([maps.mean(axis=-1, dtype=np.float32) for maps in activation_maps])

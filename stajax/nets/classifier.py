@@ -1,4 +1,5 @@
-"""The classifiers S, ST and SA: one module whose `source` says which inputs it sees (paper §3.3, Fig. 7 a–c).
+"""The classifiers S, ST and SA, and S+, ST+ and SA+: one module whose `source` says which inputs it sees, and `plus`
+whether it reasons over companions (paper §3.3, §4.3, Fig. 7 a–c and e–g).
 
 Three pure parts: `encode_*` works on one frame or one second of sound, `fuse` on one fragment, `reason` on one group.
 `__call__` composes them for training; dense inference composes them so that every frame is encoded once.
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from stajax.nets.fusion import SoundMap, TemporalBranch, fuse_source
+from stajax.nets.graph import BLOCK, STEPS, ConservativeGCN, fixation_refine
 from stajax.nets.layers import Norm
 from stajax.nets.sound import Pooling, ResNet18
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
@@ -21,18 +23,31 @@ Source = Literal["s", "st", "sa"]
 
 
 class Classification(NamedTuple):
-  """`class_maps` (b, h, w, c): channel i is the CAM of category i; `logits` (b, c): their mean and a bias; float32."""
+  """What a group's target is classified as; float32.
 
-  class_maps: jnp.ndarray
+  Attributes:
+    class_maps: (b, h, w, c), channel i is the CAM of category i; None of a network that sees nothing.
+    logits: (b, c), their mean and a bias.
+    branch_logits: (b, n, c) of every node before reasoning; without reasoning (b, 1, c), the logits.
+  """
+
+  class_maps: jnp.ndarray | None
   logits: jnp.ndarray
+  branch_logits: jnp.ndarray
 
 
 class Classifier(nn.Module):
   """S (frame), ST (three frames) or SA (frame and sound), with a 1×1 classifier and global average pooling.
 
+  With `plus` S+, ST+ or SA+: its parameters are its branch's, under the same names, and those of the reasoning.
+
   Attributes:
     source: `s`, `st` or `sa`.
-    num_categories: c.
+    num_categories: c of the spatial map and what is fused with it.
+    plus: whether C-GCN reasons over the class maps of three nodes, and a second 1×1 classifier ends it.
+    num_outputs: c of class maps and logits, None for `num_categories`; 1 makes `sa` the audio switch's network.
+    frl, steps, block: of C-GCN; no parameter depends on them.
+    refine_spatial: whether the spatial map of a plain `s` goes through an FRL (the ablation's row 12).
     width, norm, depths, neck_depth: of the visual backbone and neck.
     audio_width, audio_norm, audio_pooling: of the audio backbone (only `sa`).
     dtype: of the convolutions; parameters, pooling and logits are float32.
@@ -41,6 +56,12 @@ class Classifier(nn.Module):
 
   source: Source
   num_categories: int
+  plus: bool = False
+  num_outputs: int | None = None
+  frl: bool = True
+  steps: int = STEPS
+  block: int = BLOCK
+  refine_spatial: bool = False
   width: float = 1.0
   norm: Norm = "none"
   depths: tuple[int, ...] = DEPTHS
@@ -50,6 +71,11 @@ class Classifier(nn.Module):
   audio_pooling: Pooling = "netvlad"
   dtype: Any = jnp.float32
   frozen: tuple[str, ...] = ()
+
+  @property
+  def num_nodes(self) -> int:
+    """Fragments of a group."""
+    return 3 if self.plus else 1
 
   @property
   def num_times(self) -> int:
@@ -70,12 +96,25 @@ class Classifier(nn.Module):
       self.sound_map = SoundMap(self.num_categories, self.dtype)
     # The classifier's bias is added after pooling: the logits are the same, and a class map is 0 where it sees
     # nothing for or against its category, as in the original CAM.
-    self.classify = nn.Conv(self.num_categories, (1, 1), use_bias=False, dtype=self.dtype)
-    self.bias = self.param("bias", nn.initializers.zeros, (self.num_categories,), jnp.float32)
+    outputs = self.num_categories if self.num_outputs is None else self.num_outputs
+    self.classify = nn.Conv(outputs, (1, 1), use_bias=False, dtype=self.dtype)
+    self.bias = self.param("bias", nn.initializers.zeros, (outputs,), jnp.float32)
+    if self.plus:
+      self.graph = ConservativeGCN(outputs, self.steps, self.frl, self.block, self.dtype)
+      self.conclude = nn.Conv(outputs, (1, 1), use_bias=False, dtype=self.dtype)
+      self.conclude_bias = self.param("conclude_bias", nn.initializers.zeros, (outputs,), jnp.float32)
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to {"s": (m, h, w, c)}."""
-    return {"s": self.neck(self.visual(frames, self._trains("visual", train)).f5, self._trains("neck", train))}
+    return self.embed(self.backbone(frames, train), train)
+
+  def backbone(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
+    """(m, H, W, 3) in [0, 1] to {"f5": (m, h, w, 512·width)}: the part that networks with a frozen backbone share."""
+    return {"f5": self.visual(frames, self._trains("visual", train)).f5}
+
+  def embed(self, stages: dict[str, jnp.ndarray], train: bool = False) -> dict[str, jnp.ndarray]:
+    """Of `backbone` to {"s": (m, h, w, c)}."""
+    return {"s": self.neck(stages["f5"], self._trains("neck", train))}
 
   def encode_sound(self, sound: jnp.ndarray, train: bool = False) -> jnp.ndarray:
     """(m, 257, s) normalised log-spectrograms to (m, d)."""
@@ -104,13 +143,18 @@ class Classifier(nn.Module):
       case "sa":
         fused = fuse_source(spatial, self.sound_map(audio, switch, spatial.shape[1:3]))
       case _:
-        fused = spatial
+        fused = fixation_refine(spatial.astype(jnp.float32)) if self.refine_spatial else spatial
     return self.classify(fused).astype(jnp.float32)
 
   def reason(self, nodes: jnp.ndarray) -> Classification:
-    """(b, n, h, w, c) class maps of a group's fragments to the target's classification."""
-    target = nodes[:, 0]
-    return Classification(target, jnp.mean(target, axis=(1, 2)) + self.bias)
+    """(b, n, h, w, c) class maps of a group's fragments, the target first, to the target's classification."""
+    if not self.plus:
+      target = nodes[:, 0]
+      logits = jnp.mean(target, axis=(1, 2)) + self.bias
+      return Classification(target, logits, logits[:, None])
+    target = self.conclude(self.graph(nodes, read=1)[:, 0]).astype(jnp.float32)
+    logits = jnp.mean(target, axis=(1, 2)) + self.conclude_bias
+    return Classification(target, logits, jnp.mean(nodes, axis=(2, 3)) + self.bias)
 
   def _trains(self, part: str, train: bool) -> bool:
     return train and part not in self.frozen

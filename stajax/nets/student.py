@@ -1,4 +1,4 @@
-"""The fixation network STA: learns pseudo-fixations, needs no tag (paper §5.1, Fig. 7 d, Eqs. 11–12).
+"""The fixation networks STA and STA+: they learn pseudo-fixations and need no tag (paper §5, Fig. 7 d and h).
 
 Same three parts and axes as `stajax.nets.classifier`.
 """
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from stajax.nets.fusion import SoundMap, TemporalBranch, gate
+from stajax.nets.graph import BLOCK, STEPS, ConservativeGCN
 from stajax.nets.layers import ConvBlock, Norm
 from stajax.nets.sound import Pooling, ResNet18
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
@@ -19,12 +20,19 @@ _REFINED = 32
 
 
 class Student(nn.Module):
-  """STA: three frames and a second of sound to one logit a pixel.
+  """STA: three frames and a second of sound to one logit a pixel (Eqs. 11, 12).
+
+  With `plus` STA+: three such fragments, C-GCN in the decoder's place, and a read-out of every node (Eqs. 14, 15). What
+  it shares with STA, all but the decoder, has the same names.
 
   Attributes: as of `stajax.nets.classifier.Classifier`.
   """
 
   num_categories: int
+  plus: bool = False
+  frl: bool = True
+  steps: int = STEPS
+  block: int = BLOCK
   width: float = 1.0
   norm: Norm = "none"
   depths: tuple[int, ...] = DEPTHS
@@ -34,6 +42,11 @@ class Student(nn.Module):
   audio_pooling: Pooling = "netvlad"
   dtype: Any = jnp.float32
   frozen: tuple[str, ...] = ()
+
+  @property
+  def num_nodes(self) -> int:
+    """Fragments of a group."""
+    return 3 if self.plus else 1
 
   @property
   def num_times(self) -> int:
@@ -51,17 +64,23 @@ class Student(nn.Module):
     self.sound = ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
     self.sound_map = SoundMap(self.num_categories, self.dtype)
     self.combine = nn.Conv(self.num_categories, (1, 1), dtype=self.dtype)
-    self.refine = {
-      stage: ConvBlock(_REFINED, (1, 1), norm=self.norm, dtype=self.dtype) for stage in ("f3", "f4", "f5")
-    }
-    self.decode = {stage: ConvBlock(_REFINED, norm=self.norm, dtype=self.dtype) for stage in ("f3", "f4", "f5")}
-    self.readout = nn.Conv(1, (1, 1), dtype=self.dtype)
+    settings = {"norm": self.norm, "dtype": self.dtype}
+    if self.plus:
+      self.graph = ConservativeGCN(self.num_categories, self.steps, self.frl, self.block, self.dtype)
+      self.ref_32 = ConvBlock(_REFINED, (1, 1), **settings)
+      self.ref_1 = nn.Conv(1, (1, 1), dtype=self.dtype)
+    else:
+      self.refine = {stage: ConvBlock(_REFINED, (1, 1), **settings) for stage in ("f3", "f4", "f5")}
+      self.decode = {stage: ConvBlock(_REFINED, **settings) for stage in ("f3", "f4", "f5")}
+      self.readout = nn.Conv(1, (1, 1), dtype=self.dtype)
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
-    """(m, H, W, 3) in [0, 1] to `s` (m, h, w, c) and Ref(F3), Ref(F4), Ref(F5) with 32 channels."""
+    """(m, H, W, 3) in [0, 1] to `s` (m, h, w, c) and, of STA, Ref(F3), Ref(F4), Ref(F5) with 32 channels."""
     stages = self.visual(frames, self._trains("visual", train))
-    refined = {name: block(getattr(stages, name), train) for name, block in self.refine.items()}
-    return {"s": self.neck(stages.f5, self._trains("neck", train)), **refined}
+    spatial = self.neck(stages.f5, self._trains("neck", train))
+    if self.plus:
+      return {"s": spatial}
+    return {"s": spatial, **{name: block(getattr(stages, name), train) for name, block in self.refine.items()}}
 
   def encode_sound(self, sound: jnp.ndarray, train: bool = False) -> jnp.ndarray:
     """(m, 257, s) normalised log-spectrograms to (m, d)."""
@@ -81,23 +100,49 @@ class Student(nn.Module):
     return nn.relu(self.combine(jnp.concatenate([heard, moved], axis=-1)))
 
   def reason(
-    self, fused: jnp.ndarray, features: dict[str, jnp.ndarray], size: tuple[int, int], train: bool = False
+    self,
+    nodes: jnp.ndarray,
+    features: dict[str, jnp.ndarray],
+    size: tuple[int, int],
+    train: bool = False,
+    read: int | None = None,
   ) -> jnp.ndarray:
-    """Eq. 12, the decoder.
+    """The decoder of STA (Eq. 12), or C-GCN (Eq. 14) and the read-out (Eq. 15) of STA+.
 
     Args:
-      fused: (m, h, w, c) of `fuse`.
-      features: Ref(F3), Ref(F4), Ref(F5) of the target frames, without a time axis.
+      nodes: (b, n, h, w, c) of `fuse`, the target first.
+      features: of `encode_frames` for the middle frames of the fragments, (b, n, …) or at least (b, read, …).
       size: (H, W) of the result.
+      train: as of `__call__`.
+      read: maps of how many nodes are wanted, from the first on; None for all.
 
     Returns:
-      (m, H, W) float32 logits.
+      (b, n, H, W) float32 logits, or (b, read, H, W).
     """
+    states = self.graph(nodes, read) if self.plus else nodes[:, :read]
+    n = states.shape[1]
+    states = rearrange(states, "b n h w c -> (b n) h w c")
+    features = {name: rearrange(x[:, :n], "b n h w c -> (b n) h w c") for name, x in features.items()}
+    logits = self._read_out(states, features["s"], train) if self.plus else self._decode(states, features, train)
+    maps = _upsample(logits.astype(jnp.float32), size)
+    return rearrange(maps, "(b n) H W 1 -> b n H W", n=n)
+
+  def _decode(self, fused: jnp.ndarray, features: dict[str, jnp.ndarray], train: bool) -> jnp.ndarray:
+    """Eq. 12 up to one logit (m, h, w, 1) at the scale of F3: one channel can be made before the last ↑ as after."""
     x = fused
     for stage in ("f5", "f4", "f3"):
       x = _upsample(x, features[stage].shape[1:3])
       x = self.decode[stage](jnp.concatenate([features[stage], x], axis=-1), train)
-    return _upsample(self.readout(x).astype(jnp.float32), size)[..., 0]
+    return self.readout(x)
+
+  def _read_out(self, states: jnp.ndarray, spatial: jnp.ndarray, train: bool) -> jnp.ndarray:
+    """Eq. 15 up to one logit (m, h, w, 1) at the scale of `s`.
+
+    Ref_1 and ↑ are both linear, and ↑ keeps constants, so that their order does not matter: this way 32 channels at
+    full size are never made.
+    """
+    both = jnp.concatenate([states.astype(spatial.dtype), spatial], axis=-1)
+    return self.ref_1(self.ref_32(both, train))
 
   def _trains(self, part: str, train: bool) -> bool:
     return train and part not in self.frozen
@@ -115,13 +160,14 @@ class Student(nn.Module):
     Returns:
       (b, n, H, W) float32 logits.
     """
-    b, n, t, *size = frames.shape[:5]
+    n, t, *size = frames.shape[1:5]
     features = self.encode_frames(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train)
     features = {name: rearrange(x, "(m t) h w c -> m t h w c", t=t) for name, x in features.items()}
     audio = self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train)
     fused = self.fuse(features, audio, rearrange(switch, "b n -> (b n)"))
-    targets = {name: x[:, t // 2] for name, x in features.items()}
-    return rearrange(self.reason(fused, targets, tuple(size), train), "(b n) H W -> b n H W", b=b, n=n)
+    nodes = rearrange(fused, "(b n) h w c -> b n h w c", n=n)
+    middle = {name: rearrange(x[:, t // 2], "(b n) h w c -> b n h w c", n=n) for name, x in features.items()}
+    return self.reason(nodes, middle, tuple(size), train)
 
 
 def _upsample(x: jnp.ndarray, size: tuple[int, int]) -> jnp.ndarray:

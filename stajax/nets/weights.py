@@ -76,13 +76,26 @@ def unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def merge(variables: Mapping[str, Any], source: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
   """Replaces the variables that have the same name and shape in `source`.
 
+  A 1×1 kernel with more inputs takes its last ones from there, and 0 for the others: a classifier of a fusion ends with
+  the spatial map (`stajax.nets.fusion.fuse_source`), so it begins as the classifier of that map alone.
+
   Returns:
     The merged variables and the names of those that kept their own values.
   """
   own, other = (traverse_util.flatten_dict(dict(tree), sep="/") for tree in (variables, source))
+  other = {name: _widen(x, np.shape(own[name])) if name in own else x for name, x in other.items()}
   fits = {name for name, x in own.items() if name in other and np.shape(other[name]) == np.shape(x)}
   merged = {name: other[name] if name in fits else x for name, x in own.items()}
   return traverse_util.unflatten_dict(merged, sep="/"), sorted(set(own) - fits)
+
+
+def _widen(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """A kernel (1, 1, i, o) for `shape` (1, 1, more, o), zeros first; any other array as it is."""
+  if kernel.ndim != 4 or len(shape) != 4 or kernel.shape[:2] != (1, 1) or shape[2] <= kernel.shape[2]:
+    return kernel
+  if (*kernel.shape[:2], kernel.shape[3]) != (*shape[:2], shape[3]):
+    return kernel
+  return np.pad(kernel, ((0, 0), (0, 0), (shape[2] - kernel.shape[2], 0), (0, 0)))
 
 
 def _more(faults: list[str]) -> str:

@@ -1,5 +1,9 @@
 """What methods, metrics and sets are called on pages and in tables, and one line on each."""
 
+import re
+
+from stajax.report.table_1 import ROWS
+
 METRICS = {
   "auc_judd": (
     "AUC-J",
@@ -21,11 +25,36 @@ METRICS = {
 METHODS = {
   "centre": ("Centre", "Baseline: one Gaussian in the middle of every frame, whatever it shows."),
   "uniform": ("Uniform", "Baseline: a constant map, for which only AUC-J is defined."),
-  "cam_s": ("CAM S", "Class activation map of the clip's tag, by the classifier that sees one frame (S)."),
-  "cam_st": ("CAM ST", "The same by the classifier that sees three frames, so motion as well (ST)."),
-  "cam_sa": ("CAM SA", "The same by the classifier that sees one frame and hears its second of sound (SA)."),
-  "scam": ("SCAM", "Mean of the three CAMs, weighted by confidence, of the classifiers that find the clip's tag."),
+  "cam_s_coarse": (
+    "CAM S, coarse",
+    "Class activation map of the clip's tag on the whole frame, by the classifier that sees one frame (S).",
+  ),
+  "cam_st_coarse": ("CAM ST, coarse", "The same by the classifier that sees three frames, so motion as well (ST)."),
+  "cam_sa_coarse": (
+    "CAM SA, coarse",
+    "The same by the classifier that sees one frame and, where the audio switch is on, hears its second of sound (SA).",
+  ),
+  "scam_coarse": (
+    "SCAM, coarse",
+    "Mean of the three coarse CAMs, weighted by confidence, of the classifiers that find the clip's tag. Its box is "
+    "where the fine stage looks closer.",
+  ),
+  "cam_s": ("CAM S", "Fine stage: S trained again on crops; its map is put back into the frame."),
+  "cam_st": ("CAM ST", "Fine stage of ST."),
+  "cam_sa": ("CAM SA", "Fine stage of SA."),
+  "scam_average": ("AC", "Plain mean of the three fine CAMs: what selective fusion is compared with."),
+  "scam": ("SCAM", "Mean of the three fine CAMs, weighted by confidence, of the classifiers that find the clip's tag."),
+  "scam_plus": (
+    "SCAM+",
+    "The same over the three fine CAMs and those of S+, ST+ and SA+, which compare a frame with its neighbours "
+    "(short), other moments of the clip (long) and other clips of its tag (cross). The students learn from it.",
+  ),
   "sta": ("STA", "The student: it learned from pseudo-fixations, sees and hears the clip, and needs no tag."),
+  "sta_plus_short": ("STA+ short", "The student that reasons over three successive moments."),
+  "sta_plus_long": ("STA+ long", "The student that reasons over a moment and two distant ones of the clip."),
+  "final": ("Final", "All three students fused: what `stajax predict` writes."),
+  "final_no_switch": ("Final, no switch", "The same with the audio switch forced to 1: all sound is heard."),
+  "maps": ("Maps", "The maps that were given."),
 }
 
 SETS = {
@@ -33,18 +62,54 @@ SETS = {
   "synthetic/repeat": "object repeats or leaves",
 }
 
+_BRANCHES = {"s": "one frame", "st": "three frames", "sa": "frame and sound"}
+_COMPANIONS = {"short": "its neighbours in time", "long": "distant moments of its clip", "cross": "clips of its tag"}
+
 STAGES = {
-  "s": "S: one frame",
-  "st": "ST: three frames",
-  "sa": "SA: frame and sound",
+  "data": "Data",
+  **{f"{branch}_coarse": f"{branch.upper()} coarse: {sees}, whole" for branch, sees in _BRANCHES.items()},
+  **{f"tagger_{fold}": f"Audio tagger {fold + 1} of 3: the tag by sound alone" for fold in range(3)},
+  "tag_heard": "Where the taggers hear the tag",
+  "switch": "Audio switch: does the sound belong to what is seen?",
+  "switch_values": "The switch of every frame",
+  "scam_coarse": "Coarse SCAM and its boxes",
+  **{branch: f"{branch.upper()} fine: {sees}, crops" for branch, sees in _BRANCHES.items()},
+  **{
+    f"{branch}_plus_{granularity}": f"{branch.upper()}+ {granularity}: {sees}, with {companions}"
+    for branch, sees in _BRANCHES.items()
+    for granularity, companions in _COMPANIONS.items()
+    if (branch, granularity) != ("sa", "short")
+  },
+  "scam_plus": "SCAM+ and the pseudo-fixations",
   "sta": "STA: the student",
+  "sta_plus_short": "STA+ short: the student with its neighbours in time",
+  "sta_plus_long": "STA+ long: the student with distant moments of its clip",
+  "model": "Model folder",
+  "report": "Report",
 }
 
 PICTURES = {"frame": "Frame", "viewers": "Viewers"}
 
+_ROWS = {row.method: f"Row {row.number}: {row.title}" for row in ROWS}
+_THRESHOLDED = re.compile(r"(.+)_(0\.\d+)")
+
 
 def title_of(name: str) -> str:
-  """The title of a method, metric or picture; a name that is not in the tables is shown as it is."""
+  """The title of a method, metric or picture; a name that is not in the tables is shown as it is.
+
+  A method's name and `_0.3` is the method with values below 0.3 set to 0.
+  """
   if name in PICTURES:
     return PICTURES[name]
+  if name in _ROWS:
+    return _ROWS[name]
+  if match := _THRESHOLDED.fullmatch(name):
+    return f"{title_of(match[1])}, threshold {match[2]}"
   return (METHODS.get(name) or METRICS.get(name) or (name,))[0]
+
+
+def text_of(method: str) -> str:
+  """One line on what a method is; empty for one that is not in the tables."""
+  if match := _THRESHOLDED.fullmatch(method):
+    return f"The same as {title_of(match[1])}, scaled to [0, 1], with values below {match[2]} set to 0."
+  return METHODS.get(method, ("", ""))[1]

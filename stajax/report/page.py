@@ -11,8 +11,9 @@ from markupsafe import Markup, escape
 
 from stajax.evaluation import BASELINES
 from stajax.metrics.protocol import METRICS
-from stajax.report import names
+from stajax.report import ablation_table, names
 from stajax.report.score_files import Scores, format_score, write_text
+from stajax.report.table_1 import COMPONENTS
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,18 @@ def write_report(
   curves: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
   examples: Sequence[Example] = (),
   facts: Mapping[str, str] | None = None,
+  titles: Mapping[str, str] | None = None,
 ) -> None:
   """Writes `out/index.html` atomically; equal arguments give equal bytes. Parts that are empty are left out.
 
   Args:
-    scores: what `write_scores` returned.
+    scores: what `write_scores` returned. The methods `row_01` … `row_25` make a table of their own, the ablation.
     about: what `describe` returned. Those of its notes that begin with "synthetic" become a banner at the top.
     subtitle: one or two sentences on what the run is.
     notes: further lines at the top, such as the provenance of the model; "synthetic…" as above.
     curves: {stage: lines of its log}, each line with `step`, `loss` and other scalars.
     facts: {name: text}, such as times, versions, counts of pseudo-fixations of weight 0.
+    titles: of the ablation's rows by method, where they differ from those of `stajax.report.table_1`.
   """
   out = Path(out)
   out.mkdir(parents=True, exist_ok=True)
@@ -65,17 +68,24 @@ def write_report(
     autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
   )
   template = resources.files("stajax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
-  methods = list(dict.fromkeys(method for rows in scores.values() for method in rows))
+  shown = {
+    name: {method: row for method, row in rows.items() if method not in ablation_table.METHODS}
+    for name, rows in scores.items()
+  }
+  methods = list(dict.fromkeys(method for rows in shown.values() for method in rows))
   page = environment.from_string(template).render(
     title=title,
     subtitle=subtitle,
     banners=banners,
     notes=[line for line in notes if line not in banners],
     about={**about, "notes": [line for line in about["notes"] if line not in banners]},
-    tables=[_table(name, rows) for name, rows in scores.items()],
+    tables=[_table(name, rows) for name, rows in shown.items() if rows],
     metrics=[(metric, *names.METRICS[metric]) for metric in METRICS],
-    methods=[(method, *names.METHODS.get(method, (method, ""))) for method in methods],
+    methods=[(method, names.title_of(method), names.text_of(method)) for method in methods],
     sets=names.SETS,
+    ablation=ablation_table.ablation_tables(scores, titles or {}),
+    components=COMPONENTS,
+    map_sizes=_map_sizes(about["map_sizes_height_width"]),
     curves=[_curve(stage, lines, f"curve{i}") for i, (stage, lines) in enumerate((curves or {}).items())],
     examples=[_gallery_row(example) for example in examples],
     facts=facts or {},
@@ -96,6 +106,16 @@ def _table(name: str, rows: Mapping[str, Mapping[str, float | None]]) -> dict:
       for method, texts in shown.items()
     ],
   }
+
+
+def _map_sizes(sizes: Mapping[str, Sequence[Sequence[int]]]) -> list[tuple[str, str]]:
+  """(sizes, titles of the methods that have them)."""
+  grouped: dict[str, list[str]] = {}
+  for method, found in sizes.items():
+    text = ", ".join(f"{height}×{width}" for height, width in found)
+    title = "rows of Table 1" if method in ablation_table.METHODS else names.title_of(method)
+    grouped.setdefault(text, []).append(title)
+  return [(text, ", ".join(dict.fromkeys(titles))) for text, titles in grouped.items()]
 
 
 def _curve(stage: str, lines: Sequence[Mapping[str, float]], identifier: str) -> dict:

@@ -13,8 +13,13 @@ def multilabel_soft_margin(logits: jnp.ndarray, tags: jnp.ndarray) -> jnp.ndarra
   return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, tags), axis=-1)
 
 
-def is_top_tag(logits: jnp.ndarray, tags: jnp.ndarray) -> jnp.ndarray:
-  """Whether the largest of the logits (b, c) belongs to one of the tags (b, c): (b,) float32."""
+def is_right(logits: jnp.ndarray, tags: jnp.ndarray) -> jnp.ndarray:
+  """Whether the largest of the logits (b, c) belongs to one of the tags (b, c): (b,) float32.
+
+  Of a binary output (c = 1), whether it is on the side of the label.
+  """
+  if logits.shape[-1] == 1:
+    return ((logits > 0) == (tags > 0.5))[:, 0].astype(jnp.float32)
   return jnp.take_along_axis(tags, jnp.argmax(logits, axis=-1)[:, None], axis=-1)[:, 0]
 
 

@@ -22,6 +22,8 @@ Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 Loss = Callable[[nn.Module, Mapping[str, Any], Batch], tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
 
+BRANCH_WEIGHT = 0.4  # of deep supervision
+
 _STATISTICS = "batch_stats"
 
 
@@ -94,26 +96,32 @@ def make_train_step(
 
 
 def classification_loss(size: int) -> Loss:
-  """Eq. 3 for S, ST and SA on frames scaled to `size`; metric `accuracy`: how often a tag is the top category."""
+  """Eq. 3 on frames scaled to `size`; metric `accuracy`: how often a tag is the top category.
+
+  Networks with companions have deep supervision: 0.4 times the mean of the losses of all branches before reasoning.
+  """
 
   def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
     out, statistics = _apply(network, variables, batch, size)
-    accuracy = losses.is_top_tag(out.logits, batch["tags"])
-    value = jnp.mean(losses.multilabel_soft_margin(out.logits, batch["tags"]))
-    return value, (statistics, {"accuracy": jnp.mean(accuracy)})
+    tags = batch["tags"]
+    value = jnp.mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]))
+    if network.num_nodes > 1:
+      value += BRANCH_WEIGHT * jnp.mean(losses.multilabel_soft_margin(out.branch_logits, tags))
+    return value, (statistics, {"accuracy": jnp.mean(losses.is_right(out.logits, tags[:, 0]))})
 
   return loss
 
 
 def fixation_loss(size: int) -> Loss:
-  """Eq. 13 for STA on frames and pseudo-fixations scaled to `size`; maps of weight 0 count for nothing."""
+  """Eqs. 13 and 16 for students, on frames and maps scaled to `size`; maps of weight 0 count for nothing."""
 
   def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
     logits, statistics = _apply(network, variables, batch, size)
-    maps = rearrange(batch["map"], "b n h w -> (b n) h w 1")
-    boxes, flip = _augmentation(batch, times=1)
-    targets = rearrange(to_size(maps, size, boxes, flip), "(b n) h w 1 -> b n h w", b=logits.shape[0])
-    weights = batch["weight"] / jnp.maximum(jnp.sum(batch["weight"]), 1e-6)
+    boxes, flip = _augmentation(batch, every_time=False)
+    maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w 1"), size, boxes, flip)
+    targets = rearrange(maps, "(b n) h w 1 -> b n h w", b=logits.shape[0])
+    # The mean over the batch for each node; Eq. 16 adds the nodes.
+    weights = batch["weight"] / jnp.maximum(jnp.sum(batch["weight"], axis=0), 1e-6)
     cross_entropy = jnp.sum(weights * losses.pixel_cross_entropy(logits, targets))
     divergence = jnp.sum(weights * losses.divergence(logits, targets))
     return cross_entropy + divergence, (statistics, {"cross_entropy": cross_entropy, "divergence": divergence})
@@ -125,18 +133,28 @@ def _apply(
   network: nn.Module, variables: Mapping[str, Any], batch: Batch, size: int
 ) -> tuple[Any, dict[str, Any]]:
   """The network's output in training and its new batch statistics."""
-  b, n, t = batch["frames"].shape[:3]
-  boxes, flip = _augmentation(batch, t)
-  frames = to_size(rearrange(batch["frames"], "b n t H W rgb -> (b n t) H W rgb"), size, boxes, flip)
-  frames = rearrange(frames, "(b n t) H W rgb -> b n t H W rgb", b=b, n=n, t=t)
-  heard = (batch["sound"], batch["switch"]) if network.hears else ()
-  out, changed = network.apply(variables, frames, *heard, train=True, mutable=[_STATISTICS])
+  inputs = {}
+  if network.num_times:
+    b, n, t = batch["frames"].shape[:3]
+    boxes, flip = _augmentation(batch, every_time=True)
+    frames = to_size(rearrange(batch["frames"], "b n t H W rgb -> (b n t) H W rgb"), size, boxes, flip)
+    inputs["frames"] = rearrange(frames, "(b n t) H W rgb -> b n t H W rgb", b=b, n=n, t=t)
+  if network.hears:
+    inputs["sound"] = batch["sound"]
+    if network.num_times:
+      inputs["switch"] = batch["switch"]
+  out, changed = network.apply(variables, **inputs, train=True, mutable=[_STATISTICS])
   return out, changed.get(_STATISTICS, {})
 
 
-def _augmentation(batch: Batch, times: int) -> tuple[jax.Array | None, jax.Array | None]:
-  """Boxes (b·n·times, 4) and flips (b·n·times,) of a batch, None where it has none."""
-  boxes = repeat(batch["box"], "b n yx -> (b n t) yx", t=times) if "box" in batch else None
-  nodes = batch["frames"].shape[1]
-  flip = repeat(batch["flip"], "b -> (b n t)", n=nodes, t=times) if "flip" in batch else None
+def _augmentation(batch: Batch, every_time: bool) -> tuple[jax.Array | None, jax.Array | None]:
+  """Boxes (m, 4) and flips (m,), None where the batch has none; of every frame, or of the fragments' middle frames."""
+  n, t = batch["frames"].shape[1:3]
+  times = t if every_time else 1
+  boxes = flip = None
+  if "box" in batch:
+    chosen = batch["box"] if every_time else batch["box"][:, :, t // 2 : t // 2 + 1]
+    boxes = rearrange(chosen, "b n t yx -> (b n t) yx")
+  if "flip" in batch:
+    flip = repeat(batch["flip"], "b -> (b n t)", n=n, t=times)
   return boxes, flip

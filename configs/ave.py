@@ -1,0 +1,48 @@
+"""The paper's setting in full on prepared AVE clips, for GPUs or TPUs; the 28 categories come with the data.
+
+  python -m stajax.train --config configs/ave.py --data.path DIR
+
+§: sections of the paper. What is not here is a default of `stajax.config`, chosen for this setting too.
+"""
+
+from stajax.config import Config, Data, Network, Optimizer, Training
+
+# §6.1 gives the students' rate. The classifiers' rate, the decay, and the multipliers for weights and biases of the
+# pretrained VGG-16 and of all that is new are those of the code that the authors released.
+_OPTIMIZER = Optimizer(
+  name="sgd", learning_rate=1e-3, momentum=0.9, weight_decay=1e-4, multipliers=(1.0, 2.0, 10.0, 20.0)
+)
+_STUDENT_OPTIMIZER = _OPTIMIZER.model_copy(update={"learning_rate": 5e-5})
+
+# §6.1 gives sizes and batches. It is silent about lengths: here every network sees some 500,000 fragments, one and a
+# half times the frames that AVE's 4097 clips have at 8 a second.
+_COARSE = {"size": 256, "batch": 20, "steps": 30_000, "optimizer": _OPTIMIZER}
+_FINE = {"size": 356, "batch": 3, "steps": 150_000, "optimizer": _OPTIMIZER}
+_PLUS = {"size": 256, "batch": 16, "steps": 30_000, "optimizer": _OPTIMIZER}
+_STUDENT = {"size": 356, "batch": 3, "steps": 150_000, "optimizer": _STUDENT_OPTIMIZER}
+
+config = Config(
+  name="ave",
+  data=Data(source="records", path="data/ave", rate=8.0),
+  # §3.3: VGG-16, without normalisation as its ImageNet weights are, and the VGGSound network; §4.3: m steps.
+  network=Network(
+    width=1.0, norm="none", audio_width=1.0, audio_norm="batch", audio_pooling="netvlad", reasoning_steps=3
+  ),
+  # §3.2: the coarse stage sees whole frames. §3.3: the switch is an SA network; the tagger gives its labels.
+  s_coarse=Training(**_COARSE),
+  st_coarse=Training(**_COARSE),
+  tagger=Training(**_COARSE),
+  switch=Training(**_COARSE),
+  sa_coarse=Training(**_COARSE),
+  # §3.2: the fine stage sees crops.
+  s=Training(**_FINE, start=("s_coarse",)),
+  st=Training(**_FINE, start=("st_coarse",)),
+  sa=Training(**_FINE, start=("sa_coarse",)),
+  # §4.3: built on the branches; whole frames again, so on those that know them.
+  s_plus=Training(**_PLUS, start=("s_coarse",)),
+  st_plus=Training(**_PLUS, start=("st_coarse",)),
+  sa_plus=Training(**_PLUS, start=("sa_coarse",)),
+  # §5: taught by the pseudo-fixations. A size of 256 for STA+ is what the paper's cost table has.
+  sta=Training(**_STUDENT),
+  sta_plus=Training(**_STUDENT, start=("sta",)),
+)

@@ -1,0 +1,72 @@
+"""Small values of every grid frame (a switch, a box), as one array in the order of the frame ids.
+
+A stage that computes them writes clip after clip into staging and goes on where it stopped; `finish` makes the table.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stajax.data.map_set import records_digest
+from stajax.data.records import Records
+from stajax.data.shards import RecordError, write_json
+from stajax.data.staging import Staging
+
+
+class FrameTableWriter:
+  """Writes the table `path` for `records`; may be used by several processes for different clips."""
+
+  def __init__(self, path: Path, records: Records) -> None:
+    self.path, self._records = path, records
+    self._staging = Staging(path.with_name(f".{path.name}.staging"))
+
+  def has(self, clip: int) -> bool:
+    """Whether the clip's values are staged already."""
+    return self._staging.has(f"{clip:08d}")
+
+  def write(self, clip: int, values: np.ndarray) -> None:
+    """Stages the values (n, …) of one clip's n frames, atomically."""
+    if len(values) != self._records.num_frames[clip]:
+      raise ValueError(f"{self._records.names[clip]}: {len(values)} values for {self._records.num_frames[clip]} frames")
+    self._staging.write_arrays(f"{clip:08d}", values=values)
+
+  def finish(self, summary: dict[str, Any]) -> None:
+    """Makes the table of the staged values of all clips and removes the staging folder.
+
+    Raises:
+      ValueError: a clip is missing.
+    """
+    missing = [name for clip, name in enumerate(self._records.names) if not self.has(clip)]
+    if missing:
+      raise ValueError(f"{self.path}: {len(missing)} clips have no values yet, the first is {missing[0]}")
+    partial = self.path.with_name(f".{self.path.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    clips = range(self._records.num_clips)
+    np.save(partial / "values.npy", np.concatenate([self._staging.read_arrays(f"{i:08d}")["values"] for i in clips]))
+    write_json(partial / "summary.json", {**summary, "records": records_digest(self._records)})
+    partial.rename(self.path)
+    self._staging.remove()
+
+
+def read_frame_table(path: Path, records: Records) -> np.ndarray:
+  """The values (total_frames, …) of these records' frames.
+
+  Raises:
+    RecordError: missing, damaged, or of other records.
+  """
+  try:
+    summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    values = np.load(path / "values.npy", allow_pickle=False)
+  except (OSError, ValueError, EOFError) as error:
+    raise RecordError(f"{path}: not a table of frames ({error})") from error
+  if not isinstance(summary, dict) or summary.get("records") != records_digest(records):
+    raise RecordError(f"{path}: these are values of other records than {records.path}")
+  if len(values) != records.total_frames:
+    raise RecordError(f"{path / 'values.npy'}: {len(values)} values, expected {records.total_frames}")
+  return values

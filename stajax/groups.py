@@ -1,0 +1,207 @@
+"""Companions of a target fragment: short-term, long-term and cross-term (the paper's Sections 4.2 and 5.2).
+
+Every draw is a pure function of (seed, clip, frame): the same in every epoch, batch and process, in training and in
+inference. Plain NumPy over arrays of targets.
+Legend: C clips, c categories, … any shape of targets, P items of a pool, n frames of a clip.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from stajax.grid import reflect
+
+Granularity = Literal["short", "long", "cross"]
+
+NUM_NODES = 3  # of a group: the target and two companions
+LONG_GAP = 4  # frames at each side of the target that long companions avoid
+
+_LONG, _TAG, _CLIPS, _FRAMES, _POOL_CLIP, _POOL_FRAME, _POOL_PAIR = range(7)  # keep draws apart
+
+
+def short_spacing(num_times: int) -> int:
+  """Frames between short-term fragments of `num_times` frames: they touch, so S+ sees 3 frames and ST+ 9 in all."""
+  return num_times
+
+
+def short_companions(frame: np.ndarray, num_frames: np.ndarray, spacing: int) -> np.ndarray:
+  """The two neighbouring fragments, reflected at the clip's ends.
+
+  Args:
+    frame: (…) target frames, indices in their clips.
+    num_frames: (…) of those clips.
+    spacing: frames between the middles of neighbouring fragments.
+
+  Returns:
+    (…, 2) int64 middle frames: before and after.
+  """
+  return reflect(np.asarray(frame)[..., None] + np.asarray([-spacing, spacing]), np.asarray(num_frames)[..., None])
+
+
+def long_companions(
+  seed: int, clip: np.ndarray, frame: np.ndarray, num_frames: np.ndarray, gap: int = LONG_GAP
+) -> np.ndarray:
+  """Two different random frames of the same clip, more than `gap` frames from the target.
+
+  Where there are not two such frames, the two others that are farthest (in a clip of two frames the other one twice, in
+  a clip of one frame this one).
+
+  Args:
+    seed: of the draw.
+    clip: (…) clips' numbers, a part of the draw's key.
+    frame: (…) target frames.
+    num_frames: (…) of the clips.
+    gap: `LONG_GAP` on the frame grid; more where the frames are closer in time.
+
+  Returns:
+    (…, 2) int64 frames.
+  """
+  clip, frame, num_frames = np.broadcast_arrays(clip, frame, num_frames)
+  num_before = np.maximum(frame - gap, 0)
+  number = num_before + np.maximum(num_frames - 1 - frame - gap, 0)
+  drawn = _draw_two(number, number, True, seed, clip, frame, _LONG)
+  skipped = (frame + gap + 1 - num_before)[..., None]
+  drawn = np.where(drawn < num_before[..., None], drawn, drawn + skipped)
+  return np.where((number >= 2)[..., None], drawn, _farthest(frame, num_frames))
+
+
+class Tags:
+  """Who shares a tag with whom, for cross-term companions; memory in proportion to the number of tags of all clips.
+
+  alone: (C,) bool, clips without any other clip of one of their tags.
+  """
+
+  def __init__(self, tags: np.ndarray, num_frames: np.ndarray) -> None:
+    """
+    Args:
+      tags: (C, c), not 0 where a clip has the tag.
+      num_frames: (C,) of the clips.
+    """
+    self._num_frames = np.asarray(num_frames, np.int64)
+    num_clips, num_tags = np.shape(tags)
+    clips, labels = np.nonzero(tags)  # one entry a clip and tag, by clip
+    self._sizes = np.bincount(labels, minlength=num_tags)
+    self._first_member = np.cumsum(self._sizes) - self._sizes
+    order = np.argsort(labels, kind="stable")
+    self._members = clips[order]  # by tag
+    places = np.empty_like(order)
+    places[order] = np.arange(order.size)
+    # A clip's tags with two other clips if there are any, else those with one.
+    sizes = self._sizes[labels]
+    largest = np.zeros(num_clips, np.int64)
+    np.maximum.at(largest, clips, sizes)
+    useful = sizes >= np.clip(largest[clips], 2, 3)
+    self._labels, self._places = labels[useful], (places - self._first_member[labels])[useful]
+    self._num_choices = np.bincount(clips[useful], minlength=num_clips)
+    self._first_choice = np.cumsum(self._num_choices) - self._num_choices
+    self.alone: np.ndarray = self._num_choices == 0
+
+  def cross_companions(self, seed: int, clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two random frames of two other clips that have one of the target's tags, drawn first, in common with it.
+
+    Where only one other clip shares a tag, two frames of it; of a clip that is alone, its long companions.
+
+    Args:
+      seed: of the draw.
+      clip: (…) in [0, C).
+      frame: (…) target frames.
+
+    Returns:
+      clips (…, 2) int64 and frames (…, 2) int64 in them.
+    """
+    clip, frame = np.broadcast_arrays(np.asarray(clip, np.int64), np.asarray(frame, np.int64))
+    clips = np.repeat(clip[..., None], 2, axis=-1)
+    frames = long_companions(seed, clip, frame, self._num_frames[clip])
+    has_partner = ~self.alone[clip]
+    key = (seed, clip[has_partner], frame[has_partner])
+    choice = self._first_choice[key[1]] + _draw(self._num_choices[key[1]], *key, _TAG)
+    label, own = self._labels[choice], self._places[choice][:, None]
+    num_others = self._sizes[label] - 1
+    drawn = _draw_two(num_others, num_others, True, *key, _CLIPS)
+    partners = self._members[self._first_member[label][:, None] + drawn + (drawn >= own)]
+    first, second = partners.T
+    clips[has_partner] = partners
+    frames[has_partner] = _draw_two(
+      self._num_frames[first], self._num_frames[second], first == second, *key, _FRAMES
+    )
+    return clips, frames
+
+
+def pool_items(tags: np.ndarray, num_frames: np.ndarray, seed: int, size: int = 8) -> list[np.ndarray]:
+  """A few frames of every tag, from which inference takes cross-term companions.
+
+  Args:
+    tags: (C, c), not 0 where a clip has the tag.
+    num_frames: (C,) of the clips.
+    seed: of the draw.
+    size: most items of a tag.
+
+  Returns:
+    For each tag (m, 2) int64, random clips and a frame of each; m is `size`, or the number of the tag's clips if less.
+  """
+  pools = []
+  for tag, has_tag in enumerate(np.transpose(tags)):
+    clips = np.flatnonzero(has_tag)
+    clips = clips[np.argsort(_hash(seed, clips, tag, _POOL_CLIP), kind="stable")[:size]]
+    frames = _draw(np.asarray(num_frames)[clips], seed, clips, tag, _POOL_FRAME)
+    pools.append(np.stack([clips, frames], axis=1))
+  return pools
+
+
+def pool_companions(seed: int, clip: int, frames: np.ndarray, pool_clips: np.ndarray) -> np.ndarray:
+  """Two random items of two different other clips of a pool, for every target frame of a clip.
+
+  Args:
+    seed: of the draw.
+    clip: the target's clip, of which no item is taken; -1 if it is not of the pool's set.
+    frames: (n,) target frames.
+    pool_clips: (P,) clips of those items that share a tag with the target's clip.
+
+  Returns:
+    (n, 2) int64 indices into the pool; one item twice if there is one other clip only, and -1 if there is none.
+  """
+  others, items = np.unique(np.asarray(pool_clips, np.int64), return_index=True)  # a clip may be there for two tags
+  items = items[others != clip]
+  if items.size == 0:
+    return np.full((len(frames), 2), -1)
+  number = np.full(len(frames), items.size)
+  return items[_draw_two(number, number, True, seed, clip, frames, _POOL_PAIR)]
+
+
+def _farthest(frame: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
+  """The two frames (…, 2) other than the target that are farthest from it, where there are two others."""
+  last = num_frames - 1
+  first = np.where(frame >= last - frame, 0, last)
+  opposite, inner = last - first, np.abs(first - 1)
+  second = np.where(np.abs(first - frame) - 1 > np.abs(opposite - frame), inner, opposite)
+  second = np.where(second == frame, first, second)
+  return np.stack([first, second], axis=-1)
+
+
+def _draw_two(
+  first_bound: np.ndarray, second_bound: np.ndarray, apart: bool | np.ndarray, *key: int | np.ndarray
+) -> np.ndarray:
+  """Random integers (…, 2) below their bounds; different ones where they are to be `apart` and can be."""
+  first = _draw(first_bound, *key, 0)
+  second = _draw(second_bound - np.asarray(apart, np.int64), *key, 1)
+  second += apart & (second >= first)
+  return np.stack([first, np.minimum(second, np.maximum(second_bound - 1, 0))], axis=-1)
+
+
+def _draw(bound: np.ndarray, *key: int | np.ndarray) -> np.ndarray:
+  """Random integers (…) int64 in [0, bound); 0 where there are none. The bias of the remainder is bound / 2**64."""
+  return (_hash(*key) % np.maximum(bound, 1).astype(np.uint64)).astype(np.int64)
+
+
+def _hash(*key: int | np.ndarray) -> np.ndarray:
+  """64 random bits (…) uint64 of integers: SplitMix64's finaliser (Steele et al., 2014), chained over the key."""
+  state = np.uint64(0)
+  with np.errstate(over="ignore"):  # it counts modulo 2**64
+    for part in key:
+      state = state + np.asarray(part).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+      state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+      state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+      state = state ^ (state >> np.uint64(31))
+  return state

@@ -1,0 +1,150 @@
+"""A work folder: what the stages of one training share.
+
+  config.json            the resolved configuration
+  data/                  rendered clips, where the source is `synthetic`
+  stages/NAME/           done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
+  tables/                of every grid frame: whether the tagger heard the tag, the audio switch, the fine crop
+  maps/scam_plus/        pseudo-fixations as records
+  model/                 what `stajax.predict` takes
+  report/                index.html, scores.json, …
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from tqdm import tqdm
+
+from stajax import model as models
+from stajax.config import Config
+from stajax.data.frame_table import FrameTableWriter, read_frame_table
+from stajax.data.map_set import MapWriter
+from stajax.data.records import Records
+from stajax.dense import Clip, DenseNetwork, clip_samples, make_tagger
+from stajax.nets import weights
+from stajax.sources import Networks, Pool, stored_pool
+from stajax.training import step
+
+
+@dataclass
+class Run:
+  """What stages share: the configuration, the work folder and what they opened in it."""
+
+  config: Config
+  workdir: Path
+  mesh: jax.sharding.Mesh = field(default_factory=step.make_mesh)
+  _dense: dict[tuple[str, bool | None], DenseNetwork] = field(default_factory=dict)
+  _taggers: dict[str, Callable[[Clip], np.ndarray]] = field(default_factory=dict)
+  _tables: dict[str, np.ndarray] = field(default_factory=dict)
+
+  def folder(self, stage: str) -> Path:
+    return self.workdir / "stages" / stage
+
+  def table(self, name: str) -> Path:
+    return self.workdir / "tables" / name
+
+  def done(self, stage: str) -> dict[str, Any] | None:
+    """What a finished stage said; None if it is not finished."""
+    path = self.folder(stage) / "done.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+  @property
+  def data(self) -> Path:
+    """The prepared folder: `train`, and `heldout` with `heldout_tree` where there are viewers."""
+    return self.workdir / "data" if self.config.data.source == "synthetic" else Path(self.config.data.path or "")
+
+  @cached_property
+  def records(self) -> Records:
+    return Records.open(self.data / "train")
+
+  def frame_values(self, name: str) -> np.ndarray:
+    """A finished table of the training frames."""
+    if name not in self._tables:
+      self._tables[name] = read_frame_table(self.table(name), self.records)
+    return self._tables[name]
+
+  def dense(self, name: str, frl: bool | None = None) -> DenseNetwork:
+    """A finished network, compiled once for all stages; `frl` is of `stajax.model.make_network`."""
+    if (name, frl) not in self._dense:
+      size = models.training_of(name, self.config).size
+      network = models.make_network(name, self.config, len(self.records.categories), frl)
+      variables = weights.load(
+        self.folder(name) / "weights.safetensors", models.expected_variables(network, size)
+      )
+      self._dense[name, frl] = DenseNetwork(
+        network,
+        variables,
+        size,
+        self.config.inference_batch,
+        cropped=name in models.FINE,
+        keep_stages=name in (*models.SOURCES, models.SWITCH) and models.shares_backbone(name, self.config),
+      )
+    return self._dense[name, frl]
+
+  def tagger(self, name: str) -> Callable[[Clip], np.ndarray]:
+    """A finished tagger: the top category of each of a clip's samples."""
+    if name not in self._taggers:
+      network = models.make_network(name, self.config, len(self.records.categories))
+      shapes = models.expected_variables(network, models.training_of(name, self.config).size)
+      variables = weights.load(self.folder(name) / "weights.safetensors", shapes)
+      self._taggers[name] = make_tagger(network, variables, self.config.inference_batch)
+    return self._taggers[name]
+
+  @property
+  def networks(self) -> Networks:
+    """The sources, for `stajax.sources`."""
+    return Networks(self.dense, self.pool, self.config.maps, self.config.seed)
+
+  @cached_property
+  def companions(self) -> dict[str, np.ndarray]:
+    """Of `stajax.model.Model`."""
+    return weights.read(self.folder("scam_plus") / models.COMPANIONS)
+
+  def pool(self, name: str, tags: Sequence[int], always_heard: bool) -> Pool:
+    return stored_pool(self.companions, name, tags, always_heard)
+
+  def clip(self, records: Records, clip: int) -> Clip:
+    """All samples of one clip of training or held-out records; with all stored pixels once fine crops are known."""
+    whole = max(models.training_of(name, self.config).size for name in models.KEPT if name not in models.FINE)
+    return Clip(clip_samples(records, clip, whole if self.done("scam_coarse") is None else records.side))
+
+  def training_clip(self, clip: int) -> Clip:
+    """A training clip with its audio switch, once that is known."""
+    made = self.clip(self.records, clip)
+    if self.done("switch_values") is None:
+      return made
+    first = int(self.records.first_frame[clip])
+    return made.with_switch(self.frame_values("switch")[first : first + len(made)])
+
+  def each_clip(self, writer: MapWriter | FrameTableWriter, description: str) -> Iterator[int]:
+    """This host's training clips that `writer` does not have yet; all hosts meet at the end."""
+    mine = range(jax.process_index(), self.records.num_clips, jax.process_count())
+    for clip in tqdm(mine, desc=description, unit="clip", dynamic_ncols=True):
+      if not writer.has(clip):
+        yield clip
+    multihost_utils.sync_global_devices(description)
+
+
+def clip_tags(records: Records, clip: int) -> tuple[int, ...]:
+  """Category indices of a clip's tags."""
+  return tuple(np.flatnonzero(records.tags[clip]).tolist())
+
+
+def write_json(path: Path, value: Any) -> None:
+  """Writes a JSON file atomically."""
+  write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+  """Writes a text file atomically."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial_path = path.with_name(path.name + ".partial")
+  partial_path.write_text(text)
+  os.replace(partial_path, path)

@@ -1,0 +1,135 @@
+"""The training of one network: what it learns from, what it starts from, and what it leaves behind."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from stajax import model as models
+from stajax.data import pipeline
+from stajax.data.map_set import MapSet
+from stajax.groups import Tags
+from stajax.nets import weights
+from stajax.run import Run
+from stajax.training import checkpoint, loop, optimizer, step
+
+ORDER = (*models.COARSE, *models.TAGGERS, models.SWITCH, *models.FINE, *models.PLUS, *models.STUDENTS)
+"""All networks; a network's place gives its random numbers, so new ones come last."""
+
+
+@dataclass(frozen=True)
+class Variant:
+  """How a network is trained otherwise than usual, for the ablation.
+
+  Attributes:
+    folder: where it is written.
+    always_heard: its audio switch is 1 wherever there is sound.
+    frl: whether its C-GCN has fixation refine layers.
+  """
+
+  folder: Path
+  always_heard: bool = False
+  frl: bool = True
+
+
+def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]:
+  """Trains one network, from its last checkpoint if there is one; returns what `done.json` says.
+
+  Raises:
+    TrainingError, RecordError: see `stajax.training.loop`, `stajax.data.records`.
+  """
+  variant = variant or Variant(run.folder(name))
+  config, records = run.config, run.records
+  training = models.training_of(name, config)
+  network = models.make_network(name, config, len(records.categories), variant.frl)
+  seed = config.seed * len(ORDER) + ORDER.index(name)
+  variables = models.initialise(network, training.size, jax.random.key(seed))
+  if training.start:
+    variables = _started(name, run, variables)
+  choice = training.optimizer
+  schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
+  update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
+  is_student = name in models.STUDENTS
+  loss = (step.fixation_loss if is_student else step.classification_loss)(training.size)
+  inputs = _inputs(name, run, variant)
+
+  def batches(start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
+    drawn = pipeline.batches(
+      records,
+      seed=seed,
+      global_batch=training.batch,
+      start_step=start,
+      stop_step=stop,
+      num_times=network.num_times,
+      sound=network.hears,
+      # A crop is enlarged, so it is cut from all the pixels that are stored.
+      decode_size=records.side if "boxes" in inputs else training.size,
+      min_scale=training.min_scale,
+      flip=training.flip,
+      granularity=models.granularity_of(name),
+      host=jax.process_index(),
+      num_hosts=jax.process_count(),
+      **inputs,
+    )
+    # Whole frames are not to be cropped, which would cost a tenth of a small network's step.
+    kept = {"box": training.min_scale < 1 or "boxes" in inputs, "flip": training.flip}
+    return ({key: x for key, x in batch.items() if kept.get(key, True)} for batch in drawn)
+
+  state = loop.train(
+    name,
+    variant.folder,
+    step.make_state(variables, update),
+    lambda mesh: step.make_train_step(network, loss, update, mesh, training.frozen),
+    batches,
+    records.names,
+    run.mesh,
+    training.steps,
+    config.checkpoint_every,
+    config.log_every,
+  )
+  if jax.process_index() != 0:
+    return {}
+  sha256 = weights.save(variant.folder / "weights.safetensors", state.variables())
+  about = {"sha256": sha256, "steps": training.steps, "environment": checkpoint.environment()}
+  if models.granularity_of(name) == "cross":
+    about["clips_alone_in_tag"] = int(np.sum(Tags(records.tags, records.num_frames).alone))
+  return about
+
+
+def folds(num_clips: int, seed: int) -> np.ndarray:
+  """The fold (num_clips,) of every clip: a tagger judges the fold that it has not learned from."""
+  return np.random.default_rng(seed).permutation(num_clips) % models.NUM_FOLDS
+
+
+def _started(name: str, run: Run, variables: Mapping[str, Any]) -> dict[str, Any]:
+  """Initial variables, with those of finished networks where names and shapes are the same."""
+  start = models.training_of(name, run.config).start
+  sources = [weights.read(run.folder(source) / "weights.safetensors") for source in start]
+  first = {key: x for source in reversed(sources) for key, x in source.items()}
+  merged, own = weights.merge(variables, weights.unflatten(first))
+  new = sorted({key.split("/")[1] for key in own})
+  tqdm.write(f"{name}: starts from {', '.join(start)}; new: {', '.join(new) or 'nothing'}")
+  return merged
+
+
+def _inputs(name: str, run: Run, variant: Variant) -> dict[str, Any]:
+  """What a network learns from beside frames, sound and tags: arguments of `stajax.data.pipeline.batches`."""
+  records = run.records
+  heard = records.has_sound[records.clip_of_frame]
+  if name in models.TAGGERS:
+    others = folds(records.num_clips, run.config.seed) != models.TAGGERS.index(name)
+    return {"items": np.flatnonzero(heard & others[records.clip_of_frame])}
+  if name == models.SWITCH:
+    return {"items": np.flatnonzero(heard), "labels": run.frame_values("tag_heard").astype(np.float32)[:, None]}
+  inputs: dict[str, Any] = {}
+  if (name.startswith("sa") or name in models.STUDENTS) and not variant.always_heard:
+    inputs["switch"] = run.frame_values("switch")
+  if name in models.FINE:
+    inputs["boxes"] = run.frame_values("boxes")
+  if name in models.STUDENTS:
+    inputs["maps"] = MapSet.open(run.workdir / "maps" / "scam_plus", records)
+  return inputs
