@@ -8,6 +8,7 @@ from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Tra
 # From scratch a network learns with batch normalisation and Adam; the paper's multipliers are for pretrained backbones.
 # The coarse S learns the backbone, all others start from it and leave it as it is: there are minutes, not hours.
 _EVENLY = (1.0, 1.0, 1.0, 1.0)
+_SEEN_AND_HEARD = ("visual", "sound")
 
 
 def _training(steps: int, learning_rate: float, batch: int = 32, **changes: object) -> Training:
@@ -44,17 +45,18 @@ config = Config(
   ),
   s_coarse=_training(360, 3e-3),
   st_coarse=_after("s_coarse", 60),
-  tagger=_training(120, 3e-3),
-  switch=_after(("s_coarse", "tagger_0"), 60),
-  sa_coarse=_after(("s_coarse", "tagger_0"), 80),
-  s=_after("s_coarse", 60),
-  st=_after("st_coarse", 50),
-  sa=_after("sa_coarse", 50),
+  tagger=_training(150, 3e-3),
+  switch=_after(("s_coarse", "tagger_0"), 150, frozen=_SEEN_AND_HEARD),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD),
+  # A crop is twice as large as the frames that the backbone knows.
+  s=_after("s_coarse", 120, frozen=()),
+  st=_after(("s", "st_coarse"), 50),
+  sa=_after(("s", "sa_coarse"), 60, frozen=_SEEN_AND_HEARD),
   s_plus=_after("s_coarse", 40, 16),
   st_plus=_after("st_coarse", 30, 16),
-  sa_plus=_after("sa_coarse", 40, 16),
-  sta=_after(("st_coarse", "sa_coarse"), 120, frozen=("visual", "sound")),
-  sta_plus=_after("sta", 40, 16, frozen=("visual", "sound")),
+  sa_plus=_after("sa_coarse", 40, 16, frozen=_SEEN_AND_HEARD),
+  sta=_after(("st_coarse", "sa_coarse"), 120, frozen=_SEEN_AND_HEARD),
+  sta_plus=_after("sta", 40, 16, frozen=_SEEN_AND_HEARD),
   maps=Maps(size=64),
   checkpoint_every=100,
   log_every=10,

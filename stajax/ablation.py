@@ -10,18 +10,16 @@ import csv
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stajax import model as models
-from stajax.config import Config
 from stajax.data.stavis import StavisError, StavisVideo
 from stajax.dense import Clip, DenseNetwork, Sample, windows
 from stajax.evaluation import MethodMaps
 from stajax.prediction import to_uint8, video_samples
 from stajax.report.table_1 import ROWS, Row, Variant
-from stajax.sources import ClipSources, Networks, stored_pool, switch_values, top_tag
+from stajax.sources import ClipSources, Networks, make_dense, stored_pool, switch_values, top_tag
 
 NEEDED = (*models.SOURCES, models.SWITCH)
 """What of a model is to be loaded."""
@@ -71,15 +69,6 @@ def make_networks(model: models.Model, batch: int) -> Networks:
     return make_dense(name, model.variables[name], model.config, len(model.categories), batch, frl)
 
   return Networks(network, functools.partial(stored_pool, model.companions), model.config.maps, model.config.seed)
-
-
-def make_dense(
-  name: str, variables: Mapping[str, Any], config: Config, num_categories: int, batch: int, frl: bool | None = None
-) -> DenseNetwork:
-  """One source with its variables, compiled for whole clips; `frl` is of `stajax.model.make_network`."""
-  network, size = models.make_network(name, config, num_categories, frl), models.training_of(name, config).size
-  keep_stages = models.shares_backbone(name, config)
-  return DenseNetwork(network, variables, size, batch, cropped=name in models.FINE, keep_stages=keep_stages)
 
 
 def read_tags(root: Path, categories: Sequence[str]) -> dict[str, tuple[int, ...]]:

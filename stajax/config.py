@@ -97,7 +97,7 @@ class Training(_Frozen):
   flip: bool = True
   optimizer: Optimizer = Optimizer()
   start: tuple[str, ...] = ()
-  """Finished networks (stages) whose parameters of the same name this one starts from; the first that has one counts."""
+  """Finished networks that this one starts from, where names and shapes are the same; the first that has one counts."""
   frozen: tuple[str, ...] = ()
   """Top-level parts that are not trained, such as `visual`."""
 

@@ -77,9 +77,10 @@ class Clip:
 
 
 def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: int = WINDOW) -> Iterator[Clip]:
-  """A video of any length as clips of at most `length` targets, with `margin` · `reach` neighbours to either side.
+  """A video of any length as clips of `length` targets with `margin` · `reach` neighbours to either side.
 
-  A bounded number of samples is held. Frames that two windows share are encoded once.
+  The last clip has what is left: up to its neighbours' number more, or less. A bounded number of samples is held.
+  Frames that two windows share are encoded once, but for crops.
   """
   margin *= reach
   iterator, held, first, begin = iter(samples), [], 0, 0
@@ -127,6 +128,7 @@ class DenseNetwork:
     self._frames_key = f"{size} {cropped} {_digest(variables, seen)}"
     self._stages_key = f"{size} {cropped} {_digest(variables, ['visual'])}" if keep_stages else None
     self._sound_key = _digest(variables, ["sound"])
+    self._shapes: dict[str, Any] = {}
     # Buffers are written in place.
     self._encode_frames = jax.jit(self._frames_chunk, donate_argnums=1)
     self._encode_stages = jax.jit(self._stages_chunk, donate_argnums=1)
@@ -170,9 +172,8 @@ class DenseNetwork:
     """Fragments of all samples, (capacity, h, w, c)."""
     features, n = self._features(clip), len(clip)
     offsets = (np.arange(self.network.num_times) - self.network.num_times // 2) * clip.reach
-    capacity = self._capacity(n)
-    probe = jax.eval_shape(self._fuse_chunk, self.variables, None, features, *self._fragments(clip, offsets, 0))
-    nodes = jnp.zeros((capacity, *probe.shape[1:]), probe.dtype)
+    capacity = self._capacity(clip)
+    nodes = self._buffer("nodes", capacity, self._fuse_chunk, None, features, *self._fragments(clip, offsets, 0))
     for start in range(0, n, self._batch):
       nodes = self._fuse(self.variables, nodes, features, *self._fragments(clip, offsets, start))
     return nodes
@@ -205,10 +206,11 @@ class DenseNetwork:
   def _encode(self, clip: Clip, key: str, encode: Any, chunk: Any, *inputs: np.ndarray, **whole: Any) -> None:
     """Fills `clip.features[key]`, in chunks of the inputs; what the window before has is taken from there."""
     n, batch = len(clip), self._batch
-    probe = jax.eval_shape(chunk, self.variables, None, 0, *[x[:1].repeat(batch, axis=0) for x in inputs], **whole)
-    buffer = jax.tree.map(lambda x: jnp.zeros((self._capacity(n), *x.shape[1:]), x.dtype), probe)
+    first = [x[:1].repeat(batch, axis=0) for x in inputs]
+    buffer = self._buffer(key, self._capacity(clip), chunk, None, 0, *first, **whole)
     start = 0
-    if clip.carried is not None and key in clip.carried[0]:
+    # Boxes depend on the window, so crops of shared frames may differ.
+    if clip.carried is not None and key in clip.carried[0] and not self._cropped:
       features, begin, end = clip.carried
       start = end - begin
       buffer = jax.tree.map(lambda new, old: new.at[:start].set(old[begin:end]), buffer, features[key])
@@ -217,9 +219,15 @@ class DenseNetwork:
       buffer = encode(self.variables, buffer, at, *parts, **whole)
     clip.features[key] = buffer
 
-  def _capacity(self, n: int) -> int:
-    """A power of two of batches with room for n samples that are written in batches from anywhere."""
-    batches = -(-n // self._batch) + (n > self._batch)
+  def _buffer(self, what: str, capacity: int, chunk: Any, *arguments: Any, **keywords: Any) -> Any:
+    """Zeros (capacity, …) for what `chunk` computes; its shapes are found once, since that means to trace it."""
+    if what not in self._shapes:
+      self._shapes[what] = jax.eval_shape(chunk, self.variables, *arguments, **keywords)
+    return jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape[1:]), x.dtype), self._shapes[what])
+
+  def _capacity(self, clip: Clip) -> int:
+    """A power of two of batches; with room for one more where a clip's first samples are those of the window before."""
+    batches = -(-len(clip) // self._batch) + (clip.carried is not None)
     return self._batch * 2 ** (batches - 1).bit_length()
 
   def _frames_chunk(
@@ -262,11 +270,12 @@ class DenseNetwork:
 
 def make_tagger(network: nn.Module, variables: dict[str, Any], batch: int) -> Callable[[Clip], np.ndarray]:
   """A trained audio-only tagger: of a clip to the top category (n,) of each sample's second of sound."""
-  top = jax.jit(lambda sound: jnp.argmax(network.apply(variables, sound[:, None]).logits, axis=-1))
+  variables = jax.device_put(variables)
+  top = jax.jit(lambda variables, sound: jnp.argmax(network.apply(variables, sound[:, None]).logits, axis=-1))
 
   def tags(clip: Clip) -> np.ndarray:
     sounds = _sounds(clip)
-    parts = [top(_filled(sounds[at : at + batch], batch)) for at in range(0, len(clip), batch)]
+    parts = [top(variables, _filled(sounds[at : at + batch], batch)) for at in range(0, len(clip), batch)]
     return np.concatenate(jax.device_get(parts))[: len(clip)]
 
   return tags

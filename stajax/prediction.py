@@ -4,7 +4,6 @@
   for saliency in predictor.maps(samples, reach=1): ...
 """
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from stajax.dense import Clip, DenseNetwork, Sample, windows
 from stajax.evaluation import MethodMaps
 from stajax.maps.final import final_map
 from stajax.maps.pseudo import resize
-from stajax.sources import make_groups, switch_values
+from stajax.sources import make_dense, make_groups, switch_values
 
 FAST = ("sta",)
 _CHUNK = 64
@@ -38,8 +37,11 @@ class Predictor:
 
   def __init__(self, model: models.Model, batch: int, students: Sequence[str] = models.STUDENTS) -> None:
     self._seed = model.config.seed
-    self._students = {name: _dense(model, name, batch) for name in students}
-    self._switch = _dense(model, models.SWITCH, batch)
+
+    def dense(name: str) -> DenseNetwork:
+      return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
+
+    self._students, self._switch = {name: dense(name) for name in students}, dense(models.SWITCH)
     self.rate, self.side, self.trained_on, self.hears = model.rate, model.side, model.trained_on, True
     self.notes = [f"{model.trained_on}: the model was trained on rendered clips."] if self._is_synthetic else []
 
@@ -121,9 +123,10 @@ def method_maps(predictor: Predictor) -> MethodMaps:
     for found in predictor.method_maps(video_samples(video, rate, predictor.side), reach):
       count = len(found["sta"])
       chosen = [i for i in range(first, first + count) if i in wanted]
-      for chunk in itertools.batched(chosen, _CHUNK) if chosen else ():
+      for start in range(0, len(chosen), _CHUNK):
+        chunk = chosen[start : start + _CHUNK]
         at = np.array(chunk) - first
-        yield list(chunk), {name: to_uint8(x[at]) for name, x in found.items()}
+        yield chunk, {name: to_uint8(x[at]) for name, x in found.items()}
       first += count
 
   return maps
@@ -142,9 +145,3 @@ def video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sample
     except (OSError, ValueError, Image.DecompressionBombError) as error:
       raise StavisError(f"{path}: not a readable frame ({error})") from None
     yield frame, None if sound is None else sound.window(index / rate)
-
-
-def _dense(model: models.Model, name: str, batch: int) -> DenseNetwork:
-  network = models.make_network(name, model.config, len(model.categories))
-  size = models.training_of(name, model.config).size
-  return DenseNetwork(network, model.variables[name], size, batch, cropped=name in models.FINE)

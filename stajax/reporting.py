@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from stajax import model as models
 from stajax import train_network
-from stajax.ablation import ROWS, row_maps
+from stajax.ablation import row_maps
 from stajax.data.records import Records
 from stajax.data.stavis import StavisVideo, read_tree
 from stajax.data.stavis_write import read_groups
@@ -20,6 +20,7 @@ from stajax.evaluation import evaluate_videos
 from stajax.prediction import Predictor, to_uint8
 from stajax.report.page import Example, write_report
 from stajax.report.score_files import describe, write_scores
+from stajax.report.table_1 import ROWS
 from stajax.run import Run, clip_tags
 from stajax.sources import ClipSources
 from stajax.stages import GRAPH
@@ -146,7 +147,7 @@ def _facts(run: Run) -> dict[str, str]:
   boxes, switch = run.done("scam_coarse") or {}, run.done("switch_values") or {}
   facts["Fine crops"] = f"{boxes['mean_area']:.0%} of the frame on average; {boxes['whole_frames']} whole frames"
   facts["Audio switch"] = (
-    f"on in {switch['on']} of {switch['frames']} frames; says what the tagger says in {switch['agrees_with_tagger']:.0%}"
+    f"on in {switch['on']} of {switch['frames']} frames; as the tagger says in {switch['agrees_with_tagger']:.0%}"
   )
   cross = run.done("s_plus_cross") or {}
   facts["Clips alone in their tag"] = f"{cross['clips_alone_in_tag']}, with long companions for cross ones"

@@ -7,14 +7,14 @@ the work folder of a finished training. What is there already is not trained aga
 import functools
 from pathlib import Path
 
-from stajax import ablation, stages, train_network
 from stajax import config as configuration
 from stajax import model as models
+from stajax import stages, train_network
 from stajax.dense import DenseNetwork
 from stajax.nets import weights
 from stajax.report.table_1 import Variant
 from stajax.run import Run
-from stajax.sources import Networks, stored_pool
+from stajax.sources import Networks, make_dense, stored_pool
 from stajax.training.loop import TrainingError
 
 RETRAINED: dict[Variant, tuple[str, ...]] = {
@@ -66,7 +66,7 @@ def _variant(variant: Variant, run: Run, base: Networks, batch: int) -> Networks
     network = models.make_network(name, run.config, num_categories, frl)
     expected = models.expected_variables(network, models.training_of(name, run.config).size)
     variables = weights.load(folder / name / "weights.safetensors", expected)
-    return ablation.make_dense(name, variables, run.config, num_categories, batch, frl)
+    return make_dense(name, variables, run.config, num_categories, batch, frl)
 
   def network(name: str, asked: bool | None) -> DenseNetwork:
     return retrained(name) if name in RETRAINED[variant] else base.network(name, asked)

@@ -29,7 +29,7 @@ from stajax.data.map_set import MapWriter
 from stajax.data.records import Records
 from stajax.dense import Clip, DenseNetwork, clip_samples, make_tagger
 from stajax.nets import weights
-from stajax.sources import Networks, Pool, stored_pool
+from stajax.sources import Networks, Pool, make_dense, stored_pool
 from stajax.training import step
 
 
@@ -70,31 +70,25 @@ class Run:
       self._tables[name] = read_frame_table(self.table(name), self.records)
     return self._tables[name]
 
+  def variables(self, name: str) -> dict[str, Any]:
+    """Of a finished network."""
+    network = models.make_network(name, self.config, len(self.records.categories))
+    expected = models.expected_variables(network, models.training_of(name, self.config).size)
+    return weights.load(self.folder(name) / "weights.safetensors", expected)
+
   def dense(self, name: str, frl: bool | None = None) -> DenseNetwork:
     """A finished network, compiled once for all stages; `frl` is of `stajax.model.make_network`."""
     if (name, frl) not in self._dense:
-      size = models.training_of(name, self.config).size
-      network = models.make_network(name, self.config, len(self.records.categories), frl)
-      variables = weights.load(
-        self.folder(name) / "weights.safetensors", models.expected_variables(network, size)
-      )
-      self._dense[name, frl] = DenseNetwork(
-        network,
-        variables,
-        size,
-        self.config.inference_batch,
-        cropped=name in models.FINE,
-        keep_stages=name in (*models.SOURCES, models.SWITCH) and models.shares_backbone(name, self.config),
-      )
+      variables = self.variables(name)
+      count, batch = len(self.records.categories), self.config.inference_batch
+      self._dense[name, frl] = make_dense(name, variables, self.config, count, batch, frl)
     return self._dense[name, frl]
 
   def tagger(self, name: str) -> Callable[[Clip], np.ndarray]:
     """A finished tagger: the top category of each of a clip's samples."""
     if name not in self._taggers:
       network = models.make_network(name, self.config, len(self.records.categories))
-      shapes = models.expected_variables(network, models.training_of(name, self.config).size)
-      variables = weights.load(self.folder(name) / "weights.safetensors", shapes)
-      self._taggers[name] = make_tagger(network, variables, self.config.inference_batch)
+      self._taggers[name] = make_tagger(network, self.variables(name), self.config.inference_batch)
     return self._taggers[name]
 
   @property

@@ -5,13 +5,14 @@ Axes: n samples of a clip, H W map, k the clip's tags, c categories, P companion
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stajax import groups, model
-from stajax.config import Maps
+from stajax.config import Config, Maps
 from stajax.dense import Clip, DenseNetwork
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, select, source_maps
@@ -35,6 +36,20 @@ class Networks:
   pool: Callable[[str, Sequence[int], bool], Pool]
   maps: Maps
   seed: int
+
+
+def make_dense(
+  name: str, variables: Mapping[str, Any], config: Config, num_categories: int, batch: int, frl: bool | None = None
+) -> DenseNetwork:
+  """A trained network, compiled for whole clips.
+
+  Args:
+    name, frl: of `stajax.model.make_network`.
+    batch: frames that are computed together.
+  """
+  network, size = model.make_network(name, config, num_categories, frl), model.training_of(name, config).size
+  shared = name in (*model.SOURCES, model.SWITCH) and model.shares_backbone(name, config)
+  return DenseNetwork(network, variables, size, batch, cropped=name in model.FINE, keep_stages=shared)
 
 
 class ClipSources:
@@ -138,7 +153,8 @@ def make_groups(
   if granularity == "short":
     companions = groups.short_companions(frames, len(clip), groups.short_spacing(num_times) * clip.reach)
   else:
-    companions = groups.long_companions(seed, clip.first if index < 0 else index, frames, len(clip), groups.LONG_GAP * clip.reach)
+    number, gap = clip.first if index < 0 else index, groups.LONG_GAP * clip.reach
+    companions = groups.long_companions(seed, number, frames, len(clip), gap)
   return np.concatenate([frames[:, None], companions], axis=1)
 
 

@@ -28,7 +28,7 @@ from stajax.data.frame_table import FrameTableWriter
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.prepare_synthetic import prepare_heldout, prepare_synthetic
 from stajax.data.synthetic import Settings
-from stajax.dense import Clip
+from stajax.dense import Clip, DenseNetwork
 from stajax.grid import reflect
 from stajax.maps.pseudo import pseudo_fixations
 from stajax.nets import weights
@@ -175,7 +175,7 @@ def _make_pseudo_fixations(run: Run) -> dict[str, Any]:
   records, settings, path = run.records, run.config.maps, run.workdir / "maps" / "scam_plus"
   if jax.process_index() == 0:
     run.folder("scam_plus").mkdir(parents=True, exist_ok=True)
-    weights.save(run.folder("scam_plus") / models.COMPANIONS, _companions(run))
+    weights.save(run.folder("scam_plus") / models.COMPANIONS, companions(run, run.dense))
   multihost_utils.sync_global_devices("companions written")
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,8 +189,15 @@ def _make_pseudo_fixations(run: Run) -> dict[str, Any]:
   return {"frames": records.total_frames, "frames_without_target": skipped}
 
 
-def _companions(run: Run) -> dict[str, np.ndarray]:
-  """Fragments of training clips of every category, for the networks with cross-clip companions."""
+def companions(run: Run, network: Callable[[str], DenseNetwork]) -> dict[str, np.ndarray]:
+  """Fragments of training clips of every category, as networks with cross-clip companions see them.
+
+  Args:
+    network: of a name of these networks.
+
+  Returns:
+    `stajax.model.Model.companions`.
+  """
   records = run.records
   items = groups.pool_items(records.tags, records.num_frames, run.config.seed)
   place = np.array([(tag, i) for tag, members in enumerate(items) for i in range(len(members))]).T
@@ -210,7 +217,7 @@ def _companions(run: Run) -> dict[str, np.ndarray]:
     for suffix, values in (("", np.array(switch)), (models.HEARD, np.ones(len(samples)))):
       if suffix and not name.startswith("sa"):
         continue
-      nodes = np.asarray(run.dense(name).nodes(made.with_switch(values))[middles], np.float16)
+      nodes = np.asarray(network(name).nodes(made.with_switch(values))[middles], np.float16)
       result[name + suffix] = np.zeros((*clips.shape, *nodes.shape[1:]), np.float16)
       result[name + suffix][*place] = nodes
   return result

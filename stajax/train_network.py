@@ -28,12 +28,12 @@ class Variant:
   Attributes:
     folder: where it is written.
     always_heard: its audio switch is 1 wherever there is sound.
-    frl: whether its C-GCN has fixation refine layers.
+    frl: whether it has fixation refine layers: of `stajax.model.make_network`.
   """
 
   folder: Path
   always_heard: bool = False
-  frl: bool = True
+  frl: bool | None = None
 
 
 def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]:

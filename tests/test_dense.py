@@ -1,285 +1,276 @@
-"""Staged inference equals the whole network on every fragment; and what is built on it for prediction."""
+"""Staged inference equals the whole network on groups gathered by hand, and encodes every frame once."""
 
 import collections
-import functools
-import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import SIZE, fragment, make, make_boxes, make_clip, small_programs, walk, whole
 
-from stajax import model
-from stajax.config import Config, Data, Network, Training
-from stajax.data.stavis import StavisError, read_tree
-from stajax.data.stavis_write import write_fold_lists, write_video
-from stajax.dense import DenseNetwork, concatenate
-from stajax.nets import weights
+from stajax.data.sound import HOP, SEGMENT
+from stajax.dense import Clip, DenseNetwork, clip_samples, make_tagger, windows
 from stajax.nets.classifier import Classification
-from stajax.nets.images import to_size
-from stajax.prediction import load_predictor, method_maps, to_uint8
 
-SIZE, STORED, CHUNK, MOST = 32, 40, 11, 23
-SELECT = [0, 3]
-CONFIG = Config(
-  name="tiny",
-  data=Data(source="synthetic"),
-  network=Network(
-    width=0.01, norm="batch", depths=(1,) * 5, neck_depth=1, audio_width=0.01, audio_pooling="average"
-  ),
-  **{name: Training(size=SIZE) for name in (*model.CLASSIFIERS, *model.STUDENTS)},
-)
-CATEGORIES = ["ant", "bee", "cat", "dog", "eel"]
+SELECT = (0, 3)
+
+pytestmark = pytest.mark.usefixtures("small_programs")
 
 
-def make_samples(count, seed=0, heard=0.7):
-  rng = np.random.default_rng(seed)
-  frames = rng.integers(0, 255, (count, STORED, STORED, 3), dtype=np.uint8)
-  sounds = rng.normal(size=(count, 257, 98)).astype(np.float32)
-  return [(frame, sound if rng.random() < heard else None) for frame, sound in zip(frames, sounds, strict=True)]
+def random_groups(clip, num_nodes, seed=0):
+  """Any companions of the clip's targets, some of them of a pool."""
+  groups = np.random.default_rng(seed).integers(0, num_nodes, (len(clip.targets), 3))
+  groups[:, 0] = clip.targets
+  return groups
 
 
-def neighbours(count, reach, times):
-  """Frames of every fragment, by walking and turning round at the ends."""
-  table = []
-  for centre in range(count):
-    row = []
-    for offset in (-reach, 0, reach) if times == 3 else (0,):
-      at, direction = centre, 1 if offset > 0 else -1
-      for _ in range(abs(offset)):
-        if count > 1 and not 0 <= at + direction < count:
-          direction = -direction
-        at += direction if count > 1 else 0
-      row.append(at)
-    table.append(row)
-  return np.array(table)
-
-
-class Setup:
-  """A tiny network, staged and whole; the whole one computes MOST fragments in a call."""
-
-  def __init__(self, name, random_variables):
-    self.name, self.network = name, model.make_network(name, CONFIG, len(CATEGORIES))
-    self.variables = random_variables(self.network, SIZE, seed=1)
-    self._whole = jax.jit(self.network.apply)
-    self._resize = jax.jit(lambda frames: to_size(frames, SIZE))
-    self._dense = DenseNetwork(self.network, self.variables, SIZE, CHUNK)
-
-  def staged(self, samples, reach):
-    results = list(self._dense.run(samples, reach, () if self.name == "sta" else SELECT))
-    return [np.concatenate(results)] if self.name == "sta" else list(concatenate(results))
-
-  def whole(self, samples, reach):
-    table = neighbours(len(samples), reach, self.network.num_times)
-    table = np.concatenate([table, table[:1].repeat(MOST - len(table), axis=0)])
-    frames = np.zeros((MOST, STORED, STORED, 3), np.uint8)
-    frames[: len(samples)] = [frame for frame, _ in samples]
-    inputs = [np.asarray(self._resize(frames))[table][:, None]]
-    if self.network.hears:
-      sounds = [samples[row[len(row) // 2]][1] for row in table]
-      inputs.append(np.stack([np.zeros((257, 98), np.float32) if x is None else x for x in sounds])[:, None])
-      inputs.append(np.array([[x is not None] for x in sounds], np.float32))
-    out = self._whole(self.variables, *inputs)
-    if self.name == "sta":
-      return [1 / (1 + np.exp(-np.asarray(out)[: len(samples), 0]))]
-    return [np.asarray(out.class_maps)[: len(samples), ..., SELECT], 1 / (1 + np.exp(-out.logits[: len(samples)]))]
-
-
-@pytest.fixture(scope="module")
-def setups(random_variables):
-  return functools.cache(lambda name: Setup(name, random_variables))
-
-
-CASES = [("st", 1, 1), ("st", 2, 1), ("st", 5, 2), ("st", 11, 1), ("st", 22, 1), ("st", 3, 5), ("st", 23, 5)]
-CASES += [("sta", 1, 1), ("sta", 2, 1), ("sta", 11, 1), ("sta", 23, 1), ("sta", 5, 5), ("sta", 22, 5)]
-
-
-@pytest.mark.parametrize(("name", "count", "reach"), CASES)
-def test_staged_equals_whole(setups, name, count, reach):
-  """Frames go in chunks of 11. The batches differ too: examples do not see each other in either."""
-  samples = make_samples(count, seed=count)
-  for staged, whole in zip(setups(name).staged(samples, reach), setups(name).whole(samples, reach), strict=True):
-    assert staged.shape == whole.shape and staged.dtype == np.float32 and np.std(staged) > 1e-4
-    np.testing.assert_allclose(staged, whole, rtol=1e-5, atol=1e-5)
+@pytest.mark.parametrize("name", ["st", "s_plus_short", "sa_plus_cross"])
+def test_staged_equals_whole(name, random_variables):
+  """Longer than two batches; neighbours apart; any companions, also of another clip; crops. Students and the switch,
+  a plain SA, are in test_prediction.py."""
+  network, variables = make(name, random_variables)
+  dense = DenseNetwork(network, variables, SIZE, 4, cropped=name == "st")
+  for reach in (1, 3):
+    clip = make_clip(11, reach, seed=reach, boxes=make_boxes(11) if name == "st" else None)
+    gathered, given = [[(clip, i)] for i in range(11)], {}
+    if network.plus:
+      nodes = [(clip, i) for i in range(11)]
+      if name.endswith("cross"):
+        other = make_clip(5, seed=9)
+        given["pool"] = dense.nodes(other)
+        nodes += [(other, i) for i in range(5)]
+      given["groups"] = random_groups(clip, len(nodes))
+      gathered = [[nodes[i] for i in group] for group in given["groups"]]
+    class_maps, confidences = whole(network, variables, gathered)
+    found = dense.run(clip, SELECT, **given)
+    assert found.class_maps.dtype == np.float32 and np.std(class_maps, axis=0).max() > 1e-3, "frames differ"
+    np.testing.assert_allclose(found.class_maps, class_maps[..., SELECT], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.confidences, confidences, rtol=1e-4, atol=1e-5)
 
 
 class Trace:
-  """A network whose result says which frames and sounds it was computed from; it runs without compilation."""
+  """A network whose results say which frames, sounds and switches they were made from; it counts what it encodes."""
 
-  num_times, hears = 3, True
-
-  def __init__(self):
+  def __init__(self, num_times=3, hears=True, is_student=False):
+    self.num_times, self.hears = num_times, hears
     self.encoded = collections.Counter()
+    if not is_student:
+      self.source = "trace"
 
-  def apply(self, variables, *inputs, method):
-    return getattr(self, method)(*inputs)
+  def count(self, numbers):
+    self.encoded.update(i for i in np.unique(numbers).astype(int).tolist() if i)  # the last one fills a batch up
+
+  def counted(self):
+    """How often each frame and, as negative numbers, each second of sound was encoded since the last call."""
+    jax.effects_barrier()
+    counts = dict(self.encoded)
+    self.encoded.clear()
+    return counts
+
+  def apply(self, variables, *inputs, method, **options):
+    self.variables = variables["params"]
+    return getattr(self, method)(*inputs, **options)
 
   def encode_frames(self, frames):
-    number = np.rint(np.asarray(frames[:, 0, 0, 0] * 255))  # 0 fills a chunk up
-    self.encoded.update(number[number > 0].astype(int).tolist())
-    number = jnp.asarray(number)[:, None, None, None]
-    return {"s": number, "f3": number}
+    return self.embed(self.backbone(frames))
+
+  def backbone(self, frames):
+    number = jnp.sum(jnp.rint(frames[:, :1, :1] * 255) * jnp.array([1, 100, 0]), axis=-1, keepdims=True)
+    jax.debug.callback(self.count, number[:, 0, 0, 0])
+    return {"f5": number * self.variables["visual"]}
+
+  def embed(self, stages):
+    number = stages["f5"] * self.variables["neck"]
+    return {"s": number} if hasattr(self, "source") else {"s": number, "f3": number}
 
   def encode_sound(self, sound):
+    jax.debug.callback(self.count, -sound[:, 0, 0])
     return sound[:, 0, :1]
 
-  def fuse(self, features, audio, switch):
-    return jnp.concatenate([features["s"][..., 0, 0, 0], audio, switch[:, None]], axis=1)
+  def fuse(self, features, audio=None, switch=None):
+    parts = [features["s"][..., 0, 0, 0], *([audio, switch[:, None]] if self.hears else [])]
+    return jnp.concatenate(parts, axis=1)[:, None, None]
 
-  def reason(self, fused, targets, size):
-    seen = jnp.concatenate([targets["f3"][:, 0, 0], fused], axis=1)[:, None]
-    return jnp.log((seen + 1) / (999 - seen))  # undone by the sigmoid
-
-
-def numbered(heard):
-  for number, is_heard in enumerate(heard, start=1):
-    frame = np.full((2, 2, 3), number, np.uint8)
-    yield frame, np.full((257, 98), number, np.float32) if is_heard else None
+  def reason(self, nodes, features=None, size=None, read=None):
+    seen = nodes.reshape(len(nodes), -1)
+    if hasattr(self, "source"):
+      return Classification(jnp.stack([-seen, seen], axis=-1)[:, None], jnp.log(seen / (2000 - seen)), None)
+    seen = jnp.concatenate([seen, features["f3"][:, :read, 0, 0, 0]], axis=1)
+    return jnp.log((seen + 1) / (2000 - seen))[:, None, None]  # undone by the sigmoid
 
 
-@pytest.mark.parametrize("reach", [1, 3, 7])
-def test_every_length_and_chunk(reach):
-  for batch, count in itertools.product((1, 8), (1, 2, 9, 16, 23)):
-    network, heard = Trace(), np.random.default_rng(count).random(count) < 0.5
-    with jax.disable_jit():
-      results = list(DenseNetwork(network, {}, 2, batch).run(numbered(heard), reach))
-    seen = np.rint(np.concatenate(results)[:, 0] * 1000 - 1).astype(int)
-    table = neighbours(count, reach, 3) + 1
-    expected = np.column_stack([table[:, 1], table, table[:, 1] * heard, heard])
-    np.testing.assert_array_equal(seen, expected, err_msg=f"batch {batch}, {count} frames")
-    assert network.encoded == {number: 1 for number in range(1, count + 1)}, "each frame is encoded once"
+def make_trace(*arguments, size=2, batch=4, visual=1.0, neck=1.0, **settings):
+  network, parts = Trace(*arguments), {"visual": np.float32(visual), "neck": np.float32(neck)}
+  return network, DenseNetwork(network, {"params": parts}, size, batch, **settings)
 
 
-class SingleFrames(Trace):
-  """The same of a classifier that hears but sees one frame a fragment, as SA; it has 2 categories."""
-
-  num_times, source = 1, "sa"
-
-  def fuse(self, features, audio, switch):
-    seen = jnp.concatenate([features["s"][..., 0, 0, 0], audio, switch[:, None]], axis=1)
-    return seen[:, None]  # (m, h = 1, w = 3, c = 1)
-
-  def reason(self, nodes):
-    class_maps = nodes[:, 0][:, :, :, None] * jnp.array([1.0, 2.0])
-    return Classification(class_maps, jnp.log(class_maps[:, 0, 0] / 99))
+def numbered(count, first=1):
+  """Samples that are known by their number; every third has no sound."""
+  for number in range(first, first + count):
+    frame = np.broadcast_to(np.array([number % 100, number // 100, 0], np.uint8), (2, 2, 3))
+    yield frame, np.full((257, 98), number, np.float32) if number % 3 else None
 
 
-@pytest.mark.parametrize("count", [1, 4, 8, 11])
-def test_fragments_of_one_frame(count):
-  heard, numbers, network = np.arange(count) % 3 > 0, np.arange(1, count + 1), SingleFrames()
-  with jax.disable_jit():
-    result = concatenate(DenseNetwork(network, {}, 2, 4).run(numbered(heard), reach=5, select=[1]))
-  expected = 2 * np.column_stack([numbers, numbers * heard, heard])
-  np.testing.assert_allclose(result.class_maps, expected[:, None, :, None], rtol=1e-5)
-  odds = np.column_stack([numbers, 2 * numbers]) / 99
-  np.testing.assert_allclose(result.confidences, odds / (1 + odds), rtol=1e-5)
-  assert network.encoded == {number: 1 for number in numbers.tolist()}
+def expected_trace(network, clip, groups, others=None, factor=1):
+  """What `Trace` should have seen, by walking from frame to frame."""
+  rows = []
+  for group in groups:
+    row = []
+    for i in group:
+      of, i = (clip, i) if i < len(clip) else (others, i - len(clip))
+      row += [(of.first + j + 1) * factor for j in fragment(i, network, of)]
+      if network.hears:
+        row += [0 if of.samples[i][1] is None else of.first + i + 1, of.switch[i]]
+    rows.append(row if hasattr(network, "source") else [*row, (clip.first + group[0] + 1) * factor])
+  return np.array(rows)
 
 
-def test_samples_are_read_as_needed():
-  """The generator is at most two chunks and the reach ahead of the results, for a stream of any length."""
-  pulled, received, ahead, batch, reach = 0, 0, 0, 8, 2
-
-  def samples():
-    nonlocal pulled
-    for sample in numbered([True] * 70):
-      pulled += 1
-      yield sample
-
-  with jax.disable_jit():
-    for result in DenseNetwork(Trace(), {}, 2, batch).run(samples(), reach):
-      ahead = max(ahead, pulled - received)
-      received += len(result)
-  assert received == pulled == 70 and ahead <= 2 * batch + reach + 1
+def seen(result):
+  """What a result says was seen."""
+  return result.class_maps[:, 0, :, 0] if isinstance(result, tuple) else np.rint(result[:, 0] * 2001 - 1)
 
 
-def test_no_samples_give_no_results():
-  assert list(DenseNetwork(Trace(), {}, 2, 4).run([])) == []
+def once(numbers, hears=True):
+  """What is counted where every sample is encoded once; every third has no sound."""
+  return dict.fromkeys([*numbers, *(-i for i in numbers if i % 3 and hears)], 1)
 
 
-# The model folder and what predicts with it.
+@pytest.mark.parametrize("is_student", [False, True])
+def test_every_length_and_reach(is_student):
+  """The largest reach is longer than its clip."""
+  network, dense = make_trace(3, True, is_student)
+  other = Clip(list(numbered(4, 50)), first=49)
+  pool = dense.nodes(other)
+  assert network.counted() == once(range(50, 54))
+  for count, reach, given in ((1, 1, {}), (4, 7, {}), (9, 3, {"pool": pool}), (13, 1, {"pool": pool})):
+    clip = Clip(list(numbered(count)), reach).with_switch(np.random.default_rng(count).integers(0, 2, count))
+    groups = random_groups(clip, count + 4 * len(given))
+    found = seen(dense.run(clip, (1,), groups, **given))
+    np.testing.assert_array_equal(found, expected_trace(network, clip, groups, other), err_msg=f"{count} samples")
+    assert network.counted() == once(range(1, count + 1))
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, random_variables):
-  folder = tmp_path_factory.mktemp("run")
-  network = model.make_network("sta", CONFIG, len(CATEGORIES))
-  path = folder / "weights.safetensors"
-  sha256 = weights.save(path, random_variables(network, SIZE, seed=1))
-  model.save(folder / "model", {"sta": path}, CONFIG, categories=CATEGORIES, rate=4.0, side=STORED,
-             trained_on="synthetic", sha256={"sta": sha256})  # fmt: skip
-  return folder
+def test_targets_and_classes_that_results_are_for():
+  network, dense = make_trace(3, False)
+  clip = Clip(list(numbered(11)), targets=range(4, 9))
+  (found, confidences), expected = dense.run(clip, (1, 0, 1)), expected_trace(network, clip, np.arange(4, 9)[:, None])
+  np.testing.assert_array_equal(found[:, 0], expected[:, :, None] * np.array([1, -1, 1]))
+  np.testing.assert_allclose(confidences * 2000, expected, rtol=1e-3)
+  assert dense.run(clip).class_maps.shape == (5, 1, 3, 0)
+  assert dense.nodes(clip).shape == (11, 1, 1, 3)
 
 
-@pytest.fixture(scope="module")
-def predictor(model_folder):
-  return load_predictor(model_folder, batch=CHUNK)
+@pytest.mark.parametrize("reach, margin, length", [(1, 4, 8), (2, 4, 8), (1, 0, 3), (9, 2, 5)])
+def test_windows_are_the_whole_video(reach, margin, length):
+  """Every sample is a target once, in order, with all its neighbours; a bounded number is read ahead."""
+  far = margin * reach
+  for count in range(0, 2 * length + 2 * far + 3):
+    pulled, targets = [], []
+
+    def samples(count=count, pulled=pulled):
+      for number in range(count):
+        pulled.append(number)
+        yield number, None
+
+    for clip in windows(samples(), reach, margin, length):
+      at = [clip.first + i for i in clip.targets]
+      targets += at
+      assert [number for number, _ in clip.samples] == list(range(clip.first, clip.first + len(clip)))
+      assert clip.reach == reach and clip.first <= max(0, at[0] - far)
+      assert clip.first + len(clip) >= min(count, at[-1] + far + 1)
+      assert len(clip) <= length + 2 * far and len(pulled) <= at[0] + length + far
+    assert targets == list(range(count)) and len(pulled) == count
 
 
-def test_predictor(predictor, model_folder):
-  assert (predictor.rate, predictor.side, predictor.trained_on, predictor.hears) == (4, STORED, "synthetic", True)
-  assert len(predictor.notes) == 1 and predictor.notes[0].startswith("synthetic:")
-  assert load_predictor(model_folder / "model").rate == 4
+def apart(clip):
+  """Groups of fragments of three frames that touch."""
+  return np.array([[i, *(walk(i, side * 3 * clip.reach, len(clip)) for side in (-1, 1))] for i in clip.targets])
 
 
-@pytest.mark.parametrize(("count", "heard"), [(1, 1), (1, 0), (6, 0), (6, 0.5)])
-def test_short_and_silent_clips_have_a_map_for_every_frame(predictor, setups, count, heard):
-  samples = make_samples(count, heard=heard)
-  maps = list(predictor.maps(iter(samples)))
-  assert len(maps) == count and all(x.shape == (SIZE, SIZE) and x.dtype == np.float32 for x in maps)
-  assert all(0 <= x.min() < x.max() <= 1 for x in maps)
-  if (count, heard) == (6, 0.5):
-    (whole,) = setups("sta").whole(samples, 1)
-    np.testing.assert_allclose(maps, whole, rtol=1e-5, atol=1e-5)
+def test_windows_share_what_their_borders_encode():
+  """Short companions see at most four frames away, so results are those of the whole video. The last window is shorter
+  than a batch, or needs several."""
+  network, dense = make_trace(3, True, batch=10)
+  for count, reach in ((13, 1), (24, 1), (33, 2)):
+    clip, found, short = Clip(list(numbered(count)), reach), [], []
+    for window in windows(iter(clip.samples), reach, length=8):
+      found.append(seen(dense.run(window, (1,))))
+      short.append(seen(dense.run(window, (1,), apart(window))))
+    np.testing.assert_array_equal(np.concatenate(found), expected_trace(network, clip, np.arange(count)[:, None]))
+    np.testing.assert_array_equal(np.concatenate(short), expected_trace(network, clip, apart(clip)))
+    assert network.counted() == once(range(1, count + 1)), f"{count} frames"
 
 
-def test_maps_as_bytes():
-  maps = np.array([[[0.0, 0.5], [0.25, 0.1]], [[0.0, 0.0], [0.0, 0.0]]])
-  assert to_uint8(maps).tolist() == [[[0, 255], [128, 51]], [[0, 0], [0, 0]]]
-  assert to_uint8(maps).dtype == np.uint8
+def test_networks_share_frozen_backbones_and_equal_encoders():
+  """Another backbone, size or crop is another encoder."""
+  found = {}
+  networks = {
+    "first": make_trace(1, False, visual=2, keep_stages=True),
+    "same backbone": make_trace(3, False, visual=2, neck=3, keep_stages=True),
+    "same encoder": make_trace(1, False, visual=2),
+    "other backbone": make_trace(1, False, visual=3, keep_stages=True),
+    "other size": make_trace(1, False, size=4, visual=2),
+    "crop": make_trace(1, False, visual=2, cropped=True, keep_stages=True),
+  }
+  for clip in windows(numbered(14), length=8):
+    clip.boxes = np.tile(np.float32([0, 0, 0.5, 0.5]), (len(clip), 1))
+    for name, (_, dense) in networks.items():
+      found.setdefault(name, []).append(seen(dense.run(clip, (1,))))
+  clip = Clip(list(numbered(14)))
+  for name, (network, _) in networks.items():
+    factor = {"same backbone": 6, "other backbone": 3}.get(name, 2)
+    expected = expected_trace(network, clip, np.arange(14)[:, None], factor=factor)
+    np.testing.assert_array_equal(np.concatenate(found[name]), expected, err_msg=name)
+    counted = network.counted()
+    if name == "crop":
+      assert set(counted) == set(range(1, 15))  # more than once, as boxes may differ from window to window
+    else:
+      assert counted == ({} if name in ("same backbone", "same encoder") else once(range(1, 15), False)), name
 
 
-@pytest.fixture
-def tree(tmp_path):
-  """A video of 9 frames at 8 a second with sound, and one of a single frame without."""
-  rng = np.random.default_rng(0)
-  for name, count in (("long", 9), ("one frame", 1)):
-    frames = [rng.integers(0, 255, (24, 36, 3), dtype=np.uint8) for _ in range(count)]
-    fixations, densities = [rng.random((24, 36)) < 0.02] * count, [np.full((24, 36), 9, np.uint8)] * count
-    samples = np.sin(np.arange(18000) ** 1.2 / 10) if name == "long" else None
-    write_video(tmp_path, "Tiny", name, frames, 8.0, samples, fixations, densities)
-  write_fold_lists(tmp_path, "Tiny", [("long", 9, 8.0), ("one frame", 1, 8.0)])
-  return tmp_path
+def test_switch():
+  """It is on where there is sound, and silence stays unheard; copies share what was computed of the frames."""
+  clip = Clip(list(numbered(7)))
+  assert clip.switch.tolist() == [1, 1, 0, 1, 1, 0, 1] and list(clip.targets) == list(range(7))
+  turned = clip.with_switch(np.array([1, 0, 1, 0, 1, 0, 0]))
+  assert turned.switch.tolist() == [1, 0, 0, 0, 1, 0, 0] and turned.switch.dtype == np.float32
+  assert clip.switch.tolist() == [1, 1, 0, 1, 1, 0, 1] and turned.with_switch(np.ones(7)).switch.sum() == 5
+  network, dense = make_trace(1, True)
+  for each in (clip, turned):
+    np.testing.assert_array_equal(seen(dense.run(each, (1,)))[:, -1], each.switch)
+  assert network.counted() == once(range(1, 8))
 
 
-def test_method_maps(predictor, tree, monkeypatch):
-  """Every native frame is predicted, at neighbours that are two frames apart; those asked for are given."""
-  videos = {video.name: video for video in read_tree(tree).videos}
-  maps, calls, run = method_maps(predictor), [], predictor.maps
+class Ears:
+  """A tagger whose category is the number of the second of sound."""
 
-  def watched(samples, reach):
-    def count(samples):
-      for sample in samples:
-        calls.append((reach, sample[1] is not None))
-        yield sample
-
-    return run(count(samples), reach)
-
-  monkeypatch.setattr(predictor, "maps", watched)
-  some = list(maps(videos["long"], [1, 4, 8]))
-  assert calls == [(2, True)] * 9
-  assert [frame for frames, _ in some for frame in frames] == [1, 4, 8]
-  chosen = np.concatenate([found["sta"] for _, found in some])
-  assert chosen.shape == (3, SIZE, SIZE) and chosen.dtype == np.uint8 and (chosen.max(axis=(1, 2)) == 255).all()
-  every = np.concatenate([found["sta"] for _, found in maps(videos["long"], range(9))])
-  np.testing.assert_array_equal(every[[1, 4, 8]], chosen)
-  calls.clear()
-  ((frames, found),) = maps(videos["one frame"], [0])
-  assert frames == [0] and found["sta"].shape == (1, SIZE, SIZE) and calls == [(2, False)]
+  def apply(self, variables, sound):
+    return Classification(None, -jnp.abs(jnp.arange(50) - variables["shift"] - sound[:, 0, 0, :1]), None)
 
 
-def test_a_broken_frame_is_named(predictor, tree):
-  video = next(video for video in read_tree(tree).videos if video.name == "long")
-  video.frame_paths[3].write_bytes(b"no picture")
-  with pytest.raises(StavisError, match=r"img_00004\.jpg: not a readable frame"):
-    list(method_maps(predictor)(video, [0]))
+def test_tagger():
+  for count in (1, 4, 11):
+    tags = make_tagger(Ears(), {"shift": 2}, 4)(Clip(list(numbered(count))))
+    assert tags.tolist() == [i + 2 if i % 3 else 2 for i in range(1, count + 1)]
+
+
+def test_samples_of_records():
+  """Every frame has the second of sound around its time, normalised by its whole sound."""
+  columns = np.broadcast_to(np.arange(500, dtype=np.float16), (257, 500))
+  frames = np.zeros((9, 8, 8, 3), np.uint8)
+  records = SimpleNamespace(
+    clip_frames=lambda clip, size: frames if (clip, size) == (1, 6) else None,
+    clip_columns=lambda clip: columns,
+    has_sound=[False, True],
+    sound_mean=[0, 100],
+    sound_std=[0, 50],
+    rate=[0, 4.0],
+  )
+  found = clip_samples(records, 1, 6)
+  assert len(found) == 9 and all(frame.shape == (8, 8, 3) for frame, _ in found)
+  for i, (_, sound) in enumerate(found[2:], 2):
+    assert sound.shape == (257, 98) and sound.dtype == np.float32
+    np.testing.assert_allclose(sound[5, 49], ((i / 4 * 16000 - SEGMENT / 2) / HOP - 100) / 50, atol=0.011)
+  records.has_sound = [False, False]
+  assert [sound for _, sound in clip_samples(records, 1, 6)] == [None] * 9

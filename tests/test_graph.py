@@ -138,7 +138,7 @@ def test_reasoning_of_a_plus_classifier(plus_classifier, steps, frl):
   class_maps = by_hand.conv(final, params["conclude"]["kernel"])
   out = run(network, variables, nodes, method="reason")
   np.testing.assert_allclose(out.class_maps, class_maps, rtol=1e-4, atol=1e-5)
-  logits = class_maps.mean(axis=(1, 2)) + params["conclude_bias"]
+  logits = class_maps.mean(axis=(1, 2)) + params["bias"]
   np.testing.assert_allclose(out.logits, logits, rtol=1e-4, atol=1e-5)
   assert out.branch_logits.shape == (2, 3, 4)
   for node in range(3):
@@ -165,7 +165,7 @@ def test_a_plus_network_has_its_branchs_parameters(source):
   branch, more = flat(branch), flat(plus)
   assert branch.items() < more.items()
   graph = {f"params/graph/{name}/{leaf}" for name in ("query", "key") for leaf in ("kernel", "bias")}
-  assert set(more) - set(branch) == graph | {"params/conclude/kernel", "params/conclude_bias"}
+  assert set(more) - set(branch) == graph | {"params/conclude/kernel"}
   without_frl = model.expected_variables(Classifier(source, plus=True, frl=False, **TINY), 32)
   assert flat(without_frl) == more
 

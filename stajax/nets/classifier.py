@@ -22,6 +22,17 @@ from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 Source = Literal["s", "st", "sa"]
 
 
+_UNMOVED = 2.0
+"""1 / σ(0) of Eq. 7."""
+_UNMOVED_FRL = 4 / 3
+"""1 / ½ (σ(0) + 1) of Eq. 10, outside rMASK."""
+
+
+def _scaled_identity(gain: float) -> nn.initializers.Initializer:
+  """A 1×1 kernel (1, 1, c, c) that multiplies by `gain`."""
+  return lambda key, shape, dtype=jnp.float32: gain * jnp.eye(shape[-1], dtype=dtype).reshape(shape)
+
+
 class Classification(NamedTuple):
   """What a group's target is classified as; float32.
 
@@ -101,8 +112,12 @@ class Classifier(nn.Module):
     self.bias = self.param("bias", nn.initializers.zeros, (outputs,), jnp.float32)
     if self.plus:
       self.graph = ConservativeGCN(outputs, self.steps, self.frl, self.block, self.dtype)
-      self.conclude = nn.Conv(outputs, (1, 1), use_bias=False, dtype=self.dtype)
-      self.conclude_bias = self.param("conclude_bias", nn.initializers.zeros, (outputs,), jnp.float32)
+      # A state that nothing confirms or refutes loses this much in all steps; so the second classifier begins as none,
+      # and a network that starts from its branch begins with the branch's class maps.
+      gain = (_UNMOVED_FRL if self.frl else 1.0) * _UNMOVED
+      self.conclude = nn.Conv(
+        outputs, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=_scaled_identity(gain**self.steps)
+      )
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to {"s": (m, h, w, c)}."""
@@ -153,7 +168,7 @@ class Classifier(nn.Module):
       logits = jnp.mean(target, axis=(1, 2)) + self.bias
       return Classification(target, logits, logits[:, None])
     target = self.conclude(self.graph(nodes, read=1)[:, 0]).astype(jnp.float32)
-    logits = jnp.mean(target, axis=(1, 2)) + self.conclude_bias
+    logits = jnp.mean(target, axis=(1, 2)) + self.bias
     return Classification(target, logits, jnp.mean(nodes, axis=(2, 3)) + self.bias)
 
   def _trains(self, part: str, train: bool) -> bool:
