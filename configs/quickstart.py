@@ -24,10 +24,14 @@ def _training(steps: int, learning_rate: float, batch: int = 32, **changes: obje
 
 
 def _after(
-  start: str | tuple[str, ...], steps: int, batch: int = 32, frozen: tuple[str, ...] = ("visual",)
+  start: str | tuple[str, ...],
+  steps: int,
+  batch: int = 32,
+  frozen: tuple[str, ...] = ("visual",),
+  learning_rate: float = 2e-3,
 ) -> Training:
   start = (start,) if isinstance(start, str) else start
-  return _training(steps, 2e-3, batch, start=start, frozen=frozen)
+  return _training(steps, learning_rate, batch, start=start, frozen=frozen)
 
 
 config = Config(
@@ -52,9 +56,9 @@ config = Config(
   s=_after("s_coarse", 120, frozen=()),
   st=_after(("s", "st_coarse"), 50),
   sa=_after(("s", "sa_coarse"), 60, frozen=_SEEN_AND_HEARD),
-  s_plus=_after("s_coarse", 40, 16),
-  st_plus=_after("st_coarse", 30, 16),
-  sa_plus=_after("sa_coarse", 40, 16, frozen=_SEEN_AND_HEARD),
+  s_plus=_after("s_coarse", 80, 16, learning_rate=5e-3),
+  st_plus=_after("st_coarse", 60, 16, learning_rate=5e-3),
+  sa_plus=_after("sa_coarse", 80, 16, _SEEN_AND_HEARD, learning_rate=5e-3),
   sta=_after(("st_coarse", "sa_coarse"), 120, frozen=_SEEN_AND_HEARD),
   sta_plus=_after("sta", 40, 16, frozen=_SEEN_AND_HEARD),
   maps=Maps(size=64),

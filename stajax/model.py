@@ -1,5 +1,6 @@
 """A trained model: the folder that holds it, and its networks as modules and variables."""
 
+import functools
 import json
 import os
 import re
@@ -116,9 +117,14 @@ def granularity_of(name: str) -> Granularity | None:
   return last if last in ("short", "long", "cross") else None
 
 
+def field_of(name: str) -> str:
+  """The configuration's field that says how a network is trained."""
+  return re.sub(r"_(short|long|cross|\d)$", "", name)
+
+
 def training_of(name: str, config: Config) -> configuration.Training:
   """The part of the configuration that says how a network is trained."""
-  return getattr(config, re.sub(r"_(short|long|cross|\d)$", "", name))
+  return getattr(config, field_of(name))
 
 
 def shares_backbone(name: str, config: Config) -> bool:
@@ -143,6 +149,7 @@ def example_inputs(network: nn.Module, size: int, batch: int = 1) -> dict[str, j
   return inputs
 
 
+@functools.cache
 def expected_variables(network: nn.Module, size: int) -> Any:
   """Shapes of a network's variables."""
   return jax.eval_shape(lambda inputs: network.init(jax.random.key(0), **inputs), example_inputs(network, size))
@@ -150,8 +157,8 @@ def expected_variables(network: nn.Module, size: int) -> Any:
 
 def initialise(network: nn.Module, size: int, key: jax.Array) -> dict[str, Any]:
   """Random variables of a network."""
-  inputs = {name: jnp.zeros(x.shape, x.dtype) for name, x in example_inputs(network, size).items()}
-  return dict(jax.jit(network.init)(key, **inputs))
+  # Compiles the draw of each shape once in a process, where one program for all of a network takes half a minute.
+  return dict(network.lazy_init(key, **example_inputs(network, size)))
 
 
 def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Model:

@@ -109,7 +109,7 @@ class ClipSources:
     if always_heard not in self._boxes:
       settings = self._networks.maps
       maps, _ = select(*self.stacked(model.COARSE, always_heard=always_heard), self.tags)
-      self._boxes[always_heard] = coarse_boxes(maps, settings.reach, settings.box_threshold)
+      self._boxes[always_heard] = coarse_boxes(maps, settings.reach * self._clip.reach, settings.box_threshold)
     return self._boxes[always_heard]
 
   @property
@@ -179,6 +179,6 @@ def stored_pool(
 ) -> Pool:
   """A network's companions of training clips that have one of the tags, from `stajax.model.Model.companions`."""
   suffix = model.HEARD if always_heard and name.startswith("sa") else ""
-  filled = [(tag, companions["clips"][tag] >= 0) for tag in tags]
-  nodes = np.concatenate([companions[name + suffix][tag][there] for tag, there in filled])
-  return jnp.asarray(nodes), np.concatenate([companions["clips"][tag][there] for tag, there in filled])
+  clips, of_tags = companions["clips"], np.asarray(tags, np.int64)
+  there = clips[of_tags] >= 0
+  return jnp.asarray(companions[name + suffix][of_tags][there]), clips[of_tags][there]

@@ -1,5 +1,6 @@
 """The training of one network: what it learns from, what it starts from, and what it leaves behind."""
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stajax import model as models
+from stajax.config import Training
 from stajax.data import pipeline
 from stajax.data.map_set import MapSet
 from stajax.groups import Tags
@@ -50,11 +52,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   variables = models.initialise(network, training.size, jax.random.key(seed))
   if training.start:
     variables = _started(name, run, variables)
-  choice = training.optimizer
-  schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
-  update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
-  is_student = name in models.STUDENTS
-  loss = (step.fixation_loss if is_student else step.classification_loss)(training.size)
+  update, train_step = _make_step(network, name in models.STUDENTS, training, run.mesh)
   inputs = _inputs(name, run, variant)
 
   def batches(start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
@@ -83,7 +81,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
     name,
     variant.folder,
     step.make_state(variables, update),
-    lambda mesh: step.make_train_step(network, loss, update, mesh, training.frozen),
+    lambda mesh: train_step,
     batches,
     records.names,
     run.mesh,
@@ -105,15 +103,27 @@ def folds(num_clips: int, seed: int) -> np.ndarray:
   return np.random.default_rng(seed).permutation(num_clips) % models.NUM_FOLDS
 
 
+@functools.lru_cache(maxsize=1)
+def _make_step(network: Any, is_student: bool, training: Training, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
+  """The optimiser and the jitted step; once for networks in a row that differ in nothing but what they learn from."""
+  choice = training.optimizer
+  schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
+  update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
+  loss = (step.fixation_loss if is_student else step.classification_loss)(training.size)
+  return update, step.make_train_step(network, loss, update, mesh, training.frozen)
+
+
 def _started(name: str, run: Run, variables: Mapping[str, Any]) -> dict[str, Any]:
-  """Initial variables, with those of finished networks where names and shapes are the same."""
+  """Initial variables, with those of finished networks where they fit; of several that fit the first one's."""
   start = models.training_of(name, run.config).start
-  sources = [weights.read(run.folder(source) / "weights.safetensors") for source in start]
-  first = {key: x for source in reversed(sources) for key, x in source.items()}
-  merged, own = weights.merge(variables, weights.unflatten(first))
+  own = None
+  for source in reversed(start):
+    found = weights.unflatten(weights.read(run.folder(source) / "weights.safetensors"))
+    variables, kept = weights.merge(variables, found)
+    own = set(kept) if own is None else own & set(kept)
   new = sorted({key.split("/")[1] for key in own})
   tqdm.write(f"{name}: starts from {', '.join(start)}; new: {', '.join(new) or 'nothing'}")
-  return merged
+  return variables
 
 
 def _inputs(name: str, run: Run, variant: Variant) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def test_reasoning_of_a_plus_classifier(plus_classifier, steps, frl):
   class_maps = by_hand.conv(final, params["conclude"]["kernel"])
   out = run(network, variables, nodes, method="reason")
   np.testing.assert_allclose(out.class_maps, class_maps, rtol=1e-4, atol=1e-5)
-  logits = class_maps.mean(axis=(1, 2)) + params["bias"]
+  logits = class_maps.mean(axis=(1, 2)) + params["conclude_bias"]
   np.testing.assert_allclose(out.logits, logits, rtol=1e-4, atol=1e-5)
   assert out.branch_logits.shape == (2, 3, 4)
   for node in range(3):
@@ -165,7 +165,7 @@ def test_a_plus_network_has_its_branchs_parameters(source):
   branch, more = flat(branch), flat(plus)
   assert branch.items() < more.items()
   graph = {f"params/graph/{name}/{leaf}" for name in ("query", "key") for leaf in ("kernel", "bias")}
-  assert set(more) - set(branch) == graph | {"params/conclude/kernel"}
+  assert set(more) - set(branch) == graph | {"params/conclude/kernel", "params/conclude_bias"}
   without_frl = model.expected_variables(Classifier(source, plus=True, frl=False, **TINY), 32)
   assert flat(without_frl) == more
 
@@ -210,3 +210,15 @@ def test_swapped_companions_leave_the_targets_map(kind, request):
   original = target_map([0, 1, 2])
   np.testing.assert_allclose(target_map([0, 2, 1]), original, rtol=1e-5, atol=1e-6)
   assert np.abs(target_map([0, 1, 1]) - original).max() > 1e-4
+
+
+def test_what_companions_confirm_goes_through_a_new_plus_network():
+  """Confirmed by large companions, a target's class maps come back as they were; unconfirmed ones vanish."""
+  network = Classifier("s", plus=True, frl=False, **TINY)
+  variables = model.initialise(network, 32, jax.random.key(0))
+  nodes = random_nodes((2, 3, 4, 4, TINY["num_categories"]))
+  nodes[:, 1:] = np.array([100, -100, 100, -100])
+  out = network.apply(variables, nodes, method="reason")
+  np.testing.assert_allclose(out.class_maps[..., ::2], nodes[:, 0, ..., ::2], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(out.class_maps[..., 1::2], 0, atol=1e-6)
+  np.testing.assert_allclose(out.logits[:, 1::2], -np.log(3), rtol=1e-5)

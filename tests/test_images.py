@@ -1,11 +1,10 @@
-"""Frames and maps to a network's size, and that a training step treats an example's frames and map alike."""
+"""Frames and maps to a network's size."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stajax.nets import images
-from stajax.training import step
 
 to_size = jax.jit(images.to_size, static_argnums=1)
 
@@ -30,30 +29,3 @@ def test_boxes_are_cut_out_and_flips_mirror_left_and_right():
   out[1] = out[1][:, ::-1]
   for image, found, (y, x) in zip(stored, out, corners, strict=True):
     np.testing.assert_allclose(found, image[y : y + 8, x : x + 8] / 255, atol=1e-5)
-
-
-class Copy:
-  """A network whose prediction is the grey value of the target frame; its statistics are what it saw."""
-
-  hears = False
-
-  def apply(self, variables, frames, train, mutable):
-    grey = jnp.clip(frames[:, :, 1, ..., 0], 1e-6, 1 - 1e-6)
-    return jnp.log(grey / (1 - grey)), {"batch_stats": frames}
-
-
-def test_a_step_crops_and_mirrors_an_examples_frames_and_map_alike():
-  """The map is the target frame itself, so that the divergence is 0 whatever is cut out of both."""
-  rng = np.random.default_rng(0)
-  frames = rng.integers(10, 245, (4, 1, 3, 16, 16, 1), dtype=np.uint8).repeat(3, axis=-1)
-  low, flip = rng.uniform(0, 0.4, (4, 1, 2)), np.array([True, False, False, True])
-  box = np.concatenate([low, low + rng.uniform(0.4, 0.6, (4, 1, 2))], axis=-1).astype(np.float32)
-  batch = {"frames": frames, "map": frames[:, :, 1, ..., 0], "box": box, "flip": flip, "weight": np.ones((4, 1))}
-  value, (seen, metrics) = jax.jit(lambda batch: step.fixation_loss(12)(Copy(), {}, batch))(batch)
-  np.testing.assert_allclose(metrics["divergence"], 0, atol=1e-5)
-  for example in range(4):
-    alone = [to_size(frames[example, :, time], 12, box[example], flip[[example]])[0] for time in range(3)]
-    np.testing.assert_allclose(seen[example, 0], alone, atol=1e-6)
-  grey = np.asarray(seen)[:, :, 1, ..., 0]
-  entropy = -(grey * np.log(grey) + (1 - grey) * np.log(1 - grey))
-  np.testing.assert_allclose(value, entropy.mean(), rtol=1e-4)

@@ -34,10 +34,17 @@ def test_equation_3_far_from_zero():
   np.testing.assert_allclose(multilabel_soft_margin(logits, tags), [0, 200])
 
 
-def test_is_top_tag():
+def test_right_is_a_tag_on_top():
   logits = jnp.array([[1.0, 3.0, 2.0]] * 3)
   tags = jnp.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
-  assert losses.is_top_tag(logits, tags).tolist() == [1, 0, 1]
+  assert losses.is_right(logits, tags).tolist() == [1, 0, 1]
+
+
+def test_right_of_a_binary_output_is_the_side_of_the_label():
+  """Where a largest logit would always be right: the audio switch has one."""
+  logits, labels = jnp.array([[0.3], [-0.3], [0.3], [-0.3]]), jnp.array([[1.0], [1.0], [0.0], [0.0]])
+  right = losses.is_right(logits, labels)
+  assert right.tolist() == [1, 0, 0, 1] and right.dtype == jnp.float32
 
 
 def maps(seed=0):

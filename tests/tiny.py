@@ -108,7 +108,7 @@ def small_programs():
     yield
 
 
-def whole(network, variables, groups, most=12):
+def whole(network, variables, groups, size=SIZE, most=12):
   """The network's `__call__` on groups of (clip, frame), the targets first.
 
   Returns:
@@ -118,10 +118,11 @@ def whole(network, variables, groups, most=12):
   inputs = {}
   if network.num_times:
     resized = {}
-    for clip, frame in ((clip, i) for group in groups for clip, at in group for i in fragment(at, network, clip)):
-      box = None if clip.boxes is None else clip.boxes[[frame]]
-      if (id(clip), frame) not in resized:
-        resized[id(clip), frame] = np.asarray(_resize(clip.samples[frame][0][None], SIZE, box)[0])
+    for of, at in (node for group in groups for node in group):
+      for i in fragment(at, network, of):
+        box = None if of.boxes is None else of.boxes[[i]]
+        if (id(of), i) not in resized:
+          resized[id(of), i] = np.asarray(_resize(of.samples[i][0][None], size, box)[0])
     inputs["frames"] = np.stack([
       [[resized[id(clip), i] for i in fragment(at, network, clip)] for clip, at in group] for group in groups
     ])  # fmt: skip

@@ -7,6 +7,7 @@ Three pure parts: `encode_*` works on one frame or one second of sound, `fuse` o
 Axes: b batch, n nodes, t frames of a fragment, m merged batch, H W input, h w map, c categories, d audio features.
 """
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -22,10 +23,8 @@ from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 Source = Literal["s", "st", "sa"]
 
 
-_UNMOVED = 2.0
-"""1 / σ(0) of Eq. 7."""
-_UNMOVED_FRL = 4 / 3
-"""1 / ½ (σ(0) + 1) of Eq. 10, outside rMASK."""
+_CONFIRMED = 4 / 3
+"""1 / ½ (σ(0) + 1): what Eq. 10 takes outside rMASK of a state whose response is 0, once σ of Eq. 7 is 1."""
 
 
 def _scaled_identity(gain: float) -> nn.initializers.Initializer:
@@ -112,12 +111,14 @@ class Classifier(nn.Module):
     self.bias = self.param("bias", nn.initializers.zeros, (outputs,), jnp.float32)
     if self.plus:
       self.graph = ConservativeGCN(outputs, self.steps, self.frl, self.block, self.dtype)
-      # A state that nothing confirms or refutes loses this much in all steps; so the second classifier begins as none,
-      # and a network that starts from its branch begins with the branch's class maps.
-      gain = (_UNMOVED_FRL if self.frl else 1.0) * _UNMOVED
+      # Begins as none, for states that all companions confirm; what nobody confirms is near 0 then, so that the bias
+      # has to say how rare a category is.
+      gain = _CONFIRMED ** (self.steps if self.frl else 0)
       self.conclude = nn.Conv(
-        outputs, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=_scaled_identity(gain**self.steps)
+        outputs, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=_scaled_identity(gain)
       )
+      rarity = nn.initializers.constant(-math.log(max(outputs - 1, 1)))
+      self.conclude_bias = self.param("conclude_bias", rarity, (outputs,), jnp.float32)
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to {"s": (m, h, w, c)}."""
@@ -168,7 +169,7 @@ class Classifier(nn.Module):
       logits = jnp.mean(target, axis=(1, 2)) + self.bias
       return Classification(target, logits, logits[:, None])
     target = self.conclude(self.graph(nodes, read=1)[:, 0]).astype(jnp.float32)
-    logits = jnp.mean(target, axis=(1, 2)) + self.bias
+    logits = jnp.mean(target, axis=(1, 2)) + self.conclude_bias
     return Classification(target, logits, jnp.mean(nodes, axis=(2, 3)) + self.bias)
 
   def _trains(self, part: str, train: bool) -> bool:

@@ -125,7 +125,7 @@ class Student(nn.Module):
     features = {name: rearrange(x[:, :n], "b n h w c -> (b n) h w c") for name, x in features.items()}
     logits = self._read_out(states, features["s"], train) if self.plus else self._decode(states, features, train)
     maps = _upsample(logits.astype(jnp.float32), size)
-    return rearrange(maps, "(b n) H W 1 -> b n H W", n=n)
+    return rearrange(maps[..., 0], "(b n) H W -> b n H W", n=n)
 
   def _decode(self, fused: jnp.ndarray, features: dict[str, jnp.ndarray], train: bool) -> jnp.ndarray:
     """Eq. 12 up to one logit (m, h, w, 1) at the scale of F3: one channel can be made before the last ↑ as after."""

@@ -118,8 +118,8 @@ def fixation_loss(size: int) -> Loss:
   def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
     logits, statistics = _apply(network, variables, batch, size)
     boxes, flip = _augmentation(batch, every_time=False)
-    maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w 1"), size, boxes, flip)
-    targets = rearrange(maps, "(b n) h w 1 -> b n h w", b=logits.shape[0])
+    maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip)
+    targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=logits.shape[1])
     # The mean over the batch for each node; Eq. 16 adds the nodes.
     weights = batch["weight"] / jnp.maximum(jnp.sum(batch["weight"], axis=0), 1e-6)
     cross_entropy = jnp.sum(weights * losses.pixel_cross_entropy(logits, targets))

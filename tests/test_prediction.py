@@ -1,0 +1,201 @@
+"""Prediction with a model folder: the students' maps are those of the whole networks, and the final map is Eq. 17."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples, walk, whole
+
+from stajax import groups, model, prediction
+from stajax.config import Training
+from stajax.data.stavis import StavisError, read_tree
+from stajax.data.stavis_write import write_fold_lists, write_video
+from stajax.dense import Clip, windows
+from stajax.nets import weights
+from stajax.prediction import load_predictor, method_maps, to_uint8
+
+SMALL = 24
+"""Side of STA+, whose maps are brought to the size of STA's."""
+PLUS_CONFIG = CONFIG.model_copy(update={"sta_plus": Training(size=SMALL)})
+
+small_programs = tiny.small_programs
+pytestmark = pytest.mark.usefixtures("small_programs")
+
+
+@pytest.fixture(scope="module")
+def networks(random_variables, small_programs):
+  """(network, variables, size) by name; the switch is on for half of the sounds of a clip."""
+  made = {}
+  for seed, name in enumerate((model.SWITCH, *model.STUDENTS)):
+    network, size = model.make_network(name, CONFIG, len(CATEGORIES)), SMALL if "plus" in name else SIZE
+    made[name] = network, random_variables(network, size, seed), size
+  network, variables, _ = made[model.SWITCH]
+  clip = Clip(make_samples(11, heard=1))
+  _, confidences = whole(network, variables, [[(clip, i)] for i in range(11)])
+  variables["params"]["bias"] -= np.float32(np.median(np.log(confidences / (1 - confidences))) + 1e-3)
+  return made
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory, networks):
+  folder = tmp_path_factory.mktemp("run")
+  paths, sha256 = {name: folder / f"{name}.safetensors" for name in networks}, {}
+  for name, (_, variables, _) in networks.items():
+    sha256[name] = weights.save(paths[name], variables)
+  model.save(folder / "model", paths, {}, PLUS_CONFIG, categories=CATEGORIES, rate=4.0, side=STORED,
+             trained_on="synthetic", sha256=sha256)  # fmt: skip
+  return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(model_folder):
+  return load_predictor(model_folder, batch=16)
+
+
+def minmax(x):
+  return (x - x.min()) / (x.max() - x.min()) if np.ptp(x) else np.zeros_like(x)
+
+
+def students_by_hand(networks, clip):
+  """Maps of every student by the whole networks, on groups found by walking."""
+  maps = {}
+  for name, (network, variables, size) in networks.items():
+    if name == model.SWITCH:
+      continue
+    gathered = []
+    for i in range(len(clip)):
+      companions = ()
+      if name.endswith("short"):  # fragments of three that touch
+        companions = [walk(i, side * 3 * clip.reach, len(clip)) for side in (-1, 1)]
+      elif name.endswith("long"):
+        companions = groups.long_companions(CONFIG.seed, 0, i, len(clip), 4 * clip.reach).tolist()
+      gathered.append([(clip, at) for at in (i, *companions)])
+    maps[name] = whole(network, variables, gathered, size)
+  return maps
+
+
+def final_by_hand(maps):
+  """Eq. 17, frame by frame."""
+  result = []
+  for three in zip(*maps.values(), strict=True):
+    sta, short, long = (np.asarray(jax.image.resize(x, (SIZE, SIZE), "bilinear")) for x in three)
+    common = minmax(minmax(sta) * minmax(short) * minmax(long))
+    result.append((common + minmax(sta + short + long)) / 2)
+  return np.array(result)
+
+
+@pytest.mark.parametrize("count, reach, heard", [(11, 2, 0.7), (1, 1, 1), (1, 3, 0), (3, 1, 0)])
+def test_maps_are_those_of_the_whole_networks(predictor, networks, count, reach, heard):
+  """Also of clips of one frame and of silent ones; no clip has a tag."""
+  samples = make_samples(count, heard=heard)
+  clip = Clip(samples, reach)
+  network, variables, _ = networks[model.SWITCH]
+  _, confidences = whole(network, variables, [[(clip, i)] for i in range(count)])
+  switched = clip.with_switch(confidences[:, 0] > 0.5)
+  if count == 11:
+    assert 0 < switched.switch.sum() < clip.switch.sum() < 11
+  np.testing.assert_array_equal(predictor.with_switch(clip).switch, switched.switch)
+  (found,) = predictor.method_maps(iter(samples), reach)
+  assert list(found) == [*model.STUDENTS, "final", "final_no_switch"]
+  expected = students_by_hand(networks, switched)
+  for name, maps in expected.items():
+    assert found[name].dtype == np.float32 and np.std(maps) > 1e-4
+    np.testing.assert_allclose(found[name], maps, rtol=1e-4, atol=1e-5)
+  # From the students' own maps, since scaling to [0, 1] may enlarge rounding; they were compared above.
+  np.testing.assert_allclose(found["final"], final_by_hand({name: found[name] for name in expected}), atol=2e-3)
+  final = list(predictor.maps(iter(samples), reach))
+  assert all(x.shape == (SIZE, SIZE) and x.dtype == np.float32 and 0 <= x.min() < x.max() <= 1 for x in final)
+  np.testing.assert_array_equal(final, found["final"])
+  heard_maps = {name: x.astype(np.float32) for name, x in students_by_hand(networks, clip).items()}
+  np.testing.assert_allclose(found["final_no_switch"], final_by_hand(heard_maps), atol=2e-2)
+  assert np.array_equal(found["final_no_switch"], found["final"]) == (switched.switch.sum() == clip.switch.sum())
+
+
+def test_fast_is_sta_alone_and_long_videos_are_windows(model_folder, networks, monkeypatch):
+  """STA sees two frames besides: its maps are those of the whole video, which is longer than a batch."""
+  fast, samples = load_predictor(model_folder / "model", 16, fast=True), make_samples(24)
+  (found,) = fast.method_maps(iter(samples))
+  assert list(found) == ["sta"]
+  clip, (network, variables, _) = fast.with_switch(Clip(samples)), networks["sta"]
+  expected = [whole(network, variables, [[(clip, i)] for i in part]) for part in (range(12), range(12, 24))]
+  np.testing.assert_allclose(found["sta"], np.concatenate(expected), rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(list(fast.maps(iter(samples))), found["sta"])
+  monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=14))
+  parts = [part["sta"] for part in fast.method_maps(iter(samples))]
+  assert [len(part) for part in parts] == [14, 10]
+  np.testing.assert_allclose(np.concatenate(parts), found["sta"], rtol=1e-5, atol=1e-6)
+  assert list(fast.maps(iter([]))) == list(fast.method_maps([])) == []
+
+
+def test_clips_of_other_lengths_compile_nothing(predictor, caplog):
+  """Up to a batch there are buffers of one size; then their sizes double."""
+  list(predictor.method_maps(make_samples(11)))
+  with jax.log_compiles(), caplog.at_level("WARNING"):
+    for count, reach in ((2, 1), (16, 3), (5, 9)):
+      (found,) = predictor.method_maps(make_samples(count), reach)
+      assert len(found["final"]) == count
+    assert not [record.message for record in caplog.records if "Compiling" in record.message]
+    jax.jit(lambda x: x + 1)(np.zeros(11))
+    assert any("Compiling" in record.message for record in caplog.records)
+
+
+def test_predictor(predictor):
+  assert (predictor.rate, predictor.side, predictor.trained_on, predictor.hears) == (4, STORED, "synthetic", True)
+  assert len(predictor.notes) == 1 and predictor.notes[0].startswith("synthetic:")
+
+
+def test_maps_as_bytes():
+  maps = np.array([[[0.0, 0.5], [0.25, 0.1]], [[0.0, 0.0], [0.0, 0.0]]])
+  assert to_uint8(maps).tolist() == [[[0, 255], [128, 51]], [[0, 0], [0, 0]]]
+  assert to_uint8(maps).dtype == np.uint8
+
+
+@pytest.fixture
+def tree(tmp_path):
+  """A video of 9 frames at 8 a second with sound, and one of a single frame without."""
+  rng = np.random.default_rng(0)
+  for name, count in (("long", 9), ("one frame", 1)):
+    frames = [rng.integers(0, 255, (24, 36, 3), dtype=np.uint8) for _ in range(count)]
+    fixations, densities = [rng.random((24, 36)) < 0.02] * count, [np.full((24, 36), 9, np.uint8)] * count
+    samples = np.sin(np.arange(18000) ** 1.2 / 10) if name == "long" else None
+    write_video(tmp_path, "Tiny", name, frames, 8.0, samples, fixations, densities)
+  write_fold_lists(tmp_path, "Tiny", [("long", 9, 8.0), ("one frame", 1, 8.0)])
+  return tmp_path
+
+
+def test_method_maps(predictor, tree, monkeypatch):
+  """Every native frame is predicted, at neighbours that are two frames apart; those asked for are given."""
+  videos = {video.name: video for video in read_tree(tree).videos}
+  maps, calls, run = method_maps(predictor), [], predictor.method_maps
+
+  def watched(samples, reach):
+    def count(samples):
+      for sample in samples:
+        calls.append((reach, sample[1] is not None))
+        yield sample
+
+    return run(count(samples), reach)
+
+  monkeypatch.setattr(predictor, "method_maps", watched)
+  methods = [*model.STUDENTS, "final", "final_no_switch"]
+  some = list(maps(videos["long"], [1, 4, 8]))
+  assert calls == [(2, True)] * 9
+  assert [frame for frames, _ in some for frame in frames] == [1, 4, 8]
+  (every,) = (found for _, found in maps(videos["long"], range(9)))
+  assert list(every) == list(some[0][1]) == methods
+  for name, size in zip(methods, (SIZE, SMALL, SMALL, SIZE, SIZE), strict=True):
+    chosen = np.concatenate([found[name] for _, found in some])
+    assert chosen.shape == (3, size, size) and chosen.dtype == np.uint8 and (chosen.max(axis=(1, 2)) == 255).all()
+    np.testing.assert_array_equal(every[name][[1, 4, 8]], chosen)
+  calls.clear()
+  ((frames, found),) = maps(videos["one frame"], [0])
+  assert frames == [0] and found["final"].shape == (1, SIZE, SIZE) and calls == [(2, False)]
+
+
+def test_a_broken_frame_is_named(predictor, tree):
+  video = next(video for video in read_tree(tree).videos if video.name == "long")
+  video.frame_paths[3].write_bytes(b"no picture")
+  with pytest.raises(StavisError, match=r"img_00004\.jpg: not a readable frame"):
+    list(method_maps(predictor)(video, [0]))
