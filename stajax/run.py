@@ -140,5 +140,5 @@ def write_text(path: Path, text: str) -> None:
   """Writes a text file atomically."""
   path.parent.mkdir(parents=True, exist_ok=True)
   partial_path = path.with_name(path.name + ".partial")
-  partial_path.write_text(text)
+  partial_path.write_text(text, encoding="utf-8")
   os.replace(partial_path, path)

@@ -27,6 +27,7 @@ from stajax.config import Config, ConfigError
 from stajax.data.frame_table import FrameTableWriter
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.prepare_synthetic import prepare_heldout, prepare_synthetic
+from stajax.data.shards import RecordError
 from stajax.data.synthetic import Settings
 from stajax.dense import Clip, DenseNetwork
 from stajax.grid import reflect
@@ -86,12 +87,13 @@ def _check(config: Config) -> None:
   devices = jax.device_count()
   order = [stage.name for stage in GRAPH]
   for name in train_network.ORDER:
-    training = models.training_of(name, config)
+    training, field = models.training_of(name, config), models.field_of(name)
     if training.batch % devices:
-      raise ConfigError(f"{name}.batch is {training.batch}, expected a multiple of the {devices} devices")
-    earlier = set(order[: order.index(name)]) & set(train_network.ORDER)
+      raise ConfigError(f"{field}.batch is {training.batch}, expected a multiple of the {devices} devices")
+    earlier = [stage for stage in order[: order.index(name)] if stage in train_network.ORDER]
     if unknown := [start for start in training.start if start not in earlier]:
-      raise ConfigError(f"{name}.start is {unknown[0]!r}, expected one of {', '.join(sorted(earlier))}")
+      expected = f"one of {', '.join(earlier)}" if earlier else "nothing, as it is trained first"
+      raise ConfigError(f"{field}.start has {unknown[0]!r}, expected {expected}")
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
 
@@ -100,7 +102,8 @@ def _claim(config: Config, workdir: Path) -> None:
   """Saves the resolved configuration, or holds it against the one that is there."""
   path = workdir / "config.json"
   if path.is_file():
-    changes = configuration.differences(configuration.loads(path.read_text(), str(path)), config)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    changes = configuration.differences(configuration.loads(text, str(path)), config)
     if changes:
       raise StageError(f"{workdir}: was begun with another configuration ({'; '.join(changes)}); use another --workdir")
   elif jax.process_index() == 0:
@@ -122,6 +125,10 @@ def _prepare_data(run: Run) -> dict[str, Any]:
   if rates != {run.config.data.rate}:
     expected = run.config.data.rate
     raise ConfigError(f"{records.path}: clips have {sorted(rates)} frames a second, data.rate is {expected}")
+  # Each tagger learns from the other folds.
+  if len(set(train_network.folds(records.num_clips, run.config.seed)[records.has_sound])) < 2:
+    heard = f"{int(records.has_sound.sum())} of {records.num_clips} clips have sound"
+    raise RecordError(f"{records.path}: {heard}, too few to learn when it belongs to what is seen")
   return {"clips": records.num_clips, "frames": records.total_frames, "provenance": records.provenance}
 
 

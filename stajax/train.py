@@ -49,11 +49,12 @@ def run(config: "configuration.Config", workdir: Path, distributed: bool = False
   from stajax import stages
   from stajax.config import ConfigError
   from stajax.data.shards import RecordError
+  from stajax.nets.weights import WeightsError
   from stajax.training.loop import TrainingError
 
   try:
     print(stages.run_all(config, workdir))
-  except (ConfigError, RecordError, stages.StageError) as error:
+  except (ConfigError, RecordError, WeightsError, stages.StageError) as error:
     print(f"stajax train: {error}", file=sys.stderr)
     return 2
   except TrainingError as error:

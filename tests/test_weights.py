@@ -145,21 +145,64 @@ def test_merge():
   assert set(merged["params"]) == {"visual", "bias"}
 
 
+def kernel(inputs, outputs, size=1, seed=0):
+  values = np.random.default_rng(seed).normal(size=(size, size, inputs, outputs)).astype(np.float32)
+  return {"params": {"classify": {"kernel": values}}}
+
+
+def test_merge_widens_a_1x1_kernel_by_zeros_first():
+  narrow = kernel(2, 3, seed=1)
+  merged, own = weights.merge(kernel(5, 3), narrow)
+  found = merged["params"]["classify"]["kernel"]
+  assert found.dtype == np.float32 and own == []
+  same([found[:, :, :3], found[:, :, 3:]], [np.zeros((1, 1, 3, 3)), narrow["params"]["classify"]["kernel"]])
+
+
+@pytest.mark.parametrize("found", [kernel(5, 4), kernel(9, 3), kernel(2, 4), kernel(2, 3, size=3)])
+def test_merge_leaves_what_is_no_wider_1x1_kernel(found):
+  """Other outputs, more inputs than there are, larger kernels."""
+  variables = kernel(5, 3, size=len(found["params"]["classify"]["kernel"]))
+  merged, own = weights.merge(variables, found)
+  assert own == ["params/classify/kernel"]
+  same(merged, variables)
+
+
+@pytest.mark.parametrize("name", ["st", "sa"])
+def test_a_network_that_starts_from_s_begins_as_s(name, random_variables):
+  """The same logits for anything that moves or sounds, and so with zeros for what is still to be learned."""
+  config = CONFIG.model_copy(update={name: Training(size=32)})
+  networks = {each: model.make_network(each, config, 3) for each in ("s", name)}
+  variables = {each: random_variables(network, 32, seed) for seed, (each, network) in enumerate(networks.items())}
+  merged, own = weights.merge(variables[name], variables["s"])
+  assert {path.split("/")[1] for path in own} == ({"temporal"} if name == "st" else {"sound", "sound_map"})
+  rng = np.random.default_rng(0)
+  frames = rng.random((2, 1, networks[name].num_times, 32, 32, 3)).astype(np.float32)
+  heard = {"sound": rng.normal(size=(2, 1, 257, 98)).astype(np.float32), "switch": np.array([[1.0], [0.0]])}
+  expected = jax.jit(networks["s"].apply)(variables["s"], frames[:, :, [frames.shape[2] // 2]])
+  found = jax.jit(networks[name].apply)(merged, frames, **(heard if name == "sa" else {}))
+  for a, b in zip(found, expected, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+  assert np.abs(expected.logits).min() > 1e-3
+
+
 # Model folders.
 
 CONFIG = Config(
   name="tiny",
   network=Network(width=0.01, depths=(1,) * 5, norm="group", audio_width=0.01, audio_norm="group"),
   s=Training(size=32),
+  s_plus=Training(size=32),
   sta=Training(size=32),
 )
+NAMES = ("s", "s_plus_cross", "sta")
+COMPANIONS = {"s_plus_cross": np.ones((3, 2, 4, 4, 3), np.float16), "clips": np.array([[0, 2], [1, -1], [-1, -1]])}
 CATEGORIES = ["ant", "bee", "cat — “quoted”"]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory, random_variables):
   folder, made = tmp_path_factory.mktemp("files"), {}
-  for name in ("s", "sta"):
+  for name in NAMES:
     variables = random_variables(model.make_network(name, CONFIG, len(CATEGORIES)), 32)
     made[name] = (folder / name, weights.save(folder / name, variables), variables)
   return made
@@ -168,7 +211,7 @@ def files(tmp_path_factory, random_variables):
 def write(folder, files, **about):
   about = {"categories": CATEGORIES, "rate": 7.5, "side": 40, "trained_on": "ave", **about}
   sha256 = {name: digest for name, (_, digest, _) in files.items()}
-  model.save(folder, {name: path for name, (path, _, _) in files.items()}, CONFIG, sha256=sha256, **about)
+  model.save(folder, {name: path for name, (path, _, _) in files.items()}, COMPANIONS, CONFIG, sha256=sha256, **about)
 
 
 @pytest.fixture
@@ -179,14 +222,16 @@ def folder(tmp_path, files):
 
 def test_a_model_folder_is_read_as_written(folder, files):
   for place in (folder, folder.parent, str(folder)):
-    found = model.load(place, ["s", "sta"])
+    found = model.load(place, NAMES)
     assert found.config == CONFIG and found.categories == tuple(CATEGORIES)
     assert (found.rate, found.side, found.trained_on) == (7.5, 40, "ave")
     assert found.sha256 == {name: digest for name, (_, digest, _) in files.items()}
     for name, (_, _, variables) in files.items():
       same(found.variables[name], variables)
+    same(found.companions, COMPANIONS)
+  assert not model.load(folder, ["s"]).companions  # only networks with companions need them
   assert sorted(path.name for path in folder.iterdir()) == [
-    "config.json", "model.json", "s.safetensors", "sta.safetensors",
+    "companions.safetensors", "config.json", "model.json", *(f"{name}.safetensors" for name in NAMES),
   ]  # fmt: skip
   assert json.loads((folder / "model.json").read_text("utf-8"))["provenance"] == "a test"
 
@@ -196,8 +241,10 @@ def test_saving_again_replaces_the_folder(folder, files):
   (folder.parent / ".model.partial").mkdir()
   (folder.parent / ".model.partial" / "broken").write_text("left by a killed process")
   write(folder, {"sta": files["sta"]}, rate=3.0)
-  assert model.load(folder).rate == 3 and [path.name for path in folder.parent.iterdir()] == ["model"]
-  assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.json", "sta.safetensors"]
+  assert model.load(folder, ["sta"]).rate == 3 and [path.name for path in folder.parent.iterdir()] == ["model"]
+  assert sorted(path.name for path in folder.iterdir()) == [
+    "companions.safetensors", "config.json", "model.json", "sta.safetensors",
+  ]  # fmt: skip
 
 
 def edit(path, **changes):
@@ -211,8 +258,8 @@ def edit(path, **changes):
   [
     ("model.json", b"{ not json", "not JSON"),
     ("model.json", b"\xff\xfe\x00", "not JSON"),
-    ("model.json", b"[1, 2]", "format None, this version reads 1"),
-    ("model.json", {"format": 99, "categories": None}, "format 99, this version reads 1"),
+    ("model.json", b"[1, 2]", "format None, this version reads 2"),
+    ("model.json", {"format": 99, "categories": None}, "format 99, this version reads 2"),
     ("model.json", {"categories": None}, "not a model description"),
     ("model.json", {"rate": "fast"}, "not a model description"),
     ("model.json", {"rate": float("nan")}, "expected positive numbers"),
@@ -224,6 +271,8 @@ def edit(path, **changes):
     ("config.json", None, "No such file"),
     ("sta.safetensors", b"nothing", "not a readable safetensors file"),
     ("sta.safetensors", None, "not a readable safetensors file"),
+    ("companions.safetensors", b"nothing", "not a readable safetensors file"),
+    ("companions.safetensors", None, "not a readable safetensors file"),
   ],
 )
 def test_a_damaged_model_is_one_line(folder, file, change, message):
@@ -235,7 +284,7 @@ def test_a_damaged_model_is_one_line(folder, file, change, message):
   else:
     edit(path, **change)
   with pytest.raises((ModelError, ConfigError, WeightsError)) as error:
-    model.load(folder)
+    model.load(folder, NAMES)
   assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
   assert "\n" not in str(error.value)
 
@@ -243,7 +292,7 @@ def test_a_damaged_model_is_one_line(folder, file, change, message):
 def test_other_categories_do_not_fit_the_weights(folder):
   edit(folder / "model.json", categories=["ant", "bee"])
   with pytest.raises(WeightsError, match=r"does not fit the network: .* \(3,\), expected float32 \(2,\)") as error:
-    model.load(folder)
+    model.load(folder, ["sta"])
   assert str(error.value).startswith(str(folder / "sta.safetensors"))
 
 

@@ -39,16 +39,19 @@ class FrameTableWriter:
     """Makes the table of the staged values of all clips and removes the staging folder.
 
     Raises:
-      ValueError: a clip is missing.
+      RecordError: a clip is missing, or its staged values are damaged.
     """
     missing = [name for clip, name in enumerate(self._records.names) if not self.has(clip)]
     if missing:
-      raise ValueError(f"{self.path}: {len(missing)} clips have no values yet, the first is {missing[0]}")
+      raise RecordError(f"{self.path}: {len(missing)} clips have no values yet, the first is {missing[0]}")
+    try:
+      staged = [self._staging.read_arrays(f"{clip:08d}")["values"] for clip in range(self._records.num_clips)]
+    except ValueError as error:
+      raise RecordError(str(error)) from error
     partial = self.path.with_name(f".{self.path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    clips = range(self._records.num_clips)
-    np.save(partial / "values.npy", np.concatenate([self._staging.read_arrays(f"{i:08d}")["values"] for i in clips]))
+    np.save(partial / "values.npy", np.concatenate(staged))
     write_json(partial / "summary.json", {**summary, "records": records_digest(self._records)})
     partial.rename(self.path)
     self._staging.remove()
@@ -62,11 +65,12 @@ def read_frame_table(path: Path, records: Records) -> np.ndarray:
   """
   try:
     summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    values = np.load(path / "values.npy", allow_pickle=False)
-  except (OSError, ValueError, EOFError) as error:
+    # Mapped first: what a damaged header promises must not be allocated.
+    values = np.array(np.load(path / "values.npy", mmap_mode="r", allow_pickle=False))
+  except (OSError, ValueError, EOFError, OverflowError) as error:
     raise RecordError(f"{path}: not a table of frames ({error})") from error
   if not isinstance(summary, dict) or summary.get("records") != records_digest(records):
     raise RecordError(f"{path}: these are values of other records than {records.path}")
-  if len(values) != records.total_frames:
-    raise RecordError(f"{path / 'values.npy'}: {len(values)} values, expected {records.total_frames}")
+  if values.shape[:1] != (records.total_frames,):
+    raise RecordError(f"{path / 'values.npy'}: found shape {values.shape}, expected {records.total_frames} values")
   return values

@@ -95,12 +95,12 @@ def batches(
     (b, n) float32 if `maps`; clip and frame (b, n) int32, index of the clip and of the frame in it.
 
   Raises:
-    ValueError: nothing to train on, or an argument out of range.
-    RecordError: a shard is damaged; while iterating.
+    ValueError: an argument out of range.
+    RecordError: nothing to train on; or, while iterating, a shard is damaged.
   """
   items = trainable_items(records, maps) if items is None else np.asarray(items, np.int64)
   if items.size == 0:
-    raise ValueError(f"{records.path}: no frame to train on" + (f" has weight in {maps.path}" if maps else ""))
+    raise RecordError(f"{records.path}: no frame to train on" + (f" has weight in {maps.path}" if maps else ""))
   if items.min() < 0 or items.max() >= records.total_frames:
     raise ValueError(f"{records.path}: items must be frame ids in [0, {records.total_frames})")
   if global_batch % num_hosts or not 0 <= host < num_hosts:

@@ -1,0 +1,307 @@
+"""The stage graph: its order, what it refuses, the folds of the tagger, and the tables that stages write."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fake_records import fake_records
+
+pytest.importorskip("tensorflow")
+
+from stajax import groups, model, stages, train_network
+from stajax.config import Config, ConfigError, Data, Training
+from stajax.data.shards import RecordError
+from stajax.model import TAGGERS
+from stajax.nets import weights
+from stajax.run import Run
+from stajax.train_network import Variant
+
+TRAINED = [name for name, info in Config.model_fields.items() if info.annotation is Training]
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+  """Six clips; the third has no sound, the fourth no tag and the second no other clip of its tag."""
+  return fake_records(tmp_path_factory.mktemp("records") / "train", number=6)
+
+
+def make_run(tmp_path, records, **fields):
+  fields = {"batch": 8, **fields}
+  run = Run(Config(name="a", **{name: Training(**fields) for name in TRAINED}), tmp_path)
+  run.records = records
+  return run
+
+
+# The graph.
+
+
+def test_every_network_has_a_stage_and_a_field_of_the_configuration():
+  names = [stage.name for stage in stages.GRAPH]
+  assert len(names) == len(set(names)) and set(train_network.ORDER) < set(names)
+  assert {*model.KEPT, *model.TAGGERS} == set(train_network.ORDER) and len(set(train_network.ORDER)) == 21
+  assert {model.field_of(name) for name in train_network.ORDER} == set(TRAINED)
+  assert model.field_of("st_plus_short") == "st_plus" and model.field_of("s_coarse") == "s_coarse"
+
+
+def test_what_a_stage_needs_comes_before_it():
+  done = set()
+  for stage in stages.GRAPH:
+    assert set(stage.needs) <= done, stage.name
+    done.add(stage.name)
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"st": Training(start=("s_cores",))}, "st.start has 's_cores', expected one of s_coarse, st_coarse, tagger_0,"),
+    ({"st_coarse": Training(start=("s",))}, "st_coarse.start has 's', expected one of s_coarse"),
+    ({"s_coarse": Training(start=("s_coarse",))}, "s_coarse.start has 's_coarse', expected nothing, as it is trained"),
+    ({"s_coarse": Training(start=("st_coarse",))}, "s_coarse.start has 'st_coarse', expected nothing"),
+    ({"tagger": Training(start=("tagger_1",))}, "tagger.start has 'tagger_1', expected one of s_coarse, st_coarse"),
+    ({"sta_plus": Training(start=("sta", "scam_plus"))}, "sta_plus.start has 'scam_plus', expected one of"),
+    ({"s_plus": Training(start=("s_plus_long",))}, "s_plus.start has 's_plus_long', expected one of"),
+    ({"sa_plus": Training(batch=12, start=("sa_coarse",))}, "sa_plus.batch is 12, expected a multiple of the 8"),
+    ({"data": Data()}, "data.path is missing"),
+  ],
+)
+def test_a_configuration_that_cannot_run_is_one_line(tmp_path, change, message):
+  fields = {name: Training(batch=8) for name in TRAINED} | {"data": Data(source="synthetic")}
+  for name, part in change.items():
+    fields[name] = part if name == "data" or part.batch == 12 else part.model_copy(update={"batch": 8})
+  with pytest.raises(ConfigError) as error:
+    stages.run_all(Config(name="a", **fields), tmp_path / "run")
+  assert str(error.value).startswith(message) and "\n" not in str(error.value)
+  assert not (tmp_path / "run").exists()
+
+
+def runnable(**changes):
+  fields = {name: Training(batch=8) for name in TRAINED}
+  return Config(name="ü", data=Data(source="synthetic"), **(fields | changes))
+
+
+def fake_graph(monkeypatch, calls, fail=None):
+  def make(name):
+    def run(run):
+      calls.append(name)
+      if name == fail:
+        raise RecordError("broken")
+      return {"said": name}
+
+    return run
+
+  graph = [stages.Stage(each.name, each.needs, make(each.name)) for each in stages.GRAPH]
+  monkeypatch.setattr(stages, "GRAPH", tuple(graph))
+  return [stage.name for stage in graph]
+
+
+def test_finished_stages_are_not_run_again(tmp_path, monkeypatch):
+  calls = []
+  names = fake_graph(monkeypatch, calls, fail="scam_coarse")
+  with pytest.raises(RecordError):
+    stages.run_all(runnable(), tmp_path)
+  stopped = names.index("scam_coarse")
+  assert calls == names[: stopped + 1] and not (tmp_path / "stages" / "scam_coarse" / "done.json").exists()
+  monkeypatch.undo()
+  calls = []
+  fake_graph(monkeypatch, calls)
+  assert f"{len(names) - stopped} stages in" in stages.run_all(runnable(), tmp_path)
+  assert calls == names[stopped:]
+  done = json.loads((tmp_path / "stages" / "sta" / "done.json").read_text())
+  assert done["stage"] == done["said"] == "sta" and done["seconds"] >= 0
+  assert "everything was done already" in stages.run_all(runnable(), tmp_path)
+  assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_another_configuration_is_refused(tmp_path, monkeypatch):
+  fake_graph(monkeypatch, [])
+  stages.run_all(runnable(), tmp_path)
+  with pytest.raises(stages.StageError, match=r"tagger\.steps: 30000 → 3; sta\.flip: true → false.*another --workdir"):
+    stages.run_all(runnable(tagger=Training(batch=8, steps=3), sta=Training(batch=8, flip=False)), tmp_path)
+  for text in (b"{", b"\xff\xfe", b""):
+    (tmp_path / "config.json").write_bytes(text)
+    with pytest.raises(ConfigError) as error:
+      stages.run_all(runnable(), tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'config.json'}: ") and "\n" not in str(error.value)
+
+
+# The tagger's folds and the switch's labels.
+
+
+def test_folds_are_thirds_of_the_clips():
+  for clips in (3, 10, 400):
+    sizes = np.bincount(train_network.folds(clips, 0), minlength=3)
+    assert sizes.sum() == clips and sizes.max() - sizes.min() <= 1
+  assert (train_network.folds(400, 0) == train_network.folds(400, 0)).all()
+  assert (train_network.folds(400, 0) != train_network.folds(400, 1)).any()
+
+
+@pytest.mark.parametrize("tagger", TAGGERS)
+def test_a_tagger_learns_from_the_other_folds(tmp_path, records, tagger):
+  run = make_run(tmp_path, records)
+  items = train_network._inputs(tagger, run, Variant(tmp_path))["items"]
+  fold = train_network.folds(6, run.config.seed)
+  expected = [clip for clip in range(6) if fold[clip] != TAGGERS.index(tagger) and records.has_sound[clip]]
+  assert sorted(set(records.clip_of_frame[items])) == expected
+  assert len(items) == len(set(items)) == sum(records.num_frames[clip] for clip in expected)
+
+
+def test_every_clip_is_judged_by_the_tagger_that_has_not_learned_from_it(tmp_path, records, monkeypatch):
+  judged = {}
+
+  def tagger(run, name):
+    def tags(clip):
+      (found,) = [i for i in range(6) if np.array_equal(clip.samples[0][0], records.clip_frames(i)[0])]
+      judged[found] = name
+      return np.arange(len(clip)) % 3
+
+    return tags
+
+  monkeypatch.setattr(Run, "tagger", tagger)
+  run = make_run(tmp_path, records)
+  for name in TAGGERS:
+    run.folder(name).mkdir(parents=True)
+    (run.folder(name) / "done.json").write_text(json.dumps({"sha256": name}))
+  done = stages._judge_sound(run)
+  for clip, name in judged.items():
+    learned = train_network._inputs(name, run, Variant(tmp_path))["items"]
+    assert clip not in records.clip_of_frame[learned]
+  assert set(judged) == {0, 1, 3, 4, 5}  # the one without sound is judged by none
+  heard = run.frame_values("tag_heard")
+  expected = [
+    clip != 2 and bool(records.tags[clip, frame % 3]) for clip in range(6) for frame in range(records.num_frames[clip])
+  ]
+  np.testing.assert_array_equal(heard, expected)
+  assert done == {"frames": 43, "tag_heard": sum(expected)} and heard.dtype == np.uint8
+  summary = json.loads((run.table("tag_heard") / "summary.json").read_text())
+  assert summary["sha256"] == {name: name for name in TAGGERS}
+  judged.clear()
+  assert stages._judge_sound(make_run(tmp_path, records)) == done and not judged  # killed before it was done: no rework
+
+
+def table(run, name, values):
+  run._tables[name] = values
+
+
+def test_what_networks_learn_from(tmp_path, records):
+  run = make_run(tmp_path, records)
+  heard = (np.arange(43) % 3 == 0).astype(np.uint8)
+  switch, boxes = (np.arange(43) % 2).astype(np.uint8), np.tile(np.array([0, 0, 1, 1], np.float32), (43, 1))
+  for name, values in (("tag_heard", heard), ("switch", switch), ("boxes", boxes)):
+    table(run, name, values)
+
+  def inputs(name, **how):
+    return train_network._inputs(name, run, Variant(tmp_path, **how))
+
+  learned = inputs("switch")
+  assert set(learned) == {"items", "labels"}
+  np.testing.assert_array_equal(learned["labels"], heard[:, None])
+  assert learned["labels"].dtype == np.float32
+  np.testing.assert_array_equal(learned["items"], np.flatnonzero(records.has_sound[records.clip_of_frame]))
+  for name in ("s_coarse", "st_coarse", "s_plus_cross", "st_plus_short"):
+    assert inputs(name) == {}
+  assert set(inputs("s")) == set(inputs("st")) == {"boxes"} and set(inputs("sa")) == {"switch", "boxes"}
+  for name in ("sa_coarse", "sa_plus_long", "sa_plus_cross"):
+    assert inputs(name) == {"switch": switch} and inputs(name, always_heard=True) == {}
+
+
+# What a network starts from.
+
+
+def test_of_several_networks_the_first_that_fits_counts(tmp_path, records, capsys):
+  run = make_run(tmp_path, records)
+  run = Run(run.config.model_copy(update={"sa_coarse": Training(start=("s_coarse", "tagger_0"))}), tmp_path)
+
+  def variables(value, **sizes):
+    return {"params": {name: {"kernel": np.full(size, value, np.float32)} for name, size in sizes.items()}}
+
+  for name, found in (
+    ("s_coarse", variables(1, visual=3, classify=2)),
+    ("tagger_0", variables(2, visual=3, classify=4, sound=5)),
+  ):
+    run.folder(name).mkdir(parents=True)
+    weights.save(run.folder(name) / "weights.safetensors", found)
+  own = variables(0, visual=3, classify=4, sound=5, neck=6)
+  merged = train_network._started("sa_coarse", run, own)["params"]
+  values = {name: float(part["kernel"][0]) for name, part in merged.items()}
+  assert values == {"visual": 1, "classify": 2, "sound": 2, "neck": 0}
+  assert "sa_coarse: starts from s_coarse, tagger_0; new: neck" in capsys.readouterr().out
+
+
+def test_networks_are_trained_as_they_are_used(tmp_path, records, monkeypatch):
+  """The module that learns is the one that inference makes by default; the ablation's is another."""
+  made = []
+
+  def stop(network, *_):
+    made.append(network)
+    raise InterruptedError
+
+  monkeypatch.setattr(model, "initialise", stop)
+  run = make_run(tmp_path, records)
+  for name in train_network.ORDER:
+    with pytest.raises(InterruptedError):
+      train_network.train(name, run)
+    assert made[-1] == model.make_network(name, run.config, 3)
+  with pytest.raises(InterruptedError):
+    train_network.train("s_plus_long", run, Variant(tmp_path, frl=False))
+  assert made[-1] == model.make_network("s_plus_long", run.config, 3, frl=False) != made[-2]
+
+
+def test_too_little_sound_is_one_line(tmp_path, records, monkeypatch):
+  def data(has_sound):
+    run = make_run(tmp_path, records)
+    rates = np.full(6, run.config.data.rate)
+    run.records = SimpleNamespace(
+      path="data", rate=rates, has_sound=np.array(has_sound, bool), num_clips=6, total_frames=43, provenance="test"
+    )
+    return stages._prepare_data(run)
+
+  fold = train_network.folds(6, 0)
+  for has_sound in (np.zeros(6), fold == 1):
+    with pytest.raises(RecordError, match=rf"data: {int(np.sum(has_sound))} of 6 clips have sound, too few"):
+      data(has_sound)
+  assert data(fold != 1)["clips"] == 6
+  with pytest.raises(ConfigError, match=r"clips have .* frames a second, data\.rate is 8\.0"):
+    stages._prepare_data(make_run(tmp_path, records))
+
+
+# Companions of other clips, for inference.
+
+
+def test_companions_are_fragments_of_the_pools_clips(tmp_path, records):
+  run = make_run(tmp_path, records)
+  switch = (np.arange(43) % 2).astype(np.uint8)
+  table(run, "switch", switch)
+  run.folder("switch_values").mkdir(parents=True)
+  (run.folder("switch_values") / "done.json").write_text("{}")
+
+  class Seen:
+    """A network whose fragments say the frame, its neighbours in the clip that it is given, and the switch."""
+
+    def __init__(self, name):
+      self.name = name
+
+    def nodes(self, clip):
+      frames = np.stack([frame[16, 16] for frame, _ in clip.samples]).astype(np.float32)
+      before, after = np.roll(frames, 1, axis=0), np.roll(frames, -1, axis=0)
+      return np.column_stack([frames, before, after, clip.switch])[:, None, None]
+
+  found = stages.companions(run, Seen)
+  assert set(found) == {"clips", "s_plus_cross", "st_plus_cross", "sa_plus_cross", "sa_plus_cross/heard"}
+  items = groups.pool_items(records.tags, records.num_frames, run.config.seed)
+  assert found["clips"].shape == (3, 3) and found["clips"].dtype == np.int32
+  for tag, members in enumerate(items):
+    assert found["clips"][tag].tolist() == [*members[:, 0], *[-1] * (3 - len(members))]
+    for place, (clip, frame) in enumerate(members.tolist()):
+      assert records.tags[clip, tag]
+      pixels = records.clip_frames(clip)[:, 16, 16].astype(np.float32)
+      count = len(pixels)
+      last = max(count - 1, 0)
+      near = [pixels[abs(frame - 1) if count > 1 else 0], pixels[last - abs(last - frame - 1) if count > 1 else 0]]
+      at = records.first_frame[clip] + frame
+      expected = np.concatenate([pixels[frame], *near, [switch[at] * records.has_sound[clip]]])
+      heard = np.append(expected[:-1], records.has_sound[clip])
+      for name in ("s_plus_cross", "st_plus_cross", "sa_plus_cross"):
+        np.testing.assert_array_equal(found[name][tag, place, 0, 0], expected.astype(np.float16))
+      np.testing.assert_array_equal(found["sa_plus_cross/heard"][tag, place, 0, 0], heard.astype(np.float16))
+  assert all(x.dtype == np.float16 for name, x in found.items() if name != "clips")
