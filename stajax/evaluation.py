@@ -275,9 +275,12 @@ def _score_task(
       raise StavisError(f"{path}: density {density.shape}, expected {size} as the fixations have")
     for method, prepared in constant.items():
       rows[method].append(protocol.score_frame(prepared, fixations, density, union, seed))
+    scores: dict[tuple, tuple[float, ...]] = {}  # rows of an ablation are often the maps of another method
     for method, values in maps.items():
-      prepared = protocol.prepare_map(values[k], size)
-      rows[method].append(protocol.score_frame(prepared, fixations, density, union, seed))
+      key = values[k].shape, values[k].tobytes()
+      if key not in scores:
+        scores[key] = protocol.score_frame(protocol.prepare_map(values[k], size), fixations, density, union, seed)
+      rows[method].append(scores[key])
   return {method: dict(zip(protocol.METRICS, np.array(table, np.float64).T)) for method, table in rows.items()}
 
 

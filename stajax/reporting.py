@@ -107,11 +107,11 @@ class _Gallery:
 
   def __init__(self, records: Records, videos: Sequence[StavisVideo]) -> None:
     self._records = records
-    of_tag: dict[int, list[str]] = {}
+    of_tag: dict[tuple[int, ...], list[str]] = {}
     named = {video.name for video in videos}
     for clip, name in enumerate(records.names):
       if name in named:
-        of_tag.setdefault(clip_tags(records, clip)[0], []).append(name)
+        of_tag.setdefault(clip_tags(records, clip)[:1], []).append(name)
     # Round robin over the tags: all of them first, then second clips.
     rounds = [clips[i] for i in range(max(map(len, of_tag.values()))) for clips in of_tag.values() if i < len(clips)]
     self._chosen = rounds[:_EXAMPLES]
@@ -122,7 +122,7 @@ class _Gallery:
       return
     records, clip = self._records, self._records.names.index(video.name)
     frame = video.num_frames // 2
-    tags = ", ".join(records.categories[tag] for tag in clip_tags(records, clip))
+    tags = ", ".join(records.categories[tag] for tag in clip_tags(records, clip)) or "no tag"
     flags = f" ({', '.join(records.flags[clip])})" if records.flags[clip] else ""
     self._examples[video.name] = Example(
       title=f"{video.name}, frame {frame + 1}: {tags}{flags}",

@@ -15,7 +15,7 @@ from stajax import groups, model
 from stajax.config import Config, Maps
 from stajax.dense import Clip, DenseNetwork
 from stajax.maps.boxes import coarse_boxes
-from stajax.maps.scam import average, select, source_maps
+from stajax.maps.scam import average, over_tags, select, source_maps
 
 Pool = tuple[jax.Array, np.ndarray]
 """Fragments of other clips (P, h, w, c), and of which clip each is (P,)."""
@@ -102,7 +102,7 @@ class ClipSources:
 
   def cam(self, name: str, **toggles: bool | None) -> np.ndarray:
     """The CAM of one source for the clip's targets, averaged over the tags: (n, H, W)."""
-    return self.stacked([name], **toggles)[0][0].mean(axis=-1)[self._wanted]
+    return over_tags(self.source(name, **toggles)[0])[self._wanted]
 
   def boxes(self, always_heard: bool = False) -> np.ndarray:
     """The boxes (n, 4) that the coarse SCAM gives to the clip's samples."""

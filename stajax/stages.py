@@ -38,6 +38,9 @@ from stajax.sources import ClipSources, switch_values
 from stajax.training import checkpoint
 
 
+_POOL_CHUNK = 32
+
+
 class StageError(ValueError):
   """A work folder that cannot be used; one line."""
 
@@ -207,27 +210,40 @@ def companions(run: Run, network: Callable[[str], DenseNetwork]) -> dict[str, np
   """
   records = run.records
   items = groups.pool_items(records.tags, records.num_frames, run.config.seed)
-  place = np.array([(tag, i) for tag, members in enumerate(items) for i in range(len(members))]).T
+  place = np.array([(tag, i) for tag, members in enumerate(items) for i in range(len(members))])
+  chosen = np.concatenate(items)
   clips = np.full((len(items), max(map(len, items))), -1, np.int32)
-  clips[*place] = np.concatenate(items)[:, 0]
+  clips[*place.T] = chosen[:, 0]
+  result = {"clips": clips}
+  for start in range(0, len(chosen), _POOL_CHUNK):
+    part = slice(start, start + _POOL_CHUNK)
+    for name, nodes in _pool_nodes(run, network, chosen[part].tolist()).items():
+      if name not in result:
+        result[name] = np.zeros((*clips.shape, *nodes.shape[1:]), np.float16)
+      result[name][*place[part].T] = nodes
+  return result
+
+
+def _pool_nodes(
+  run: Run, network: Callable[[str], DenseNetwork], items: list[tuple[int, int]]
+) -> dict[str, np.ndarray]:
+  """Fragments (n, h, w, c) float16 of (clip, frame) pairs, by what `companions` calls them."""
   # Every fragment's three frames in a row, so that all of them are one clip: its middle frames are wanted.
   samples, switch = [], []
-  for clip, frame in np.concatenate(items).tolist():
+  for clip, frame in items:
     whole = run.training_clip(clip)
     for at in reflect(np.arange(frame - 1, frame + 2), len(whole)):
       samples.append(whole.samples[at])
       switch.append(whole.switch[at])
-  made = Clip(samples)
-  middles = np.arange(1, len(samples), 3)
-  result = {"clips": clips}
-  for name in (name for name in models.PLUS if models.granularity_of(name) == "cross"):
-    for suffix, values in (("", np.array(switch)), (models.HEARD, np.ones(len(samples)))):
-      if suffix and not name.startswith("sa"):
-        continue
-      nodes = np.asarray(network(name).nodes(made.with_switch(values))[middles], np.float16)
-      result[name + suffix] = np.zeros((*clips.shape, *nodes.shape[1:]), np.float16)
-      result[name + suffix][*place] = nodes
-  return result
+  made, middles = Clip(samples), np.arange(1, len(samples), 3)
+  switches = {"": np.array(switch), models.HEARD: np.ones(len(samples))}
+  return {
+    name + suffix: np.asarray(network(name).nodes(made.with_switch(values))[middles], np.float16)
+    for name in models.PLUS
+    if models.granularity_of(name) == "cross"
+    for suffix, values in switches.items()
+    if not suffix or name.startswith("sa")
+  }
 
 
 def _finish(writer: MapWriter | FrameTableWriter, summary: dict[str, Any]) -> None:

@@ -86,11 +86,17 @@ def test_equation_4_by_its_granularities():
 @pytest.mark.parametrize("tags", [(2,), (0, 3)])
 def test_average_and_cams(tags):
   activation_maps, _ = random_sources(4, 3, tags)
-  average, cams = scam.average(activation_maps), scam.cams(activation_maps)
+  average, cams = scam.average(activation_maps), scam.over_tags(activation_maps)
   np.testing.assert_allclose(average, [average_by_hand(activation_maps[:, n]) for n in range(3)], atol=1e-5)
   assert average.dtype == cams.dtype == np.float32 and cams.shape == (4, 3, 4, 5)
   np.testing.assert_allclose(cams[2, 1], sum(activation_maps[2, 1, ..., k] for k in range(len(tags))) / len(tags))
   np.testing.assert_allclose(scam.average(activation_maps[:1])[0], minmax(cams[0, 0]), atol=1e-6)
+
+
+def test_a_clip_without_a_tag_has_empty_maps():
+  activation_maps, confidences = random_sources(4, 3, ())
+  maps, found = scam.select(activation_maps, confidences, ())
+  assert maps.shape == (3, 4, 5) and not maps.any() and not found.any()
 
 
 @pytest.mark.parametrize("tags", [(2,), (0, 3)])

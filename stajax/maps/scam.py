@@ -98,12 +98,12 @@ def select(
 
 def average(activation_maps: Sequence[np.ndarray]) -> np.ndarray:
   """AC (paper §6.2.2): Z of the plain mean over sources and tags. (j, n, H, W, k) to (n, H, W) float32."""
-  total = activation_maps[0].mean(axis=-1, dtype=np.float32)
-  for maps in activation_maps[1:]:
-    total += maps.mean(axis=-1)
+  total = np.zeros(activation_maps[0].shape[:-1], np.float32)
+  for maps in activation_maps:
+    total += over_tags(maps)
   return minmax(total / len(activation_maps))
 
 
-def cams(activation_maps: Sequence[np.ndarray]) -> np.ndarray:
-  """Each source's own maps, several tags averaged: (j, n, H, W, k) to (j, n, H, W) float32."""
-  return np.stack([maps.mean(axis=-1, dtype=np.float32) for maps in activation_maps])
+def over_tags(maps: np.ndarray) -> np.ndarray:
+  """Mean over the clip's tags, (..., k) to (...) float32; 0 for a clip without any."""
+  return maps.sum(axis=-1, dtype=np.float32) / np.float32(max(maps.shape[-1], 1))
