@@ -270,5 +270,7 @@ def test_evaluate_gives_the_students_the_scores_of_the_report(place, trained, us
   reported = json.loads((trained / "report" / "scores.json").read_text())["synthetic"]
   assert set(mine) == {"centre", "uniform", *model.STUDENTS, "final", "final_no_switch"}
   for method in (*model.STUDENTS, "final"):
-    # Not equal to the last digit: the tree's frames and sound went through JPEG and 16 bits once more or less.
-    assert mine[method] == pytest.approx(reported[method], abs=0.02), method
+    # Not equal to the last digit: the tree's frames and sound went through JPEG and 16 bits once more or less. s-AUC is
+    # a step function of a map, and these are nearly constant.
+    for metric in METRICS - {"s_auc"}:
+      assert mine[method][metric] == pytest.approx(reported[method][metric], abs=0.02), (method, metric)
