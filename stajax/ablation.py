@@ -68,7 +68,8 @@ def make_networks(model: models.Model, batch: int) -> Networks:
   def network(name: str, frl: bool | None) -> DenseNetwork:
     return make_dense(name, model.variables[name], model.config, len(model.categories), batch, frl)
 
-  return Networks(network, functools.partial(stored_pool, model.companions), model.config.maps, model.config.seed)
+  pool, crops = functools.partial(stored_pool, model.companions), models.see_crops(model.config)
+  return Networks(network, pool, model.config.maps, model.config.seed, crops)
 
 
 def read_tags(root: Path, categories: Sequence[str]) -> dict[str, tuple[int, ...]]:

@@ -147,6 +147,8 @@ class Config(_Frozen):
   """For each of short, long and cross companions; so are the next two (no short for sound)."""
   st_plus: Training = _plus("st_coarse")
   sa_plus: Training = _plus("sa_coarse")
+  plus_crops: bool = False
+  """Whether these see the fine crops, as the fine stage does, instead of whole frames."""
   sta: Training = _student()
   sta_plus: Training = _student(start=("sta",))
   """For each of short and long companions."""

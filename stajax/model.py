@@ -127,6 +127,11 @@ def training_of(name: str, config: Config) -> configuration.Training:
   return getattr(config, field_of(name))
 
 
+def see_crops(config: Config) -> tuple[str, ...]:
+  """Names of the networks that see the fine crops; all others see whole frames."""
+  return (*FINE, *PLUS) if config.plus_crops else FINE
+
+
 def shares_backbone(name: str, config: Config) -> bool:
   """Whether another network has the same frozen visual backbone, so that frames need to be encoded once for both."""
 

@@ -75,4 +75,4 @@ def _variant(variant: Variant, run: Run, base: Networks, batch: int) -> Networks
   pool = folder / models.COMPANIONS
   if not pool.is_file():
     weights.save(pool, stages.companions(run, lambda name: network(name, frl)))
-  return Networks(network, functools.partial(stored_pool, weights.read(pool)), base.maps, base.seed)
+  return Networks(network, functools.partial(stored_pool, weights.read(pool)), base.maps, base.seed, base.crops)

@@ -12,7 +12,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,9 @@ class Run:
   @property
   def networks(self) -> Networks:
     """The sources, for `stajax.sources`."""
-    return Networks(self.dense, self.pool, self.config.maps, self.config.seed)
+    return Networks(
+      self.dense, self.pool, self.config.maps, self.config.seed, models.see_crops(self.config)
+    )
 
   @cached_property
   def companions(self) -> dict[str, np.ndarray]:
@@ -106,16 +108,19 @@ class Run:
 
   def clip(self, records: Records, clip: int) -> Clip:
     """All samples of one clip of training or held-out records; with all stored pixels once fine crops are known."""
-    whole = max(models.training_of(name, self.config).size for name in models.KEPT if name not in models.FINE)
+    crops = models.see_crops(self.config)
+    whole = max(models.training_of(name, self.config).size for name in models.KEPT if name not in crops)
     return Clip(clip_samples(records, clip, whole if self.done("scam_coarse") is None else records.side))
 
   def training_clip(self, clip: int) -> Clip:
-    """A training clip with its audio switch, once that is known."""
-    made = self.clip(self.records, clip)
-    if self.done("switch_values") is None:
-      return made
-    first = int(self.records.first_frame[clip])
-    return made.with_switch(self.frame_values("switch")[first : first + len(made)])
+    """A training clip with its audio switch and its fine crops, once they are known."""
+    made, first = self.clip(self.records, clip), int(self.records.first_frame[clip])
+    frames = slice(first, first + len(made))
+    if self.done("switch_values") is not None:
+      made = made.with_switch(self.frame_values("switch")[frames])
+    if self.done("scam_coarse") is not None:
+      made = replace(made, boxes=self.frame_values("boxes")[frames])
+    return made
 
   def each_clip(self, writer: MapWriter | FrameTableWriter, description: str) -> Iterator[int]:
     """This host's training clips that `writer` does not have yet; all hosts meet at the end."""

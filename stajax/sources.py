@@ -3,7 +3,7 @@
 Axes: n samples of a clip, H W map, k the clip's tags, c categories, P companions of other clips.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,12 +30,14 @@ class Networks:
     pool: of a network's name, the tags and whether sound is always heard: companions of other clips.
     maps: sizes and thresholds.
     seed: of the companions.
+    crops: names of those that see the fine crops, see `stajax.model.see_crops`.
   """
 
   network: Callable[[str, bool | None], DenseNetwork]
   pool: Callable[[str, Sequence[int], bool], Pool]
   maps: Maps
   seed: int
+  crops: Collection[str] = model.FINE
 
 
 def make_dense(
@@ -49,14 +51,14 @@ def make_dense(
   """
   network, size = model.make_network(name, config, num_categories, frl), model.training_of(name, config).size
   shared = name in (*model.SOURCES, model.SWITCH) and model.shares_backbone(name, config)
-  return DenseNetwork(network, variables, size, batch, cropped=name in model.FINE, keep_stages=shared)
+  return DenseNetwork(network, variables, size, batch, cropped=name in model.see_crops(config), keep_stages=shared)
 
 
 class ClipSources:
   """Activation maps and confidences of one clip, each computed when first asked for.
 
   Args:
-    clip: its fine crops are set here, from its coarse maps.
+    clip: its fine crops are those that it has, or else those that its coarse maps give.
     tags: k category indices.
     index: number of the clip in its set, -1 for a clip that no pool has.
   """
@@ -67,6 +69,7 @@ class ClipSources:
     self._networks, self.tags, self._index, self._targets = networks, tuple(tags), index, clip.targets
     self._sources: dict[tuple[str, bool, bool | None], tuple[np.ndarray, np.ndarray]] = {}
     self._boxes: dict[bool, np.ndarray] = {}
+    self._heard_features: dict[str, dict[str, jax.Array]] = {}
 
   def source(
     self, name: str, always_heard: bool = False, frl: bool | None = None
@@ -80,7 +83,7 @@ class ClipSources:
     """
     if frl is (model.granularity_of(name) is not None) or not (model.granularity_of(name) or name == "s_coarse"):
       frl = None  # as it is anyway
-    always_heard &= name.startswith("sa") or name in model.FINE  # crops depend on what is heard
+    always_heard &= name.startswith("sa") or name in self._networks.crops  # crops depend on what is heard
     key = (name, always_heard, frl)
     if key not in self._sources:
       self._sources[key] = self._compute(name, always_heard, frl)
@@ -105,7 +108,9 @@ class ClipSources:
     return over_tags(self.source(name, **toggles)[0])[self._wanted]
 
   def boxes(self, always_heard: bool = False) -> np.ndarray:
-    """The boxes (n, 4) that the coarse SCAM gives to the clip's samples."""
+    """The boxes (n, 4) of the clip's samples: those that the clip has, or that its coarse SCAM gives."""
+    if self._clip.boxes is not None and not always_heard:
+      return self._clip.boxes
     if always_heard not in self._boxes:
       settings = self._networks.maps
       maps, _ = select(*self.stacked(model.COARSE, always_heard=always_heard), self.tags)
@@ -117,18 +122,17 @@ class ClipSources:
     return slice(self._targets.start, self._targets.stop)
 
   def _compute(self, name: str, always_heard: bool, frl: bool | None) -> tuple[np.ndarray, np.ndarray]:
-    clip, network = self._clip, self._networks.network(name, frl)
+    clip, network = replace(self._clip, boxes=None), self._networks.network(name, frl)
     if always_heard:
       clip = clip.with_switch(np.ones(len(clip), np.float32))
-    size, boxes, companions = (self._networks.maps.size,) * 2, None, {}
-    if name in model.FINE:
+    if name in self._networks.crops:
       boxes = self.boxes(always_heard)
       # Crops of other boxes are other images.
-      clip = replace(clip, boxes=boxes, features=clip.features if not always_heard else {})
-    elif model.granularity_of(name) is not None:
-      companions = self._companions(name, network, always_heard)
+      other = always_heard and not np.array_equal(boxes, self.boxes())
+      clip = replace(clip, boxes=boxes, features=self._heard_features if other else clip.features)
+    companions = {} if model.granularity_of(name) is None else self._companions(name, network, always_heard)
     result = network.run(clip, self.tags, **companions)
-    return source_maps(result.class_maps, size, boxes), result.confidences
+    return source_maps(result.class_maps, (self._networks.maps.size,) * 2, clip.boxes), result.confidences
 
   def _companions(self, name: str, network: DenseNetwork, always_heard: bool) -> dict[str, np.ndarray | jax.Array]:
     granularity = model.granularity_of(name)

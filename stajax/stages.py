@@ -1,9 +1,9 @@
 """The stage graph: which network learns from what. A finished stage has a `done.json` and is not run again.
 
-  data ─┬─ s_coarse, st_coarse ────────────────────────────────┐
-        └─ tagger_0…2 ─ tag_heard ─ switch ─ switch_values ─ sa_coarse ─┬─ scam_coarse ─ s, st, sa ─┐
-                                                                        └─ s_plus_*, … sa_plus_* ───┴─ scam_plus
-  scam_plus ─ sta, sta_plus_short, sta_plus_long ─ model ─ report
+  data ─┬─ s_coarse, st_coarse ─────────────────────────────────────────┐
+        └─ tagger_0…2 ─ tag_heard ─ switch ─ switch_values ─ sa_coarse ─┴─ scam_coarse
+  scam_coarse ─┬─ s, st, sa ───────────────────────┐
+               └─ s_plus_*, st_plus_*, sa_plus_* ──┴─ scam_plus ─ sta, sta_plus_* ─ model ─ report
 
 Where files lie: `stajax.run`.
 """
@@ -36,7 +36,6 @@ from stajax.nets import weights
 from stajax.run import Run, clip_tags, write_json, write_text
 from stajax.sources import ClipSources, switch_values
 from stajax.training import checkpoint
-
 
 _POOL_CHUNK = 32
 
@@ -229,13 +228,14 @@ def _pool_nodes(
 ) -> dict[str, np.ndarray]:
   """Fragments (n, h, w, c) float16 of (clip, frame) pairs, by what `companions` calls them."""
   # Every fragment's three frames in a row, so that all of them are one clip: its middle frames are wanted.
-  samples, switch = [], []
+  samples, switch, boxes = [], [], []
   for clip, frame in items:
     whole = run.training_clip(clip)
     for at in reflect(np.arange(frame - 1, frame + 2), len(whole)):
       samples.append(whole.samples[at])
       switch.append(whole.switch[at])
-  made, middles = Clip(samples), np.arange(1, len(samples), 3)
+      boxes.append(whole.boxes[at])
+  made, middles = Clip(samples, boxes=np.array(boxes)), np.arange(1, len(samples), 3)
   switches = {"": np.array(switch), models.HEARD: np.ones(len(samples))}
   return {
     name + suffix: np.asarray(network(name).nodes(made.with_switch(values))[middles], np.float16)
@@ -292,7 +292,7 @@ GRAPH = (
   _training("sa_coarse", "switch_values"),
   Stage("scam_coarse", models.COARSE, _find_boxes),
   *(_training(name, "scam_coarse") for name in models.FINE),
-  *(_training(name, "switch_values") for name in models.PLUS),
+  *(_training(name, "scam_coarse") for name in models.PLUS),
   Stage("scam_plus", (*models.FINE, *models.PLUS), _make_pseudo_fixations),
   *(_training(name, "scam_plus") for name in models.STUDENTS),
   Stage("model", models.STUDENTS, _save_model),

@@ -138,7 +138,7 @@ def _inputs(name: str, run: Run, variant: Variant) -> dict[str, Any]:
   inputs: dict[str, Any] = {}
   if (name.startswith("sa") or name in models.STUDENTS) and not variant.always_heard:
     inputs["switch"] = run.frame_values("switch")
-  if name in models.FINE:
+  if name in models.see_crops(run.config):
     inputs["boxes"] = run.frame_values("boxes")
   if name in models.STUDENTS:
     inputs["maps"] = MapSet.open(run.workdir / "maps" / "scam_plus", records)

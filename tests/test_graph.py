@@ -134,8 +134,9 @@ def test_reasoning_of_a_plus_classifier(plus_classifier, steps, frl):
   _, variables = plus_classifier
   network = Classifier("st", plus=True, steps=steps, frl=frl, block=7, **TINY)
   params, nodes = variables["params"], random_nodes((2, 3, 4, 4, 4))
-  final = np.stack([by_hand.c_gcn(params["graph"], group, steps, frl)[0] for group in nodes])
-  class_maps = by_hand.conv(final, params["conclude"]["kernel"])
+  # States are class maps above a floor of -3.
+  final = np.stack([by_hand.c_gcn(params["graph"], group + 3, steps, frl)[0] for group in nodes])
+  class_maps = by_hand.conv(final, params["conclude"]["kernel"]) - 3
   out = run(network, variables, nodes, method="reason")
   np.testing.assert_allclose(out.class_maps, class_maps, rtol=1e-4, atol=1e-5)
   logits = class_maps.mean(axis=(1, 2)) + params["conclude_bias"]
@@ -213,12 +214,21 @@ def test_swapped_companions_leave_the_targets_map(kind, request):
 
 
 def test_what_companions_confirm_goes_through_a_new_plus_network():
-  """Confirmed by large companions, a target's class maps come back as they were; unconfirmed ones vanish."""
+  """Confirmed by large companions, a target's class maps come back as they were; unconfirmed ones fall to the floor."""
   network = Classifier("s", plus=True, frl=False, **TINY)
   variables = model.initialise(network, 32, jax.random.key(0))
   nodes = random_nodes((2, 3, 4, 4, TINY["num_categories"]))
   nodes[:, 1:] = np.array([100, -100, 100, -100])
   out = network.apply(variables, nodes, method="reason")
   np.testing.assert_allclose(out.class_maps[..., ::2], nodes[:, 0, ..., ::2], rtol=1e-5, atol=1e-6)
-  np.testing.assert_allclose(out.class_maps[..., 1::2], 0, atol=1e-6)
-  np.testing.assert_allclose(out.logits[:, 1::2], -np.log(3), rtol=1e-5)
+  np.testing.assert_allclose(out.class_maps[..., 1::2], -3, atol=1e-6)
+  np.testing.assert_allclose(out.logits[:, 1::2], -3, rtol=1e-5)
+
+
+def test_what_speaks_most_against_a_category_stays_the_least_likely():
+  network = Classifier("s", plus=True, steps=3, **TINY)
+  variables = model.initialise(network, 32, jax.random.key(0))
+  level = np.linspace(-2.5, -0.5, TINY["num_categories"], dtype=np.float32)  # all against, none equally
+  nodes = np.broadcast_to(level, (1, 3, 4, 4, len(level)))
+  logits = network.apply(variables, nodes, method="reason").logits[0]
+  assert (np.diff(logits) > 0).all()

@@ -1,12 +1,14 @@
 """Sources of a clip: what each is asked for, which boxes, switches, companions and refine layers it gets."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from tiny import make_boxes
 
 from stajax import groups, model
-from stajax.config import Maps
+from stajax.config import Config, Maps
 from stajax.dense import ClassMaps, Clip, windows
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, select, source_maps
@@ -114,6 +116,32 @@ def test_only_fine_sources_see_boxes(reach):
       assert call.clip.boxes is None
 
 
+def test_networks_with_companions_see_crops_if_they_are_to():
+  assert set(model.see_crops(Config(name="a"))) == set(model.FINE)
+  crops = model.see_crops(Config(name="a", plus_crops=True))
+  assert set(crops) == {*model.FINE, *model.PLUS}
+  world, clip = World(), make_clip()
+  sources = ClipSources(replace(world.networks, crops=crops), clip, TAGS)
+  expected = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
+  maps, _ = sources.source("st_plus_short")
+  np.testing.assert_array_equal(maps, by_hand(clip, "st_plus_short", boxes=expected)[0])
+  world.took()
+  sources.stacked(model.PLUS)
+  for call in world.took():
+    np.testing.assert_array_equal(call.clip.boxes, expected)
+    assert call.clip.features is clip.features
+
+
+def test_crops_that_are_known_are_not_looked_for_again():
+  world, boxes = World(), make_boxes(9)
+  clip = make_clip(boxes=boxes)
+  sources = ClipSources(world.networks, clip, TAGS)
+  maps, _ = sources.source("s")
+  assert [call.name for call in world.took()] == ["s"]
+  np.testing.assert_array_equal(maps, by_hand(clip, "s", boxes=boxes)[0])
+  assert sources.source("s_coarse")[0].shape == maps.shape and world.took()[0].clip.boxes is None
+
+
 def test_always_heard_changes_what_hears_and_crops():
   world, clip = World(), make_clip()
   sources = ClipSources(world.networks, clip, TAGS)
@@ -131,6 +159,7 @@ def test_always_heard_changes_what_hears_and_crops():
     if name in model.FINE:
       np.testing.assert_array_equal(seen.boxes, boxes)
       assert seen.features is not clip.features, "crops elsewhere are other images"
+      assert seen.features is calls["s"].features
     maps, confidences = by_hand(clip, name, True, None, boxes if name in model.FINE else None)
     np.testing.assert_array_equal(heard[name][0], maps)
     np.testing.assert_array_equal(heard[name][1], confidences)

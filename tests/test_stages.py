@@ -203,6 +203,8 @@ def test_what_networks_learn_from(tmp_path, records):
   assert set(inputs("s")) == set(inputs("st")) == {"boxes"} and set(inputs("sa")) == {"switch", "boxes"}
   for name in ("sa_coarse", "sa_plus_long", "sa_plus_cross"):
     assert inputs(name) == {"switch": switch} and inputs(name, always_heard=True) == {}
+  run.config = run.config.model_copy(update={"plus_crops": True})
+  assert set(inputs("st_plus_short")) == {"boxes"} and set(inputs("sa_plus_long")) == {"switch", "boxes"}
 
 
 # What a network starts from.
@@ -271,12 +273,14 @@ def test_too_little_sound_is_one_line(tmp_path, records, monkeypatch):
 def test_companions_are_fragments_of_the_pools_clips(tmp_path, records):
   run = make_run(tmp_path, records)
   switch = (np.arange(43) % 2).astype(np.uint8)
-  table(run, "switch", switch)
-  run.folder("switch_values").mkdir(parents=True)
-  (run.folder("switch_values") / "done.json").write_text("{}")
+  boxes = np.random.default_rng(0).integers(0, 64, (43, 4)).astype(np.float32)
+  for name, stage, values in (("switch", "switch_values", switch), ("boxes", "scam_coarse", boxes)):
+    table(run, name, values)
+    run.folder(stage).mkdir(parents=True)
+    (run.folder(stage) / "done.json").write_text("{}")
 
   class Seen:
-    """A network whose fragments say the frame, its neighbours in the clip that it is given, and the switch."""
+    """A network whose fragments say the frame, its neighbours in the clip that it is given, the box and the switch."""
 
     def __init__(self, name):
       self.name = name
@@ -284,7 +288,7 @@ def test_companions_are_fragments_of_the_pools_clips(tmp_path, records):
     def nodes(self, clip):
       frames = np.stack([frame[16, 16] for frame, _ in clip.samples]).astype(np.float32)
       before, after = np.roll(frames, 1, axis=0), np.roll(frames, -1, axis=0)
-      return np.column_stack([frames, before, after, clip.switch])[:, None, None]
+      return np.column_stack([frames, before, after, clip.boxes, clip.switch])[:, None, None]
 
   found = stages.companions(run, Seen)
   assert set(found) == {"clips", "s_plus_cross", "st_plus_cross", "sa_plus_cross", "sa_plus_cross/heard"}
@@ -299,7 +303,7 @@ def test_companions_are_fragments_of_the_pools_clips(tmp_path, records):
       last = max(count - 1, 0)
       near = [pixels[abs(frame - 1) if count > 1 else 0], pixels[last - abs(last - frame - 1) if count > 1 else 0]]
       at = records.first_frame[clip] + frame
-      expected = np.concatenate([pixels[frame], *near, [switch[at] * records.has_sound[clip]]])
+      expected = np.concatenate([pixels[frame], *near, boxes[at], [switch[at] * records.has_sound[clip]]])
       heard = np.append(expected[:-1], records.has_sound[clip])
       for name in ("s_plus_cross", "st_plus_cross", "sa_plus_cross"):
         np.testing.assert_array_equal(found[name][tag, place, 0, 0], expected.astype(np.float16))

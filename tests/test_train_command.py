@@ -199,7 +199,7 @@ def check_same(killed: Path, trained: Path) -> None:
 def test_finished_run_is_left_alone_and_another_configuration_refused(trained):
   before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file()}
   # One process for both, as each would load TensorFlow.
-  code = "import sys; from stajax import train; codes = [train.main(sys.argv[1:-2]), train.main(sys.argv[1:])]; print(codes)"
+  code = "import sys; from stajax.train import main; print([main(sys.argv[1:-2]), main(sys.argv[1:])])"
   output = finish(run("-c", code, *train_in(trained)[2:], "--sta.steps", "7"))
   assert "everything was done already" in output and "[0, 2]" in output
   assert "sta.steps: 2 → 7" in output and "--workdir" in output and "Traceback" not in output
@@ -236,7 +236,8 @@ def used(place, trained) -> str:
   evaluate = ["--model", str(trained), "--data", tree, "--out", str(place / "scores"), "--stride", "4"]
   code = f"""
 from stajax import evaluate, predict
-codes = [predict.main({predict} + [{str(place / "out")!r}]), predict.main({predict} + [{str(place / "fast")!r}, "--fast"])]
+codes = [predict.main({predict} + [{str(place / "out")!r}])]
+codes.append(predict.main({predict} + [{str(place / "fast")!r}, "--fast"]))
 codes.append(evaluate.main({evaluate} + ["--processes", "1"]))
 print("codes", codes)
 """

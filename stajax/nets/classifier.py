@@ -7,7 +7,6 @@ Three pure parts: `encode_*` works on one frame or one second of sound, `fuse` o
 Axes: b batch, n nodes, t frames of a fragment, m merged batch, H W input, h w map, c categories, d audio features.
 """
 
-import math
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -23,8 +22,12 @@ from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 Source = Literal["s", "st", "sa"]
 
 
-_CONFIRMED = 4 / 3
-"""1 / ½ (σ(0) + 1): what Eq. 10 takes outside rMASK of a state whose response is 0, once σ of Eq. 7 is 1."""
+_FLOOR = 3.0
+"""What is added to class maps before the C-GCN, and subtracted after it. Eq. 7 weakens what companions do not confirm,
+which of a negative value makes a larger one: what speaks most against a category would end as what is least against it.
+"""
+_CONFIRMED = 1.45
+"""About what Eqs. 7 and 10 take of a state that its companions confirm, as its inverse (measured on new networks)."""
 
 
 def _scaled_identity(gain: float) -> nn.initializers.Initializer:
@@ -111,14 +114,12 @@ class Classifier(nn.Module):
     self.bias = self.param("bias", nn.initializers.zeros, (outputs,), jnp.float32)
     if self.plus:
       self.graph = ConservativeGCN(outputs, self.steps, self.frl, self.block, self.dtype)
-      # Begins as none, for states that all companions confirm; what nobody confirms is near 0 then, so that the bias
-      # has to say how rare a category is.
+      # Begins as none: a new network says of what its companions confirm what its branch says.
       gain = _CONFIRMED ** (self.steps if self.frl else 0)
       self.conclude = nn.Conv(
         outputs, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=_scaled_identity(gain)
       )
-      rarity = nn.initializers.constant(-math.log(max(outputs - 1, 1)))
-      self.conclude_bias = self.param("conclude_bias", rarity, (outputs,), jnp.float32)
+      self.conclude_bias = self.param("conclude_bias", nn.initializers.zeros, (outputs,), jnp.float32)
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to {"s": (m, h, w, c)}."""
@@ -168,7 +169,7 @@ class Classifier(nn.Module):
       target = nodes[:, 0]
       logits = jnp.mean(target, axis=(1, 2)) + self.bias
       return Classification(target, logits, logits[:, None])
-    target = self.conclude(self.graph(nodes, read=1)[:, 0]).astype(jnp.float32)
+    target = self.conclude(self.graph(nodes + _FLOOR, read=1)[:, 0]).astype(jnp.float32) - _FLOOR
     logits = jnp.mean(target, axis=(1, 2)) + self.conclude_bias
     return Classification(target, logits, jnp.mean(nodes, axis=(2, 3)) + self.bias)
 
