@@ -36,7 +36,7 @@ def _after(
 
 config = Config(
   name="quickstart",
-  data=Data(source="synthetic", synthetic=Synthetic(clips=400, held_out=60, size=128, seconds=2.0)),
+  data=Data(source="synthetic", synthetic=Synthetic(clips=320, held_out=60, size=128, seconds=2.0)),
   # One convolution a stage: a cell of a class map sees 86 of the 128 pixels. VGG-16's would see 252.
   network=Network(
     width=0.25,
@@ -53,19 +53,20 @@ config = Config(
   tagger=_training(120, 3e-3),
   switch=_after(("s_coarse", "tagger_0"), 120, frozen=_SEEN_AND_HEARD),
   sa_coarse=_after(("s_coarse", "tagger_0"), 80, frozen=_SEEN_AND_HEARD),
-  # A crop is twice as large as the frames that the backbone knows. With a backbone each the three see differently.
+  # A crop is twice as large as the frames that the backbone knows. S and SA each learn a backbone of their own for it, so
+  # that there is something to select from.
   s=_after("s_coarse", 120, frozen=()),
   st=_after(("s", "st_coarse"), 50),
-  sa=_after(("s", "sa_coarse"), 60, frozen=("sound",), learning_rate=1e-3),
+  sa=_after("sa_coarse", 120, frozen=("sound",)),
   plus_crops=True,
   s_plus=_after("s", 40, 16, learning_rate=1e-3),
   st_plus=_after("st", 40, 8, learning_rate=1e-3),
   sa_plus=_after("sa", 40, 16, _SEEN_AND_HEARD, learning_rate=1e-3),
   sta=_after(("st_coarse", "sa_coarse"), 120, frozen=_SEEN_AND_HEARD),
-  sta_plus=_after("sta", 80, 8, frozen=_SEEN_AND_HEARD),
+  sta_plus=_after("sta", 80, 8, _SEEN_AND_HEARD, learning_rate=5e-3),
   maps=Maps(size=64),
   checkpoint_every=100,
   log_every=10,
   inference_batch=16,
-  score_stride=2,
+  score_stride=4,
 )

@@ -17,6 +17,8 @@ from stajax.nets.sound import Pooling, ResNet18
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 
 _REFINED = 32
+_RARE = nn.initializers.constant(-3.0)
+"""Of the last bias: fixated pixels are some 5% of a frame, and a new network begins with that."""
 
 
 class Student(nn.Module):
@@ -68,11 +70,11 @@ class Student(nn.Module):
     if self.plus:
       self.graph = ConservativeGCN(self.num_categories, self.steps, self.frl, self.block, self.dtype)
       self.ref_32 = ConvBlock(_REFINED, (1, 1), **settings)
-      self.ref_1 = nn.Conv(1, (1, 1), dtype=self.dtype)
+      self.ref_1 = nn.Conv(1, (1, 1), bias_init=_RARE, dtype=self.dtype)
     else:
       self.refine = {stage: ConvBlock(_REFINED, (1, 1), **settings) for stage in ("f3", "f4", "f5")}
       self.decode = {stage: ConvBlock(_REFINED, **settings) for stage in ("f3", "f4", "f5")}
-      self.readout = nn.Conv(1, (1, 1), dtype=self.dtype)
+      self.readout = nn.Conv(1, (1, 1), bias_init=_RARE, dtype=self.dtype)
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to `s` (m, h, w, c) and, of STA, Ref(F3), Ref(F4), Ref(F5) with 32 channels."""
