@@ -9,18 +9,18 @@ from stajax.config import Training, load
 
 _QUICK = load(Path(__file__).with_name("quickstart.py"))
 _STEPS = {
-  "s_coarse": 1000,
-  "st_coarse": 150,
-  "tagger": 400,
-  "switch": 400,
-  "sa_coarse": 250,
-  "s": 300,
-  "st": 120,
-  "sa": 150,
-  "s_plus": 100,
-  "st_plus": 100,
-  "sa_plus": 100,
-  "sta": 400,
+  "s_coarse": 700,
+  "st_coarse": 120,
+  "tagger": 300,
+  "switch": 300,
+  "sa_coarse": 200,
+  "s": 250,
+  "st": 100,
+  "sa": 250,
+  "s_plus": 80,
+  "st_plus": 80,
+  "sa_plus": 80,
+  "sta": 300,
   "sta_plus": 200,
 }
 
@@ -31,5 +31,5 @@ def _longer(name: str, steps: int) -> Training:
 
 
 config = _QUICK.model_copy(
-  update={"name": "synthetic", "score_stride": 1, **{name: _longer(name, steps) for name, steps in _STEPS.items()}}
+  update={"name": "synthetic", "score_stride": 2, **{name: _longer(name, steps) for name, steps in _STEPS.items()}}
 )

@@ -67,7 +67,7 @@ def run(*arguments: str, **options) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen, expected: int = 0) -> str:
-  output = process.communicate(timeout=300)[0].decode()
+  output = process.communicate(timeout=500)[0].decode()
   assert process.returncode == expected, output[-4000:]
   return output
 
@@ -173,12 +173,12 @@ def test_killed_training_ends_with_the_same_bits(place, trained):
   """Networks, tables and maps that an interrupted run makes of a finished run's other ones."""
   killed = place / "killed"
   shutil.copytree(trained, killed)
-  again = ("tagger_1", "tag_heard", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus", "sta_plus_short")
+  again = ("tagger_1", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus", "sta_plus_short")
   for stage in (*again, "model"):
     shutil.rmtree(killed / "stages" / stage)
   for folder in ("tables", "maps", "model"):
     shutil.rmtree(killed / folder)
-  assert train_with_kills(killed, ("tagger_1", "switch_values", "st_plus_cross", "scam_plus"), seed=0) >= 3
+  assert train_with_kills(killed, ("switch_values", "st_plus_cross", "scam_plus"), seed=0) >= 2
   check_same(killed, trained)
 
 
