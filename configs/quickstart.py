@@ -9,9 +9,10 @@ from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Tra
 # The coarse S learns the backbone, all others start from it and leave it as it is: there are minutes, not hours.
 _EVENLY = (1.0, 1.0, 1.0, 1.0)
 _SEEN_AND_HEARD = ("visual", "sound")
+_COARSE, _FINE = 96, 128  # pixels; the paper's 256 and 356 have the same ratio
 
 
-def _training(steps: int, learning_rate: float, batch: int = 32, **changes: object) -> Training:
+def _training(steps: int, learning_rate: float, batch: int = 32, size: int = _COARSE, **changes: object) -> Training:
   optimizer = Optimizer(
     name="adam",
     learning_rate=learning_rate,
@@ -20,7 +21,7 @@ def _training(steps: int, learning_rate: float, batch: int = 32, **changes: obje
     warmup=min(30, steps // 4),
     schedule="cosine",
   )
-  return Training(steps=steps, batch=batch, size=128, optimizer=optimizer, **changes)
+  return Training(steps=steps, batch=batch, size=size, optimizer=optimizer, **changes)
 
 
 def _after(
@@ -29,9 +30,10 @@ def _after(
   batch: int = 32,
   frozen: tuple[str, ...] = ("visual",),
   learning_rate: float = 2e-3,
+  size: int = _COARSE,
 ) -> Training:
   start = (start,) if isinstance(start, str) else start
-  return _training(steps, learning_rate, batch, start=start, frozen=frozen)
+  return _training(steps, learning_rate, batch, size, start=start, frozen=frozen)
 
 
 config = Config(
@@ -49,21 +51,21 @@ config = Config(
     reasoning_steps=1,
   ),
   s_coarse=_training(360, 3e-3),
-  st_coarse=_after("s_coarse", 60),
-  tagger=_training(120, 3e-3),
-  switch=_after(("s_coarse", "tagger_0"), 120, frozen=_SEEN_AND_HEARD),
-  sa_coarse=_after(("s_coarse", "tagger_0"), 80, frozen=_SEEN_AND_HEARD),
-  # A crop is twice as large as the frames that the backbone knows. S and SA each learn a backbone of their own for it, so
-  # that there is something to select from.
-  s=_after("s_coarse", 120, frozen=()),
-  st=_after(("s", "st_coarse"), 50),
-  sa=_after("sa_coarse", 120, frozen=("sound",)),
+  st_coarse=_after("s_coarse", 50),
+  tagger=_training(100, 3e-3),
+  switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 70, frozen=_SEEN_AND_HEARD),
+  # A crop is larger than what the backbone knows. S and SA each learn one of their own for it, so that there is something
+  # to select from.
+  s=_after("s_coarse", 110, frozen=(), size=_FINE),
+  st=_after(("s", "st_coarse"), 40, size=_FINE),
+  sa=_after("sa_coarse", 110, frozen=("sound",), size=_FINE),
   plus_crops=True,
-  s_plus=_after("s", 40, 16, learning_rate=1e-3),
-  st_plus=_after("st", 40, 8, learning_rate=1e-3),
-  sa_plus=_after("sa", 40, 16, _SEEN_AND_HEARD, learning_rate=1e-3),
+  s_plus=_after("s", 30, 16, learning_rate=1e-3, size=_FINE),
+  st_plus=_after("st", 30, 8, learning_rate=1e-3, size=_FINE),
+  sa_plus=_after("sa", 30, 16, _SEEN_AND_HEARD, learning_rate=1e-3, size=_FINE),
   sta=_after(("st_coarse", "sa_coarse"), 120, frozen=_SEEN_AND_HEARD),
-  sta_plus=_after("sta", 80, 8, _SEEN_AND_HEARD, learning_rate=5e-3),
+  sta_plus=_after("sta", 70, 8, _SEEN_AND_HEARD, learning_rate=5e-3),
   maps=Maps(size=64),
   checkpoint_every=100,
   log_every=10,
