@@ -55,8 +55,7 @@ config = Config(
   tagger=_training(100, 3e-3),
   switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD),
   sa_coarse=_after(("s_coarse", "tagger_0"), 70, frozen=_SEEN_AND_HEARD),
-  # A crop is larger than what the backbone knows. S and SA each learn one of their own for it, so that there is something
-  # to select from.
+  # A crop is larger than what the backbone knows. S and SA each learn one for it, so that there is something to select.
   s=_after("s_coarse", 110, frozen=(), size=_FINE),
   st=_after(("s", "st_coarse"), 40, size=_FINE),
   sa=_after("sa_coarse", 110, frozen=("sound",), size=_FINE),
