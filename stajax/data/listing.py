@@ -1,7 +1,7 @@
 """What a source of clips holds, before anything is decoded: one `Item` a clip, and remarks about what is not right.
 
-The readers in `stajax.data.layouts` turn a folder into a `Listing`; `stajax.data.prepare_media` turns that into records.
-Needs neither TensorFlow nor PyAV.
+The readers in `stajax.data.layouts` turn a folder into a `Listing`, and `stajax.data.prepare_media` turns that into
+records. Needs neither TensorFlow nor PyAV.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Literal
 
 Kind = Literal["missing", "spare", "doubtful", "dropped"]
 
-MEDIA_SUFFIXES = frozenset(
-  f".{suffix}"
-  for suffix in "3gp asf avi flv gif m2ts m4v mkv mov mp4 mpeg mpg mts mxf ogg ogv rm rmvb ts vob webm wmv".split()
-)
+MEDIA_SUFFIXES = frozenset((
+  *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
+  *(".ogg", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
+))  # fmt: skip
 """Names that a folder of videos is searched for; what is in a file is found when it is decoded."""
 
 
