@@ -173,7 +173,7 @@ def test_killed_training_ends_with_the_same_bits(place, trained):
   """Networks, tables and maps that an interrupted run makes of a finished run's other ones."""
   killed = place / "killed"
   shutil.copytree(trained, killed)
-  again = ("tagger_1", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus", "sta_plus_short")
+  again = ("tagger_1", "tag_heard", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus", "sta_plus_short")
   for stage in (*again, "model"):
     shutil.rmtree(killed / "stages" / stage)
   for folder in ("tables", "maps", "model"):
@@ -271,7 +271,7 @@ def test_evaluate_gives_the_students_the_scores_of_the_report(place, trained, us
   reported = json.loads((trained / "report" / "scores.json").read_text())["synthetic"]
   assert set(mine) == {"centre", "uniform", *model.STUDENTS, "final", "final_no_switch"}
   for method in (*model.STUDENTS, "final"):
-    # Not equal to the last digit: the tree's frames and sound went through JPEG and 16 bits once more or less. s-AUC is
-    # a step function of a map, and these are nearly constant.
+    # Not equal to the last digit: the tree's sound has 16 bits, the records' spectrogram is float16. s-AUC is a step
+    # function of a map, and these are nearly constant.
     for metric in METRICS - {"s_auc"}:
       assert mine[method][metric] == pytest.approx(reported[method][metric], abs=0.02), (method, metric)

@@ -45,13 +45,16 @@ class ShardWriter:
     self.folder.mkdir(parents=True)
     self._name, self._max_shard_bytes = name, max_shard_bytes
     self._features = tfds.features.FeaturesDict(features)
+    self._serializer = tfds.core.example_serializer.ExampleSerializer(self._features.get_serialized_info())
     self._writer: ArrayRecordWriter | None = None
     self._lengths: list[int] = []
     self._sizes: list[int] = []
 
   def write(self, example: dict[str, Any]) -> None:
     """Appends one record."""
-    record = self._features.serialize_example(example)
+    # Not `serialize_example`, which puts the features in another order in every process.
+    proto = self._serializer.get_tf_example(self._features.encode_example(example))
+    record = proto.SerializeToString(deterministic=True)
     if self._writer is None or self._sizes[-1] + len(record) > self._max_shard_bytes:
       self._begin_shard()
     self._writer.write(record)

@@ -11,6 +11,7 @@ import scipy.io
 import scipy.io.wavfile
 from PIL import Image
 
+from stajax.data.staging import encode_jpeg
 from stajax.data.stavis import StavisError
 
 SAMPLE_RATE = 16_000
@@ -54,12 +55,12 @@ def write_video(
     (incoming / "annotations" / "maps").mkdir()
     count = 0
     for count, (frame, fixated, density) in enumerate(zip(frames, fixations, densities, strict=True), start=1):
-      Image.fromarray(frame).save(incoming / "video_frames" / f"img_{count:05d}.jpg", quality=95)
+      (incoming / "video_frames" / f"img_{count:05d}.jpg").write_bytes(encode_jpeg(frame))  # as records keep it
       Image.fromarray(density).save(incoming / "annotations" / "maps" / f"eyeMap_{count:05d}.jpg", quality=95)
       mat = incoming / "annotations" / f"fixMap_{count:05d}.mat"
       scipy.io.savemat(mat, {"eyeMap": np.asarray(fixated, np.uint8)}, do_compression=True)
     if samples is not None:
-      scaled = np.round(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+      scaled = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)  # as `stajax.data.media` reads it
       scipy.io.wavfile.write(incoming / "video_audio" / f"{video}.wav", SAMPLE_RATE, scaled)
     for part in ("video_frames", "annotations", "video_audio"):
       target = root / part / database / video
