@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stajax.data.records import Records, assemble
+from stajax.data.assembly import assemble
+from stajax.data.records import Records
 from stajax.data.staging import PreparedClip, Staging, encode_jpeg, staging_key
 
 CATEGORIES = ("bell", "drum", "horn")

@@ -10,8 +10,9 @@ from PIL import Image
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
+from stajax.data.assembly import assemble  # noqa: E402
 from stajax.data.map_set import MapSet, MapWriter  # noqa: E402
-from stajax.data.records import Records, assemble  # noqa: E402
+from stajax.data.records import Records  # noqa: E402
 from stajax.data.shards import RecordError  # noqa: E402
 from stajax.data.staging import Staging  # noqa: E402
 

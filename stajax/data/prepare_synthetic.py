@@ -100,7 +100,7 @@ def _prepare(out: Path, tree: Path | None, job: _Job, processes: int) -> dict[st
     _finish_tree(new_tree, job, (staging.read(job.key(index)) for index in names))
     os.replace(new_tree, tree)
   if out not in finished:
-    from stajax.data.records import assemble  # TensorFlow takes seconds to load
+    from stajax.data.assembly import assemble  # TensorFlow takes seconds to load
 
     summary = {
       "source": "synthetic", "provenance": PROVENANCE, "version": __version__, "settings": job.facts(), "skipped": []
