@@ -1,0 +1,153 @@
+"""Limits on what a file may cost, and child processes that keep them.
+
+A media file can hang its decoder, crash it, or ask for any amount of memory. Each is therefore worked on by a child
+process; one that is too slow, too large or dead costs its own file only, whose failure says why.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+FILES_A_CHILD = 500  # until it is replaced by a fresh one, lest libraries that leak fill its memory
+
+
+@dataclass(frozen=True)
+class Limits:
+  """What one media file may cost.
+
+  Attributes:
+    max_seconds: a longer clip is cut there.
+    max_pixels: of one picture.
+    max_bytes: size of a file; of all images of a folder.
+    time_limit: seconds that a child process may work on it.
+    memory: bytes by which a child process may grow (its address space; enforced on Linux only).
+  """
+
+  max_seconds: float = 3600.0
+  max_pixels: int = 2**25
+  max_bytes: int = 2**34
+  time_limit: float = 300.0
+  memory: int = 2**32
+
+  def __post_init__(self) -> None:
+    for name, value in vars(self).items():
+      if not value > 0:
+        raise ValueError(f"limit {name} is {value}, expected more than 0")
+
+
+@dataclass(frozen=True)
+class Failure:
+  """A task that a limit ended, or whose process died: why, in a few words."""
+
+  reason: str
+
+
+def run_in_children(
+  function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], processes: int, limits: Limits | None = None
+) -> Iterator[tuple[int, T | Failure]]:
+  """Calls a function for every task in child processes.
+
+  Args:
+    function: of a module; children load that module before their memory is limited.
+    tasks: its arguments; only a few tasks are taken ahead.
+    processes: that work at the same time.
+    limits: of time and memory; None: none, and a single process works in this one.
+
+  Yields:
+    (number of the task, what the function returned or a `Failure`) as they are finished.
+
+  Raises:
+    Exception: what the function raised.
+    OSError: the children cannot work.
+  """
+  if limits is None and processes <= 1:
+    for index, arguments in enumerate(tasks):
+      yield index, function(*arguments)
+    return
+  from pebble import ProcessPool  # with the extra `train` only
+
+  pool = ProcessPool(
+    processes,
+    max_tasks=FILES_A_CHILD,
+    context=multiprocessing.get_context("spawn"),  # a fork of a process that runs threads may hang
+    initializer=_begin,
+    initargs=(function, None if limits is None else limits.memory),
+  )
+  waiting, running = enumerate(tasks), dict[Future, int]()
+  try:
+    while True:
+      for index, arguments in islice(waiting, 2 * processes - len(running)):
+        future = pool.schedule(function, args=arguments, timeout=None if limits is None else limits.time_limit)
+        running[future] = index
+      if not running:
+        break
+      for future in sorted(wait(running, return_when=FIRST_COMPLETED).done, key=running.__getitem__):
+        yield running.pop(future), _result(future, limits)
+    pool.close()
+  except BrokenProcessPool as error:
+    pool.stop()
+    raise OSError("the processes that do the work cannot start, or were killed; the same command goes on") from error
+  except BaseException:
+    pool.stop()
+    raise
+  finally:
+    pool.join()
+
+
+def _result(future: Future, limits: Limits | None) -> Any:
+  from pebble import ProcessExpired
+
+  try:
+    return future.result()
+  except ProcessExpired as error:
+    if error.exitcode == -signal.SIGKILL:
+      return Failure("its process was killed, as systems do that run out of memory")
+    name = f"signal {-error.exitcode}" if error.exitcode < 0 else f"exit code {error.exitcode}"
+    return Failure(f"the decoder crashed ({name})")
+  except MemoryError:
+    if limits is None:
+      raise
+    return Failure(f"needed more than {limits.memory / 2**30:g} GiB of memory")
+  except TimeoutError:
+    if limits is None:
+      raise
+    return Failure(f"took longer than {limits.time_limit:g} s")
+
+
+def _begin(function: Callable[..., Any], memory: int | None) -> None:
+  """What a child does first; to receive the function, it has loaded all that the function needs."""
+  _end_with_parent()
+  if memory is None:
+    return
+  try:
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+  except (ImportError, OSError):  # not Linux
+    return
+  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  _, most = resource.getrlimit(resource.RLIMIT_AS)
+  wanted = pages * resource.getpagesize() + memory
+  resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
+def _end_with_parent() -> None:
+  """Children of a killed process would wait for work for ever."""
+
+  def wait_for_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+  threading.Thread(target=wait_for_parent, daemon=True).start()
