@@ -38,7 +38,7 @@ def _after(
 
 config = Config(
   name="quickstart",
-  data=Data(source="synthetic", synthetic=Synthetic(clips=320, held_out=60, size=128, seconds=2.0)),
+  data=Data(source="synthetic", synthetic=Synthetic(clips=800, held_out=60, size=128, seconds=1.0)),
   # One convolution a stage: a cell of a class map sees 86 of the 128 pixels. VGG-16's would see 252.
   network=Network(
     width=0.25,
@@ -51,13 +51,13 @@ config = Config(
     reasoning_steps=1,
   ),
   s_coarse=_training(360, 3e-3),
-  st_coarse=_after("s_coarse", 50),
+  st_coarse=_after("s_coarse", 100),
   tagger=_training(100, 3e-3),
   switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD),
-  sa_coarse=_after(("s_coarse", "tagger_0"), 70, frozen=_SEEN_AND_HEARD),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 150, frozen=_SEEN_AND_HEARD),
   # A crop is larger than what the backbone knows. S and SA each learn one for it, so that there is something to select.
   s=_after("s_coarse", 110, frozen=(), size=_FINE),
-  st=_after(("s", "st_coarse"), 40, size=_FINE),
+  st=_after(("s", "st_coarse"), 60, size=_FINE),
   sa=_after("sa_coarse", 110, frozen=("sound",), size=_FINE),
   plus_crops=True,
   s_plus=_after("s", 30, 16, learning_rate=1e-3, size=_FINE),
@@ -69,5 +69,5 @@ config = Config(
   checkpoint_every=100,
   log_every=10,
   inference_batch=16,
-  score_stride=4,
+  score_stride=2,
 )

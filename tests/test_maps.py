@@ -160,7 +160,17 @@ def test_minmax_of_a_constant_is_zero():
   before = maps.copy()
   np.testing.assert_allclose(scale.minmax(maps)[1], minmax(maps[1]), rtol=1e-6)
   np.testing.assert_array_equal(maps, before)
-  assert not scam.class_activation_maps(-np.ones((1, 2, 2, 1)) * np.arange(1, 5).reshape(1, 2, 2, 1)).any()
+
+
+def test_activation_maps_are_positive_parts_unless_there_is_none():
+  """Where nothing speaks for a tag: what speaks least against it; each tag and frame by itself."""
+  mixed, against = np.array([[-2.0, 0], [1, 3]]), np.array([[-4.0, -3], [-2, -1]])
+  class_maps = np.stack([np.stack([mixed, against], -1), np.stack([against, 0 * against - 1], -1)])
+  maps = scam.class_activation_maps(class_maps)
+  np.testing.assert_allclose(maps[0, ..., 0], [[0, 0], [1 / 3, 1]], rtol=1e-6)
+  for n, k in ((0, 1), (1, 0)):
+    np.testing.assert_allclose(maps[n, ..., k], [[0, 1 / 3], [2 / 3, 1]], rtol=1e-6)
+  assert not maps[1, ..., 1].any()  # Z of a constant
 
 
 def test_source_maps_are_resized_after_normalisation():

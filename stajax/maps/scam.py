@@ -16,8 +16,12 @@ LAMBDA = 1e-4
 
 
 def class_activation_maps(class_maps: np.ndarray) -> np.ndarray:
-  """Φ: the channels of the clip's tags, ReLU, min–max. (n, h, w, k) to the same."""
-  return minmax(np.maximum(class_maps, 0))
+  """Φ: the channels of the clip's tags, ReLU, min–max. (n, h, w, k) to the same.
+
+  Where nothing speaks for a tag, ReLU would leave a constant: the map then shows what speaks least against it.
+  """
+  positive = np.maximum(class_maps, 0)
+  return minmax(np.where(positive.max(axis=(1, 2), keepdims=True) > 0, positive, class_maps))
 
 
 def source_maps(class_maps: np.ndarray, size: tuple[int, int], boxes: np.ndarray | None = None) -> np.ndarray:

@@ -73,6 +73,7 @@ def describe(
     "first_frame": evaluation.first_frame,
     "nan_policy": evaluation.nan_policy,
     "sets": {name: _describe_set(evaluation, videos) for name, videos in sets.items()},
+    "groups": {name: sorted({video.name for video in sets[name]}) for name in evaluation.groups if name in sets},
     "map_sizes_height_width": evaluation.map_sizes,
     "fold_lists": [path.name for path in fold_lists],
     "skipped": [
