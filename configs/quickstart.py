@@ -51,10 +51,11 @@ config = Config(
     reasoning_steps=1,
   ),
   s_coarse=_training(360, 3e-3),
-  st_coarse=_after("s_coarse", 100),
+  # What is new in these, for motion and for sound, begins without a say (`stajax.nets.weights.merge`).
+  st_coarse=_after("s_coarse", 100, learning_rate=1e-2),
   tagger=_training(100, 3e-3),
-  switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD),
-  sa_coarse=_after(("s_coarse", "tagger_0"), 150, frozen=_SEEN_AND_HEARD),
+  switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD, learning_rate=1e-2),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 150, frozen=_SEEN_AND_HEARD, learning_rate=1e-2),
   # A crop is larger than what the backbone knows. S and SA each learn one for it, so that there is something to select.
   s=_after("s_coarse", 110, frozen=(), size=_FINE),
   st=_after(("s", "st_coarse"), 60, size=_FINE),
@@ -64,10 +65,10 @@ config = Config(
   st_plus=_after("st", 30, 8, learning_rate=1e-3, size=_FINE),
   sa_plus=_after("sa", 30, 16, _SEEN_AND_HEARD, learning_rate=1e-3, size=_FINE),
   sta=_after(("st_coarse", "sa_coarse"), 120, frozen=_SEEN_AND_HEARD),
-  sta_plus=_after("sta", 70, 8, _SEEN_AND_HEARD, learning_rate=5e-3),
+  sta_plus=_after("sta", 50, 8, _SEEN_AND_HEARD, learning_rate=5e-3, size=_FINE),
   maps=Maps(size=64),
   checkpoint_every=100,
   log_every=10,
-  inference_batch=16,
+  inference_batch=8,
   score_stride=2,
 )

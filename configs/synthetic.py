@@ -9,27 +9,33 @@ from stajax.config import Training, load
 
 _QUICK = load(Path(__file__).with_name("quickstart.py"))
 _STEPS = {
-  "s_coarse": 700,
-  "st_coarse": 120,
-  "tagger": 300,
-  "switch": 300,
+  "s_coarse": 550,
+  "st_coarse": 150,
+  "tagger": 120,
+  "switch": 130,
   "sa_coarse": 200,
-  "s": 250,
-  "st": 100,
-  "sa": 250,
-  "s_plus": 80,
-  "st_plus": 80,
-  "sa_plus": 80,
-  "sta": 300,
-  "sta_plus": 200,
+  "s": 150,
+  "st": 130,
+  "sa": 150,
+  "s_plus": 40,
+  "st_plus": 40,
+  "sa_plus": 40,
+  "sta": 220,
+  "sta_plus": 110,
 }
+# Each of the three sources has a backbone of its own on the crops, so that they err in different places.
+_OWN = {"st": {"start": ("st_coarse",), "frozen": (), "batch": 16}}
 
 
 def _longer(name: str, steps: int) -> Training:
   training: Training = getattr(_QUICK, name)
-  return training.model_copy(update={"steps": steps})
+  return training.model_copy(update={"steps": steps, **_OWN.get(name, {})})
 
 
 config = _QUICK.model_copy(
-  update={"name": "synthetic", "score_stride": 2, **{name: _longer(name, steps) for name, steps in _STEPS.items()}}
+  update={
+    "name": "synthetic",
+    "data": _QUICK.data.model_copy(update={"synthetic": _QUICK.data.synthetic.model_copy(update={"clips": 1000})}),
+    **{name: _longer(name, steps) for name, steps in _STEPS.items()},
+  }
 )

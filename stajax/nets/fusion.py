@@ -3,6 +3,7 @@
 Axes: m merged fragments, t frames, h w space, c categories, d audio features.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,21 @@ import jax.numpy as jnp
 _SEED_SIZE = 4
 _DOUBLINGS = 3
 _CHANNELS = 32
+
+
+def _keeps_variance(num_terms: int, followed_by_relu: bool) -> nn.initializers.Initializer:
+  """Of a transposed convolution whose outputs are sums over `num_terms` of its kernel's positions, and all inputs.
+
+  Flax's own initialisers divide by all positions. Four such layers in a row would begin with a map that hardly depends
+  on the sound, and with gradients as small: networks learned to do without sound.
+  """
+
+  def initialise(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+    positions = shape[0] * shape[1] / num_terms
+    gain = 2.0 if followed_by_relu else 1.0
+    return nn.initializers.variance_scaling(gain * positions, "fan_in", "normal")(key, shape, dtype)
+
+  return initialise
 
 
 def gate(spatial: jnp.ndarray, control: jnp.ndarray) -> jnp.ndarray:
@@ -46,11 +62,25 @@ class SoundMap(nn.Module):
       (m, h, w, features).
     """
     x = (switch[:, None].astype(audio.dtype) * audio).astype(self.dtype)[:, None, None, :]
-    x = nn.ConvTranspose(_CHANNELS, (_SEED_SIZE,) * 2, padding="VALID", dtype=self.dtype, name="seed")(x)
+    # From one position, every output is the sum of one of the kernel's; at stride 2, of 2×2 of the 4×4.
+    x = nn.ConvTranspose(
+      _CHANNELS,
+      (_SEED_SIZE,) * 2,
+      padding="VALID",
+      dtype=self.dtype,
+      kernel_init=_keeps_variance(1, followed_by_relu=True),
+      name="seed",
+    )(x)
     for doubling in range(1, _DOUBLINGS + 1):
-      features = self.features if doubling == _DOUBLINGS else _CHANNELS
+      is_last = doubling == _DOUBLINGS
       x = nn.ConvTranspose(
-        features, (4, 4), strides=(2, 2), padding="SAME", dtype=self.dtype, name=f"double{doubling}"
+        self.features if is_last else _CHANNELS,
+        (4, 4),
+        strides=(2, 2),
+        padding="SAME",
+        dtype=self.dtype,
+        kernel_init=_keeps_variance(4, followed_by_relu=not is_last),
+        name=f"double{doubling}",
       )(nn.relu(x))
     if x.shape[1:3] != tuple(size):
       x = jax.image.resize(x, (x.shape[0], *size, self.features), "bilinear")
