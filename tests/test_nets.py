@@ -299,6 +299,15 @@ def test_switch_0_leaves_a_constant_map(sound_map):
   assert np.abs(heard[0] - silent[0]).max() > 1e-3
 
 
+def test_new_sound_map_varies_as_much_as_the_sound():
+  """Over sounds, at every position and category, at any width of the sound: neither lost nor blown up by four layers."""
+  for width in (32, 512):
+    audio, network = jax.random.normal(jax.random.key(0), (256, width)), SoundMap(10)
+    variables = network.init(jax.random.key(1), audio[:1], jnp.ones(1), (32, 32))
+    grown = network.apply(variables, audio, jnp.ones(256), (32, 32))
+    assert 0.25 < float(jnp.sqrt(jnp.mean(jnp.var(grown, axis=0)))) < 4
+
+
 def test_sound_map_grows_to_32(sound_map):
   """32×32 comes from the transposed convolutions alone: each of the 4×4 seed pixels reaches a part of the map."""
   run, audio, variables = sound_map
