@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from fake_records import CATEGORIES, contents, fake_clips, fake_records, stage
+from fake_records import CATEGORIES, fake_clips, fake_records, stage
 from PIL import Image
 
 tfds = pytest.importorskip("tensorflow_datasets")
@@ -14,7 +14,6 @@ from stajax.data.assembly import assemble  # noqa: E402
 from stajax.data.map_set import MapSet, MapWriter  # noqa: E402
 from stajax.data.records import Records  # noqa: E402
 from stajax.data.shards import RecordError  # noqa: E402
-from stajax.data.staging import Staging  # noqa: E402
 
 
 def pixels(jpeg):
@@ -67,46 +66,6 @@ def test_records_give_clips_back(records):
   assert records.frame_bytes(ids) == [everything[i] for i in ids]
   with pytest.raises(IndexError):
     records.frame_bytes([records.total_frames])
-
-
-def test_assembling_again_gives_the_same_bytes(tmp_path, monkeypatch):
-  staging, keys = stage(tmp_path / "staging", fake_clips())
-  summary = {"source": "test", "provenance": "synthetic"}
-  assemble(staging, keys, tmp_path / "whole", CATEGORIES, summary)
-  read = Staging.read
-
-  def fail_late(self, key):
-    if key == keys[2]:
-      raise KeyboardInterrupt
-    return read(self, key)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(Staging, "read", fail_late)
-    with pytest.raises(KeyboardInterrupt):
-      assemble(staging, keys, tmp_path / "resumed", CATEGORIES, summary)
-  assert not (tmp_path / "resumed").exists()
-  assemble(staging, keys, tmp_path / "resumed", CATEGORIES, summary)
-  assert contents(tmp_path / "whole") == contents(tmp_path / "resumed")
-  with pytest.raises(FileExistsError):
-    assemble(staging, keys, tmp_path / "whole", CATEGORIES, summary)
-
-
-def test_assemble_refuses_what_does_not_fit(tmp_path):
-  clips = fake_clips()
-  staging, keys = stage(tmp_path / "staging", clips)
-  with pytest.raises(ValueError, match="'horn' is not one of the categories"):
-    assemble(staging, keys, tmp_path / "a", CATEGORIES[:2], {})
-  with pytest.raises(ValueError, match="clip 0: two clips"):
-    assemble(staging, [keys[0], *keys], tmp_path / "a", CATEGORIES, {})
-  with pytest.raises(ValueError, match="no clip to write"):
-    assemble(staging, [], tmp_path / "a", CATEGORIES, {})
-  staging.write(keys[2], fake_clips(side=48)[2])
-  with pytest.raises(ValueError, match=r"clip 2: a frame is JPEG \(48, 48\)"):
-    assemble(staging, keys, tmp_path / "a", CATEGORIES, {})
-  staging.path(keys[1]).write_bytes(b"PK\x03\x04 not a zip")
-  with pytest.raises(ValueError, match=keys[1]):
-    assemble(staging, keys, tmp_path / "a", CATEGORIES, {})
-  assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "flip", "gone"])

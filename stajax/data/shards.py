@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,83 @@ MAX_SHARD_BYTES = 2**30
 
 class RecordError(ValueError):
   """A set of records that is missing, incomplete or damaged; the message names the file."""
+
+
+class Encoder:
+  """Turns examples into serialized records; the same bytes in every process."""
+
+  def __init__(self, features: dict[str, Any]):
+    """`features`: TFDS features of one record."""
+    self.features = tfds.features.FeaturesDict(features)
+    self._serializer = tfds.core.example_serializer.ExampleSerializer(self.features.get_serialized_info())
+
+  def __call__(self, example: dict[str, Any]) -> bytes:
+    """The serialized `tf.train.Example` of one example."""
+    # Not `serialize_example`, which puts the features in another order in every process.
+    proto = self._serializer.get_tf_example(self.features.encode_example(example))
+    return proto.SerializeToString(deterministic=True)
+
+
+def shard_path(folder: Path, name: str, index: int, count: int) -> Path:
+  """The file of shard `index` of `count` of the set `name` in `folder`, which is that of `ShardReader`."""
+  return folder / VERSION / f"{name}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
+
+
+def write_shard(path: Path, records: Iterable[bytes]) -> tuple[int, int]:
+  """Writes one shard atomically; several processes may write the same one. Returns its records and their bytes."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+  length = size = 0
+  try:
+    writer = _open_writer(partial)
+    for record in records:
+      writer.write(record)
+      length, size = length + 1, size + len(record)
+    writer.close()
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+  return length, size
+
+
+def write_metadata(
+  folder: Path,
+  name: str,
+  features: tfds.features.FeaturesDict,
+  lengths: Sequence[int],
+  num_bytes: int,
+  description: str,
+) -> None:
+  """Writes what makes a set of its shards, without which it does not open.
+
+  Args:
+    folder: of the set, as for `shard_path`.
+    name: of the set.
+    features: of its records.
+    lengths: number of records in each shard.
+    num_bytes: of all records.
+    description: in the metadata.
+  """
+  template = tfds.core.ShardedFileTemplate(
+    dataset_name=name, data_dir=folder / VERSION, split=SPLIT, filetype_suffix="array_record"
+  )
+  split = tfds.core.SplitInfo(
+    name=SPLIT, shard_lengths=list(lengths), num_bytes=num_bytes, filename_template=template
+  )
+  tfds.folder_dataset.write_metadata(
+    data_dir=folder / VERSION,
+    features=features,
+    split_infos=[split],
+    version=VERSION,
+    filename_template=template,
+    check_data=False,  # the check reads by `as_dataset`
+    description=description,
+  )
+
+
+def _open_writer(path: Path) -> ArrayRecordWriter:
+  # Images are compressed already, and float16 spectrograms hardly shrink.
+  return ArrayRecordWriter(str(path), "group_size:1,uncompressed")
 
 
 class ShardWriter:
@@ -41,20 +119,16 @@ class ShardWriter:
       features: TFDS features of one record.
       max_shard_bytes: a shard is closed when it holds this many bytes of records.
     """
-    self.folder = folder / VERSION
-    self.folder.mkdir(parents=True)
-    self._name, self._max_shard_bytes = name, max_shard_bytes
-    self._features = tfds.features.FeaturesDict(features)
-    self._serializer = tfds.core.example_serializer.ExampleSerializer(self._features.get_serialized_info())
+    (folder / VERSION).mkdir(parents=True)
+    self._folder, self._name, self._max_shard_bytes = folder, name, max_shard_bytes
+    self._encode = Encoder(features)
     self._writer: ArrayRecordWriter | None = None
     self._lengths: list[int] = []
     self._sizes: list[int] = []
 
   def write(self, example: dict[str, Any]) -> None:
     """Appends one record."""
-    # Not `serialize_example`, which puts the features in another order in every process.
-    proto = self._serializer.get_tf_example(self._features.encode_example(example))
-    record = proto.SerializeToString(deterministic=True)
+    record = self._encode(example)
     if self._writer is None or self._sizes[-1] + len(record) > self._max_shard_bytes:
       self._begin_shard()
     self._writer.write(record)
@@ -64,35 +138,20 @@ class ShardWriter:
   def close(self, description: str) -> None:
     """Names the shards `…-00001-of-00005` and writes the metadata."""
     if self._writer is None:
-      self._begin_shard()  # a set may be empty (clips without any sound), but TFDS wants a file
+      self._begin_shard()  # a set may be empty, but TFDS wants a file
     self._writer.close()
     for index in range(len(self._lengths)):
-      name = f"{self._name}-{SPLIT}.array_record-{index:05d}-of-{len(self._lengths):05d}"
-      self._partial(index).rename(self.folder / name)
-    template = tfds.core.ShardedFileTemplate(
-      dataset_name=self._name, data_dir=self.folder, split=SPLIT, filetype_suffix="array_record"
-    )
-    split = tfds.core.SplitInfo(
-      name=SPLIT, shard_lengths=self._lengths, num_bytes=sum(self._sizes), filename_template=template
-    )
-    tfds.folder_dataset.write_metadata(
-      data_dir=self.folder,
-      features=self._features,
-      split_infos=[split],
-      version=VERSION,
-      filename_template=template,
-      check_data=False,  # the check reads by `as_dataset`
-      description=description,
-    )
+      self._partial(index).rename(shard_path(self._folder, self._name, index, len(self._lengths)))
+    features, size = self._encode.features, sum(self._sizes)
+    write_metadata(self._folder, self._name, features, self._lengths, size, description)
 
   def _partial(self, index: int) -> Path:
-    return self.folder / f"{self._name}-{index:05d}.partial"
+    return self._folder / VERSION / f"{self._name}-{index:05d}.partial"
 
   def _begin_shard(self) -> None:
     if self._writer is not None:
       self._writer.close()
-    # Images are compressed already, and float16 spectrograms hardly shrink.
-    self._writer = ArrayRecordWriter(str(self._partial(len(self._lengths))), "group_size:1,uncompressed")
+    self._writer = _open_writer(self._partial(len(self._lengths)))
     self._lengths.append(0)
     self._sizes.append(0)
 
