@@ -7,7 +7,7 @@ import scipy.signal
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stajax.data.media import MediaError
+from stajax.data.media_file import MediaError
 from stajax.data.sound import (
   KEPT_COLUMNS,
   SoundWindows,
