@@ -13,7 +13,8 @@ tfds = pytest.importorskip("tensorflow_datasets")
 from stajax.data.assembly import assemble  # noqa: E402
 from stajax.data.map_set import MapSet, MapWriter  # noqa: E402
 from stajax.data.records import Records  # noqa: E402
-from stajax.data.shards import RecordError  # noqa: E402
+from stajax.data.schema import INTEGERS, set_features  # noqa: E402
+from stajax.data.shards import Encoder, RecordError  # noqa: E402
 
 
 def pixels(jpeg):
@@ -49,6 +50,24 @@ def test_tfds_reads_what_was_staged(records):
       assert not joined[:, row["num_columns"] :].any()
     sound += row["num_sounds"]
   assert (frame, sound) == (len(frames), len(sounds))
+
+
+def test_records_are_what_tfds_would_write():
+  features = {
+    **set_features("clips", 32, CATEGORIES),
+    "image": tfds.features.Image(shape=(4, 4, 1), dtype=np.uint8),
+    "other": tfds.features.Tensor(shape=(3,), dtype=np.float32),
+  }
+  encode = Encoder(features)
+  serializer = tfds.core.example_serializer.ExampleSerializer(encode.features.get_serialized_info())
+  example = {
+    "name": "née " + "x" * 200, "tags": ["horn", "bell"], "flags": ["a", "ß"], "rate": 25 / 3, "duration": 0.1,
+    **dict(zip(INTEGERS, (0, 1, 127, 128, -1, 2**40, -(2**63)), strict=True)), "sound_mean": -8.25, "sound_std": 1e-30,
+    "has_sound": True, "image": np.arange(16, dtype=np.uint8).reshape(4, 4, 1), "other": np.float32([1, -2, 3]),
+  }  # fmt: skip
+  for changes in ({}, {"tags": [], "flags": [], "name": "", "has_sound": False}):
+    proto = serializer.get_tf_example(encode.features.encode_example(example | changes))
+    assert encode(example | changes) == proto.SerializeToString(deterministic=True)
 
 
 def test_records_give_clips_back(records):

@@ -2,6 +2,7 @@
 
 A shard holds whole clips. Which ones is planned first, from the clips' sizes alone; so shards can be written in any
 process and any order, and the bytes are the same: of a run that was interrupted, of many processes, of Apache Beam.
+Loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,15 +21,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from stajax.data.limits import run_in_children
-from stajax.data.records import INTEGERS, SOUND_COLUMNS
+from stajax.data.schema import SETS, SOUND_COLUMNS, Set, set_features
 from stajax.data.shards import MAX_SHARD_BYTES, Encoder, shard_path, write_json, write_metadata, write_shard
 from stajax.data.sound import NUM_BINS
 from stajax.data.staging import ClipFacts, Staging
 
-Set = Literal["clips", "frames", "sounds"]
-SETS: tuple[Set, ...] = ("clips", "frames", "sounds")
 RECORD_OVERHEAD = 100  # bytes of a frame's or sound's record beside the name and the content, at most
-BYTES_A_PROCESS = 2**30  # another process loads TensorFlow, in which time this much is written
+BYTES_A_PROCESS = 2**29  # what this one has written before another has started
 
 
 @dataclass(frozen=True)
@@ -66,29 +65,6 @@ class Plan:
   partial: Path
   shards: tuple[Shard, ...]
   summary: dict[str, Any]
-
-
-def _features(name: Set, side: int, categories: Sequence[str]) -> dict[str, Any]:
-  features = tfds.features
-  if name == "frames":
-    return {"key": features.Text(), "image": features.Image(shape=(side, side, 3), encoding_format="jpeg")}
-  if name == "sounds":
-    # Without `encoding` float16 is kept as float32, at twice the size.
-    columns = features.Tensor(shape=(NUM_BINS, SOUND_COLUMNS), dtype=np.float16, encoding="bytes")
-    return {"key": features.Text(), "columns": columns}
-  # A scalar feature of type float64 would be kept as float32: the Example format has no doubles.
-  double = features.Tensor(shape=(), dtype=np.float64, encoding="bytes")
-  return {
-    "name": features.Text(),
-    "tags": features.Sequence(features.ClassLabel(names=list(categories))),
-    "flags": features.Sequence(features.Text()),
-    "rate": double,
-    "duration": double,
-    **{name: np.int64 for name in INTEGERS},
-    "sound_mean": np.float32,
-    "sound_std": np.float32,
-    "has_sound": np.bool_,
-  }
 
 
 def assemble(
@@ -223,7 +199,7 @@ def write_planned(shard: Shard) -> tuple[int, int]:
     ValueError: a frame is not a JPEG file of the planned side, or a staged clip is damaged.
   """
   examples = {"clips": _clip_examples, "frames": _frame_examples, "sounds": _sound_examples}[shard.set]
-  encode = Encoder(_features(shard.set, shard.side, shard.categories))
+  encode = Encoder(set_features(shard.set, shard.side, shard.categories))
   path = shard_path(shard.folder / shard.set, shard.set, shard.index, shard.count)
   return write_shard(path, map(encode, examples(shard)))
 
@@ -242,7 +218,7 @@ def finish(plan: Plan, written: Sequence[tuple[int, int]]) -> dict[str, Any]:
   description = f"stajax records, source {source}, provenance {provenance}"
   for name in SETS:
     own = [facts for shard, facts in zip(plan.shards, written, strict=True) if shard.set == name]
-    features = tfds.features.FeaturesDict(_features(name, plan.summary["side"], plan.summary["categories"]))
+    features = tfds.features.FeaturesDict(set_features(name, plan.summary["side"], plan.summary["categories"]))
     lengths, sizes = zip(*own)
     write_metadata(plan.partial / name, name, features, lengths, sum(sizes), description)
   write_json(plan.partial / "summary.json", plan.summary)

@@ -19,13 +19,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stajax.data.schema import INTEGERS
 from stajax.data.shards import RecordError, ShardReader
 from stajax.data.sound import NUM_BINS
 from stajax.data.tensorflow_cpu import tf
-
-SOUND_COLUMNS = 100  # of one record; any 98 successive columns touch at most two records
-INTEGERS = ("width", "height", "first_frame", "num_frames", "first_sound", "num_sounds", "num_columns")
-
 
 
 def parse(serialized: Sequence[bytes] | tf.Tensor, name: str) -> tf.Tensor:
