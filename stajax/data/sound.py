@@ -36,7 +36,8 @@ def log_spectrogram(samples: np.ndarray) -> np.ndarray:
   Returns:
     (257, columns) float32; (n - 512) // 159 + 1 columns.
   """
-  samples = np.pad(np.asarray(samples, np.float32), (0, max(0, SEGMENT - len(samples))))
+  # In float32 SciPy's result is off by 1e-4 where little sounds.
+  samples = np.pad(np.asarray(samples, np.float64), (0, max(0, SEGMENT - len(samples))))
   _, _, power = scipy.signal.spectrogram(samples, SAMPLE_RATE, nperseg=SEGMENT, noverlap=SEGMENT - HOP)
   return np.log(power + FLOOR).astype(np.float32)
 
