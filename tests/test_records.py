@@ -10,7 +10,9 @@ from PIL import Image
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
+from stajax.data import damage  # noqa: E402
 from stajax.data.assembly import assemble  # noqa: E402
+from stajax.data.damage import describe_damage  # noqa: E402
 from stajax.data.map_set import MapSet, MapWriter  # noqa: E402
 from stajax.data.records import Records  # noqa: E402
 from stajax.data.schema import INTEGERS, set_features  # noqa: E402
@@ -100,6 +102,62 @@ def test_damaged_shard_is_named(tmp_path, damage):
     shard.write_bytes({"empty": b"", "half": data[: len(data) // 2], "flip": data}[damage])
   with pytest.raises(RecordError, match=shard.name):
     Records.open(records.path).frames.read(range(records.total_frames))
+
+
+def damage_shard(shard, how):
+  """Cuts a shard short, deletes it, or flips a bit in the middle of its first record."""
+  if how == "gone":
+    return shard.unlink()
+  data = bytearray(shard.read_bytes())
+  data[200] ^= 4  # under 100 bytes of headers
+  shard.write_bytes(data if how == "flip" else data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "gone"])
+def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
+  """Of six clips: the first two share a shard of frames, the fourth has one of sounds."""
+  whole = fake_records(tmp_path, number=6, max_shard_bytes=8000)
+  contents = [(whole.clip_frames(clip), whole.clip_columns(clip)) for clip in range(6)]
+  assert Records.open(whole.path, "skip").damaged == {}
+  damage_shard(whole.frames.shards[0], how)
+  damage_shard(whole.sounds.shards[2], how)
+  records = Records.open(whole.path, "skip")
+  lost = [0, 3] if how == "flip" else [0, 1, 3]
+  kept = [clip for clip in range(6) if clip not in lost]
+  assert list(records.damaged) == [whole.names[clip] for clip in lost]
+  assert whole.frames.shards[0].name in records.damaged["clip 0"]
+  assert whole.sounds.shards[2].name in records.damaged["clip 3"]
+  assert f"{len(lost)} of 6 clips are left out" in describe_damage(records)
+  assert records.names == tuple(f"clip {clip}" for clip in kept)
+  assert records.total_frames == len(records.frames) == sum(len(contents[clip][0]) for clip in kept)
+  np.testing.assert_array_equal(records.tags, whole.tags[kept])
+  for i, clip in enumerate(kept):
+    np.testing.assert_array_equal(records.clip_frames(i), contents[clip][0])
+    np.testing.assert_array_equal(records.clip_columns(i), contents[clip][1])
+  with pytest.raises(IndexError):
+    records.frame_bytes([records.total_frames])
+  with monkeypatch.context() as patch:  # what has been found is not looked for again
+    patch.setattr(damage, "ThreadPoolExecutor", None)
+    assert Records.open(whole.path, "skip").damaged == records.damaged
+  if how == "gone":
+    with pytest.raises(RecordError, match="shard missing"):
+      Records.open(whole.path)
+  else:
+    with pytest.raises(RecordError, match=whole.frames.shards[0].name):
+      Records.open(whole.path).clip_frames(0)
+
+
+def test_skipping_has_bounds(tmp_path, monkeypatch):
+  path = fake_records(tmp_path).path
+  monkeypatch.setattr(damage, "write_json", lambda *_: (_ for _ in ()).throw(OSError("read-only")))
+  assert Records.open(path, "skip").num_clips == 4 and not (path / damage.FILE).exists()
+  for shard in Records.open(path).frames.shards:
+    damage_shard(shard, "cut")
+  with pytest.raises(RecordError, match="records of every clip are damaged"):
+    Records.open(path, "skip")
+  damage_shard(next((path / "clips" / "1.0.0").glob("*array_record*")), "flip")
+  with pytest.raises(RecordError, match="clips-data"):
+    Records.open(path, "skip")
 
 
 def test_sets_that_do_not_belong_together_are_refused(tmp_path):

@@ -190,8 +190,12 @@ class ShardWriter:
 class ShardReader:
   """Random reads of serialized records from one set; safe to use from several threads."""
 
-  def __init__(self, folder: Path):
+  def __init__(self, folder: Path, complete: bool = True):
     """Opens `folder/VERSION`; the shards themselves are opened when first read.
+
+    Args:
+      folder: of the set.
+      complete: whether a missing shard is an error at once, not only when it is read.
 
     Raises:
       RecordError: there is no such set, or a shard of it is missing.
@@ -208,7 +212,7 @@ class ShardReader:
     self.features = builder.info.features
     self.shards = [Path(path) for path in split.filepaths]
     for shard in self.shards:
-      if not shard.is_file():
+      if complete and not shard.is_file():
         raise RecordError(f"{shard}: shard missing from its set")
     self._ends = np.cumsum(np.asarray(split.shard_lengths, np.int64))
     self._readers: list[ArrayRecordReader | None] = [None] * len(self.shards)
@@ -264,8 +268,38 @@ class ShardReader:
       raise RecordError(f"{self.shards[shard]}: shard truncated or damaged ({detail})") from error
 
 
+class SelectedReader:
+  """Some stretches of a set's records, under successive ids of their own; otherwise as the reader of all."""
+
+  def __init__(self, reader: ShardReader, begins: np.ndarray, lengths: np.ndarray):
+    """Selects.
+
+    Args:
+      reader: of all records.
+      begins: (k,) int64, id of the first record of each stretch.
+      lengths: (k,) int64, its records.
+    """
+    self._reader, self._ends = reader, np.cumsum(lengths)
+    self._shifts = begins - (self._ends - lengths)
+    self.folder, self.features, self.shards = reader.folder, reader.features, reader.shards
+
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
+  def read(self, ids: np.ndarray | Sequence[int]) -> list[bytes]:
+    """As `ShardReader.read`."""
+    ids = np.asarray(ids, np.int64)
+    if ids.size and (ids.min() < 0 or ids.max() >= len(self)):
+      raise IndexError(f"{self.folder}: record {ids.min()} or {ids.max()} is not in [0, {len(self)})")
+    return self._reader.read(ids + self._shifts[np.searchsorted(self._ends, ids, side="right")])
+
+  def read_range(self, begin: int, end: int) -> list[bytes]:
+    """Reads the records of [begin, end)."""
+    return self.read(np.arange(begin, end))
+
+
 def write_json(path: Path, content: Any) -> None:
-  """Writes JSON atomically."""
-  partial = path.with_name(path.name + ".partial")
+  """Writes JSON atomically; several processes may write the same file."""
+  partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
   partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
   os.replace(partial, path)
