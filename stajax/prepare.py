@@ -192,6 +192,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   except (ValueError, OSError) as error:
     print(f"stajax prepare: {error}", file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print("stajax prepare: interrupted; the same command goes on from here", file=sys.stderr)
+    return 130
   print(result.text)
   return 1 if result.failed else 0
 

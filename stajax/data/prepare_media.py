@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -86,20 +86,21 @@ def prepare(
   if not listing.items:
     raise ValueError(f"{listing.root}: there is no clip to prepare")
   summaries = {part: finished(out / part, facts(listing, part, settings, limits)) for part in listing.parts}
+  stagings = {part: staging_of(out / part) for part in listing.parts}
+  tasks = {part: plan(listing, part, settings, limits) for part, summary in summaries.items() if summary is None}
+  outcomes = _stage_all(tasks, stagings, settings, limits, processes)
   unusable = ""
-  for part in listing.parts:
-    staging = staging_of(out / part)
+  for part, staging in stagings.items():
     if summaries[part] is None:
-      tasks = plan(listing, part, settings, limits)
-      outcomes = _stage_all(part, tasks, staging, settings, limits, processes)
-      keys, summary = collect(listing, part, tasks, outcomes, settings, limits)
+      keys, summary = collect(listing, part, tasks[part], outcomes[part], settings, limits)
       if keys:
-        from stajax.data.assembly import assemble  # TensorFlow takes seconds to load
+        from stajax.data.assembly import assemble  # TensorFlow Datasets takes seconds to load
 
         summaries[part] = assemble(staging, keys, out / part, listing.categories, summary)
       else:
         first = summary["skipped"][0]
-        unusable = f"{out / part}: none of {len(tasks)} files can be used (first: {first['file']}: {first['reason']})"
+        unusable = f"{out / part}: none of {len(tasks[part])} files can be used"
+        unusable += f" (first: {first['file']}: {first['reason']})"
     staging.remove()
   if unusable:
     raise ValueError(unusable)
@@ -212,13 +213,20 @@ def collect(
 
 
 def _stage_all(
-  part: str, tasks: Sequence[Task], staging: Staging, settings: MediaSettings, limits: Limits, processes: int
-) -> list[Outcome | Failure]:
-  outcomes: list[Outcome | Failure | None] = [staged(task, staging) for task in tasks]
-  missing = [index for index, outcome in enumerate(outcomes) if outcome is None]
-  arguments = [(tasks[index], staging.folder, settings, limits) for index in missing]
-  for number, outcome in work(f"{part} clips", len(tasks), stage, arguments, processes, limits):
-    outcomes[missing[number]] = outcome
+  tasks: Mapping[str, Sequence[Task]],
+  stagings: Mapping[str, Staging],
+  settings: MediaSettings,
+  limits: Limits,
+  processes: int,
+) -> dict[str, list[Outcome | Failure]]:
+  """The outcomes of every part's tasks, by one pool of processes for all parts."""
+  outcomes = {part: [staged(task, stagings[part]) for task in planned] for part, planned in tasks.items()}
+  missing = [(part, i) for part, found in outcomes.items() for i, outcome in enumerate(found) if outcome is None]
+  arguments = [(tasks[part][i], stagings[part].folder, settings, limits) for part, i in missing]
+  total = sum(map(len, tasks.values()))
+  for number, outcome in work("clips", total, stage, arguments, processes, limits) if missing else ():
+    part, i = missing[number]
+    outcomes[part][i] = outcome
   return outcomes
 
 
