@@ -8,6 +8,7 @@ from pathlib import Path
 from stajax.data.layouts.names import clip_names
 from stajax.data.listing import Item, Listing, ListingError, Remark, media_files
 
+LINK = "a link out of the folder"
 PARTS = {"train", "val", "valid", "validation", "test"}
 
 
@@ -29,6 +30,9 @@ def read_folders(root: Path) -> Listing:
       continue
     if not entry.is_dir():
       remarks.append(Remark("spare", entry.name, "lies in no folder of a tag"))
+      continue
+    if not entry.resolve().is_relative_to(root.resolve()):
+      remarks.append(Remark("spare", entry.name, LINK))
       continue
     if not _is_text(entry.name):
       raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag")
@@ -55,8 +59,8 @@ def _others(folder: Path, files: list[Path], root: Path) -> list[Remark]:
     for name in sorted(names):
       path = Path(parent, name)
       if not name.startswith(".") and path not in used:
-        outside = path.is_symlink() and not path.resolve().is_relative_to(root.resolve())
-        reason = "a link out of the folder" if outside else "not named as a media file"
+        outside = not path.resolve().is_relative_to(folder.resolve())
+        reason = LINK if outside else "not named as a media file"
         remarks.append(Remark("spare", path.relative_to(root).as_posix(), reason))
   return remarks
 
