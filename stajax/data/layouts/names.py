@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -17,7 +18,7 @@ def clip_names(paths: Sequence[PurePath]) -> list[str]:
   full = [_plain(path) for path in paths]
   names: list[str] = [""] * len(paths)
   taken: set[str] = set()
-  shared = {stem for stem in stems if stems.count(stem) > 1} if len(set(stems)) < len(stems) else set()
+  shared = {stem for stem, number in Counter(stems).items() if number > 1}
   for index in sorted(range(len(paths)), key=lambda index: paths[index].as_posix()):
     name = full[index] if stems[index] in shared else stems[index]
     number = 2
