@@ -27,7 +27,7 @@ def read_table(table: Path, root: Path) -> Listing:
   """
   table, root = Path(table), Path(root)
   if not root.is_dir():
-    raise ListingError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}, expected the files' folder")
+    raise ListingError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}, expected that of files")
   remarks: list[Remark] = []
   tags_of: dict[tuple[str, str], list[str]] = {}
   for number, row in _rows(table):
