@@ -53,12 +53,14 @@ def test_links_do_not_lead_out_of_the_folder(tmp_path):
   root = tmp_path / "root"
   (root / "dog" / "s.mp4").symlink_to(tmp_path / "secret" / "s.mp4")
   (root / "dog" / "inside.mp4").symlink_to(root / "dog" / "a.mp4")
+  (root / "dog" / "broken.mp4").symlink_to(root / "dog" / "gone.mp4")
   (root / "dog" / "linked").symlink_to(tmp_path / "secret")
   (root / "cat").symlink_to(tmp_path / "secret")
   listing = read_folders(root)
   assert [item.name for item in listing.items] == ["dog_a", "dog_inside"]
   assert Remark("spare", "dog/s.mp4", "a link out of the folder") in listing.remarks
   assert Remark("spare", "cat", "a link out of the folder") in listing.remarks
+  assert Remark("missing", "dog/broken.mp4", "a broken link, or no regular file") in listing.remarks
 
 
 @pytest.mark.parametrize("names, message", [((), "no such folder"), (("a.mp4", "tag/a.txt"), "no media file in its")])

@@ -36,7 +36,12 @@ def read_folders(root: Path) -> Listing:
       continue
     if not _is_text(entry.name):
       raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag")
-    files = media_files(entry)
+    files = []
+    for path in media_files(entry):
+      if path.is_file():
+        files.append(path)
+      else:
+        remarks.append(Remark("missing", path.relative_to(root).as_posix(), "a broken link, or no regular file"))
     if not files:
       remarks.append(Remark("dropped", entry.name, "no media file is in this folder: no category"))
     found += [(entry.name, path) for path in files]
@@ -45,7 +50,7 @@ def read_folders(root: Path) -> Listing:
   if not found:
     raise ListingError(f"{root}: no media file in its folders, expected ROOT/TAG/file")
   if set(categories) <= PARTS:
-    remarks.append(Remark("doubtful", str(root), f"the tags are {', '.join(categories)}: is this the folder above?"))
+    remarks.append(Remark("doubtful", ".", f"the tags are {', '.join(categories)}: is this the folder above?"))
   names = clip_names([path.relative_to(root) for _, path in found])
   items = tuple(Item(name, path, (tag,)) for name, (tag, path) in zip(names, found))
   return Listing("folders", root, categories, items, (*remarks, *_twins(root, found)))
@@ -58,7 +63,7 @@ def _others(folder: Path, files: list[Path], root: Path) -> list[Remark]:
     folders[:] = sorted(name for name in folders if not name.startswith("."))
     for name in sorted(names):
       path = Path(parent, name)
-      if not name.startswith(".") and path not in used:
+      if not name.startswith(".") and path not in used and path.is_file():
         outside = not path.resolve().is_relative_to(folder.resolve())
         reason = LINK if outside else "not named as a media file"
         remarks.append(Remark("spare", path.relative_to(root).as_posix(), reason))
