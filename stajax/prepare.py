@@ -1,8 +1,11 @@
 """Media to records: python -m stajax.prepare SOURCE --root DIR --out DIR …
 
 Sources:
+  ave         AVE, 28 audio-visual events
+  vggsound    VGGSound, 309 classes
   folders     one folder a tag, with media files in it
   csv         a table of media files and their tags
+  stavis      eye-tracking sets in the layout of STAViS
   synthetic   rendered clips with known answers; needs nothing else
 
 With `--check` a source is only looked at, and what is missing, spare or doubtful is listed.
@@ -89,6 +92,47 @@ def csv(table: Path, options: Options, root: Path | None = None) -> Result:
   return from_listing(read_table(table, root or table.parent), options)
 
 
+def ave(root: Path, options: Options, videos: Path | None = None) -> Result:
+  """AVE: clips of 28 audio-visual events. DIR/train, DIR/val and DIR/test are those of its split files.
+
+  Args:
+    root: AVE_Dataset, with Annotations.txt, the split files and the folder AVE; or the folder above.
+    options: of all sources.
+    videos: the folder with <VideoID>.mp4, where it is elsewhere.
+  """
+  from stajax.data.layouts.ave import read_ave
+
+  return from_listing(read_ave(root, videos), options)
+
+
+def vggsound(root: Path, options: Options, table: Path | None = None, videos: Path | None = None) -> Result:
+  """VGGSound: clips of 309 classes, or as many as there are. DIR/train and DIR/test are those of its table.
+
+  Args:
+    root: holds vggsound.csv, stat.csv if there is one, and the media files, <YouTubeID>_000030.mp4, in any folders.
+    options: of all sources.
+    table: vggsound.csv (or train.csv or test.csv), where it is elsewhere.
+    videos: the folder with the media files, where it is elsewhere.
+  """
+  from stajax.data.layouts.vggsound import read_vggsound
+
+  return from_listing(read_vggsound(root, table, videos), options)
+
+
+def stavis(root: Path, options: Options, databases: tuple[str, ...] = (), fps: float | None = None) -> Result:
+  """Eye-tracking sets in the layout of STAViS: DIR/test has each video of a test list once, without tags.
+
+  Args:
+    root: the tree: video_frames, video_audio, annotations and fold_lists.
+    options: of all sources.
+    databases: their names; by default all.
+    fps: frames a second, of databases that have no lists.
+  """
+  from stajax.data.layouts.stavis import read_stavis
+
+  return from_listing(read_stavis(root, databases, fps), options)
+
+
 def synthetic(
   out: Path,
   clips: int = 300,
@@ -123,7 +167,9 @@ def synthetic(
   return Result(f"{out}: synthetic, train {describe(train)}; held-out {describe(held)}")
 
 
-SOURCES: dict[str, Callable[..., Result]] = {"folders": folders, "csv": csv, "synthetic": synthetic}
+SOURCES: dict[str, Callable[..., Result]] = {
+  source.__name__: source for source in (ave, vggsound, folders, csv, stavis, synthetic)
+}
 
 
 def from_listing(listing: Listing, options: Options) -> Result:
