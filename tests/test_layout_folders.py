@@ -1,5 +1,6 @@
 """The sources `folders` and `csv`: which clips they list, what they remark, and paths that leave their root."""
 
+import os
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -67,6 +68,21 @@ def test_links_do_not_lead_out_of_the_folder(tmp_path):
 def test_folders_without_clips_are_refused(tmp_path, names, message):
   with pytest.raises(ListingError, match=message):
     read_folders(files(tmp_path / "root", *names))
+
+
+def test_names_of_files_need_not_be_text(tmp_path):
+  root = files(tmp_path / "root", "dog/a.mp4")
+  for name in (b"dog/\xff.mp4", b"dog/\xfe.txt"):
+    try:
+      (root / os.fsdecode(name)).touch()
+    except OSError:
+      pytest.skip("this file system takes UTF-8 only")
+  listing = read_folders(root)
+  assert [item.name for item in listing.items] == ["dog__", "dog_a"]
+  assert listing.remarks[0].file == "dog/\\udcfe.txt"
+  (root / os.fsdecode(b"\xff")).mkdir()
+  with pytest.raises(ListingError, match="is not UTF-8, expected a tag"):
+    read_folders(root)
 
 
 def test_names_are_unique_and_plain():

@@ -21,7 +21,7 @@ from stajax import __version__
 from stajax.data.clip_media import MediaSettings, prepared_clips
 from stajax.data.image_folder import numbered_images
 from stajax.data.limits import Failure, Limits
-from stajax.data.listing import Item, Listing, count_remarks
+from stajax.data.listing import Item, Listing, count_remarks, shown
 from stajax.data.media_file import MediaError
 from stajax.data.preparation import finished, staging_of, work
 from stajax.data.staging import Staging, staging_key
@@ -243,8 +243,8 @@ def _identity(listing: Listing, item: Item, with_times: bool) -> dict[str, Any]:
     "name": item.name,
     "tags": item.tags,
     "rate": item.rate,
-    "file": _relative(item.path, listing.root),
-    "wav": None if item.wav is None else _relative(item.wav, listing.root),
+    "file": shown(item.path, listing.root),
+    "wav": None if item.wav is None else shown(item.wav, listing.root),
     "files": [(path.name, *_stamp(path, with_times)) for path in [*paths, *filter(None, [item.wav])]],
   }
 
@@ -257,11 +257,5 @@ def _stamp(path: Path, with_times: bool) -> tuple[int, ...]:
   return (status.st_size, status.st_mtime_ns) if with_times else (status.st_size,)
 
 
-def _relative(path: Path, root: Path) -> str:
-  """The path under the root, in characters that can be written anywhere."""
-  shown = path.relative_to(root) if path.is_relative_to(root) else path
-  return shown.as_posix().encode("utf-8", "backslashreplace").decode()
-
-
 def _one_line(error: BaseException) -> str:
-  return " ".join(str(error).split())[:500]
+  return " ".join(str(error).split())[:500].encode("utf-8", "backslashreplace").decode()

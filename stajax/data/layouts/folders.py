@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from stajax.data.layouts.names import clip_names
-from stajax.data.listing import Item, Listing, ListingError, Remark, media_files
+from stajax.data.listing import Item, Listing, ListingError, Remark, media_files, shown
 
 LINK = "a link out of the folder"
 PARTS = {"train", "val", "valid", "validation", "test"}
@@ -29,10 +29,10 @@ def read_folders(root: Path) -> Listing:
     if entry.name.startswith("."):
       continue
     if not entry.is_dir():
-      remarks.append(Remark("spare", entry.name, "lies in no folder of a tag"))
+      remarks.append(Remark("spare", shown(entry, root), "lies in no folder of a tag"))
       continue
     if not entry.resolve().is_relative_to(root.resolve()):
-      remarks.append(Remark("spare", entry.name, LINK))
+      remarks.append(Remark("spare", shown(entry, root), LINK))
       continue
     if not _is_text(entry.name):
       raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag")
@@ -41,9 +41,9 @@ def read_folders(root: Path) -> Listing:
       if path.is_file():
         files.append(path)
       else:
-        remarks.append(Remark("missing", path.relative_to(root).as_posix(), "a broken link, or no regular file"))
+        remarks.append(Remark("missing", shown(path, root), "a broken link, or no regular file"))
     if not files:
-      remarks.append(Remark("dropped", entry.name, "no media file is in this folder: no category"))
+      remarks.append(Remark("dropped", shown(entry, root), "no media file is in this folder: no category"))
     found += [(entry.name, path) for path in files]
     remarks += _others(entry, files, root)
   categories = tuple(sorted({tag for tag, _ in found}))
@@ -66,7 +66,7 @@ def _others(folder: Path, files: list[Path], root: Path) -> list[Remark]:
       if not name.startswith(".") and path not in used and path.is_file():
         outside = not path.resolve().is_relative_to(folder.resolve())
         reason = LINK if outside else "not named as a media file"
-        remarks.append(Remark("spare", path.relative_to(root).as_posix(), reason))
+        remarks.append(Remark("spare", shown(path, root), reason))
   return remarks
 
 
@@ -77,8 +77,8 @@ def _twins(root: Path, found: list[tuple[str, Path]]) -> list[Remark]:
   for tag, path in found:
     other_tag, other = first.setdefault((path.name, path.stat().st_size), (tag, path))
     if other_tag != tag:
-      reason = f"has the name and size of {other.relative_to(root).as_posix()}: a clip of several tags? (see `csv`)"
-      remarks.append(Remark("doubtful", path.relative_to(root).as_posix(), reason))
+      reason = f"has the name and size of {shown(other, root)}: a clip of several tags? (see `csv`)"
+      remarks.append(Remark("doubtful", shown(path, root), reason))
   return remarks
 
 
