@@ -150,9 +150,9 @@ def stage(task: Task, folder: Path, settings: MediaSettings, limits: Limits) -> 
     except MemoryError:
       raise
     except MediaError as error:
-      reason = _one_line(error).removeprefix(f"{task.item.path}: ")
+      reason = _one_line(str(error).removeprefix(f"{task.item.path}: "))
     except Exception as error:  # a damaged file must not stop the others, whatever it makes a library raise
-      reason = f"cannot be decoded ({type(error).__name__}: {_one_line(error)})"
+      reason = f"cannot be decoded ({type(error).__name__}: {_one_line(str(error))})"
     if reason or clip is None:
       break
     made.append((clip.name, f"{task.key}-{len(made):03d}"))
@@ -257,5 +257,5 @@ def _stamp(path: Path, with_times: bool) -> tuple[int, ...]:
   return (status.st_size, status.st_mtime_ns) if with_times else (status.st_size,)
 
 
-def _one_line(error: BaseException) -> str:
-  return " ".join(str(error).split())[:500].encode("utf-8", "backslashreplace").decode()
+def _one_line(text: str) -> str:
+  return " ".join(text.split())[:500].encode("utf-8", "backslashreplace").decode()
