@@ -117,9 +117,9 @@ def native_frames(
     yield time, picture.of(frame)
 
 
-def frame_times(path: str | Path) -> Iterator[float]:
+def frame_times(path: str | Path, decoding: Decoding = DEFAULT) -> Iterator[float]:
   """The times of `native_frames` without the frames, seconds."""
-  for time, _, _ in _timed_frames(path, None, DEFAULT):
+  for time, _, _ in _timed_frames(path, None, decoding):
     yield time
 
 

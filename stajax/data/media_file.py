@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.stream import Disposition
@@ -63,7 +64,8 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
       raise MediaError(f"{path}: is empty, expected a media file")
     try:
       # FFmpeg reads through the Python file, so it needs no protocol of its own and can open nothing else.
-      container = av.open(file, metadata_errors="replace", container_options={"protocol_whitelist": "none"})
+      source = _Unnamed(file) if path.suffix.lower() in (".jpg", ".jpeg") else file
+      container = av.open(source, metadata_errors="replace", container_options={"protocol_whitelist": "none"})
     except MemoryError:
       raise
     except (av.FFmpegError, OSError, ValueError) as error:
@@ -72,6 +74,13 @@ def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
       if container.format.name in REFUSED_FORMATS:
         raise MediaError(f"{path}: is a {container.format.name} file, expected one with pictures and sound of its own")
       yield container
+
+
+class _Unnamed:
+  """A file without its name, by which FFmpeg would take a JPEG file for one of a numbered series."""
+
+  def __init__(self, file: BinaryIO) -> None:
+    self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def video_stream(container: av.container.InputContainer, path: Path, decoding: Decoding) -> av.VideoStream:

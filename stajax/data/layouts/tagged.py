@@ -95,10 +95,10 @@ class MediaIndex:
     """
     remarks = []
     for stem, paths in self._paths.items():
+      reason, left = f"no row of {lists} names it", paths
       if stem in self._used:
-        reason, left = f"{shown(paths[0], root)} is used instead", paths[1:]
-      else:
-        reason, left = f"no row of {lists} names it", paths
+        left = paths[1:]
+        reason = f"{shown(paths[0], root)} is used instead" if left else ""
       remarks += [Remark("spare", shown(path, root), reason) for path in left]
     return sorted(remarks, key=lambda remark: remark.file)
 
@@ -113,10 +113,11 @@ def find_clips(
     root: file names in remarks are relative to it.
   """
   items, missing = [], []
+  folder = shown(index.folder, root)
   for name, clip in clips.items():
     path = index.take(stems(name))
     if path is None:
-      expected = f"{shown(index.folder / stems(name)[0], root)}.mp4"
+      expected = f"{folder}/{stems(name)[0]}.mp4".removeprefix("./")
       missing.append(Remark("missing", expected, f"{clip.part}, {', '.join(clip.tags)}: listed in {clip.at}"))
     else:
       items.append(Item(name, path, tuple(clip.tags), clip.part))
