@@ -12,7 +12,7 @@ Sources:
 
 With `--check` a source is only looked at, and what is missing, spare or doubtful is listed.
 `python -m stajax.prepare SOURCE --help` lists a source's arguments.
-Exit codes: 0 done, 1 some files failed, 2 a one-line error on stderr.
+Exit codes: 0 done, 1 some files failed or are missing, 2 a one-line error on stderr.
 """
 
 from __future__ import annotations

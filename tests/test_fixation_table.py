@@ -86,7 +86,7 @@ def test_the_density_is_the_gaussian_of_every_viewer(tmp_path, header):
   np.testing.assert_allclose(table.frame(0)[1], expected / expected.max() * 255, atol=0.51)
 
 
-def test_many_points_are_added_in_blocks():
+def test_many_points_are_added():
   rng = np.random.default_rng(0)
   y, x, weights = rng.integers(0, 8, 3000), rng.integers(0, 9, 3000), rng.random(3000).astype(np.float32)
   looked = np.zeros((8, 9))
