@@ -45,6 +45,8 @@ class Data(_Frozen):
   """The prepared folder of `records`."""
   rate: PositiveFloat = 8.0
   """Frames a second of the grid."""
+  damaged: Literal["fatal", "skip"] = "fatal"
+  """A shard that cannot be read: `fatal` stops when it is read; `skip` reads all at the start and leaves clips out."""
   synthetic: Synthetic = Synthetic()
 
 

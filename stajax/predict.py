@@ -23,7 +23,8 @@ import tyro
 from tqdm import tqdm
 
 from stajax import runtime
-from stajax.data.media import MediaError, MediaInfo, frame_times, grid_frames, native_frames, probe
+from stajax.data.media import MediaInfo, frame_times, grid_frames, native_frames, probe
+from stajax.data.media_file import MediaError
 from stajax.data.sound import SoundWindows, file_windows
 from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
 
@@ -122,7 +123,7 @@ def predict_video(
   """
   name = path.stem if name is None else name
   info, notes = probe(path), []
-  sound = file_windows(path, notes) if predictor.hears else None
+  sound = file_windows(path, notes, info.duration) if predictor.hears else None
   rate = info.rate if every_frame else predictor.rate
   provenance = {"video": path.name, "model": model, "trained_on": predictor.trained_on}
   parts = _MapParts(out, name, {**provenance, "rate": rate, "size": [info.width, info.height]})

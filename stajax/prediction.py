@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from stajax import model as models
-from stajax.data.media import MediaError
+from stajax.data.media_file import MediaError
 from stajax.data.sound import file_windows
 from stajax.data.stavis import StavisError, StavisVideo
 from stajax.dense import Clip, DenseNetwork, Sample, windows
@@ -135,7 +135,7 @@ def method_maps(predictor: Predictor) -> MethodMaps:
 def video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sample]:
   """Every frame of a video, squashed to side × side, and its second of sound."""
   try:
-    sound = None if video.wav is None else file_windows(video.wav, [])
+    sound = None if video.wav is None else file_windows(video.wav, [], video.num_frames / rate)
   except MediaError as error:
     raise StavisError(str(error)) from None
   for index, path in enumerate(video.frame_paths):

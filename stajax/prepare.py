@@ -1,13 +1,18 @@
 """Media to records: python -m stajax.prepare SOURCE --root DIR --out DIR …
 
 Sources:
+  ave         AVE, 28 audio-visual events
+  vggsound    VGGSound, 309 classes
   folders     one folder a tag, with media files in it
   csv         a table of media files and their tags
+  stavis      eye-tracking sets in the layout of STAViS
+  dhf1k       DHF1K, also to such a tree
+  videos      a folder of videos, and tables of fixations if there are any, to such a tree
   synthetic   rendered clips with known answers; needs nothing else
 
 With `--check` a source is only looked at, and what is missing, spare or doubtful is listed.
 `python -m stajax.prepare SOURCE --help` lists a source's arguments.
-Exit codes: 0 done, 1 some files failed, 2 a one-line error on stderr.
+Exit codes: 0 done, 1 some files failed or are missing, 2 a one-line error on stderr.
 """
 
 from __future__ import annotations
@@ -23,25 +28,16 @@ from typing import TYPE_CHECKING
 import tyro
 
 if TYPE_CHECKING:
+  from stajax.data.limits import Limits
   from stajax.data.listing import Listing
 
 SHOWN = 3  # reasons of skipped files in the last line; the summary has all
 
 
 @dataclass(frozen=True)
-class Options:
-  """What all sources of media files take."""
+class LimitOptions:
+  """How media files are decoded, and what one may cost."""
 
-  out: Path | None = None
-  """Folder for the records, DIR/train and so on. A finished part is left as it is, an interrupted one is completed."""
-  check: bool = False
-  """Only look: list what is missing, spare or doubtful, file by file, and count the clips. Nothing is written."""
-  rate: float = 8.0
-  """Frames a second of the grid."""
-  side: int = 512
-  """Of the square frames that are stored, pixels."""
-  segment: float = 60.0
-  """Seconds; a longer video becomes several clips."""
   processes: int | None = None
   """That decode; by default one a core."""
   max_seconds: float = 3600.0
@@ -54,6 +50,41 @@ class Options:
   """Seconds that a file may take; then it is given up."""
   memory_gib: float = 4.0
   """GiB of memory that a process may take for a file."""
+
+  def limits(self) -> Limits:
+    """What one file may cost."""
+    from stajax.data.limits import Limits
+
+    memory = round(self.memory_gib * 2**30)
+    return Limits(self.max_seconds, self.max_pixels, self.max_bytes, self.time_limit, memory)
+
+
+@dataclass(frozen=True)
+class Options(LimitOptions):
+  """What all sources of media files take."""
+
+  out: Path | None = None
+  """Folder for the records, DIR/train and so on. A finished part is left as it is, an interrupted one is completed."""
+  check: bool = False
+  """Only look: list what is missing, spare or doubtful, file by file, and count the clips. Nothing is written."""
+  rate: float = 8.0
+  """Frames a second of the grid."""
+  side: int = 512
+  """Of the square frames that are stored, pixels."""
+  segment: float = 60.0
+  """Seconds; a longer video becomes several clips."""
+
+
+@dataclass(frozen=True)
+class TreeOptions(LimitOptions):
+  """What a source takes that becomes a tree in the layout of STAViS."""
+
+  out: Path | None = None
+  """Folder for the tree, which may have other databases. Finished videos are left as they are."""
+  check: bool = False
+  """Only look: list what is missing, spare or doubtful, file by file. Nothing is written."""
+  time_limit: float = 3600.0
+  """Seconds that a video may take; then it is given up."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +118,109 @@ def csv(table: Path, options: Options, root: Path | None = None) -> Result:
   from stajax.data.layouts.table import read_table
 
   return from_listing(read_table(table, root or table.parent), options)
+
+
+def ave(root: Path, options: Options, videos: Path | None = None) -> Result:
+  """AVE: clips of 28 audio-visual events. DIR/train, DIR/val and DIR/test are those of its split files.
+
+  Args:
+    root: AVE_Dataset, with Annotations.txt, the split files and the folder AVE; or the folder above.
+    options: of all sources.
+    videos: the folder with <VideoID>.mp4, where it is elsewhere.
+  """
+  from stajax.data.layouts.ave import read_ave
+
+  return from_listing(read_ave(root, videos), options)
+
+
+def vggsound(root: Path, options: Options, table: Path | None = None, videos: Path | None = None) -> Result:
+  """VGGSound: clips of 309 classes, or as many as there are. DIR/train and DIR/test are those of its table.
+
+  Args:
+    root: holds vggsound.csv, stat.csv if there is one, and the media files, <YouTubeID>_000030.mp4, in any folders.
+    options: of all sources.
+    table: vggsound.csv (or train.csv or test.csv), where it is elsewhere.
+    videos: the folder with the media files, where it is elsewhere.
+  """
+  from stajax.data.layouts.vggsound import read_vggsound
+
+  return from_listing(read_vggsound(root, table, videos), options)
+
+
+def stavis(root: Path, options: Options, databases: tuple[str, ...] = (), fps: float | None = None) -> Result:
+  """Eye-tracking sets in the layout of STAViS: DIR/test has each video of a test list once, without tags.
+
+  Args:
+    root: the tree: video_frames, video_audio, annotations and fold_lists.
+    options: of all sources.
+    databases: their names; by default all.
+    fps: frames a second, of databases that have no lists.
+  """
+  from stajax.data.layouts.stavis import read_stavis
+
+  return from_listing(read_stavis(root, databases, fps), options)
+
+
+def dhf1k(root: Path, options: Options, tree: Path | None = None) -> Result:
+  """DHF1K: DIR/train, DIR/val and DIR/test are the official parts, without tags.
+
+  Args:
+    root: the folder with `video` and `annotation`, or the one above.
+    options: of all sources.
+    tree: folder for a tree in the layout of STAViS, which scores need: it gets all videos that have annotations.
+  """
+  from stajax.data.layouts.dhf1k import read_dhf1k
+
+  listing = read_dhf1k(root)
+  if options.check or tree is None:
+    return from_listing(listing, options)
+  from stajax.data.prepare_tree import prepare_dhf1k_tree
+
+  result = described_tree(tree, prepare_dhf1k_tree(listing, tree, options.limits(), processes_of(options)))
+  if options.out is None:
+    return result
+  records = from_listing(listing, options)
+  return Result(f"{result.text}\n{records.text}", result.failed or records.failed)
+
+
+def videos(
+  root: Path,
+  options: TreeOptions,
+  tables: Path | None = None,
+  database: str = "videos",
+  sigma: float = 0.02,
+  first_frame: int = 0,
+) -> Result:
+  """A folder of videos, and tables of where viewers looked, to a tree in the layout of STAViS.
+
+  A table is ROOT/…/name.csv beside ROOT/…/name.mp4, with a header line: columns x and y (pixels), and frame or time
+  (seconds); if wanted, duration (seconds) and viewer. Sound may lie there as name.wav. Without tables the tree can be
+  predicted and prepared (`stavis`), but not scored.
+
+  Args:
+    root: holds the videos.
+    options: of trees.
+    tables: holds the tables, where they are not beside the videos.
+    database: name of the videos in the tree.
+    sigma: of the Gaussian around every fixation, as a part of the picture's width; 0.02 is 13 pixels of 640, as DHF1K.
+    first_frame: number that the tables give a video's first frame.
+  """
+  from stajax.data.layouts.videos import read_videos
+
+  if not 0 < sigma < 1:
+    raise ValueError(f"--sigma is {sigma}, expected a part of the picture's width between 0 and 1")
+  folder = read_videos(root, tables)
+  if options.check:
+    return check(folder.listing)
+  if options.out is None:
+    raise ValueError("expected --out DIR, or --check")
+  from stajax.data.frame_annotations import TableAnnotations
+  from stajax.data.prepare_tree import prepare_tree
+
+  annotations = {name: TableAnnotations(path, sigma, first_frame) for name, path in folder.tables.items()}
+  limits = options.limits()
+  summary = prepare_tree(folder.listing, annotations, options.out, database, limits, processes_of(options))
+  return described_tree(options.out, summary)
 
 
 def synthetic(
@@ -123,7 +257,9 @@ def synthetic(
   return Result(f"{out}: synthetic, train {describe(train)}; held-out {describe(held)}")
 
 
-SOURCES: dict[str, Callable[..., Result]] = {"folders": folders, "csv": csv, "synthetic": synthetic}
+SOURCES: dict[str, Callable[..., Result]] = {
+  source.__name__: source for source in (ave, vggsound, folders, csv, stavis, dhf1k, videos, synthetic)
+}
 
 
 def from_listing(listing: Listing, options: Options) -> Result:
@@ -133,17 +269,28 @@ def from_listing(listing: Listing, options: Options) -> Result:
   if options.out is None:
     raise ValueError("expected --out DIR, or --check")
   from stajax.data.clip_media import MediaSettings
-  from stajax.data.limits import Limits
   from stajax.data.prepare_media import prepare
 
   settings = MediaSettings(options.rate, options.side, options.segment)
-  memory = round(options.memory_gib * 2**30)
-  limits = Limits(options.max_seconds, options.max_pixels, options.max_bytes, options.time_limit, memory)
-  summaries = prepare(listing, options.out, settings, limits, options.processes or os.cpu_count() or 1)
+  limits = options.limits()
+  summaries = prepare(listing, options.out, settings, limits, processes_of(options))
   parts = "; ".join(f"{part} {describe(summary)}" for part, summary in summaries.items())
   return Result(
     f"{options.out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values())
   )
+
+
+def processes_of(options: LimitOptions) -> int:
+  """How many processes decode."""
+  return options.processes or os.cpu_count() or 1
+
+
+def described_tree(out: Path, summary: dict) -> Result:
+  """What was written into a tree and what was not, in a few words."""
+  counts = summary["counts"]
+  words = f"{counts['videos']} videos with {counts['frames']} frames, {counts['annotated_frames']} of them annotated, "
+  words += f"{counts['videos_without_sound']} without sound, {describe_skipped(summary)}"
+  return Result(f"{out}: {summary['database']}, {words}", bool(summary["skipped"]))
 
 
 def check(listing: Listing) -> Result:
@@ -166,13 +313,16 @@ def check(listing: Listing) -> Result:
 
 def describe(summary: dict) -> str:
   """What a data set's summary says was kept and why not, in a few words."""
-  counts, skipped = summary["counts"], summary["skipped"]
-  words = f"{counts['clips']} clips with {counts['frames']} frames, {counts['clips_without_sound']} without sound, "
-  words += f"{len(skipped)} skipped"
-  if skipped:
-    first = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in skipped[:SHOWN])
-    words += f" (first: {first})"
-  return words
+  counts = summary["counts"]
+  words = f"{counts['clips']} clips with {counts['frames']} frames, {counts['clips_without_sound']} without sound"
+  return f"{words}, {describe_skipped(summary)}"
+
+
+def describe_skipped(summary: dict) -> str:
+  """How many files were skipped, and why the first ones were."""
+  skipped = summary["skipped"]
+  first = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in skipped[:SHOWN])
+  return f"{len(skipped)} skipped" + (f" (first: {first})" if first else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -192,6 +342,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   except (ValueError, OSError) as error:
     print(f"stajax prepare: {error}", file=sys.stderr)
     return 2
+  except KeyboardInterrupt:
+    print("stajax prepare: interrupted; the same command goes on from here", file=sys.stderr)
+    return 130
   print(result.text)
   return 1 if result.failed else 0
 

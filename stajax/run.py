@@ -11,6 +11,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from stajax import model as models
 from stajax.config import Config
+from stajax.data.damage import describe_damage
 from stajax.data.frame_table import FrameTableWriter, read_frame_table
 from stajax.data.map_set import MapWriter
 from stajax.data.records import Records
@@ -62,7 +64,10 @@ class Run:
 
   @cached_property
   def records(self) -> Records:
-    return Records.open(self.data / "train")
+    records = Records.open(self.data / "train", self.config.data.damaged)
+    if records.damaged:
+      print(describe_damage(records), file=sys.stderr)
+    return records
 
   def frame_values(self, name: str) -> np.ndarray:
     """A finished table of the training frames."""

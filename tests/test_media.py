@@ -7,85 +7,17 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from media_files import CLOCK, clicks, onsets, ramp, write_video
 from PIL import Image
 
 from stajax.data import media
-from stajax.data.media import MediaError, audio_blocks, frame_times, grid_frames, native_frames, probe
+from stajax.data.media import frame_times, grid_frames, native_frames, probe
+from stajax.data.media_file import Decoding, MediaError
+from stajax.data.media_sound import audio_blocks
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
-CLOCK = Fraction(1, 1000)
-
-
-def ramp(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-  """Frames (count, height, width, 3) whose grey level tells their number: 20, 30, 40 and so on."""
-  levels = 20 + 10 * np.arange(count) % 220
-  return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).astype(np.uint8)
-
-
-def write_video(
-  path: Path,
-  frames: np.ndarray,
-  times: list[float] | None = None,
-  codec: str = "libx264",
-  pixels: str = "yuv420p",
-  rate: int = 10,
-  sound: np.ndarray | None = None,
-  sound_codec: str = "aac",
-  sound_rate: int = 44100,
-  sound_start: float = 0.0,
-  rotation: int = 0,
-  cover: bytes | None = None,
-) -> Path:
-  """Writes frames (n, h, w, 3) uint8 at times in seconds with sound (channels, n) float32 in [-1, 1]."""
-  times = [number / rate for number in range(len(frames))] if times is None else times
-  with av.open(str(path), "w") as container:
-    stream = container.add_stream(codec, rate=rate)
-    stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
-    stream.time_base = stream.codec_context.time_base = CLOCK
-    if rotation:
-      stream.set_display_rotation(rotation)
-    packets = []
-    if sound is not None:
-      layout = "mono" if len(sound) == 1 else "stereo"
-      target = container.add_stream(sound_codec, rate=sound_rate, layout=layout)
-      if sound_codec == "vorbis":
-        target.codec_context.options = {"strict": "-2"}
-    if cover is not None:
-      picture = container.add_stream("png", rate=1)
-      picture.height, picture.width, picture.pix_fmt = 8, 8, "rgb24"
-      picture.disposition = av.stream.Disposition.attached_pic
-      packets += picture.encode(av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format="rgb24"))
-    for time, frame in zip(times, frames):
-      picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format=pixels)
-      picture.pts, picture.time_base = round(time / CLOCK), CLOCK
-      packets += stream.encode(picture)
-    packets += stream.encode(None)
-    if sound is not None:
-      wave = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound, np.float32), format="fltp", layout=layout)
-      wave.sample_rate, wave.pts, wave.time_base = sound_rate, round(sound_start * sound_rate), Fraction(1, sound_rate)
-      packets += target.encode(wave) + target.encode(None)
-    for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
-      container.mux(packet)
-  return path
-
-
-def clicks(seconds: float, at: list[float], rate: int = 44100, channels: int = 1) -> np.ndarray:
-  """Sound (channels, n) that is silent but for bursts of 10 ms that begin at the given times."""
-  wave = np.zeros((channels, round(seconds * rate)), np.float32)
-  burst = 0.8 * np.sin(2 * np.pi * 1000 * np.arange(rate // 100) / rate)
-  for time in at:
-    wave[:, round(time * rate) : round(time * rate) + len(burst)] = burst
-  return wave
-
-
 def heard(path: Path, notes: list[str] | None = None) -> np.ndarray:
   return np.concatenate([np.zeros(0, np.float32), *audio_blocks(path, notes)])
-
-
-def onsets(samples: np.ndarray) -> list[float]:
-  """When bursts begin, seconds."""
-  loud = np.flatnonzero(np.abs(samples) > 0.2)
-  return [float(at) / 16000 for at in loud[np.diff(loud, prepend=-(10**6)) > 800]]
 
 
 def test_frames_come_with_their_times_size_and_colour(tmp_path):
@@ -213,6 +145,32 @@ def test_coded_sound_keeps_its_time(tmp_path, name, codec, rate):
   assert onsets(heard(path)) == pytest.approx([0.5, 1.25], abs=4e-3)
 
 
+@pytest.mark.parametrize(
+  "codec, rate, channels",
+  [("pcm_u8", 11025, 1), ("pcm_u8", 8000, 2), ("pcm_s24le", 96000, 6), ("pcm_f32le", 44100, 2), ("ac3", 48000, 6)],
+)
+def test_any_bits_rate_and_channels(tmp_path, codec, rate, channels):
+  wave = clicks(2, [0.5, 1.25], rate, channels)
+  samples = heard(
+    write_video(tmp_path / "a.mkv", ramp(20), sound=wave, sound_codec=codec, sound_rate=rate)
+  )
+  assert onsets(samples) == pytest.approx([0.5, 1.25], abs=4e-3)
+  assert np.abs(samples).max() == pytest.approx(0.8, abs=0.05)  # every channel has it
+  assert abs(np.median(samples)) < 1e-3 and abs(len(samples) - 32000) < 400
+
+
+def test_default_sound_stream_is_heard(tmp_path):
+  with av.open(str(tmp_path / "two.mkv"), "w") as container:
+    streams = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
+    streams[0].disposition = av.stream.Disposition.comment
+    streams[1].disposition = av.stream.Disposition.default
+    for level, stream in zip((4096, 8192), streams):
+      frame = av.AudioFrame.from_ndarray(np.full((1, 1600), level, np.int16), format="s16", layout="mono")
+      frame.sample_rate = 16000
+      container.mux(stream.encode(frame))
+  np.testing.assert_allclose(heard(tmp_path / "two.mkv"), 0.25, atol=1e-3)
+
+
 def test_stereo_is_averaged_and_gaps_are_silent(tmp_path):
   wave = np.zeros((2, 44100), np.float32)
   wave[0] = 0.5
@@ -229,6 +187,34 @@ def test_stereo_is_averaged_and_gaps_are_silent(tmp_path):
   assert len(samples) == 56000
   np.testing.assert_allclose(samples[32200:39800], 0, atol=1e-3)
   np.testing.assert_allclose(np.r_[samples[200:31800], samples[40200:55800]], 0.25, atol=1e-3)
+
+
+def striped(count: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+  """Interlaced frames (count, 48, 64, 3) of a bar that moves, and the two whole pictures that each is woven of."""
+  bars = [np.full((48, 64, 3), 30, np.uint8) for _ in range(2 * count)]
+  for number, bar in enumerate(bars):
+    bar[:, 2 * number : 2 * number + 8] = 220
+  pairs = list(zip(bars[::2], bars[1::2]))
+  frames = np.stack([first for first, _ in pairs])
+  frames[:, 1::2] = np.stack([second[1::2] for _, second in pairs])
+  return frames, pairs
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("name, codec, rotation", [("a.mkv", "mpeg4", 0), ("a.mp4", "libx264", 180)])
+def test_interlaced_frames_are_made_whole_in_sync(tmp_path, name, codec, rotation, count):
+  frames, pairs = striped(count)
+  options = {"flags": "+ildct+ilme", "b": "9000000"}
+  path = write_video(tmp_path / name, frames, codec=codec, rate=25, rotation=rotation, options=options)
+  with av.open(str(path)) as container:
+    assert all(frame.interlaced_frame for frame in container.decode(video=0))
+  decoded = list(native_frames(path))
+  np.testing.assert_allclose([time for time, _ in decoded], np.arange(count) / 25, atol=2e-3)
+  for (_, frame), pair in zip(decoded, pairs, strict=True):
+    frame = np.rot90(frame, 2 * (rotation == 180)).astype(int)
+    if count > 1:  # FFmpeg's filter compares neighbours
+      assert np.abs(np.diff(frame, axis=0)).mean() < 2  # no comb
+      assert min(np.abs(frame - picture).mean() for picture in pair) < 4
 
 
 def test_covers_are_not_the_picture_and_the_default_stream_is(tmp_path):
@@ -312,11 +298,12 @@ def test_bad_files_are_refused_in_one_line_that_names_them(tmp_path):
   assert len(heard(tmp_path / "sound.wav")) == 1600  # sound needs no picture
 
 
-def test_hostile_sizes_are_refused_before_decoding(tmp_path, monkeypatch):
+def test_hostile_sizes_are_refused_before_decoding(tmp_path):
   path = write_video(tmp_path / "a.mp4", ramp(3))
-  monkeypatch.setattr(media, "MAX_PIXELS", 64 * 48 - 1)
-  with pytest.raises(MediaError, match="64×48"):
-    probe(path)
+  assert len(list(grid_frames(path, 8.0, 16, decoding=Decoding(max_pixels=64 * 48)))) == 3
+  for read in (probe, lambda path, decoding: list(grid_frames(path, 8.0, 16, decoding=decoding))):
+    with pytest.raises(MediaError, match="64×48"):
+      read(path, decoding=Decoding(max_pixels=64 * 48 - 1))
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "odd").is_dir(), reason="../shared is absent")

@@ -6,11 +6,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from fake_records import fake_records
+from fake_records import CATEGORIES, fake_clips, fake_records, stage
 
 pytest.importorskip("tensorflow")
 
 from stajax.data import sampler
+from stajax.data.assembly import assemble
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.pipeline import batches, trainable_items
 from stajax.data.records import Records
@@ -240,6 +241,21 @@ def test_a_damaged_shard_is_named(tmp_path):
   shard.write_bytes(shard.read_bytes()[:-1000])
   with pytest.raises(RecordError, match=shard.name):
     run(Records.open(records.path), stop=9)
+
+
+@pytest.mark.parametrize("granularity", ["long", "cross"])
+def test_batches_without_damaged_clips_are_those_of_a_set_without_them(tmp_path, granularity):
+  path = fake_records(tmp_path / "all", number=6, max_shard_bytes=1).path
+  for clip in (1, 4):
+    shard = Records.open(path).frames.shards[clip]
+    shard.write_bytes(shard.read_bytes()[:-1000])
+  left = [clip for clip in fake_clips(number=6) if clip.name not in ("clip 1", "clip 4")]
+  assemble(*stage(tmp_path / "staging", left), tmp_path / "few", CATEGORIES, {})
+  view, few = Records.open(path, "skip"), Records.open(tmp_path / "few")
+  assert view.names == few.names and list(view.damaged) == ["clip 1", "clip 4"]
+  options = {"granularity": granularity, "decode_size": 32}
+  for batch, expected in zip(run(view, **options), run(few, **options), strict=True):
+    assert_equal(batch, expected)
 
 
 def test_arguments_are_checked(records):

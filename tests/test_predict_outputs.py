@@ -14,7 +14,8 @@ from scipy.ndimage import gaussian_filter
 from test_media import bad_files, clicks, heard, onsets, ramp, write_video
 
 from stajax import predict
-from stajax.data.media import MediaError, frame_times, native_frames, probe
+from stajax.data.media import frame_times, native_frames, probe
+from stajax.data.media_file import MediaError
 from stajax.predict import find_videos, main, predict_video
 from stajax.report import overlay
 from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay

@@ -5,16 +5,18 @@ import json
 
 import numpy as np
 import pytest
-from fake_records import CATEGORIES, contents, fake_clips, fake_records, stage
+from fake_records import CATEGORIES, fake_clips, fake_records, stage
 from PIL import Image
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
+from stajax.data import damage  # noqa: E402
 from stajax.data.assembly import assemble  # noqa: E402
+from stajax.data.damage import describe_damage  # noqa: E402
 from stajax.data.map_set import MapSet, MapWriter  # noqa: E402
 from stajax.data.records import Records  # noqa: E402
-from stajax.data.shards import RecordError  # noqa: E402
-from stajax.data.staging import Staging  # noqa: E402
+from stajax.data.schema import INTEGERS, set_features  # noqa: E402
+from stajax.data.shards import Encoder, RecordError  # noqa: E402
 
 
 def pixels(jpeg):
@@ -52,6 +54,24 @@ def test_tfds_reads_what_was_staged(records):
   assert (frame, sound) == (len(frames), len(sounds))
 
 
+def test_records_are_what_tfds_would_write():
+  features = {
+    **set_features("clips", 32, CATEGORIES),
+    "image": tfds.features.Image(shape=(4, 4, 1), dtype=np.uint8),
+    "other": tfds.features.Tensor(shape=(3,), dtype=np.float32),
+  }
+  encode = Encoder(features)
+  serializer = tfds.core.example_serializer.ExampleSerializer(encode.features.get_serialized_info())
+  example = {
+    "name": "née " + "x" * 200, "tags": ["horn", "bell"], "flags": ["a", "ß"], "rate": 25 / 3, "duration": 0.1,
+    **dict(zip(INTEGERS, (0, 1, 127, 128, -1, 2**40, -(2**63)), strict=True)), "sound_mean": -8.25, "sound_std": 1e-30,
+    "has_sound": True, "image": np.arange(16, dtype=np.uint8).reshape(4, 4, 1), "other": np.float32([1, -2, 3]),
+  }  # fmt: skip
+  for changes in ({}, {"tags": [], "flags": [], "name": "", "has_sound": False}):
+    proto = serializer.get_tf_example(encode.features.encode_example(example | changes))
+    assert encode(example | changes) == proto.SerializeToString(deterministic=True)
+
+
 def test_records_give_clips_back(records):
   assert len(records.frames.shards) > 2 and len(records.sounds.shards) > 2
   assert (records.side, records.provenance, records.num_clips) == (32, "synthetic", 4)
@@ -69,46 +89,6 @@ def test_records_give_clips_back(records):
     records.frame_bytes([records.total_frames])
 
 
-def test_assembling_again_gives_the_same_bytes(tmp_path, monkeypatch):
-  staging, keys = stage(tmp_path / "staging", fake_clips())
-  summary = {"source": "test", "provenance": "synthetic"}
-  assemble(staging, keys, tmp_path / "whole", CATEGORIES, summary)
-  read = Staging.read
-
-  def fail_late(self, key):
-    if key == keys[2]:
-      raise KeyboardInterrupt
-    return read(self, key)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(Staging, "read", fail_late)
-    with pytest.raises(KeyboardInterrupt):
-      assemble(staging, keys, tmp_path / "resumed", CATEGORIES, summary)
-  assert not (tmp_path / "resumed").exists()
-  assemble(staging, keys, tmp_path / "resumed", CATEGORIES, summary)
-  assert contents(tmp_path / "whole") == contents(tmp_path / "resumed")
-  with pytest.raises(FileExistsError):
-    assemble(staging, keys, tmp_path / "whole", CATEGORIES, summary)
-
-
-def test_assemble_refuses_what_does_not_fit(tmp_path):
-  clips = fake_clips()
-  staging, keys = stage(tmp_path / "staging", clips)
-  with pytest.raises(ValueError, match="'horn' is not one of the categories"):
-    assemble(staging, keys, tmp_path / "a", CATEGORIES[:2], {})
-  with pytest.raises(ValueError, match="clip 0: two clips"):
-    assemble(staging, [keys[0], *keys], tmp_path / "a", CATEGORIES, {})
-  with pytest.raises(ValueError, match="no clip to write"):
-    assemble(staging, [], tmp_path / "a", CATEGORIES, {})
-  staging.write(keys[2], fake_clips(side=48)[2])
-  with pytest.raises(ValueError, match=r"clip 2: a frame is JPEG \(48, 48\)"):
-    assemble(staging, keys, tmp_path / "a", CATEGORIES, {})
-  staging.path(keys[1]).write_bytes(b"PK\x03\x04 not a zip")
-  with pytest.raises(ValueError, match=keys[1]):
-    assemble(staging, keys, tmp_path / "a", CATEGORIES, {})
-  assert not (tmp_path / "a").exists()
-
-
 @pytest.mark.parametrize("damage", ["empty", "half", "flip", "gone"])
 def test_damaged_shard_is_named(tmp_path, damage):
   records = fake_records(tmp_path)
@@ -122,6 +102,62 @@ def test_damaged_shard_is_named(tmp_path, damage):
     shard.write_bytes({"empty": b"", "half": data[: len(data) // 2], "flip": data}[damage])
   with pytest.raises(RecordError, match=shard.name):
     Records.open(records.path).frames.read(range(records.total_frames))
+
+
+def damage_shard(shard, how):
+  """Cuts a shard short, deletes it, or flips a bit in the middle of its first record."""
+  if how == "gone":
+    return shard.unlink()
+  data = bytearray(shard.read_bytes())
+  data[200] ^= 4  # under 100 bytes of headers
+  shard.write_bytes(data if how == "flip" else data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "gone"])
+def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
+  """Of six clips: the first two share a shard of frames, the fourth has one of sounds."""
+  whole = fake_records(tmp_path, number=6, max_shard_bytes=8000)
+  contents = [(whole.clip_frames(clip), whole.clip_columns(clip)) for clip in range(6)]
+  assert Records.open(whole.path, "skip").damaged == {}
+  damage_shard(whole.frames.shards[0], how)
+  damage_shard(whole.sounds.shards[2], how)
+  records = Records.open(whole.path, "skip")
+  lost = [0, 3] if how == "flip" else [0, 1, 3]
+  kept = [clip for clip in range(6) if clip not in lost]
+  assert list(records.damaged) == [whole.names[clip] for clip in lost]
+  assert whole.frames.shards[0].name in records.damaged["clip 0"]
+  assert whole.sounds.shards[2].name in records.damaged["clip 3"]
+  assert f"{len(lost)} of 6 clips are left out" in describe_damage(records)
+  assert records.names == tuple(f"clip {clip}" for clip in kept)
+  assert records.total_frames == len(records.frames) == sum(len(contents[clip][0]) for clip in kept)
+  np.testing.assert_array_equal(records.tags, whole.tags[kept])
+  for i, clip in enumerate(kept):
+    np.testing.assert_array_equal(records.clip_frames(i), contents[clip][0])
+    np.testing.assert_array_equal(records.clip_columns(i), contents[clip][1])
+  with pytest.raises(IndexError):
+    records.frame_bytes([records.total_frames])
+  with monkeypatch.context() as patch:  # what has been found is not looked for again
+    patch.setattr(damage, "ThreadPoolExecutor", None)
+    assert Records.open(whole.path, "skip").damaged == records.damaged
+  if how == "gone":
+    with pytest.raises(RecordError, match="shard missing"):
+      Records.open(whole.path)
+  else:
+    with pytest.raises(RecordError, match=whole.frames.shards[0].name):
+      Records.open(whole.path).clip_frames(0)
+
+
+def test_skipping_has_bounds(tmp_path, monkeypatch):
+  path = fake_records(tmp_path).path
+  monkeypatch.setattr(damage, "write_json", lambda *_: (_ for _ in ()).throw(OSError("read-only")))
+  assert Records.open(path, "skip").num_clips == 4 and not (path / damage.FILE).exists()
+  for shard in Records.open(path).frames.shards:
+    damage_shard(shard, "cut")
+  with pytest.raises(RecordError, match="records of every clip are damaged"):
+    Records.open(path, "skip")
+  damage_shard(next((path / "clips" / "1.0.0").glob("*array_record*")), "flip")
+  with pytest.raises(RecordError, match="clips-data"):
+    Records.open(path, "skip")
 
 
 def test_sets_that_do_not_belong_together_are_refused(tmp_path):

@@ -7,7 +7,7 @@ import scipy.signal
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stajax.data.media import MediaError
+from stajax.data.media_file import MediaError
 from stajax.data.sound import (
   KEPT_COLUMNS,
   SoundWindows,
@@ -16,6 +16,7 @@ from stajax.data.sound import (
   samples_from_wav,
   spectrogram_blocks,
   statistics,
+  until,
   window_columns,
 )
 
@@ -30,19 +31,52 @@ def slow_reflect(index: int, size: int) -> int:
   return index
 
 
+# Of the sound of `stored_sound`, by SciPy 1.17 in float64 as VGGSound's `preprocess_audio.py` calls it: (bin, column).
+STORED = {
+  (0, 0): -16.0867688, (13, 0): -11.5242348, (14, 3): -6.0704246, (15, 7): -9.1019186, (100, 5): -13.8448863,
+  (128, 10): -15.8069279, (256, 12): -13.6804022, (14, 14): -7.3147078, (14, 15): -9.5011091, (40, 13): -15.1311853,
+  (200, 1): -14.7482955, (1, 21): -16.1180957,
+}  # fmt: skip
+STORED_MEAN, STORED_DEVIATION = -15.0225498, 1.2034247
+
+
+def stored_sound() -> np.ndarray:
+  """A tone in noise of a generator that is written out here, then silence: (4000,) multiples of 1 / 32768."""
+  state, samples = 1, np.zeros(4000, np.float32)
+  for i in range(2500):
+    state = state * 16807 % 2147483647
+    value = 0.4 * np.sin(2 * np.pi * 440 * i / 16000) + 0.2 * (state / 2147483647 - 0.5)
+    samples[i] = round(32768 * value) / 32768
+  return samples
+
+
 def test_spectrogram_is_vggsounds():
-  samples = noise(16000)
-  _, _, power = scipy.signal.spectrogram(samples.astype(np.float64), 16000, nperseg=512, noverlap=353)
+  samples = stored_sound()
   spectrogram = log_spectrogram(samples)
-  assert spectrogram.shape == (257, 98) and spectrogram.dtype == np.float32
-  np.testing.assert_allclose(spectrogram, np.log(power + 1e-7), atol=2e-4)
+  assert spectrogram.shape == (257, 22) and spectrogram.dtype == np.float32
+  for at, value in STORED.items():
+    assert spectrogram[at] == pytest.approx(value, abs=1e-5)
+  mean, deviation, _ = statistics([spectrogram])
+  assert (mean, deviation) == pytest.approx((STORED_MEAN, STORED_DEVIATION), abs=1e-5)
+  _, _, power = scipy.signal.spectrogram(samples.astype(np.float64), 16000, nperseg=512, noverlap=353)
+  np.testing.assert_allclose(spectrogram, np.log(power + 1e-7), atol=1e-5)
   assert log_spectrogram(noise(160000)).shape == (257, 1004)
+  assert log_spectrogram(noise(16000)).shape == (257, 98)
   # Transcribed: detrended, Tukey-windowed segment, one-sided density.
   window = scipy.signal.windows.tukey(512, 0.25, sym=False)
   segment = samples[159 * 7 :][:512].astype(np.float64)
   density = np.abs(np.fft.rfft((segment - segment.mean()) * window)) ** 2 / (16000 * (window**2).sum())
   density[1:-1] *= 2
-  np.testing.assert_allclose(spectrogram[:, 7], np.log(density + 1e-7), atol=2e-4)
+  np.testing.assert_allclose(spectrogram[:, 7], np.log(density + 1e-7), atol=1e-5)
+
+
+def test_sound_that_ends_early_is_followed_by_silence():
+  blocks = [np.ones(16000, np.float32), np.ones(100, np.float32)]
+  padded = np.concatenate(list(until(blocks, 3.5)))
+  assert len(padded) == 56000 and padded[:16100].all() and not padded[16100:].any()
+  for end in (None, 0.5, 1.2, 1e6):  # not known, earlier, hardly later, absurd
+    assert len(np.concatenate(list(until(blocks, end)))) == 16100
+  assert list(until([], 3.0)) == []
 
 
 @settings(deadline=None, max_examples=30)

@@ -6,8 +6,10 @@ records. Needs neither TensorFlow nor PyAV.
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
@@ -19,6 +21,9 @@ MEDIA_SUFFIXES = frozenset((
   *(".ogg", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
 ))  # fmt: skip
 """Names that a folder of videos is searched for; what is in a file is found when it is decoded."""
+
+MAX_TEXT_BYTES = 2**28
+SHOWN_GAPS = 8
 
 
 class ListingError(ValueError):
@@ -91,13 +96,42 @@ def inside(root: Path, *names: str) -> Path:
     ListingError: a name is absolute or goes up, or a link leads out of the root.
   """
   for name in names:
-    parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
-    if not name or "\0" in name or ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor:
+    if not _parts(name):
       raise ListingError(f"{root}: {name!r} is not a path inside this folder")
   path = Path(root, *names)
   if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
     raise ListingError(f"{path}: leads out of {root}")
   return path
+
+
+def file_name(name: str, at: str) -> str:
+  """A name that was read from a file, where it can only be that of a file or folder, without a path.
+
+  Raises:
+    ListingError: it is something else; the message begins with `at`.
+  """
+  if not re.fullmatch(r"[\w-]+", name) and _parts(name) != {name}:  # the first is fast
+    raise ListingError(f"{at}: {name[:80]!r} is not the name of a file")
+  return name
+
+
+def _parts(name: str) -> set[str]:
+  """The folders and the file of a relative path on any system; empty where it is none, or goes up."""
+  parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
+  leads_out = ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
+  return set() if "\0" in name or leads_out else parts
+
+
+def known_category(name: str, categories: Collection[str], at: str) -> str:
+  """A category that was read from a file.
+
+  Raises:
+    ListingError: it is not one of those expected; the message begins with `at` and names the nearest one.
+  """
+  if name not in categories:
+    near = difflib.get_close_matches(name, categories, n=1, cutoff=0)
+    raise ListingError(f"{at}: {name[:80]!r} is not a category, the nearest is {near[0]!r}")
+  return name
 
 
 def media_files(folder: Path) -> list[Path]:
@@ -110,7 +144,8 @@ def media_files(folder: Path) -> list[Path]:
   return [
     path
     for path in found
-    if path.suffix.lower() in MEDIA_SUFFIXES and Path(os.path.realpath(path)).is_relative_to(root)
+    if path.suffix.lower() in MEDIA_SUFFIXES
+    and (not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root))
   ]
 
 
@@ -118,12 +153,40 @@ def text_lines(path: Path) -> list[str]:
   """The lines of a UTF-8 file, with or without a byte order mark.
 
   Raises:
-    ListingError: it is missing or not text.
+    ListingError: it is missing, not text or larger than `MAX_TEXT_BYTES`.
   """
+  path = Path(path)
   try:
-    return Path(path).read_text(encoding="utf-8-sig").splitlines()
+    if path.exists() and not path.is_file():  # reading a pipe would not end
+      raise ListingError(f"{path}: is not a file, expected text")
+    if (size := path.stat().st_size) > MAX_TEXT_BYTES:
+      raise ListingError(f"{path}: has {size} bytes, expected text of at most {MAX_TEXT_BYTES}")
+    return path.read_text(encoding="utf-8-sig").splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise ListingError(f"{path}: cannot be read as text ({error.args[-1] if error.args else error})") from None
+
+
+def shown(path: Path, root: Path) -> str:
+  """A path as remarks name it: under the root where it is there, in characters that can be written anywhere."""
+  relative = path.relative_to(root) if path.is_relative_to(root) else path
+  return relative.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}") -> tuple[int, str]:
+  """Which numbers from 1 to `last` are not there.
+
+  Returns:
+    How many, and which in words, such as "00003, 00007 to 00012"; of very many gaps the first ones.
+  """
+  gaps, expected = [], 1
+  for number in [*sorted(number for number in set(present) if 1 <= number <= last), last + 1]:
+    if number > expected:
+      gaps.append((expected, number - 1))
+    expected = number + 1
+  words = [form.format(a) if a == b else f"{form.format(a)} to {form.format(b)}" for a, b in gaps]
+  if len(words) > SHOWN_GAPS:
+    words[SHOWN_GAPS:] = [f"and {len(words) - SHOWN_GAPS} more such"]
+  return sum(b + 1 - a for a, b in gaps), ", ".join(words)
 
 
 def count_remarks(remarks: Sequence[Remark]) -> dict[str, int]:

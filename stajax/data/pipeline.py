@@ -18,7 +18,8 @@ import numpy as np
 from stajax import groups
 from stajax.data import sampler
 from stajax.data.map_set import MapSet
-from stajax.data.records import SOUND_COLUMNS, Records, decode_ratio, parse, scaled_side
+from stajax.data.records import Records, decode_ratio, parse, scaled_side
+from stajax.data.schema import SOUND_COLUMNS
 from stajax.data.shards import RecordError
 from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS
 from stajax.data.tensorflow_cpu import tf

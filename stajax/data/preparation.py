@@ -1,4 +1,4 @@
-"""What all preparations share: a finished set is left as it is, a started one goes on, and a bar shows how far it is."""
+"""What all preparations share: a finished set stays as it is, a started one goes on, and a bar shows how far it is."""
 
 from __future__ import annotations
 

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import csv
 import json
-import multiprocessing
 import os
-import threading
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from stajax import __version__
+from stajax.data.preparation import finished, staging_of, work
 from stajax.data.sound import log_spectrogram, statistics
 from stajax.data.staging import PreparedClip, Staging, encode_jpeg, staging_key
 from stajax.data.stavis_write import write_fold_lists, write_groups, write_video
@@ -83,48 +80,34 @@ class _Job:
 def _prepare(out: Path, tree: Path | None, job: _Job, processes: int) -> dict[str, Any]:
   if job.num_clips < 1:
     raise ValueError(f"{out}: the number of clips is {job.num_clips}, expected at least 1")
-  finished = [path for path in (out, tree) if path is not None and _is_finished(path, job)]
-  out.parent.mkdir(parents=True, exist_ok=True)
-  staging = Staging(out.with_name(f".{out.name}.staging"))
-  if out in finished and (tree is None or tree in finished):
+  summary = finished(out, job.facts())
+  has_tree = tree is None or finished(tree, job.facts()) is not None
+  staging = staging_of(out)
+  if summary is not None and has_tree:
     staging.remove()
-    return json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    return summary
   new_tree = None
-  if tree is not None and tree not in finished:
+  if not has_tree:
     # Named after the job, so that leftovers of another one are not taken for this one's videos.
     new_tree = tree.with_name(f".{tree.name}.{staging_key('tree', {**job.facts(), 'version': __version__})}.partial")
   missing = [i for i in range(job.num_clips) if not (staging.has(job.key(i)) and _has_video(new_tree, job, i))]
-  _render_all(job, missing, staging.folder, new_tree, processes)
+  tasks = [(job, index, staging.folder, new_tree) for index in missing]
+  for _ in work(f"{job.part} clips", job.num_clips, _render, tasks, processes):
+    pass
   names = {index: _clip_name(job, index) for index in range(job.num_clips)}
   if new_tree is not None:
     _finish_tree(new_tree, job, (staging.read(job.key(index)) for index in names))
     os.replace(new_tree, tree)
-  if out not in finished:
+  if summary is None:
     from stajax.data.assembly import assemble  # TensorFlow takes seconds to load
 
-    summary = {
+    about = {
       "source": "synthetic", "provenance": PROVENANCE, "version": __version__, "settings": job.facts(), "skipped": []
     }  # fmt: skip
-    assemble(staging, [job.key(i) for i in sorted(names, key=names.__getitem__)], out, CATEGORIES, summary)
+    keys = [job.key(i) for i in sorted(names, key=names.__getitem__)]
+    summary = assemble(staging, keys, out, CATEGORIES, about)
   staging.remove()
-  return json.loads((out / "summary.json").read_text(encoding="utf-8"))
-
-
-def _is_finished(path: Path, job: _Job) -> bool:
-  if not path.exists():
-    return False
-  try:
-    made = json.loads((path / "summary.json").read_text(encoding="utf-8"))["settings"]
-    if not isinstance(made, dict):
-      raise TypeError("settings are not an object")
-  except (OSError, ValueError, KeyError, TypeError) as error:
-    raise ValueError(f"{path}: exists, but is not something that this command made; choose another folder") from error
-  wanted = job.facts()
-  differing = [name for name in wanted if made.get(name) != wanted[name]]
-  if differing:
-    both = "; ".join(f"{name} {made.get(name)} there, {wanted[name]} now" for name in differing)
-    raise ValueError(f"{path}: was made with other settings ({both}); choose another folder")
-  return True
+  return summary
 
 
 def _clip_name(job: _Job, index: int) -> str:
@@ -136,36 +119,6 @@ def _has_video(tree: Path | None, job: _Job, index: int) -> bool:
 
 
 _TREE_PARTS = ("video_frames", "annotations", "video_audio")
-
-
-def _render_all(job: _Job, missing: list[int], staging: Path, tree: Path | None, processes: int) -> None:
-  with tqdm(total=job.num_clips, initial=job.num_clips - len(missing), desc=f"{job.part} clips", disable=None) as bar:
-    if processes <= 1 or len(missing) <= 1:
-      for index in missing:
-        _render(job, index, staging, tree)
-        bar.update()
-      return
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process that runs threads may hang
-    processes = min(processes, len(missing))
-    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=_end_with_parent) as pool:
-      futures = [pool.submit(_render, job, index, staging, tree) for index in missing]
-      try:
-        for future in as_completed(futures):
-          future.result()
-          bar.update()
-      except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
-
-
-def _end_with_parent() -> None:
-  """Workers of a killed process would wait for work for ever."""
-
-  def wait() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-  threading.Thread(target=wait, daemon=True).start()
 
 
 def _render(job: _Job, index: int, staging: Path, tree: Path | None) -> None:

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stajax.data.shards import RecordError, ShardReader
+from stajax.data.damage import Damaged, find_damage
+from stajax.data.schema import INTEGERS
+from stajax.data.shards import RecordError, SelectedReader, ShardReader
 from stajax.data.sound import NUM_BINS
 from stajax.data.tensorflow_cpu import tf
-
-SOUND_COLUMNS = 100  # of one record; any 98 successive columns touch at most two records
-INTEGERS = ("width", "height", "first_frame", "num_frames", "first_sound", "num_sounds", "num_columns")
-
 
 
 def parse(serialized: Sequence[bytes] | tf.Tensor, name: str) -> tf.Tensor:
@@ -40,7 +38,7 @@ class Records:
   tags: (C, c) float32 of 0 and 1. rate: (C,) float64, frames a second. width, height: (C,) int64, native pixels.
   duration: (C,) float64, seconds. first_frame, num_frames, first_sound, num_sounds, num_columns: (C,) int64, ids into
   the frames and sounds. sound_mean, sound_std: (C,) float32. has_sound: (C,) bool. side: stored frame size in pixels.
-  provenance: says "synthetic" where the clips are.
+  provenance: says "synthetic" where the clips are. damaged: why clips were left out, by their names.
   """
 
   path: Path
@@ -63,20 +61,28 @@ class Records:
   side: int
   provenance: str
   summary: dict[str, Any]
-  frames: ShardReader
-  sounds: ShardReader
+  frames: ShardReader | SelectedReader
+  sounds: ShardReader | SelectedReader
+  damaged: dict[str, str] = field(default_factory=dict)
 
   @staticmethod
-  def open(path: str | Path) -> Records:
+  def open(path: str | Path, damaged: Damaged = "fatal") -> Records:
     """Opens a data set and reads its table of clips.
 
+    Args:
+      path: the data set's folder.
+      damaged: what is done about frames and sounds that cannot be read. "fatal": nothing before they are read, which
+        is an error then. "skip": all are read now, or were when nothing has changed since (`stajax.data.damage`), and
+        the clips that they belong to are left out.
+
     Raises:
-      RecordError: a part of it is missing, damaged, or does not belong to the others.
+      RecordError: a part of it is missing, damaged, or does not belong to the others; with "skip": no clip is intact.
     """
     path = Path(path)
     if not (path / "summary.json").is_file():
       raise RecordError(f"{path}: not a prepared data set (expected summary.json, clips, frames and sounds in it)")
-    clips, frames, sounds = (ShardReader(path / name) for name in ("clips", "frames", "sounds"))
+    clips = ShardReader(path / "clips")
+    frames, sounds = (ShardReader(path / name, complete=damaged == "fatal") for name in ("frames", "sounds"))
     try:
       summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
       categories = tuple(clips.features["tags"].feature.names)
@@ -91,9 +97,29 @@ class Records:
       if not np.array_equal(tables[first], ends - tables[number]) or ends[-1] != len(reader):
         raise RecordError(f"{reader.folder}: {len(reader)} records, but the clips name {ends[-1]}")
     provenance = str(summary.get("provenance", "unknown"))
-    return Records(
+    records = Records(
       path, categories, side=side, provenance=provenance, summary=summary, frames=frames, sounds=sounds, **tables
     )
+    return records if damaged == "fatal" else records._without(find_damage(records))
+
+  def _without(self, damaged: dict[str, str]) -> Records:
+    """A view of the other clips; ids of frames and sounds are successive in it, as in every data set."""
+    if not damaged:
+      return self
+    kept = np.flatnonzero([name not in damaged for name in self.names])
+    if not kept.size:
+      raise RecordError(f"{self.path}: records of every clip are damaged; the first: {next(iter(damaged.values()))}")
+    changes: dict[str, Any] = {}
+    for column in fields(self):
+      value = getattr(self, column.name)
+      if isinstance(value, np.ndarray):
+        changes[column.name] = value[kept]
+    for name in ("frame", "sound"):
+      begins, lengths = changes[f"first_{name}"], changes[f"num_{name}s"]
+      changes[f"{name}s"] = SelectedReader(getattr(self, f"{name}s"), begins, lengths)
+      changes[f"first_{name}"] = np.cumsum(lengths) - lengths
+    names, flags = (tuple(values[clip] for clip in kept) for values in (self.names, self.flags))
+    return replace(self, names=names, flags=flags, damaged=damaged, **changes)
 
   @property
   def num_clips(self) -> int:

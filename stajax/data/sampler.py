@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 
 from stajax import groups
-from stajax.data.media import SAMPLE_RATE
-from stajax.data.records import SOUND_COLUMNS
+from stajax.data.media_sound import SAMPLE_RATE
+from stajax.data.schema import SOUND_COLUMNS
 from stajax.data.sound import HOP, SEGMENT, WINDOW_COLUMNS
 from stajax.data.tensorflow_cpu import tf
 from stajax.grid import reflect

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,114 @@ MAX_SHARD_BYTES = 2**30
 
 class RecordError(ValueError):
   """A set of records that is missing, incomplete or damaged; the message names the file."""
+
+
+class Encoder:
+  """Turns examples into serialized `tf.train.Example` protos; the same bytes in every process.
+
+  That is what TFDS writes, too, but it loads TensorFlow for it (which takes a worker seconds) and puts the features in
+  another order in every process. Features of features and ragged ones are not supported.
+  """
+
+  def __init__(self, features: dict[str, Any]):
+    """`features`: TFDS features of one record."""
+    self.features = tfds.features.FeaturesDict(features)
+    self._kinds = {name: np.dtype(info.np_dtype).kind for name, info in self.features.get_serialized_info().items()}
+
+  def __call__(self, example: dict[str, Any]) -> bytes:
+    """The serialized proto of one example."""
+    encoded = self.features.encode_example(example)
+    entries = [_field(1, name.encode()) + _field(2, self._feature(name, encoded[name])) for name in sorted(encoded)]
+    return _field(1, b"".join(_field(1, entry) for entry in entries))
+
+  def _feature(self, name: str, value: Any) -> bytes:
+    parts = value if isinstance(value, list) else [value]
+    values = [item for part in parts for item in ([part] if isinstance(part, bytes) else np.ravel(part).tolist())]
+    kind = self._kinds[name]
+    if kind in "OUS":
+      texts = (item if isinstance(item, bytes) else item.encode() for item in values)
+      return _field(1, b"".join(_field(1, text) for text in texts))
+    if kind == "f":
+      packed = np.asarray(values, "<f4").tobytes()
+    else:
+      packed = b"".join(_varint(int(item)) for item in values)
+    return _field(2 if kind == "f" else 3, _field(1, packed) if packed else b"")
+
+
+def _field(number: int, content: bytes) -> bytes:
+  """A length-delimited field of a protocol buffer."""
+  return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+  value &= 2**64 - 1  # negative numbers take ten bytes
+  parts = []
+  while value > 127:
+    parts.append(value & 127 | 128)
+    value >>= 7
+  return bytes([*parts, value])
+
+
+def shard_path(folder: Path, name: str, index: int, count: int) -> Path:
+  """The file of shard `index` of `count` of the set `name` in `folder`, which is that of `ShardReader`."""
+  return folder / VERSION / f"{name}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
+
+
+def write_shard(path: Path, records: Iterable[bytes]) -> tuple[int, int]:
+  """Writes one shard atomically; several processes may write the same one. Returns its records and their bytes."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+  length = size = 0
+  try:
+    writer = _open_writer(partial)
+    for record in records:
+      writer.write(record)
+      length, size = length + 1, size + len(record)
+    writer.close()
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+  return length, size
+
+
+def write_metadata(
+  folder: Path,
+  name: str,
+  features: tfds.features.FeaturesDict,
+  lengths: Sequence[int],
+  num_bytes: int,
+  description: str,
+) -> None:
+  """Writes what makes a set of its shards, without which it does not open.
+
+  Args:
+    folder: of the set, as for `shard_path`.
+    name: of the set.
+    features: of its records.
+    lengths: number of records in each shard.
+    num_bytes: of all records.
+    description: in the metadata.
+  """
+  template = tfds.core.ShardedFileTemplate(
+    dataset_name=name, data_dir=folder / VERSION, split=SPLIT, filetype_suffix="array_record"
+  )
+  split = tfds.core.SplitInfo(
+    name=SPLIT, shard_lengths=list(lengths), num_bytes=num_bytes, filename_template=template
+  )
+  tfds.folder_dataset.write_metadata(
+    data_dir=folder / VERSION,
+    features=features,
+    split_infos=[split],
+    version=VERSION,
+    filename_template=template,
+    check_data=False,  # the check reads by `as_dataset`
+    description=description,
+  )
+
+
+def _open_writer(path: Path) -> ArrayRecordWriter:
+  # Images are compressed already, and float16 spectrograms hardly shrink.
+  return ArrayRecordWriter(str(path), "group_size:1,uncompressed")
 
 
 class ShardWriter:
@@ -41,20 +150,16 @@ class ShardWriter:
       features: TFDS features of one record.
       max_shard_bytes: a shard is closed when it holds this many bytes of records.
     """
-    self.folder = folder / VERSION
-    self.folder.mkdir(parents=True)
-    self._name, self._max_shard_bytes = name, max_shard_bytes
-    self._features = tfds.features.FeaturesDict(features)
-    self._serializer = tfds.core.example_serializer.ExampleSerializer(self._features.get_serialized_info())
+    (folder / VERSION).mkdir(parents=True)
+    self._folder, self._name, self._max_shard_bytes = folder, name, max_shard_bytes
+    self._encode = Encoder(features)
     self._writer: ArrayRecordWriter | None = None
     self._lengths: list[int] = []
     self._sizes: list[int] = []
 
   def write(self, example: dict[str, Any]) -> None:
     """Appends one record."""
-    # Not `serialize_example`, which puts the features in another order in every process.
-    proto = self._serializer.get_tf_example(self._features.encode_example(example))
-    record = proto.SerializeToString(deterministic=True)
+    record = self._encode(example)
     if self._writer is None or self._sizes[-1] + len(record) > self._max_shard_bytes:
       self._begin_shard()
     self._writer.write(record)
@@ -64,35 +169,20 @@ class ShardWriter:
   def close(self, description: str) -> None:
     """Names the shards `…-00001-of-00005` and writes the metadata."""
     if self._writer is None:
-      self._begin_shard()  # a set may be empty (clips without any sound), but TFDS wants a file
+      self._begin_shard()  # a set may be empty, but TFDS wants a file
     self._writer.close()
     for index in range(len(self._lengths)):
-      name = f"{self._name}-{SPLIT}.array_record-{index:05d}-of-{len(self._lengths):05d}"
-      self._partial(index).rename(self.folder / name)
-    template = tfds.core.ShardedFileTemplate(
-      dataset_name=self._name, data_dir=self.folder, split=SPLIT, filetype_suffix="array_record"
-    )
-    split = tfds.core.SplitInfo(
-      name=SPLIT, shard_lengths=self._lengths, num_bytes=sum(self._sizes), filename_template=template
-    )
-    tfds.folder_dataset.write_metadata(
-      data_dir=self.folder,
-      features=self._features,
-      split_infos=[split],
-      version=VERSION,
-      filename_template=template,
-      check_data=False,  # the check reads by `as_dataset`
-      description=description,
-    )
+      self._partial(index).rename(shard_path(self._folder, self._name, index, len(self._lengths)))
+    features, size = self._encode.features, sum(self._sizes)
+    write_metadata(self._folder, self._name, features, self._lengths, size, description)
 
   def _partial(self, index: int) -> Path:
-    return self.folder / f"{self._name}-{index:05d}.partial"
+    return self._folder / VERSION / f"{self._name}-{index:05d}.partial"
 
   def _begin_shard(self) -> None:
     if self._writer is not None:
       self._writer.close()
-    # Images are compressed already, and float16 spectrograms hardly shrink.
-    self._writer = ArrayRecordWriter(str(self._partial(len(self._lengths))), "group_size:1,uncompressed")
+    self._writer = _open_writer(self._partial(len(self._lengths)))
     self._lengths.append(0)
     self._sizes.append(0)
 
@@ -100,8 +190,12 @@ class ShardWriter:
 class ShardReader:
   """Random reads of serialized records from one set; safe to use from several threads."""
 
-  def __init__(self, folder: Path):
+  def __init__(self, folder: Path, complete: bool = True):
     """Opens `folder/VERSION`; the shards themselves are opened when first read.
+
+    Args:
+      folder: of the set.
+      complete: whether a missing shard is an error at once, not only when it is read.
 
     Raises:
       RecordError: there is no such set, or a shard of it is missing.
@@ -118,7 +212,7 @@ class ShardReader:
     self.features = builder.info.features
     self.shards = [Path(path) for path in split.filepaths]
     for shard in self.shards:
-      if not shard.is_file():
+      if complete and not shard.is_file():
         raise RecordError(f"{shard}: shard missing from its set")
     self._ends = np.cumsum(np.asarray(split.shard_lengths, np.int64))
     self._readers: list[ArrayRecordReader | None] = [None] * len(self.shards)
@@ -174,8 +268,38 @@ class ShardReader:
       raise RecordError(f"{self.shards[shard]}: shard truncated or damaged ({detail})") from error
 
 
+class SelectedReader:
+  """Some stretches of a set's records, under successive ids of their own; otherwise as the reader of all."""
+
+  def __init__(self, reader: ShardReader, begins: np.ndarray, lengths: np.ndarray):
+    """Selects.
+
+    Args:
+      reader: of all records.
+      begins: (k,) int64, id of the first record of each stretch.
+      lengths: (k,) int64, its records.
+    """
+    self._reader, self._ends = reader, np.cumsum(lengths)
+    self._shifts = begins - (self._ends - lengths)
+    self.folder, self.features, self.shards = reader.folder, reader.features, reader.shards
+
+  def __len__(self) -> int:
+    return int(self._ends[-1])
+
+  def read(self, ids: np.ndarray | Sequence[int]) -> list[bytes]:
+    """As `ShardReader.read`."""
+    ids = np.asarray(ids, np.int64)
+    if ids.size and (ids.min() < 0 or ids.max() >= len(self)):
+      raise IndexError(f"{self.folder}: record {ids.min()} or {ids.max()} is not in [0, {len(self)})")
+    return self._reader.read(ids + self._shifts[np.searchsorted(self._ends, ids, side="right")])
+
+  def read_range(self, begin: int, end: int) -> list[bytes]:
+    """Reads the records of [begin, end)."""
+    return self.read(np.arange(begin, end))
+
+
 def write_json(path: Path, content: Any) -> None:
-  """Writes JSON atomically."""
-  partial = path.with_name(path.name + ".partial")
+  """Writes JSON atomically; several processes may write the same file."""
+  partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
   partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
   os.replace(partial, path)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import scipy.signal
 
-from stajax.data.media import SAMPLE_RATE, MediaError, audio_blocks
+from stajax.data.media_file import MAX_GAP, MediaError
+from stajax.data.media_sound import SAMPLE_RATE, audio_blocks
 from stajax.grid import reflect
 
 NUM_BINS = 257
@@ -20,6 +21,7 @@ WINDOW_COLUMNS = 98  # one second of sound, 16000 samples, has 98 columns
 FLOOR = 1e-7
 SILENT = 1e-6  # standard deviation of a log-spectrogram; 0 but for rounding where nothing sounds
 BLOCK_SAMPLES = 16384  # of one call in a stream
+EARLY_END = 0.25  # seconds; what is missing at the end of most files is less, and windows are reflected over it
 # Columns (20 s, 2 MB) that a stream keeps. A picture may outlast its sound by that much and windows are reflected
 # exactly; beyond it they stay at the kept tail's beginning.
 KEPT_COLUMNS = 2048
@@ -34,7 +36,8 @@ def log_spectrogram(samples: np.ndarray) -> np.ndarray:
   Returns:
     (257, columns) float32; (n - 512) // 159 + 1 columns.
   """
-  samples = np.pad(np.asarray(samples, np.float32), (0, max(0, SEGMENT - len(samples))))
+  # In float32 SciPy's result is off by 1e-4 where little sounds.
+  samples = np.pad(np.asarray(samples, np.float64), (0, max(0, SEGMENT - len(samples))))
   _, _, power = scipy.signal.spectrogram(samples, SAMPLE_RATE, nperseg=SEGMENT, noverlap=SEGMENT - HOP)
   return np.log(power + FLOOR).astype(np.float32)
 
@@ -109,18 +112,46 @@ def samples_from_wav(path: str | Path) -> np.ndarray:
   return np.concatenate(blocks)
 
 
-def file_windows(path: str | Path, notes: list[str]) -> "SoundWindows | None":
-  """The normalised sound of a media file, after a first pass over it for its mean and deviation.
+def until(blocks: Iterable[np.ndarray], end: float | None) -> Iterator[np.ndarray]:
+  """Samples that go on with silence up to the end of a picture that outlasts them.
 
-  Returns:
-    None for sound that is silent throughout (`notes` then says so) or cannot be decoded.
+  Args:
+    blocks: (n,) samples of any length; nothing comes of no samples at all.
+    end: of the picture, seconds; None: not known. One that no real clip has is ignored.
   """
-  mean, deviation, num_columns = statistics(spectrogram_blocks(audio_blocks(path, notes)))
+  length = 0
+  for block in blocks:
+    length += len(block)
+    yield block
+  missing = 0 if end is None else round(end * SAMPLE_RATE) - length
+  if length and EARLY_END * SAMPLE_RATE < missing <= MAX_GAP * SAMPLE_RATE:
+    for at in range(0, missing, BLOCK_SAMPLES):
+      yield np.zeros(min(BLOCK_SAMPLES, missing - at), np.float32)
+
+
+def is_used(statistics: tuple[float, float, int], notes: list[str]) -> bool:
+  """Whether there is a sound, of its `statistics`; one that is silent throughout counts as none, and is noted."""
+  _, deviation, num_columns = statistics
   if num_columns and deviation < SILENT:
     notes.append("sound: silent throughout, not used")
-  if num_columns == 0 or deviation < SILENT:
+  return num_columns > 0 and deviation >= SILENT
+
+
+def file_windows(path: str | Path, notes: list[str], end: float | None = None) -> "SoundWindows | None":
+  """The normalised sound of a media file, after a first pass over it for its mean and deviation.
+
+  Args:
+    notes: receives a line for each thing that had to be left out.
+    end: of the picture, seconds: sound that ends earlier is followed by silence.
+
+  Returns:
+    None for sound that is silent throughout or cannot be decoded.
+  """
+  whole = statistics(spectrogram_blocks(until(audio_blocks(path, notes), end)))
+  if not is_used(whole, notes):
     return None
-  return SoundWindows(lambda: spectrogram_blocks(audio_blocks(path)), num_columns, mean, deviation)
+  mean, deviation, num_columns = whole
+  return SoundWindows(lambda: spectrogram_blocks(until(audio_blocks(path), end)), num_columns, mean, deviation)
 
 
 class SoundWindows:

@@ -55,6 +55,31 @@ class PreparedClip:
     return self.columns.shape[1] > 0
 
 
+@dataclass(frozen=True)
+class ClipFacts:
+  """What a staged clip says of itself without its frames and sound being read.
+
+  frame_sizes: (n,) int64, bytes of each frame. num_columns: m. Everything else is as in `PreparedClip`.
+  """
+
+  name: str
+  tags: tuple[str, ...]
+  flags: tuple[str, ...]
+  rate: float
+  width: int
+  height: int
+  duration: float
+  sound_mean: float
+  sound_std: float
+  frame_sizes: np.ndarray
+  num_columns: int
+
+  @property
+  def num_frames(self) -> int:
+    """n, the grid frames."""
+    return len(self.frame_sizes)
+
+
 def staging_key(source: str, settings: dict[str, Any]) -> str:
   """Names a clip in staging: a hash of the identity of its source and of the settings (JSON values)."""
   return hashlib.sha256(json.dumps([source, settings], sort_keys=True).encode()).hexdigest()[:32]
@@ -87,6 +112,7 @@ class Staging:
       key,
       facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
       columns=np.asarray(clip.columns, np.float16),
+      num_columns=np.int64(clip.columns.shape[1]),
       **join_bytes(clip.frames),
     )
 
@@ -97,9 +123,32 @@ class Staging:
       ValueError: the file is damaged; delete it to have the clip prepared again.
     """
     arrays = self.read_arrays(key)
-    facts = json.loads(arrays["facts"].tobytes())
-    facts["tags"], facts["flags"] = tuple(facts["tags"]), tuple(facts["flags"])
-    return PreparedClip(**facts, frames=split_bytes(arrays), columns=arrays["columns"])
+    return PreparedClip(**_facts(arrays), frames=split_bytes(arrays), columns=arrays["columns"])
+
+  def read_facts(self, key: str) -> ClipFacts:
+    """Reads little of a clip.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    arrays = self.read_arrays(key, ("facts", "lengths", "num_columns"))
+    return ClipFacts(**_facts(arrays), frame_sizes=arrays["lengths"], num_columns=int(arrays["num_columns"]))
+
+  def read_frames(self, key: str) -> list[bytes]:
+    """The frames of a clip alone.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    return split_bytes(self.read_arrays(key, ("blob", "lengths")))
+
+  def read_columns(self, key: str) -> np.ndarray:
+    """The log-spectrogram of a clip alone.
+
+    Raises:
+      ValueError: as `read`.
+    """
+    return self.read_arrays(key, ("columns",))["columns"]
 
   def write_arrays(self, key: str, **arrays: np.ndarray) -> None:
     """Stages arrays atomically; several processes may write the same key."""
@@ -108,12 +157,17 @@ class Staging:
       np.savez(file, **arrays)
     os.replace(partial, self.path(key))
 
-  def read_arrays(self, key: str) -> dict[str, np.ndarray]:
+  def read_arrays(self, key: str, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """All staged arrays of a key, or those of some names.
+
+    Raises:
+      ValueError: as `read`.
+    """
     path = self.path(key)
     try:
       with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return {name: arrays[name] for name in (arrays if names is None else names)}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
       raise ValueError(f"{path}: staged clip cannot be read ({error}); delete the file and run again") from error
 
   def remove(self) -> None:
@@ -124,6 +178,11 @@ class Staging:
 
 
 _FACTS = ("name", "tags", "flags", "rate", "width", "height", "duration", "sound_mean", "sound_std")
+
+
+def _facts(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+  facts = json.loads(arrays["facts"].tobytes())
+  return facts | {"tags": tuple(facts["tags"]), "flags": tuple(facts["flags"])}
 
 
 def join_bytes(parts: Sequence[bytes]) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import scipy.io
@@ -129,7 +130,7 @@ def read_tree(root: Path, databases: Collection[str] | None = None, need_frames:
   notes: list[str] = []
   fold_lists: list[Path] = []
   for database in present if not databases else sorted(set(databases)):
-    lists = find_test_lists(root, database)
+    lists = find_lists(root, database)
     fold_lists += lists.values()
     rows = [(split, *row) for split, path in lists.items() for row in read_fold_list(path)]
     hint = str(root / "fold_lists" / f"{database}_list_test_1_fps.txt")
@@ -152,15 +153,15 @@ def read_tree(root: Path, databases: Collection[str] | None = None, need_frames:
   return StavisTree(root, tuple(videos), tuple(skipped), tuple(notes), tuple(fold_lists))
 
 
-def find_test_lists(root: Path, database: str) -> dict[int, Path]:
-  """The test lists of a database by split number; {0: path} for a single list without a number."""
+def find_lists(root: Path, database: str, part: Literal["test", "train"] = "test") -> dict[int, Path]:
+  """The lists of a database by split number; {0: path} for a single list without a number."""
   folder = Path(root) / "fold_lists"
-  pattern = re.compile(re.escape(database) + r"_list_test_(\d+)_fps\.txt")
+  pattern = re.compile(re.escape(database) + rf"_list_{part}_(\d+)_fps\.txt")
   names = sorted(os.listdir(folder)) if folder.is_dir() else []
   numbered = {int(match[1]): folder / name for name in names if (match := pattern.fullmatch(name))}
   if numbered:
     return dict(sorted(numbered.items()))
-  single = folder / f"{database}_list_test_fps.txt"
+  single = folder / f"{database}_list_{part}_fps.txt"
   return {0: single} if single.is_file() else {}
 
 
@@ -205,24 +206,24 @@ def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") ->
   return dict(sorted(found.items()))
 
 
-def read_fixations(path: Path) -> np.ndarray:
-  """(H, W) bool of a fixMap file: its variable `eyeMap` > 0.
+def read_fixations(path: Path, variable: str = "eyeMap") -> np.ndarray:
+  """(H, W) bool of a fixMap file: its variable > 0.
 
   Raises:
-    StavisError: not a MATLAB file of version 4 to 7.2, no numeric 2-D `eyeMap`, or one that is too large.
+    StavisError: not a MATLAB file of version 4 to 7.2, no numeric 2-D variable, or one that is too large.
   """
   try:
     if path.stat().st_size > MAX_MAT_BYTES:
       raise StavisError(f"{path}: {path.stat().st_size} bytes, expected at most {MAX_MAT_BYTES}")
     content = io.BytesIO(path.read_bytes())
     shapes = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(content)}
-    if "eyeMap" not in shapes:
-      raise StavisError(f"{path}: found {sorted(shapes) or 'no variables'}, expected a variable 'eyeMap'")
-    shape, kind = shapes["eyeMap"]
+    if variable not in shapes:
+      raise StavisError(f"{path}: found {sorted(shapes) or 'no variables'}, expected a variable {variable!r}")
+    shape, kind = shapes[variable]
     if len(shape) != 2 or not 0 < math.prod(shape) <= MAX_PIXELS or kind not in NUMERIC_CLASSES:
-      raise StavisError(f"{path}: eyeMap is {kind} {shape}, expected numbers (H, W), at most {MAX_PIXELS} pixels")
+      raise StavisError(f"{path}: {variable} is {kind} {shape}, expected numbers (H, W), at most {MAX_PIXELS} pixels")
     content.seek(0)
-    eye_map = scipy.io.loadmat(content, variable_names=["eyeMap"])["eyeMap"]
+    eye_map = scipy.io.loadmat(content, variable_names=[variable])[variable]
   except StavisError:
     raise
   except NotImplementedError as error:

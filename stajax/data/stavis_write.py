@@ -3,12 +3,12 @@
 import json
 import os
 import shutil
+import wave
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import scipy.io
-import scipy.io.wavfile
 from PIL import Image
 
 from stajax.data.staging import encode_jpeg
@@ -24,18 +24,18 @@ def write_video(
   video: str,
   frames: Iterable[np.ndarray],
   fps: float,
-  samples: np.ndarray | None,
-  fixations: Iterable[np.ndarray],
-  densities: Iterable[np.ndarray],
+  samples: np.ndarray | Iterable[np.ndarray] | None,
+  fixations: Iterable[np.ndarray | None] | None,
+  densities: Iterable[np.ndarray | None] | None,
 ) -> int:
   """Writes one video; each of its folders appears whole or not at all, and replaces an older one.
 
   Args:
     frames: n of (H, W, 3) uint8.
     fps: frames a second; written by `write_fold_lists`, checked here.
-    samples: 16 kHz mono float in [-1, 1], or None for a video without sound.
-    fixations: n of (H, W) bool.
-    densities: n of (H, W) uint8.
+    samples: 16 kHz mono float in [-1, 1], whole or in blocks, or None for a video without sound.
+    fixations: n of (H, W) bool, None for a frame that nobody looked at; None for a video without annotations.
+    densities: n of (H, W) uint8, likewise.
 
   Returns:
     n, for the fold list.
@@ -46,22 +46,29 @@ def write_video(
       raise ValueError(f"{name!r} is not the name of a folder")
   if not fps > 0:
     raise ValueError(f"{video}: fps is {fps}, expected more than 0")
-  incoming = root / f".incoming-{database}-{video}"
-  shutil.rmtree(incoming, ignore_errors=True)  # of an interrupted run
-  parts = ["video_frames", "annotations"] + (["video_audio"] if samples is not None else [])
+  remove_unfinished(root, database, video)
+  incoming = _incoming(root, database, video)
+  is_annotated, has_sound = fixations is not None and densities is not None, samples is not None
+  parts = ["video_frames", *["annotations"] * is_annotated, *["video_audio"] * has_sound]
   try:
     for part in parts:
       (incoming / part).mkdir(parents=True)
-    (incoming / "annotations" / "maps").mkdir()
     count = 0
-    for count, (frame, fixated, density) in enumerate(zip(frames, fixations, densities, strict=True), start=1):
+    if is_annotated:
+      (incoming / "annotations" / "maps").mkdir()
+      annotated = zip(frames, fixations, densities, strict=True)
+    else:
+      annotated = ((frame, None, None) for frame in frames)
+    for count, (frame, fixated, density) in enumerate(annotated, start=1):
       (incoming / "video_frames" / f"img_{count:05d}.jpg").write_bytes(encode_jpeg(frame))  # as records keep it
+      if fixated is None or density is None:
+        continue
       Image.fromarray(density).save(incoming / "annotations" / "maps" / f"eyeMap_{count:05d}.jpg", quality=95)
       mat = incoming / "annotations" / f"fixMap_{count:05d}.mat"
       scipy.io.savemat(mat, {"eyeMap": np.asarray(fixated, np.uint8)}, do_compression=True)
-    if samples is not None:
-      scaled = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)  # as `stajax.data.media` reads it
-      scipy.io.wavfile.write(incoming / "video_audio" / f"{video}.wav", SAMPLE_RATE, scaled)
+    if has_sound:
+      blocks = [samples] if isinstance(samples, np.ndarray) else samples
+      _write_wav(incoming / "video_audio" / f"{video}.wav", blocks)
     for part in ("video_frames", "annotations", "video_audio"):
       target = root / part / database / video
       shutil.rmtree(target, ignore_errors=True)
@@ -69,8 +76,27 @@ def write_video(
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / part, target)
   finally:
-    shutil.rmtree(incoming, ignore_errors=True)
+    remove_unfinished(root, database, video)
   return count
+
+
+def remove_unfinished(root: Path, database: str, video: str) -> None:
+  """Removes what a killed process has left of a video."""
+  shutil.rmtree(_incoming(root, database, video), ignore_errors=True)
+
+
+def _incoming(root: Path, database: str, video: str) -> Path:
+  return Path(root) / f".incoming-{database}-{video}"
+
+
+def _write_wav(path: Path, blocks: Iterable[np.ndarray]) -> None:
+  with wave.open(str(path), "wb") as file:
+    file.setnchannels(1)
+    file.setsampwidth(2)
+    file.setframerate(SAMPLE_RATE)
+    for block in blocks:
+      scaled = np.clip(np.round(block * 32768), -32768, 32767)  # as `stajax.data.media_sound` reads it
+      file.writeframes(scaled.astype("<i2").tobytes())
 
 
 def write_fold_lists(
@@ -87,14 +113,14 @@ def write_fold_lists(
   paths = []
   for suffix, rows in numbered.items():
     text = "".join(f"{name} {num_frames} {fps:.12g}\n" for name, num_frames, fps in rows)
-    paths.append(_write_text(Path(root) / "fold_lists" / f"{database}_list_test{suffix}_fps.txt", text))
+    paths.append(write_text(Path(root) / "fold_lists" / f"{database}_list_test{suffix}_fps.txt", text))
   return paths
 
 
 def write_groups(root: Path, groups: Mapping[str, Iterable[str]]) -> Path:
   """Writes named subsets of videos, `<database>/<subset>` → video names, which `stajax.evaluate` scores as sets."""
   text = json.dumps({name: sorted(videos) for name, videos in groups.items()}, indent=2)
-  return _write_text(Path(root) / GROUPS_FILE, text + "\n")
+  return write_text(Path(root) / GROUPS_FILE, text + "\n")
 
 
 def read_groups(root: Path) -> dict[str, list[str]]:
@@ -113,7 +139,8 @@ def read_groups(root: Path) -> dict[str, list[str]]:
   return groups
 
 
-def _write_text(path: Path, text: str) -> Path:
+def write_text(path: Path, text: str) -> Path:
+  """Writes a file of a tree atomically, and returns its path."""
   path.parent.mkdir(parents=True, exist_ok=True)
   temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
   temporary.write_text(text, encoding="utf-8")

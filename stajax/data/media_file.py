@@ -1,0 +1,153 @@
+"""Media files by PyAV: opening one, its streams, and decoding that goes on after damage.
+
+Files are never trusted: only the file itself is read (no playlist is followed) and sizes are limited.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.stream import Disposition
+
+MAX_SIDE = 16384
+MAX_PIXELS = 2**27
+MAX_GAP = 600.0  # seconds between two frames, or without sound; more is a damaged time stamp
+# These formats only point at other files, or show any text as a picture.
+REFUSED_FORMATS = {"concat", "dash", "ffmetadata", "hls", "image2", "sdp", "tty"}
+
+
+class MediaError(Exception):
+  """A media file that cannot be used; one line that names the file."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+  """What a decoder may take.
+
+  Attributes:
+    threads: 0 is one a core; 1 makes a damaged file the same frames on every machine.
+    max_pixels: of one picture.
+  """
+
+  threads: int = 0
+  max_pixels: int = MAX_PIXELS
+
+  def check(self, path: Path, width: int, height: int) -> None:
+    """Raises MediaError if a picture is too large."""
+    if max(width, height) > MAX_SIDE or width * height > self.max_pixels:
+      sides = f"at most {MAX_SIDE} a side, {self.max_pixels} in all"
+      raise MediaError(f"{path}: picture of {width}×{height} pixels, {sides}")
+
+
+@contextmanager
+def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
+  """Opens one local file for demuxing.
+
+  Raises:
+    MediaError: no such file, not a regular file, empty, or not a media file.
+  """
+  path = Path(path)
+  if path.is_dir():
+    raise MediaError(f"{path}: is a folder, expected a media file")
+  if not path.is_file():
+    raise MediaError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
+  try:
+    file = path.open("rb")
+  except OSError as error:
+    raise MediaError(f"{path}: {error.strerror}") from error
+  with file:
+    if path.stat().st_size == 0:
+      raise MediaError(f"{path}: is empty, expected a media file")
+    try:
+      # FFmpeg reads through the Python file, so it needs no protocol of its own and can open nothing else.
+      source = _Unnamed(file) if path.suffix.lower() in (".jpg", ".jpeg") else file
+      container = av.open(source, metadata_errors="replace", container_options={"protocol_whitelist": "none"})
+    except MemoryError:
+      raise
+    except (av.FFmpegError, OSError, ValueError) as error:
+      raise MediaError(f"{path}: is not a media file that FFmpeg can read ({_reason(error)})") from error
+    with container:
+      if container.format.name in REFUSED_FORMATS:
+        raise MediaError(f"{path}: is a {container.format.name} file, expected one with pictures and sound of its own")
+      yield container
+
+
+class _Unnamed:
+  """A file without its name, by which FFmpeg would take a JPEG file for one of a numbered series."""
+
+  def __init__(self, file: BinaryIO) -> None:
+    self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+def video_stream(container: av.container.InputContainer, path: Path, decoding: Decoding) -> av.VideoStream:
+  """The stream to show: the default one, else the first, that is not a cover picture.
+
+  Raises:
+    MediaError: there is none, or nothing can decode it, or the picture is too large.
+  """
+  streams = [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
+  if not streams:
+    raise MediaError(f"{path}: has no video stream")
+  usable = [stream for stream in streams if stream.codec_context is not None]
+  if not usable:
+    raise MediaError(f"{path}: has no decoder for its video stream")
+  stream = max(usable, key=lambda stream: Disposition.default in stream.disposition)
+  decoding.check(path, stream.codec_context.width, stream.codec_context.height)
+  stream.thread_type = "AUTO"
+  stream.codec_context.thread_count = decoding.threads
+  stream.codec_context.options = {"max_pixels": str(2 * decoding.max_pixels)}  # it counts what decoders pad, too
+  return stream
+
+
+def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+  """The sound stream to hear: the default one, else the first, that has a decoder; None if there is none."""
+  streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
+  return max(streams, key=lambda stream: Disposition.default in stream.disposition, default=None)
+
+
+def decode(
+  container: av.container.InputContainer, stream: av.stream.Stream, notes: list[str] | None, name: str
+) -> Iterator[av.VideoFrame | av.AudioFrame | av.Packet]:
+  """Frames of one stream; a packet that cannot be decoded comes itself, an unreadable rest is left out.
+
+  Args:
+    notes: receives a line about each of both.
+    name: of the stream in notes.
+
+  Raises:
+    MemoryError: the process may not grow any more; says nothing about the file.
+  """
+  packets, damaged, stopped = container.demux(stream), 0, ""
+  while True:
+    try:
+      packet = next(packets, None)
+    except MemoryError:
+      raise
+    except (av.FFmpegError, OSError) as error:
+      packet, stopped = None, _reason(error)
+    try:
+      frames = stream.decode(packet) if packet is not None or stopped else []
+    except MemoryError:
+      raise
+    except (av.FFmpegError, OSError):
+      damaged, frames = damaged + 1, [packet] if packet is not None else []
+    yield from frames
+    if packet is None:
+      break
+  if notes is not None and damaged:
+    notes.append(f"{name}: {damaged} damaged packet{'s' * (damaged > 1)} skipped")
+  if notes is not None and stopped:
+    notes.append(f"{name}: the file could not be read to its end ({stopped})")
+
+
+def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
+  """A duration or a time after 0; None where the file does not say."""
+  return None if not ticks or not time_base or ticks < 0 else float(ticks * time_base)
+
+
+def _reason(error: Exception) -> str:
+  return getattr(error, "strerror", None) or str(error) or type(error).__name__
