@@ -18,6 +18,7 @@ Exit codes: 0 done, 1 some files failed or are missing, 2 a one-line error on st
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -73,6 +74,8 @@ class Options(LimitOptions):
   """Of the square frames that are stored, pixels."""
   segment: float = 60.0
   """Seconds; a longer video becomes several clips."""
+  beam: str | None = None
+  """Options of an Apache Beam pipeline that does the work: `--beam="--runner=FlinkRunner …"`, see launch/beam.md."""
 
 
 @dataclass(frozen=True)
@@ -272,8 +275,8 @@ def from_listing(listing: Listing, options: Options) -> Result:
   from stajax.data.prepare_media import prepare
 
   settings = MediaSettings(options.rate, options.side, options.segment)
-  limits = options.limits()
-  summaries = prepare(listing, options.out, settings, limits, processes_of(options))
+  beam = None if options.beam is None else shlex.split(options.beam)
+  summaries = prepare(listing, options.out, settings, options.limits(), processes_of(options), beam)
   parts = "; ".join(f"{part} {describe(summary)}" for part, summary in summaries.items())
   return Result(
     f"{options.out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ def assemble(
   summary: dict[str, Any],
   max_shard_bytes: int = MAX_SHARD_BYTES,
   processes: int = 1,
+  write: Callable[[Sequence[Shard], Staging], Sequence[tuple[int, int]]] | None = None,
 ) -> dict[str, Any]:
   """Writes a data set from staged clips; the same staging and keys give the same bytes.
 
@@ -88,6 +89,7 @@ def assemble(
     summary: what `summary.json` says beside counts and categories: source, provenance, settings, skipped files.
     max_shard_bytes: of records in a shard; a clip that is larger has a shard of its own.
     processes: that write shards; other processes than this one only where there is work for several.
+    write: writes them otherwise, see `stajax.data.beam`.
 
   Returns:
     The summary with counts.
@@ -97,6 +99,8 @@ def assemble(
     FileExistsError: `out` exists.
   """
   plan = plan_assembly(staging, keys, out, categories, summary, max_shard_bytes)
+  if write is not None:
+    return finish(plan, write(plan.shards, staging))
   size = sum(path.stat().st_size for path in map(staging.path, keys))
   processes = min(processes, len(plan.shards), 1 + size // BYTES_A_PROCESS)
   written: list[tuple[int, int]] = [(0, 0)] * len(plan.shards)

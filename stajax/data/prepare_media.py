@@ -1,7 +1,7 @@
 """A listing of media files to record sets, one a part: decoded by child processes, staged, assembled.
 
-A local run (`prepare`) and a Beam pipeline go the same way, so that they give the same bytes: `plan` names what is to
-be done, `stage` does one task in whatever process, `collect` says what is to be assembled of the outcomes.
+A local run and a Beam pipeline (`stajax.data.beam`) go the same way, so that they give the same bytes: `plan` names
+what is to be done, `stage` does one task in whatever process, `collect` says what is to be assembled of the outcomes.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def prepare(
   settings: MediaSettings | None = None,
   limits: Limits | None = None,
   processes: int = 1,
+  beam: Sequence[str] | None = None,
 ) -> dict[str, dict[str, Any]]:
   """Writes every part of a listing as the record set `out/PART`; what is finished is left as it is.
 
@@ -74,7 +75,8 @@ def prepare(
     out: folder of the sets; an interrupted run is gone on with.
     settings: what clips are turned into.
     limits: what a file may cost.
-    processes: that decode.
+    processes: that decode, and write shards.
+    beam: options of the Apache Beam pipeline that does so instead.
 
   Returns:
     The content of `out/PART/summary.json` by part.
@@ -89,7 +91,13 @@ def prepare(
   summaries = {part: finished(out / part, facts(listing, part, settings, limits)) for part in listing.parts}
   stagings = {part: staging_of(out / part) for part in listing.parts}
   tasks = {part: plan(listing, part, settings, limits) for part, summary in summaries.items() if summary is None}
-  outcomes = _stage_all(tasks, stagings, settings, limits, processes)
+  if beam is None:
+    workers, outcomes = None, _stage_all(tasks, stagings, settings, limits, processes)
+  else:
+    from stajax.data.beam import BeamWorkers  # with the extra `beam` only
+
+    workers = BeamWorkers(tuple(beam))
+    outcomes = {part: workers.stage(todo, stagings[part], settings, limits) for part, todo in tasks.items()}
   unusable = ""
   for part, staging in stagings.items():
     if summaries[part] is None:
@@ -97,7 +105,8 @@ def prepare(
       if keys:
         from stajax.data.assembly import assemble  # TensorFlow Datasets takes seconds to load
 
-        summaries[part] = assemble(staging, keys, out / part, listing.categories, summary)
+        how = {"processes": processes} if workers is None else {"write": workers.write}
+        summaries[part] = assemble(staging, keys, out / part, listing.categories, summary, **how)
       else:
         first = summary["skipped"][0]
         unusable = f"{out / part}: none of {len(tasks[part])} files can be used"
