@@ -34,7 +34,7 @@ def test_switch_0_leaves_a_constant_map(sound_map):
 
 
 def test_new_sound_map_varies_as_much_as_the_sound():
-  """Over sounds, at every position and category, at any width of the sound: neither lost nor blown up by four layers."""
+  """Over sounds, at every position and category, at any width of the sound: four layers neither lose nor add any."""
   for width in (32, 512):
     audio, network = jax.random.normal(jax.random.key(0), (256, width)), SoundMap(10)
     variables = network.init(jax.random.key(1), audio[:1], jnp.ones(1), (32, 32))
