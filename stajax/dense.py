@@ -142,6 +142,15 @@ class DenseNetwork:
   ) -> Any:
     """Results for the clip's targets: ClassMaps of a classifier, or maps (n, H, W) float32 in [0, 1] of a student.
 
+    Args as of `start`.
+    """
+    return self.start(clip, select, groups, pool)()
+
+  def start(
+    self, clip: Clip, select: Sequence[int] = (), groups: np.ndarray | None = None, pool: jax.Array | None = None
+  ) -> Callable[[], Any]:
+    """Has the device begin, and returns what waits for the results of `run`; meanwhile another network can be started.
+
     Args:
       select: the k categories whose class maps are wanted, of a classifier.
       groups: (n, 3) samples of the clip of every target's group, the target first; len(clip) + p is `pool[p]`. Only
@@ -154,15 +163,12 @@ class DenseNetwork:
     if pool is not None:
       groups = np.where(groups >= len(clip), groups - len(clip) + nodes.shape[0], groups)
       nodes = jnp.concatenate([nodes, pool.astype(nodes.dtype)])
-    select, results, pending = np.asarray(select, np.int32), [], None
-    for start in range(0, len(targets), self._batch):
-      chunk = _filled(groups[start : start + self._batch], self._batch)
-      result = self._reason(self.variables, nodes, features, chunk, select)
-      if pending is not None:  # fetched only now, so that the device works while the host waits
-        results.append(jax.device_get(pending))
-      pending = result
-    results.append(jax.device_get(pending))
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(targets)], *results)
+    select = np.asarray(select, np.int32)
+    chunks = (_filled(groups[at : at + self._batch], self._batch) for at in range(0, len(targets), self._batch))
+    results = [self._reason(self.variables, nodes, features, chunk, select) for chunk in chunks]
+    return lambda: jax.tree.map(
+      lambda *parts: np.concatenate(parts)[: len(targets)], *(jax.device_get(result) for result in results)
+    )
 
   def nodes(self, clip: Clip) -> jax.Array:
     """The fused fragments (n, h, w, c) of all samples, for the pools of other clips."""
@@ -172,8 +178,9 @@ class DenseNetwork:
     """Fragments of all samples, (capacity, h, w, c)."""
     features, n = self._features(clip), len(clip)
     offsets = (np.arange(self.network.num_times) - self.network.num_times // 2) * clip.reach
-    capacity = self._capacity(clip)
-    nodes = self._buffer("nodes", capacity, self._fuse_chunk, None, features, *self._fragments(clip, offsets, 0))
+    nodes = self._buffer(
+      "nodes", self._capacity(clip), self._fuse_chunk, None, features, *self._fragments(clip, offsets, 0)
+    )
     for start in range(0, n, self._batch):
       nodes = self._fuse(self.variables, nodes, features, *self._fragments(clip, offsets, start))
     return nodes
@@ -220,7 +227,12 @@ class DenseNetwork:
     clip.features[key] = buffer
 
   def _buffer(self, what: str, capacity: int, chunk: Any, *arguments: Any, **keywords: Any) -> Any:
-    """Zeros (capacity, …) for what `chunk` computes; its shapes are found once, since that means to trace it."""
+    """Zeros (capacity, …) for what `chunk` computes; its shapes are found once, since that means to trace it.
+
+    None where one chunk is all: it is not copied then.
+    """
+    if capacity == self._batch:
+      return None
     if what not in self._shapes:
       self._shapes[what] = jax.eval_shape(chunk, self.variables, *arguments, **keywords)
     return jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape[1:]), x.dtype), self._shapes[what])

@@ -78,12 +78,12 @@ class Predictor:
 
   def student_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """Maps (n, size, size) of every student."""
-    maps = {}
+    started = {}
     for name, dense in self._students.items():
       granularity = models.granularity_of(name)
       apart = make_groups(clip, granularity, dense.network.num_times, self._seed) if granularity else None
-      maps[name] = dense.run(clip, groups=apart)
-    return maps
+      started[name] = dense.start(clip, groups=apart)
+    return {name: wait() for name, wait in started.items()}
 
 
 def fused(maps: dict[str, np.ndarray]) -> np.ndarray:

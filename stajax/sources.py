@@ -81,16 +81,13 @@ class ClipSources:
       always_heard: forces the audio switch to 1.
       frl: whether it has fixation refine layers: of `stajax.model.make_network`. Networks without any ignore it.
     """
-    if frl is (model.granularity_of(name) is not None) or not (model.granularity_of(name) or name == "s_coarse"):
-      frl = None  # as it is anyway
-    always_heard &= name.startswith("sa") or name in self._networks.crops  # crops depend on what is heard
-    key = (name, always_heard, frl)
-    if key not in self._sources:
-      self._sources[key] = self._compute(name, always_heard, frl)
+    key = self._key(name, always_heard, frl)
+    self._compute([key])
     return self._sources[key]
 
   def stacked(self, names: Sequence[str], **toggles: bool | None) -> tuple[list[np.ndarray], np.ndarray]:
     """j times Φ (n, H, W, k), and confidences (j, n, c), of several sources."""
+    self._compute([self._key(name, **toggles) for name in names])
     parts = [self.source(name, **toggles) for name in names]
     return [maps for maps, _ in parts], np.stack([confidences for _, confidences in parts])
 
@@ -121,7 +118,21 @@ class ClipSources:
   def _wanted(self) -> slice:
     return slice(self._targets.start, self._targets.stop)
 
-  def _compute(self, name: str, always_heard: bool, frl: bool | None) -> tuple[np.ndarray, np.ndarray]:
+  def _key(self, name: str, always_heard: bool = False, frl: bool | None = None) -> tuple[str, bool, bool | None]:
+    """What tells sources apart: arguments of `source`, without toggles that change nothing."""
+    if frl is (model.granularity_of(name) is not None) or not (model.granularity_of(name) or name == "s_coarse"):
+      frl = None  # as it is anyway
+    # Crops depend on what is heard.
+    return name, always_heard and (name.startswith("sa") or name in self._networks.crops), frl
+
+  def _compute(self, keys: Iterable[tuple[str, bool, bool | None]]) -> None:
+    """Computes the sources that are not there yet; all are started before the first one is waited for."""
+    started = {key: self._start(*key) for key in keys if key not in self._sources}
+    self._sources |= {key: finish() for key, finish in started.items()}
+
+  def _start(
+    self, name: str, always_heard: bool, frl: bool | None
+  ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
     clip, network = replace(self._clip, boxes=None), self._networks.network(name, frl)
     if always_heard:
       clip = clip.with_switch(np.ones(len(clip), np.float32))
@@ -131,8 +142,13 @@ class ClipSources:
       other = always_heard and not np.array_equal(boxes, self.boxes())
       clip = replace(clip, boxes=boxes, features=self._heard_features if other else clip.features)
     companions = {} if model.granularity_of(name) is None else self._companions(name, network, always_heard)
-    result = network.run(clip, self.tags, **companions)
-    return source_maps(result.class_maps, (self._networks.maps.size,) * 2, clip.boxes), result.confidences
+    wait = network.start(clip, self.tags, **companions)
+
+    def finish() -> tuple[np.ndarray, np.ndarray]:
+      result = wait()
+      return source_maps(result.class_maps, (self._networks.maps.size,) * 2, clip.boxes), result.confidences
+
+    return finish
 
   def _companions(self, name: str, network: DenseNetwork, always_heard: bool) -> dict[str, np.ndarray | jax.Array]:
     granularity = model.granularity_of(name)

@@ -83,6 +83,9 @@ class FakeNetwork:
     self.name, self.frl, self.calls = name, frl, calls
     self.network = SimpleNamespace(num_times=3 if name.startswith("st") else 1)
 
+  def start(self, *arguments, **given):
+    return lambda: self.run(*arguments, **given)
+
   def run(self, clip, select=(), groups=None, pool=None):
     hears = self.name.startswith("sa")
     boxes = clip.boxes if self.name in model.FINE else np.zeros(1)
@@ -187,6 +190,9 @@ def make_samples(count):
 
 class FakeSwitch:
   """On for every other frame of the video."""
+
+  def start(self, *arguments, **given):
+    return lambda: self.run(*arguments, **given)
 
   def run(self, clip, select=(), groups=None, pool=None):
     return ClassMaps(None, np.array([[0.9 if (clip.first + i) % 2 else 0.1] for i in clip.targets]))

@@ -26,6 +26,9 @@ class Watched:
     self.name, self.frl, self.calls = name, frl, calls
     self.network = SimpleNamespace(num_times=3 if name.startswith("st") else 1)
 
+  def start(self, *arguments, **given):
+    return lambda: self.run(*arguments, **given)
+
   def run(self, clip, select=(), groups=None, pool=None):
     self.calls.append(SimpleNamespace(name=self.name, frl=self.frl, clip=clip, groups=groups, pool=pool))
     maps, confidences = [], []
