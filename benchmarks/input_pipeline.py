@@ -1,0 +1,244 @@
+"""How fast the input pipeline feeds examples, against the plain decoding of the JPEG files that they need.
+
+  python benchmarks/input_pipeline.py [--records DIR] [--only fine] [--seconds 1] [--rounds 5] [--json FILE]
+
+Both are measured in turn, round after round, with the same number of threads, so that a machine that others use, too,
+slows both; medians are of the rounds, and so is the ratio (by the clock; and by the time that all processors spent,
+which says more where others use them). The plain rate is that of TensorFlow's decoder (the one of
+the pipeline, at the same scale) on files in memory, with nothing else done: no reading, no sound, no batches.
+
+Without `--records`, clips are made for the occasion: moving shapes and noise, about as large as real frames (70 kB).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from stajax.data.assembly import assemble
+from stajax.data.map_set import MapSet, MapWriter
+from stajax.data.pipeline import batches
+from stajax.data.records import Records, decode_ratio, parse
+from stajax.data.staging import PreparedClip, Staging, encode_jpeg
+from stajax.data.tensorflow_cpu import tf
+from stajax.groups import Granularity
+
+TAGS = ("bell", "drum", "horn", "siren")
+
+
+@dataclass(frozen=True)
+class Case:
+  """What one kind of network is fed with; see `stajax.data.pipeline.batches`."""
+
+  stage: str
+  source: str
+  batch: int
+  num_times: int
+  sound: bool
+  size: int
+  granularity: Granularity | None = None
+  boxes: bool = False
+  maps: bool = False
+
+  @property
+  def frames_an_example(self) -> int:
+    return (3 if self.granularity else 1) * self.num_times
+
+
+def _cases() -> Iterator[Case]:
+  """As the paper trains: batch and size of each stage (`stajax.config`)."""
+  sources = (("s", 1, False), ("st", 3, False), ("sa", 1, True))
+  for source in sources:
+    yield Case("coarse", *_named(source, 20), 256)
+  for source in sources:
+    yield Case("fine", *_named(source, 3), 512, boxes=True)
+  for granularity in ("short", "long", "cross"):
+    for name, *rest in sources:
+      if (name, granularity) != ("sa", "short"):
+        yield Case("plus", *_named((f"{name}_plus_{granularity}", *rest), 16), 256, granularity)
+  yield Case("student", "sta", 3, 3, True, 356, maps=True)
+  for granularity in ("short", "long"):
+    yield Case("student", f"sta_plus_{granularity}", 3, 3, True, 356, granularity, maps=True)
+
+
+def _named(source: tuple[str, int, bool], batch: int) -> tuple[str, int, int, bool]:
+  name, num_times, sound = source
+  return name, batch, num_times, sound
+
+
+def make_records(folder: Path, num_clips: int, num_frames: int, side: int) -> Records:
+  """Clips of moving shapes and noise, with sound, as records."""
+  generator = np.random.default_rng(0)
+  staging = Staging(folder / "staging")
+  grain = generator.normal(0, 1.5, (side + 64, side + 64, 1)).astype(np.float32)
+  keys = [f"{clip:05d}" for clip in range(num_clips)]
+  for clip, key in enumerate(tqdm(keys, desc="making clips", disable=None)):
+    coarse = generator.integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    ends = [np.asarray(Image.fromarray(x).resize((side, side), Image.Resampling.BICUBIC), np.float32) for x in coarse]
+    frames = []
+    for time_ in np.linspace(0, 1, num_frames):
+      row, column = generator.integers(0, 64, 2)
+      picture = ends[0] * (1 - time_) + ends[1] * time_ + grain[row : row + side, column : column + side]
+      frames.append(encode_jpeg(np.clip(picture, 0, 255).astype(np.uint8)))
+    columns = generator.normal(-8, 3, (257, 100 * num_frames // 8)).astype(np.float16)
+    tags, seconds = (TAGS[clip % len(TAGS)],), num_frames / 8
+    staging.write(key, PreparedClip(key, tags, (), 8.0, side, side, seconds, frames, columns, -8.0, 3.0))
+  assemble(staging, keys, folder / "data", TAGS, {"source": "benchmark", "provenance": "synthetic"})
+  staging.remove()
+  return Records.open(folder / "data")
+
+
+def make_maps(folder: Path, records: Records) -> MapSet:
+  """A smooth map of 128×128 for every frame."""
+  generator, writer = np.random.default_rng(1), MapWriter(folder / "maps", records)
+  for clip in range(records.num_clips):
+    small = generator.integers(0, 256, (int(records.num_frames[clip]), 8, 8)).astype(np.uint8)
+    maps = [np.asarray(Image.fromarray(x).resize((128, 128), Image.Resampling.BICUBIC)) for x in small]
+    writer.write(clip, np.stack(maps), np.ones(len(maps)))
+  writer.finish({})
+  return MapSet.open(folder / "maps", records)
+
+
+def make_boxes(records: Records) -> np.ndarray:
+  """A crop for every frame, as the fine stage has them."""
+  corners = np.random.default_rng(2).uniform(0, 0.4, (records.total_frames, 2))
+  return np.concatenate([corners, corners + 0.6], axis=1).astype(np.float32)
+
+
+class PlainDecoding:
+  """Decodes JPEG files in memory, over and over."""
+
+  def __init__(self, jpegs: list[bytes], ratio: int, threads: int):
+    def decode(jpeg: tf.Tensor) -> tf.Tensor:
+      image = tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+      return image[0, 0, 0]  # the rest is dropped at once
+
+    options = tf.data.Options()
+    options.deterministic = False
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = threads
+    options.threading.max_intra_op_parallelism = 1
+    self.chunk = 32
+    dataset = tf.data.Dataset.from_tensor_slices(jpegs).repeat().map(decode, num_parallel_calls=threads)
+    self._iterator = dataset.batch(self.chunk).with_options(options).as_numpy_iterator()
+
+  def rate(self, seconds: float) -> tuple[float, float]:
+    """Frames a second, and a second of all processors together."""
+    next(self._iterator)  # begun while others were measured
+    return _rate(self._iterator, self.chunk, seconds)
+
+
+class Feeding:
+  """The pipeline of a case."""
+
+  def __init__(self, case: Case, records: Records, maps: MapSet, threads: int):
+    self._case = case
+    self._batches = batches(
+      records, seed=0, global_batch=case.batch, start_step=0, stop_step=2**40, num_times=case.num_times,
+      sound=case.sound, decode_size=case.size, granularity=case.granularity, flip=True,
+      maps=maps if case.maps else None, boxes=make_boxes(records) if case.boxes else None, num_threads=threads,
+    )  # fmt: skip
+
+  def rate(self, seconds: float) -> tuple[float, float]:
+    """Examples a second, and a second of all processors together."""
+    for _ in range(4):  # made while others were measured
+      next(self._batches)
+    return _rate(self._batches, self._case.batch, seconds)
+
+  def close(self) -> None:
+    """Stops reading ahead."""
+    self._batches.close()
+
+
+def _rate(iterator: Iterator[Any], size: int, seconds: float) -> tuple[float, float]:
+  begin, used, count = time.perf_counter(), time.process_time(), 0
+  while (passed := time.perf_counter() - begin) < seconds or not count:
+    next(iterator)
+    count += size
+  return count / passed, count / (time.process_time() - used)
+
+
+def measure(case: Case, records: Records, maps: MapSet, arguments: argparse.Namespace) -> dict[str, Any]:
+  """Medians of one case."""
+  ratio = decode_ratio(records.side, case.size)
+  everything = parse(records.frames.read_range(0, min(records.total_frames, 1000)), "image").numpy().tolist()
+  plain = PlainDecoding(everything, ratio, arguments.threads)
+  feeding = Feeding(case, records, maps, arguments.threads)
+  rounds = []  # of (plain, fed, plain)
+  for _ in range(arguments.rounds):
+    half = arguments.seconds / 2
+    rounds.append((plain.rate(half), feeding.rate(arguments.seconds), plain.rate(half)))
+  feeding.close()
+  measured = np.asarray(rounds)  # (rounds, 3, 2): the last axis is by the clock, by processor time
+  frames = case.frames_an_example
+  decoded = measured[:, ::2].mean(axis=1)
+  ratios = measured[:, 1] * frames / decoded
+  examples, plain_rate = np.median(measured[:, 1, 0]), np.median(decoded[:, 0])
+  return {
+    "stage": case.stage, "source": case.source, "batch": case.batch, "size": case.size,
+    "decoded_side": -(-records.side // ratio), "frames_an_example": frames, "examples_a_second": round(examples, 1),
+    "frames_a_second": round(examples * frames, 1), "plain_frames_a_second": round(plain_rate, 1),
+    "ratio": round(np.median(ratios[:, 0]), 3), "processor_ratio": round(np.median(ratios[:, 1]), 3),
+    "ratios": ratios[:, 0].round(3).tolist(),
+  }  # fmt: skip
+
+
+def main() -> int:
+  """Prints a table; the exit code is 1 where a ratio is under `--least`."""
+  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+  parser.add_argument("--records", type=Path, help="a prepared data set instead of clips made for the occasion")
+  parser.add_argument("--clips", type=int, default=24, help="that are made, of 40 frames each")
+  parser.add_argument("--side", type=int, default=512, help="of the frames that are made")
+  parser.add_argument("--only", default="", help="cases with this in their stage or source")
+  parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the pipeline and of the plain decoding")
+  parser.add_argument("--seconds", type=float, default=1.0, help="of a measurement")
+  parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--least", type=float, default=0.0, help="ratio that every case must reach")
+  parser.add_argument("--json", type=Path, help="file for the numbers")
+  arguments = parser.parse_args()
+  with tempfile.TemporaryDirectory() as folder:
+    made = arguments.records is None
+    records = (
+      make_records(Path(folder), arguments.clips, 40, arguments.side) if made else Records.open(arguments.records)
+    )
+    maps = make_maps(Path(folder), records)
+    some = [len(record) for record in records.frames.read_range(0, min(500, len(records.frames)))]
+    print(
+      f"{records.num_clips} clips, {records.total_frames} frames of {records.side} pixels, "
+      f"{statistics.mean(some) / 1000:.0f} kB each; {arguments.threads} threads, {platform.machine()}"
+    )
+    columns = "stage", "source", "batch", "decoded_side", "examples_a_second", "frames_a_second"
+    columns += "plain_frames_a_second", "ratio", "processor_ratio"
+    heads = "stage", "source", "batch", "side", "examples/s", "frames/s", "plain", "ratio", "by processor"
+    line = "{:8} {:16} {:>5} {:>5} {:>11} {:>9} {:>8} {:>7} {:>13}"
+    print(line.format(*heads))
+    results = []
+    for case in _cases():
+      if arguments.only in case.stage or arguments.only in case.source:
+        results.append(row := measure(case, records, maps, arguments))
+        print(line.format(*(row[column] for column in columns)), flush=True)
+  if arguments.json:
+    facts = {
+      "threads": arguments.threads, "seconds": arguments.seconds, "rounds": arguments.rounds, "side": records.side,
+      "kilobytes_a_frame": round(statistics.mean(some) / 1000, 1), "made": made, "cases": results,
+    }  # fmt: skip
+    arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+  return int(any(row["ratio"] < arguments.least for row in results))
+
+
+if __name__ == "__main__":
+  sys.exit(main())
