@@ -32,7 +32,8 @@ from tqdm import tqdm
 from stajax.data.assembly import assemble
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.pipeline import batches
-from stajax.data.records import Records, decode_ratio, parse
+from stajax.data.records import Records, decode_ratio
+from stajax.data.shards import read_bytes
 from stajax.data.staging import PreparedClip, Staging, encode_jpeg
 from stajax.data.tensorflow_cpu import tf
 from stajax.groups import Granularity
@@ -175,7 +176,7 @@ def _rate(iterator: Iterator[Any], size: int, seconds: float) -> tuple[float, fl
 def measure(case: Case, records: Records, maps: MapSet, arguments: argparse.Namespace) -> dict[str, Any]:
   """Medians of one case."""
   ratio = decode_ratio(records.side, case.size)
-  everything = parse(records.frames.read_range(0, min(records.total_frames, 1000)), "image").numpy().tolist()
+  everything = read_bytes(records.frames, np.arange(min(records.total_frames, 1000)), "image")
   plain = PlainDecoding(everything, ratio, arguments.threads)
   feeding = Feeding(case, records, maps, arguments.threads)
   rounds = []  # of (plain, fed, plain)

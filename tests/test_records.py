@@ -13,10 +13,11 @@ tfds = pytest.importorskip("tensorflow_datasets")
 from stajax.data import damage  # noqa: E402
 from stajax.data.assembly import assemble  # noqa: E402
 from stajax.data.damage import describe_damage  # noqa: E402
+from stajax.data.examples import Encoder  # noqa: E402
 from stajax.data.map_set import MapSet, MapWriter  # noqa: E402
 from stajax.data.records import Records  # noqa: E402
 from stajax.data.schema import INTEGERS, set_features  # noqa: E402
-from stajax.data.shards import Encoder, RecordError  # noqa: E402
+from stajax.data.shards import RecordError  # noqa: E402
 
 
 def pixels(jpeg):

@@ -20,9 +20,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
+from stajax.data.examples import Encoder
 from stajax.data.limits import run_in_children
 from stajax.data.schema import SETS, SOUND_COLUMNS, Set, set_features
-from stajax.data.shards import MAX_SHARD_BYTES, Encoder, shard_path, write_json, write_metadata, write_shard
+from stajax.data.shards import MAX_SHARD_BYTES, shard_path, write_json, write_metadata, write_shard
 from stajax.data.sound import NUM_BINS
 from stajax.data.staging import ClipFacts, Staging
 

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from stajax.data.records import Records, parse
-from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, write_json
+from stajax.data.records import Records
+from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, read_bytes, write_json
 from stajax.data.staging import Staging, join_bytes, split_bytes
 
 
@@ -139,7 +139,7 @@ class MapSet:
 
   def read(self, ids: np.ndarray, threads: int | None = None) -> np.ndarray:
     """Maps (n, h, w) uint8 of the frames `ids` (n,)."""
-    pngs = parse(self.maps.read(ids), "map").numpy().tolist()
+    pngs = read_bytes(self.maps, ids, "map")
 
     def decode(png: bytes) -> np.ndarray:
       try:

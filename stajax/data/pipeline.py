@@ -1,7 +1,9 @@
 """Batches for a training step, from records, by tf.data.
 
-One Python call a batch looks up what was drawn and reads the needed records, each shard once; parsing and decoding run
-in TensorFlow's threads. Cropping, mirroring and resizing are the training step's, on its device.
+Three streams of the same draws are joined: images of frames, images of maps, and all else. For a batch, or for some
+where they are small, one Python call a stream reads what is needed, each shard once; decoding runs in TensorFlow's
+threads. An image is an element of its own until it gets its place in the batch, so that it is copied once: what
+surrounds decoding must cost little beside it. Cropping, mirroring and resizing are the training step's, on its device.
 Legend: b examples of this host, n fragments of a group, t frames of a fragment, S decoded side, c categories.
 """
 
@@ -9,23 +11,24 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 
 from stajax import groups
 from stajax.data import sampler
+from stajax.data.look_up import LookUp
 from stajax.data.map_set import MapSet
-from stajax.data.records import Records, decode_ratio, parse, scaled_side
-from stajax.data.schema import SOUND_COLUMNS
+from stajax.data.records import Records, decode_ratio, scaled_side
 from stajax.data.shards import RecordError
 from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS
 from stajax.data.tensorflow_cpu import tf
 
 Batch = dict[str, np.ndarray]
-_WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole frame
+_IMAGES_AT_ONCE = 32  # read by a Python call, at least; fewer, and the calls take more time than the reading
 _open_batches: weakref.WeakSet[Generator] = weakref.WeakSet()
 
 
@@ -112,26 +115,64 @@ def batches(
     raise ValueError("without frames (num_times 0) there must be sound, and no granularity")
   _check_tables(records, boxes, switch, labels)
   num_threads = num_threads or _num_cores()
+  draw_group = sampler.make_draw_group(granularity, seed, num_times, records.tags, records.num_frames)
+  look_up = LookUp(records, maps, num_times, sound, draw_group, boxes, switch, labels)
+  local, nodes = global_batch // num_hosts, groups.NUM_NODES if granularity else 1
+  steps_at_once = max(1, _IMAGES_AT_ONCE // (local * nodes * max(1, num_times)))
+  steps = tf.data.Dataset.range(start_step, stop_step).batch(steps_at_once)
   failures: list[Exception] = []
-  look_up, features = _make_look_up(records, maps, num_times, sound, granularity, seed, boxes, switch, labels)
-  read = _make_read(look_up, features, items, groups.NUM_NODES if granularity else 1, failures)
 
-  def draw_and_read(step: tf.Tensor) -> dict[str, tf.Tensor]:
-    position = sampler.positions(step, global_batch, host, num_hosts)
-    views, flips = sampler.draw_views(position, seed, min_scale, flip)
-    example = read(sampler.draw_items(position, seed, items.size))
-    if not num_times:
-      return example
-    return {**example, "box": sampler.crop_inside(example["box"], views), "flip": flips}
+  def read(find: Callable[[np.ndarray], Sequence], position: tf.Tensor, types: Sequence[tf.DType]) -> list[tf.Tensor]:
+    """What Python finds for what is drawn at positions (b,)."""
 
-  dataset = (
-    tf.data.Dataset.range(start_step, stop_step)
-    .map(draw_and_read, num_parallel_calls=2)
-    .unbatch()
-    .map(_make_decode(records, maps, decode_size), num_parallel_calls=num_threads)
-    .batch(global_batch // num_hosts, drop_remainder=True)
-    .prefetch(2)
-  )
+    def call(item: np.ndarray) -> list[np.ndarray]:
+      try:
+        return find(items[item])
+      except Exception as error:
+        failures.append(error)
+        raise
+
+    return tf.numpy_function(call, [sampler.draw_items(position, seed, items.size)], types)
+
+  def positions(step: tf.Tensor) -> tf.Tensor:
+    return sampler.positions(step, global_batch, host, num_hosts)
+
+  def images(
+    find: Callable[[np.ndarray], list[bytes]], decode: Callable[[tf.Tensor], tf.Tensor], form: tuple[int, ...]
+  ) -> tf.data.Dataset:
+    """Images (b, *form, …), decoded, of every step."""
+
+    def files(step: tf.Tensor) -> tf.Tensor:
+      (found,) = read(lambda target: [np.asarray(find(target), object)], positions(step), [tf.string])
+      return tf.ensure_shape(found, [None])
+
+    return (
+      steps.map(files, num_parallel_calls=2)
+      .unbatch()
+      .map(decode, num_parallel_calls=2 * num_threads)
+      .batch(local * math.prod(form), drop_remainder=True)
+      .map(lambda images: tf.reshape(images, (local, *form, *images.shape[1:])))
+    )
+
+  def numbers(step: tf.Tensor) -> Batch:
+    """All else of the steps (k,), (k, b, n, …)."""
+    position, features = positions(step), _features(look_up)
+    found = read(lambda x: list(look_up.numbers(x).values()), position, [dtype for dtype, _ in features.values()])
+    made = {
+      name: tf.ensure_shape(value, [None, nodes, *shape])
+      for value, (name, (_, shape)) in zip(found, features.items(), strict=True)
+    }
+    if num_times:
+      views, made["flip"] = sampler.draw_views(position, seed, min_scale, flip)
+      made["box"] = sampler.crop_inside(made["box"], views)
+    return {name: tf.reshape(value, (-1, local, *value.shape[1:])) for name, value in made.items()}
+
+  parts = {"numbers": steps.map(numbers, num_parallel_calls=2).unbatch()}
+  if num_times:
+    parts["frames"] = images(look_up.frames, _make_decode_frame(records, decode_size), (nodes, num_times))
+  if maps is not None:
+    parts["map"] = images(look_up.pseudo_fixations, _make_decode_map(maps), (nodes,))
+  dataset = tf.data.Dataset.zip(parts).map(lambda parts: {**parts.pop("numbers"), **parts}).prefetch(2)
   options = tf.data.Options()
   options.deterministic = True
   options.autotune.enabled = False
@@ -175,146 +216,42 @@ def _with_plain_errors(
     raise RecordError(f"{records.path}: a record cannot be decoded ({reason})") from error
 
 
-def _make_look_up(
-  records: Records,
-  maps: MapSet | None,
-  num_times: int,
-  sound: bool,
-  granularity: groups.Granularity | None,
-  seed: int,
-  boxes: np.ndarray | None,
-  switch: np.ndarray | None,
-  labels: np.ndarray | None,
-) -> tuple[Callable[[np.ndarray], dict[str, np.ndarray]], dict[str, tuple[tf.DType, tuple[int, ...]]]]:
-  """frame ids (b,) of targets → serialized records and numbers (b, n, …), and their types and shapes after (b, n)."""
-  silence = records.sounds.features.serialize_example(
-    {"key": "", "columns": np.zeros((NUM_BINS, SOUND_COLUMNS), np.float16)}
-  )
-  draw_group = sampler.make_draw_group(granularity, seed, num_times, records.tags, records.num_frames)
-
-  def look_up(target: np.ndarray) -> dict[str, np.ndarray]:
-    clip = records.clip_of_frame[target]
-    clip, frame = draw_group(clip, target - records.first_frame[clip])
-    first_frame, has_sound = records.first_frame[clip], records.has_sound[clip]
-    frame_id = first_frame + frame
-    heard = has_sound if switch is None else has_sound & (switch[frame_id] != 0)
-    result = {
-      "switch": heard.astype(np.float32),
-      "tags": records.tags[clip] if labels is None else labels[frame_id].astype(np.float32),
-      "clip": clip.astype(np.int32),
-      "frame": frame.astype(np.int32),
-    }
-    if num_times:
-      needed = first_frame[..., None] + sampler.fragment_frames(frame, records.num_frames[clip], num_times)
-      result["frames"] = _read_array(records.frames.read, needed)
-      result["box"] = np.broadcast_to(_WHOLE if boxes is None else boxes[needed], (*needed.shape, 4)).astype(np.float32)
-    if sound:
-      parts, columns = sampler.sound_windows(frame, records.rate[clip], records.num_columns[clip])
-      sounds = records.first_sound[clip][..., None] + parts
-      serialized = np.empty(sounds.shape, object)
-      serialized.fill(silence)  # np.full would drop the bytes' trailing zeros
-      serialized[has_sound] = _read_array(records.sounds.read, sounds[has_sound])
-      result |= {
-        "sounds": serialized,
-        "columns": columns,
-        "sound_mean": np.where(has_sound, records.sound_mean[clip], 0).astype(np.float32),
-        "sound_std": np.where(has_sound, records.sound_std[clip], 1).astype(np.float32),
-      }
-    if maps is not None:
-      result |= {"map": _read_array(maps.maps.read, frame_id), "weight": maps.weights[frame_id]}
-    return result
-
-  num_labels = len(records.categories) if labels is None else labels.shape[1]
+def _features(look_up: LookUp) -> dict[str, tuple[tf.DType, tuple[int, ...]]]:
+  """Types of what `look_up.numbers` gives, and shapes after (b, n), in its order."""
+  num_labels = len(look_up.records.categories) if look_up.labels is None else look_up.labels.shape[1]
   features = {
     "switch": (tf.float32, ()), "tags": (tf.float32, (num_labels,)), "clip": (tf.int32, ()), "frame": (tf.int32, ()),
   }  # fmt: skip
-  if num_times:
-    features |= {"frames": (tf.string, (num_times,)), "box": (tf.float32, (num_times, 4))}
-  if sound:
-    features |= {
-      "sounds": (tf.string, (2,)), "columns": (tf.int32, (WINDOW_COLUMNS,)), "sound_mean": (tf.float32, ()),
-      "sound_std": (tf.float32, ()),
-    }  # fmt: skip
-  if maps is not None:
-    features |= {"map": (tf.string, ()), "weight": (tf.float32, ())}
-  return look_up, features
+  if look_up.num_times:
+    features["box"] = (tf.float32, (look_up.num_times, 4))
+  if look_up.sound:
+    features["sound"] = (tf.float32, (NUM_BINS, WINDOW_COLUMNS))
+  if look_up.maps is not None:
+    features["weight"] = (tf.float32, ())
+  return features
 
 
-def _make_read(
-  look_up: Callable[[np.ndarray], dict[str, np.ndarray]],
-  features: dict[str, tuple[tf.DType, tuple[int, ...]]],
-  items: np.ndarray,
-  num_nodes: int,
-  failures: list[Exception],
-) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-  """items (b,) → what is looked up, as tensors; the only Python that runs for a batch."""
-
-  def call(item: np.ndarray) -> list[np.ndarray]:
-    try:
-      result = look_up(items[item])
-      return [result[name] for name in features]
-    except Exception as error:
-      failures.append(error)
-      raise
-
-  def read(item: tf.Tensor) -> dict[str, tf.Tensor]:
-    found = tf.numpy_function(call, [item], [dtype for dtype, _ in features.values()])
-    tensors = dict(zip(features, found, strict=True))
-    for name, tensor in tensors.items():
-      tensor.set_shape((item.shape[0], num_nodes, *features[name][1]))
-    for name, feature in (("frames", "image"), ("sounds", "columns"), ("map", "map")):
-      if name in tensors:
-        serialized = tensors[name]
-        tensors[name] = tf.reshape(parse(tf.reshape(serialized, [-1]), feature), serialized.shape)
-    return tensors
-
-  return read
-
-
-def _read_array(read: Callable[[np.ndarray], list[bytes]], ids: np.ndarray) -> np.ndarray:
-  """Records of an array of ids, as an object array of its shape."""
-  array = np.empty(ids.size, object)
-  array[:] = read(ids.ravel())
-  return array.reshape(ids.shape)
-
-
-def _make_decode(
-  records: Records, maps: MapSet | None, decode_size: int
-) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
-  """One example's serialized images and columns → arrays."""
+def _make_decode_frame(records: Records, decode_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+  """JPEG file → (S, S, 3) uint8."""
   ratio = decode_ratio(records.side, decode_size)
   side = scaled_side(records.side, ratio)
 
-  def decode_frame(jpeg: tf.Tensor) -> tf.Tensor:
+  def decode(jpeg: tf.Tensor) -> tf.Tensor:
     # Asked before decoding, so that a damaged or hostile record cannot take unbounded memory.
-    stored = tf.debugging.assert_equal(tf.io.extract_jpeg_shape(jpeg), [records.side, records.side, 3], "frame size")
-    with tf.control_dependencies([stored]):
+    stored = tf.io.extract_jpeg_shape(jpeg)
+    right = tf.reduce_all(stored == [records.side, records.side, 3])
+    # `tf.debugging.assert_equal` would put a conditional around it, which takes longer than all else but decoding.
+    with tf.control_dependencies([tf.raw_ops.Assert(condition=right, data=["frame size", stored])]):
       image = tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
     return tf.ensure_shape(image, (side, side, 3))
 
-  def decode_sound(example: dict[str, tf.Tensor]) -> tf.Tensor:
-    windows = []
-    for node in range(example["columns"].shape[0]):
-      pieces = tf.reshape(tf.io.decode_raw(example["sounds"][node], tf.float16), (2, NUM_BINS, SOUND_COLUMNS))
-      window = tf.gather(tf.concat([pieces[0], pieces[1]], axis=1), example["columns"][node], axis=1)
-      deviation = example["sound_std"][node] + 1e-9
-      windows.append((tf.cast(window, tf.float32) - example["sound_mean"][node]) / deviation)
-    return tf.stack(windows)
+  return decode
 
-  def decode(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    example = dict(example)
-    if "frames" in example:
-      nodes, times = example["frames"].shape
-      frames = [[decode_frame(example["frames"][node, time]) for time in range(times)] for node in range(nodes)]
-      example["frames"] = tf.stack([tf.stack(fragment) for fragment in frames])
-    if "sounds" in example:
-      example["sound"] = decode_sound(example)
-      for name in ("sounds", "columns", "sound_mean", "sound_std"):
-        del example[name]
-    if maps is not None:
-      nodes = example["map"].shape[0]
-      decoded = [tf.io.decode_png(example["map"][node], channels=1)[..., 0] for node in range(nodes)]
-      example["map"] = tf.ensure_shape(tf.stack(decoded), (nodes, *maps.size))
-    return example
+
+def _make_decode_map(maps: MapSet) -> Callable[[tf.Tensor], tf.Tensor]:
+  """PNG file → (h, w) uint8."""
+
+  def decode(png: tf.Tensor) -> tf.Tensor:
+    return tf.ensure_shape(tf.io.decode_png(png, channels=1)[..., 0], maps.size)
 
   return decode

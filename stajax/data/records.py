@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -20,15 +19,10 @@ import numpy as np
 from PIL import Image
 
 from stajax.data.damage import Damaged, find_damage
-from stajax.data.schema import INTEGERS
-from stajax.data.shards import RecordError, SelectedReader, ShardReader
+from stajax.data.schema import INTEGERS, SOUND_COLUMNS
+from stajax.data.shards import RecordError, SelectedReader, ShardReader, read_bytes
 from stajax.data.sound import NUM_BINS
 from stajax.data.tensorflow_cpu import tf
-
-
-def parse(serialized: Sequence[bytes] | tf.Tensor, name: str) -> tf.Tensor:
-  """One string feature, `image`, `map` or `columns`, of a batch of serialized records."""
-  return tf.io.parse_example(serialized, {name: tf.io.FixedLenFeature((), tf.string)})[name]
 
 
 @dataclass(frozen=True)
@@ -148,8 +142,7 @@ class Records:
       threads: of decoding.
     """
     first = int(self.first_frame[clip])
-    serialized = self.frames.read_range(first, first + int(self.num_frames[clip]))
-    jpegs = parse(serialized, "image").numpy().tolist()
+    jpegs = read_bytes(self.frames, np.arange(first, first + int(self.num_frames[clip])), "image")
     out = scaled_side(self.side, decode_ratio(self.side, size or self.side))
 
     def decode(jpeg: bytes) -> np.ndarray:
@@ -170,9 +163,17 @@ class Records:
     if not self.has_sound[clip]:
       return np.zeros((NUM_BINS, 0), np.float16)
     first = int(self.first_sound[clip])
-    serialized = self.sounds.read_range(first, first + int(self.num_sounds[clip]))
-    pieces = [np.frombuffer(piece, np.float16).reshape(NUM_BINS, -1) for piece in parse(serialized, "columns").numpy()]
-    return np.concatenate(pieces, axis=1)[:, : int(self.num_columns[clip])]
+    pieces = self.sound_columns(np.arange(first, first + int(self.num_sounds[clip])))
+    return np.concatenate([*pieces], axis=1)[:, : int(self.num_columns[clip])]
+
+  def sound_columns(self, ids: np.ndarray) -> np.ndarray:
+    """Spectrogram columns (n, 257, 100) float16, not normalised, of the records of sound `ids` (n,)."""
+    pieces = read_bytes(self.sounds, ids, "columns")
+    for piece in pieces:
+      if len(piece) != 2 * NUM_BINS * SOUND_COLUMNS:
+        found = f"{len(piece)} bytes of sound in a record, expected {2 * NUM_BINS * SOUND_COLUMNS}"
+        raise RecordError(f"{self.sounds.folder}: {found}")
+    return np.frombuffer(b"".join(pieces), np.float16).reshape(-1, NUM_BINS, SOUND_COLUMNS)
 
 
 def _read_tables(clips: ShardReader, num_categories: int) -> dict[str, Any]:

@@ -24,9 +24,10 @@ AUGMENTATION = 1  # second half of the seed of boxes and flips, apart from the s
 
 
 def positions(step: int | tf.Tensor, global_batch: int, host: int = 0, num_hosts: int = 1) -> tf.Tensor:
-  """Positions (global_batch / num_hosts,) int64 of one host's contiguous slots of a step."""
+  """Positions (b,) int64 of one host's contiguous slots, global_batch / num_hosts of every step, () or (k,)."""
   local = global_batch // num_hosts
-  return tf.cast(step, tf.int64) * global_batch + host * local + tf.range(local, dtype=tf.int64)
+  first = tf.cast(step, tf.int64) * global_batch + host * local
+  return tf.reshape(first[..., None] + tf.range(local, dtype=tf.int64), [-1])
 
 
 def draw_items(position: tf.Tensor, seed: int, num_items: int) -> tf.Tensor:

@@ -18,6 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from stajax.data.examples import Encoder, find_bytes
+
 VERSION = "1.0.0"
 SPLIT = "data"
 MAX_SHARD_BYTES = 2**30
@@ -25,52 +27,6 @@ MAX_SHARD_BYTES = 2**30
 
 class RecordError(ValueError):
   """A set of records that is missing, incomplete or damaged; the message names the file."""
-
-
-class Encoder:
-  """Turns examples into serialized `tf.train.Example` protos; the same bytes in every process.
-
-  That is what TFDS writes, too, but it loads TensorFlow for it (which takes a worker seconds) and puts the features in
-  another order in every process. Features of features and ragged ones are not supported.
-  """
-
-  def __init__(self, features: dict[str, Any]):
-    """`features`: TFDS features of one record."""
-    self.features = tfds.features.FeaturesDict(features)
-    self._kinds = {name: np.dtype(info.np_dtype).kind for name, info in self.features.get_serialized_info().items()}
-
-  def __call__(self, example: dict[str, Any]) -> bytes:
-    """The serialized proto of one example."""
-    encoded = self.features.encode_example(example)
-    entries = [_field(1, name.encode()) + _field(2, self._feature(name, encoded[name])) for name in sorted(encoded)]
-    return _field(1, b"".join(_field(1, entry) for entry in entries))
-
-  def _feature(self, name: str, value: Any) -> bytes:
-    parts = value if isinstance(value, list) else [value]
-    values = [item for part in parts for item in ([part] if isinstance(part, bytes) else np.ravel(part).tolist())]
-    kind = self._kinds[name]
-    if kind in "OUS":
-      texts = (item if isinstance(item, bytes) else item.encode() for item in values)
-      return _field(1, b"".join(_field(1, text) for text in texts))
-    if kind == "f":
-      packed = np.asarray(values, "<f4").tobytes()
-    else:
-      packed = b"".join(_varint(int(item)) for item in values)
-    return _field(2 if kind == "f" else 3, _field(1, packed) if packed else b"")
-
-
-def _field(number: int, content: bytes) -> bytes:
-  """A length-delimited field of a protocol buffer."""
-  return bytes([number << 3 | 2]) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-  value &= 2**64 - 1  # negative numbers take ten bytes
-  parts = []
-  while value > 127:
-    parts.append(value & 127 | 128)
-    value >>= 7
-  return bytes([*parts, value])
 
 
 def shard_path(folder: Path, name: str, index: int, count: int) -> Path:
@@ -116,9 +72,7 @@ def write_metadata(
   template = tfds.core.ShardedFileTemplate(
     dataset_name=name, data_dir=folder / VERSION, split=SPLIT, filetype_suffix="array_record"
   )
-  split = tfds.core.SplitInfo(
-    name=SPLIT, shard_lengths=list(lengths), num_bytes=num_bytes, filename_template=template
-  )
+  split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=list(lengths), num_bytes=num_bytes, filename_template=template)
   tfds.folder_dataset.write_metadata(
     data_dir=folder / VERSION,
     features=features,
@@ -296,6 +250,18 @@ class SelectedReader:
   def read_range(self, begin: int, end: int) -> list[bytes]:
     """Reads the records of [begin, end)."""
     return self.read(np.arange(begin, end))
+
+
+def read_bytes(reader: ShardReader | SelectedReader, ids: np.ndarray | Sequence[int], name: str) -> list[bytes]:
+  """The feature `image`, `map` or `columns` of the records `ids`.
+
+  Raises:
+    RecordError: a shard is damaged, or a record has no such value.
+  """
+  try:
+    return [find_bytes(record, name) for record in reader.read(ids)]
+  except ValueError as error:
+    raise error if isinstance(error, RecordError) else RecordError(f"{reader.folder}: {error}") from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -97,7 +97,7 @@ def window_columns(time: float, num_columns: int) -> np.ndarray:
 
 def normalise(columns: np.ndarray, mean: float, deviation: float) -> np.ndarray:
   """(columns - mean) / (deviation + 1e-9) of the whole sound, float32."""
-  return ((columns - np.float32(mean)) / np.float32(deviation + 1e-9)).astype(np.float32)
+  return ((columns - np.float32(mean)) / np.float32(deviation + 1e-9)).astype(np.float32, copy=False)
 
 
 def samples_from_wav(path: str | Path) -> np.ndarray:

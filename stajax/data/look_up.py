@@ -1,0 +1,93 @@
+"""What belongs to the frames that were drawn: looked up in tables and read from the sets, in plain NumPy.
+
+Legend: b targets, n fragments of a group, t frames of a fragment, c categories.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stajax.data import sampler
+from stajax.data.map_set import MapSet
+from stajax.data.records import Records
+from stajax.data.shards import read_bytes
+from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS, normalise
+
+_WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole frame
+
+
+@dataclass(frozen=True)
+class LookUp:
+  """Finds what belongs to targets, frame ids (b,); see `stajax.data.pipeline.batches` for what there is.
+
+  draw_group: adds their companions (`stajax.data.sampler.make_draw_group`).
+  """
+
+  records: Records
+  maps: MapSet | None
+  num_times: int
+  sound: bool
+  draw_group: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+  boxes: np.ndarray | None = None
+  switch: np.ndarray | None = None
+  labels: np.ndarray | None = None
+
+  def frames(self, target: np.ndarray) -> list[bytes]:
+    """JPEG files (b·n·t,) of the frames of their groups."""
+    return read_bytes(self.records.frames, self._fragments(*self._group(target)).ravel(), "image")
+
+  def pseudo_fixations(self, target: np.ndarray) -> list[bytes]:
+    """PNG files (b·n,) of the maps of their groups."""
+    clip, frame = self._group(target)
+    return read_bytes(self.maps.maps, (self.records.first_frame[clip] + frame).ravel(), "map")
+
+  def numbers(self, target: np.ndarray) -> dict[str, np.ndarray]:
+    """All else, arrays (b, n, …)."""
+    records = self.records
+    clip, frame = self._group(target)
+    frame_id, has_sound = records.first_frame[clip] + frame, records.has_sound[clip]
+    heard = has_sound if self.switch is None else has_sound & (self.switch[frame_id] != 0)
+    found = {
+      "switch": heard.astype(np.float32),
+      "tags": records.tags[clip] if self.labels is None else self.labels[frame_id].astype(np.float32),
+      "clip": clip.astype(np.int32),
+      "frame": frame.astype(np.int32),
+    }
+    if self.num_times:
+      needed = self._fragments(clip, frame)
+      box = _WHOLE if self.boxes is None else self.boxes[needed]
+      found["box"] = np.broadcast_to(box, (*needed.shape, 4)).astype(np.float32)
+    if self.sound:
+      found["sound"] = self._sound(clip, frame)
+    if self.maps is not None:
+      found["weight"] = self.maps.weights[frame_id]
+    return found
+
+  def _group(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clip and frame (b, n)."""
+    clip = self.records.clip_of_frame[target]
+    return self.draw_group(clip, target - self.records.first_frame[clip])
+
+  def _fragments(self, clip: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Frame ids (b, n, t)."""
+    near = sampler.fragment_frames(frame, self.records.num_frames[clip], self.num_times)
+    return self.records.first_frame[clip][..., None] + near
+
+  def _sound(self, clip: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Normalised windows (b, n, 257, 98) float32; 0 for clips without sound."""
+    records = self.records
+    windows = np.zeros((*clip.shape, NUM_BINS, WINDOW_COLUMNS), np.float32)
+    heard = np.nonzero(records.has_sound[clip])
+    clip, frame = clip[heard], frame[heard]
+    parts, columns = sampler.sound_windows(frame, records.rate[clip], records.num_columns[clip])
+    pieces = records.sound_columns((records.first_sound[clip][:, None] + parts).ravel())
+    for i, place in enumerate(zip(*heard, strict=True)):
+      joined = np.concatenate([pieces[2 * i], pieces[2 * i + 1]], axis=1)
+      first, last = columns[i, 0], columns[i, -1]
+      # Few windows are reflected; all others are a stretch, which takes a third of the time.
+      window = joined[:, first : last + 1] if last - first == WINDOW_COLUMNS - 1 else joined[:, columns[i]]
+      windows[place] = normalise(window, records.sound_mean[clip[i]], records.sound_std[clip[i]])
+    return windows
