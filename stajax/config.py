@@ -8,7 +8,7 @@ import json
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 import tyro
@@ -141,6 +141,9 @@ class Config(_Frozen):
   tagger: Training = Training()
   """Hears only; three of them, each trained without a third of the clips."""
   switch: Training = Training()
+  heard_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+  """The switch's label is 1 where the tagger's confidence in the clip's tag is at least this part of its highest. 1 is
+  the paper's: the tag must be the top one. Less is for tags that sound alike, of which the tagger can but guess one."""
   sa_coarse: Training = Training()
   s: Training = _fine(start=("s_coarse",))
   st: Training = _fine(start=("st_coarse",))

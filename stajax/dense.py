@@ -281,16 +281,16 @@ class DenseNetwork:
 
 
 def make_tagger(network: nn.Module, variables: dict[str, Any], batch: int) -> Callable[[Clip], np.ndarray]:
-  """A trained audio-only tagger: of a clip to the top category (n,) of each sample's second of sound."""
+  """A trained audio-only tagger: of a clip to the confidences (n, c) in each sample's second of sound."""
   variables = jax.device_put(variables)
-  top = jax.jit(lambda variables, sound: jnp.argmax(network.apply(variables, sound[:, None]).logits, axis=-1))
+  confidences = jax.jit(lambda variables, sound: jax.nn.sigmoid(network.apply(variables, sound[:, None]).logits))
 
-  def tags(clip: Clip) -> np.ndarray:
+  def hear(clip: Clip) -> np.ndarray:
     sounds = _sounds(clip)
-    parts = [top(variables, _filled(sounds[at : at + batch], batch)) for at in range(0, len(clip), batch)]
+    parts = [confidences(variables, _filled(sounds[at : at + batch], batch)) for at in range(0, len(clip), batch)]
     return np.concatenate(jax.device_get(parts))[: len(clip)]
 
-  return tags
+  return hear
 
 
 def clip_samples(records: Any, clip: int, size: int) -> list[Sample]:

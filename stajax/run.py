@@ -90,7 +90,7 @@ class Run:
     return self._dense[name, frl]
 
   def tagger(self, name: str) -> Callable[[Clip], np.ndarray]:
-    """A finished tagger: the top category of each of a clip's samples."""
+    """A finished tagger: the confidences (n, c) in the sound of each of a clip's samples."""
     if name not in self._taggers:
       network = models.make_network(name, self.config, len(self.records.categories))
       self._taggers[name] = make_tagger(network, self.variables(name), self.config.inference_batch)

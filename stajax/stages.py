@@ -144,7 +144,9 @@ def _judge_sound(run: Run) -> dict[str, Any]:
       heard = np.zeros(int(records.num_frames[clip]), np.uint8)
       if records.has_sound[clip]:
         tagger = run.tagger(models.TAGGERS[fold[clip]])
-        heard[:] = np.isin(tagger(run.training_clip(clip)), clip_tags(records, clip))
+        confidences = tagger(run.training_clip(clip))
+        own = confidences[:, clip_tags(records, clip)].max(axis=1, initial=0.0)  # clips need not have a tag
+        heard[:] = own >= run.config.heard_share * confidences.max(axis=1)
       writer.write(clip, heard)
     _finish(writer, {"sha256": {name: run.done(name)["sha256"] for name in models.TAGGERS}})
   heard = run.frame_values("tag_heard")

@@ -264,7 +264,7 @@ def test_switch():
 
 
 class Ears:
-  """A tagger whose category is the number of the second of sound."""
+  """A tagger whose top category is the number of the second of sound."""
 
   def apply(self, variables, sound):
     return Classification(None, -jnp.abs(jnp.arange(50) - variables["shift"] - sound[:, 0, 0, :1]), None)
@@ -272,8 +272,9 @@ class Ears:
 
 def test_tagger():
   for count in (1, 4, 11):
-    tags = make_tagger(Ears(), {"shift": 2}, 4)(Clip(list(numbered(count))))
-    assert tags.tolist() == [i + 2 if i % 3 else 2 for i in range(1, count + 1)]
+    confidences = make_tagger(Ears(), {"shift": 2}, 4)(Clip(list(numbered(count))))
+    assert confidences.shape == (count, 50) and confidences.max() == 0.5
+    assert confidences.argmax(axis=1).tolist() == [i + 2 if i % 3 else 2 for i in range(1, count + 1)]
 
 
 def test_samples_of_records():

@@ -153,7 +153,7 @@ def test_every_clip_is_judged_by_the_tagger_that_has_not_learned_from_it(tmp_pat
     def tags(clip):
       (found,) = [i for i in range(6) if np.array_equal(clip.samples[0][0], records.clip_frames(i)[0])]
       judged[found] = name
-      return np.arange(len(clip)) % 3
+      return np.eye(3)[np.arange(len(clip)) % 3] * 0.5 + 0.1
 
     return tags
 
@@ -177,6 +177,21 @@ def test_every_clip_is_judged_by_the_tagger_that_has_not_learned_from_it(tmp_pat
   assert summary["sha256"] == {name: name for name in TAGGERS}
   judged.clear()
   assert stages._judge_sound(make_run(tmp_path, records)) == done and not judged  # killed before it was done: no rework
+
+
+def test_a_tag_that_sounds_much_like_the_top_one_is_heard(tmp_path, records, monkeypatch):
+  """With 0.5, a tag with half of the highest confidence or more; a clip that has none is never heard."""
+  confidences = np.float32([0.8, 0.4, 0.39])
+  monkeypatch.setattr(Run, "tagger", lambda run, name: lambda clip: np.tile(confidences, (len(clip), 1)))
+  for share, heard_tags in ((1.0, [0]), (0.5, [0, 1]), (0.48, [0, 1, 2])):
+    run = make_run(tmp_path / str(share), records)
+    run.config = run.config.model_copy(update={"heard_share": share})
+    for name in TAGGERS:
+      run.folder(name).mkdir(parents=True)
+      (run.folder(name) / "done.json").write_text(json.dumps({"sha256": name}))
+    stages._judge_sound(run)
+    expected = records.tags[:, heard_tags].any(axis=1) & records.has_sound
+    np.testing.assert_array_equal(run.frame_values("tag_heard"), np.repeat(expected, records.num_frames))
 
 
 def table(run, name, values):
