@@ -28,7 +28,10 @@ from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS
 from stajax.data.tensorflow_cpu import tf
 
 Batch = dict[str, np.ndarray]
-_IMAGES_AT_ONCE = 32  # read by a Python call, at least; fewer, and the calls take more time than the reading
+# Batches of few images are made some at a time: a call of Python, and an element of a data set, take as long as some
+# images. Not too many: they wait in memory, three times.
+_IMAGES_AT_ONCE = 32
+_BYTES_AT_ONCE = 12 * 2**20
 _open_batches: weakref.WeakSet[Generator] = weakref.WeakSet()
 
 
@@ -118,13 +121,17 @@ def batches(
   draw_group = sampler.make_draw_group(granularity, seed, num_times, records.tags, records.num_frames)
   look_up = LookUp(records, maps, num_times, sound, draw_group, boxes, switch, labels)
   local, nodes = global_batch // num_hosts, groups.NUM_NODES if granularity else 1
-  steps_at_once = max(1, _IMAGES_AT_ONCE // (local * nodes * max(1, num_times)))
+  ratio = decode_ratio(records.side, decode_size)
+  side = scaled_side(records.side, ratio)
+  images_at_once = min(_IMAGES_AT_ONCE, _BYTES_AT_ONCE // (3 * side**2))
+  steps_at_once = max(1, images_at_once // (local * nodes * max(1, num_times)))
   steps = tf.data.Dataset.range(start_step, stop_step).batch(steps_at_once)
   failures: list[Exception] = []
 
   def read(find: Callable[[np.ndarray], Sequence], position: tf.Tensor, types: Sequence[tf.DType]) -> list[tf.Tensor]:
     """What Python finds for what is drawn at positions (b,)."""
 
+    @tf.autograph.experimental.do_not_convert
     def call(item: np.ndarray) -> list[np.ndarray]:
       try:
         return find(items[item])
@@ -140,7 +147,7 @@ def batches(
   def images(
     find: Callable[[np.ndarray], list[bytes]], decode: Callable[[tf.Tensor], tf.Tensor], form: tuple[int, ...]
   ) -> tf.data.Dataset:
-    """Images (b, *form, …), decoded, of every step."""
+    """Images (k, b, *form, …), decoded, of the steps (k,)."""
 
     def files(step: tf.Tensor) -> tf.Tensor:
       (found,) = read(lambda target: [np.asarray(find(target), object)], positions(step), [tf.string])
@@ -150,8 +157,8 @@ def batches(
       steps.map(files, num_parallel_calls=2)
       .unbatch()
       .map(decode, num_parallel_calls=2 * num_threads)
-      .batch(local * math.prod(form), drop_remainder=True)
-      .map(lambda images: tf.reshape(images, (local, *form, *images.shape[1:])))
+      .batch(steps_at_once * local * math.prod(form))
+      .map(lambda images: tf.reshape(images, (-1, local, *form, *images.shape[1:])))
     )
 
   def numbers(step: tf.Tensor) -> Batch:
@@ -167,9 +174,9 @@ def batches(
       made["box"] = sampler.crop_inside(made["box"], views)
     return {name: tf.reshape(value, (-1, local, *value.shape[1:])) for name, value in made.items()}
 
-  parts = {"numbers": steps.map(numbers, num_parallel_calls=2).unbatch()}
+  parts = {"numbers": steps.map(numbers, num_parallel_calls=2)}
   if num_times:
-    parts["frames"] = images(look_up.frames, _make_decode_frame(records, decode_size), (nodes, num_times))
+    parts["frames"] = images(look_up.frames, _make_decode_frame(records.side, ratio), (nodes, num_times))
   if maps is not None:
     parts["map"] = images(look_up.pseudo_fixations, _make_decode_map(maps), (nodes,))
   dataset = tf.data.Dataset.zip(parts).map(lambda parts: {**parts.pop("numbers"), **parts}).prefetch(2)
@@ -208,7 +215,9 @@ def _with_plain_errors(
 ) -> Generator[Batch, None, None]:
   """Gives the errors of reading their own class and message back, which TensorFlow wraps in a traceback."""
   try:
-    yield from iterator
+    for steps in iterator:
+      for k in range(len(steps["clip"])):
+        yield {name: values[k] for name, values in steps.items()}
   except (tf.errors.OpError, UnicodeDecodeError) as error:  # the latter where a message quotes a record's bytes
     if failures:
       raise failures[0] from None
@@ -231,15 +240,14 @@ def _features(look_up: LookUp) -> dict[str, tuple[tf.DType, tuple[int, ...]]]:
   return features
 
 
-def _make_decode_frame(records: Records, decode_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
+def _make_decode_frame(stored_side: int, ratio: int) -> Callable[[tf.Tensor], tf.Tensor]:
   """JPEG file → (S, S, 3) uint8."""
-  ratio = decode_ratio(records.side, decode_size)
-  side = scaled_side(records.side, ratio)
+  side = scaled_side(stored_side, ratio)
 
   def decode(jpeg: tf.Tensor) -> tf.Tensor:
     # Asked before decoding, so that a damaged or hostile record cannot take unbounded memory.
     stored = tf.io.extract_jpeg_shape(jpeg)
-    right = tf.reduce_all(stored == [records.side, records.side, 3])
+    right = tf.reduce_all(stored == [stored_side, stored_side, 3])
     # `tf.debugging.assert_equal` would put a conditional around it, which takes longer than all else but decoding.
     with tf.control_dependencies([tf.raw_ops.Assert(condition=right, data=["frame size", stored])]):
       image = tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
