@@ -38,6 +38,7 @@ from stajax.data.staging import PreparedClip, Staging, encode_jpeg
 from stajax.data.tensorflow_cpu import tf
 from stajax.groups import Granularity
 
+_WARM_UP = 0.5  # seconds, until what was read ahead is used up
 TAGS = ("bell", "drum", "horn", "siren")
 
 
@@ -139,7 +140,6 @@ class PlainDecoding:
 
   def rate(self, seconds: float) -> tuple[float, float]:
     """Frames a second, and a second of all processors together."""
-    next(self._iterator)  # begun while others were measured
     return _rate(self._iterator, self.chunk, seconds)
 
 
@@ -156,8 +156,6 @@ class Feeding:
 
   def rate(self, seconds: float) -> tuple[float, float]:
     """Examples a second, and a second of all processors together."""
-    for _ in range(4):  # made while others were measured
-      next(self._batches)
     return _rate(self._batches, self._case.batch, seconds)
 
   def close(self) -> None:
@@ -166,6 +164,12 @@ class Feeding:
 
 
 def _rate(iterator: Iterator[Any], size: int, seconds: float) -> tuple[float, float]:
+  before = time.process_time()
+  while time.sleep(0.1) or (now := time.process_time()) - before > 0.02:
+    before = now  # the one that was measured before still reads ahead
+  begin = time.perf_counter()
+  while time.perf_counter() - begin < _WARM_UP:
+    next(iterator)
   begin, used, count = time.perf_counter(), time.process_time(), 0
   while (passed := time.perf_counter() - begin) < seconds or not count:
     next(iterator)
