@@ -85,9 +85,9 @@ def test_records_give_clips_back(records):
     np.testing.assert_array_equal(records.clip_columns(i), clip.columns)
   everything = records.frames.read(range(records.total_frames))
   ids = np.random.default_rng(0).integers(0, records.total_frames, 50)
-  assert records.frame_bytes(ids) == [everything[i] for i in ids]
+  assert records.frames.read(ids) == [everything[i] for i in ids]
   with pytest.raises(IndexError):
-    records.frame_bytes([records.total_frames])
+    records.frames.read([records.total_frames])
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "flip", "gone"])
@@ -136,7 +136,7 @@ def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
     np.testing.assert_array_equal(records.clip_frames(i), contents[clip][0])
     np.testing.assert_array_equal(records.clip_columns(i), contents[clip][1])
   with pytest.raises(IndexError):
-    records.frame_bytes([records.total_frames])
+    records.frames.read([records.total_frames])
   with monkeypatch.context() as patch:  # what has been found is not looked for again
     patch.setattr(damage, "ThreadPoolExecutor", None)
     assert Records.open(whole.path, "skip").damaged == records.damaged

@@ -86,8 +86,6 @@ class LookUp:
     pieces = records.sound_columns((records.first_sound[clip][:, None] + parts).ravel())
     for i, place in enumerate(zip(*heard, strict=True)):
       joined = np.concatenate([pieces[2 * i], pieces[2 * i + 1]], axis=1)
-      first, last = columns[i, 0], columns[i, -1]
-      # Few windows are reflected; all others are a stretch, which takes a third of the time.
-      window = joined[:, first : last + 1] if last - first == WINDOW_COLUMNS - 1 else joined[:, columns[i]]
+      window = joined[:, columns[i]]
       windows[place] = normalise(window, records.sound_mean[clip[i]], records.sound_std[clip[i]])
     return windows

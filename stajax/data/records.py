@@ -129,10 +129,6 @@ class Records:
     """(total_frames,) int32: the clip of every frame id."""
     return np.repeat(np.arange(self.num_clips, dtype=np.int32), self.num_frames)
 
-  def frame_bytes(self, ids: np.ndarray) -> list[bytes]:
-    """Serialized records of the frames `ids`."""
-    return self.frames.read(ids)
-
   def clip_frames(self, clip: int, size: int | None = None, threads: int | None = None) -> np.ndarray:
     """All grid frames of a clip, (n, S, S, 3) uint8.
 
