@@ -12,19 +12,23 @@ _STEPS = {
   "s_coarse": 550,
   "st_coarse": 150,
   "tagger": 120,
-  "switch": 130,
+  "switch": 900,
   "sa_coarse": 200,
   "s": 150,
   "st": 130,
   "sa": 150,
-  "s_plus": 40,
-  "st_plus": 40,
-  "sa_plus": 40,
+  "s_plus": 100,
+  "st_plus": 100,
+  "sa_plus": 100,
   "sta": 220,
-  "sta_plus": 110,
+  "sta_plus": 200,
 }
-# Each of the three sources has a backbone of its own on the crops, so that they err in different places.
-_OWN = {"st": {"start": ("st_coarse",), "frozen": (), "batch": 16}}
+_OWN = {
+  # Each of the three sources has a backbone of its own on the crops, so that they err in different places.
+  "st": {"start": ("st_coarse",), "frozen": (), "batch": 16},
+  # Whether what is seen is heard is learned slowly, and not at all at a higher rate.
+  "switch": {"optimizer": _QUICK.switch.optimizer.model_copy(update={"learning_rate": 3e-3})},
+}
 
 
 def _longer(name: str, steps: int) -> Training:
