@@ -5,12 +5,13 @@ Legend: b targets, n fragments of a group, t frames of a fragment, c categories.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from stajax.data import sampler
+from stajax.data.feature_set import FeatureSet
 from stajax.data.map_set import MapSet
 from stajax.data.records import Records
 from stajax.data.shards import read_bytes
@@ -38,6 +39,15 @@ class LookUp:
   def frames(self, target: np.ndarray) -> list[bytes]:
     """JPEG files (b·n·t,) of the frames of their groups."""
     return read_bytes(self.records.frames, self._fragments(*self._group(target)).ravel(), "image")
+
+  def stored(
+    self, target: np.ndarray, view: np.ndarray, features: FeatureSet, stages: Mapping[str, int]
+  ) -> list[np.ndarray]:
+    """Stages (b, n, t, h, w, c) of the frames of their groups, all of a group as the target's view (b,)."""
+    needed = self._fragments(*self._group(target))
+    middle = needed[..., self.num_times // 2, None]
+    frames = {stage: middle if number == 1 else needed for stage, number in stages.items()}
+    return [features.read(stage, ids, np.broadcast_to(view[:, None, None], ids.shape)) for stage, ids in frames.items()]
 
   def pseudo_fixations(self, target: np.ndarray) -> list[bytes]:
     """PNG files (b·n,) of the maps of their groups."""

@@ -14,12 +14,13 @@ import contextlib
 import math
 import os
 import weakref
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from stajax import groups
 from stajax.data import sampler
+from stajax.data.feature_set import FeatureSet
 from stajax.data.look_up import LookUp
 from stajax.data.map_set import MapSet
 from stajax.data.records import Records, decode_ratio, scaled_side
@@ -66,6 +67,9 @@ def batches(
   boxes: np.ndarray | None = None,
   switch: np.ndarray | None = None,
   labels: np.ndarray | None = None,
+  views: tuple[np.ndarray, np.ndarray] | None = None,
+  features: FeatureSet | None = None,
+  stages: Mapping[str, int] | None = None,
   host: int = 0,
   num_hosts: int = 1,
   num_threads: int | None = None,
@@ -90,12 +94,16 @@ def batches(
     boxes: (total_frames, 4) float32, (y0, x0, y1, x1) in [0, 1] of every frame id to crop it to; None for whole frames.
     switch: (total_frames,) uint8, 0 where the sound of a frame id is not to be heard.
     labels: (total_frames, k) float32 of every frame id, in place of its clip's tags.
+    views: boxes (K, 4) and flips (K,) of `sampler.stored_views` to choose from, in place of min_scale and flip.
+    features: what a frozen backbone makes of each of these views, read in place of frames.
+    stages: which stages of it, and of how many of a fragment's frames: t, or 1 for the middle one.
     host, num_hosts: this process and how many there are; each yields its contiguous part of the global batch.
     num_threads: of reading and decoding; the number of usable cores by default.
 
   Yields:
     Of b groups of n nodes, the target first; n is 1, or 3 with a granularity. All but `flip` are of each node itself.
-    Unless num_times is 0: frames (b, n, t, S, S, 3) uint8, box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and
+    Unless num_times is 0: frames (b, n, t, S, S, 3) uint8, or each stage (b, n, its t, h, w, c) of the features;
+    box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and
     flip (b,) bool: what the step is to do to frames and maps, one crop of their boxes for all. sound (b, n, 257, 98)
     float32 if `sound`, normalised, 0 for clips without; switch (b, n) float32, 1 where the clip has sound and `switch`
     is not 0; tags (b, n, c) float32 of the clips, or the frames' labels (b, n, k); map (b, n, h, w) uint8 and weight
@@ -124,22 +132,24 @@ def batches(
   ratio = decode_ratio(records.side, decode_size)
   side = scaled_side(records.side, ratio)
   images_at_once = min(_IMAGES_AT_ONCE, _BYTES_AT_ONCE // (3 * side**2))
-  steps_at_once = max(1, images_at_once // (local * nodes * max(1, num_times)))
+  steps_at_once = 1 if features else max(1, images_at_once // (local * nodes * max(1, num_times)))
   steps = tf.data.Dataset.range(start_step, stop_step).batch(steps_at_once)
   failures: list[Exception] = []
 
-  def read(find: Callable[[np.ndarray], Sequence], position: tf.Tensor, types: Sequence[tf.DType]) -> list[tf.Tensor]:
+  def read(
+    find: Callable[..., Sequence], position: tf.Tensor, types: Sequence[tf.DType], *drawn: tf.Tensor
+  ) -> list[tf.Tensor]:
     """What Python finds for what is drawn at positions (b,)."""
 
     @tf.autograph.experimental.do_not_convert
-    def call(item: np.ndarray) -> list[np.ndarray]:
+    def call(item: np.ndarray, *drawn: np.ndarray) -> list[np.ndarray]:
       try:
-        return find(items[item])
+        return find(items[item], *drawn)
       except Exception as error:
         failures.append(error)
         raise
 
-    return tf.numpy_function(call, [sampler.draw_items(position, seed, items.size)], types)
+    return tf.numpy_function(call, [sampler.draw_items(position, seed, items.size), *drawn], types)
 
   def positions(step: tf.Tensor) -> tf.Tensor:
     return sampler.positions(step, global_batch, host, num_hosts)
@@ -170,12 +180,35 @@ def batches(
       for value, (name, (_, shape)) in zip(found, features.items(), strict=True)
     }
     if num_times:
-      views, made["flip"] = sampler.draw_views(position, seed, min_scale, flip)
-      made["box"] = sampler.crop_inside(made["box"], views)
+      if views is None:
+        crops, made["flip"] = sampler.draw_views(position, seed, min_scale, flip)
+      else:
+        view = sampler.choose_view(position, seed, len(views[1]))
+        crops, made["flip"] = (tf.gather(tf.constant(of_view), view) for of_view in views)
+      made["box"] = sampler.crop_inside(made["box"], crops)
     return {name: tf.reshape(value, (-1, local, *value.shape[1:])) for name, value in made.items()}
 
+  def stored(step: tf.Tensor) -> Batch:
+    """The features of the steps (k,), each stage (k, b, n, t, …)."""
+    position = positions(step)
+    view = sampler.choose_view(position, seed, features.num_views)
+
+    def find(target: np.ndarray, view: np.ndarray) -> list[np.ndarray]:
+      return look_up.stored(target, view, features, stages)
+
+    forms = {stage: features.clip(0, stage) for stage in stages}
+    found = read(find, position, [tf.as_dtype(form.dtype) for form in forms.values()], view)
+    return {
+      stage: tf.reshape(x, (-1, local, nodes, stages[stage], *forms[stage].shape[2:]))
+      for x, stage in zip(found, stages, strict=True)
+    }
+
   parts = {"numbers": steps.map(numbers, num_parallel_calls=2)}
-  if num_times:
+  if features is not None:
+    parts["numbers"] = tf.data.Dataset.zip(parts["numbers"], steps.map(stored, num_parallel_calls=2)).map(
+      lambda numbers, stored: {**numbers, **stored}
+    )
+  elif num_times:
     parts["frames"] = images(look_up.frames, _make_decode_frame(records.side, ratio), (nodes, num_times))
   if maps is not None:
     parts["map"] = images(look_up.pseudo_fixations, _make_decode_map(maps), (nodes,))

@@ -52,15 +52,36 @@ def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> 
     boxes (b, 4) float32, square, (y0, x0, y1, x1) in [0, 1]; flips (b,) bool.
   """
 
-  def draw(one: tf.Tensor) -> tf.Tensor:
-    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, AUGMENTATION], tf.int64), one, alg="philox")
-    return tf.random.stateless_uniform([4], key, alg="philox")
-
-  numbers = tf.map_fn(draw, position, fn_output_signature=tf.TensorSpec([4], tf.float32))
+  four = tf.TensorSpec([4], tf.float32)
+  numbers = _draw(position, seed, four, lambda key: tf.random.stateless_uniform([4], key, alg="philox"))
   side = min_scale + (1 - min_scale) * numbers[:, :1]
   corner = numbers[:, 1:3] * (1 - side)
   flips = numbers[:, 3] < (0.5 if flip else 0.0)
   return tf.concat([corner, corner + side], axis=1), flips
+
+
+def stored_views(number: int, min_scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+  """The augmentations of frames whose features are stored: the same for all frames, so that groups are seen alike.
+
+  Args:
+    number: K: the whole frame, the mirrored one, and then crops, every second one mirrored.
+    min_scale: smallest side of a crop as a part of the frame's.
+    seed: of the crops.
+
+  Returns:
+    boxes (K, 4) float32, square, (y0, x0, y1, x1) in [0, 1]; flips (K,) bool.
+  """
+  random = np.random.default_rng(seed)
+  side = random.uniform(min_scale, 1, (number, 1))
+  side[:2] = 1
+  corner = random.uniform(size=(number, 2)) * (1 - side)
+  return np.concatenate([corner, corner + side], axis=1).astype(np.float32), np.arange(number) % 2 == 1
+
+
+def choose_view(position: tf.Tensor, seed: int, number: int) -> tf.Tensor:
+  """Which of `number` stored views each example is: (b,) int64 at positions (b,)."""
+  one = tf.TensorSpec([], tf.int64)
+  return _draw(position, seed, one, lambda key: tf.random.stateless_uniform([], key, 0, number, tf.int64, alg="philox"))
 
 
 def crop_inside(boxes: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
@@ -75,6 +96,18 @@ def crop_inside(boxes: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
   """
   corner, extent = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
   return tf.concat([corner, corner], -1) + tf.concat([extent, extent], -1) * views[:, None, None]
+
+
+def _draw(
+  position: tf.Tensor, seed: int, signature: tf.TensorSpec, draw: Callable[[tf.Tensor], tf.Tensor]
+) -> tf.Tensor:
+  """What `draw` makes of a key of (seed, position), for each position."""
+  start = tf.constant([seed, AUGMENTATION], tf.int64)
+
+  def one(at: tf.Tensor) -> tf.Tensor:
+    return draw(tf.random.experimental.stateless_fold_in(start, at, alg="philox"))
+
+  return tf.map_fn(one, position, fn_output_signature=signature)
 
 
 def make_draw_group(

@@ -7,6 +7,7 @@ Three pure parts: `encode_*` works on one frame or one second of sound, `fuse` o
 Axes: b batch, n nodes, t frames of a fragment, m merged batch, H W input, h w map, c categories, d audio features.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -61,7 +62,7 @@ class Classifier(nn.Module):
     num_outputs: c of class maps and logits, None for `num_categories`; 1 makes `sa` the audio switch's network.
     frl, steps, block: of C-GCN; no parameter depends on them.
     refine_spatial: whether the spatial map of a plain `s` goes through an FRL (the ablation's row 12).
-    width, norm, depths, neck_depth: of the visual backbone and neck.
+    width, norm, depths, neck_depth, neck_width: of the visual backbone and neck.
     audio_width, audio_norm, audio_pooling: of the audio backbone (only `sa`).
     dtype: of the convolutions; parameters, pooling and logits are float32.
     frozen: top-level parts whose batch statistics stay as they are in training, such as `visual`.
@@ -79,6 +80,7 @@ class Classifier(nn.Module):
   norm: Norm = "none"
   depths: tuple[int, ...] = DEPTHS
   neck_depth: int = NECK_DEPTH
+  neck_width: float = 1.0
   audio_width: float = 1.0
   audio_norm: Norm = "batch"
   audio_pooling: Pooling = "netvlad"
@@ -99,9 +101,14 @@ class Classifier(nn.Module):
   def hears(self) -> bool:
     return self.source == "sa"
 
+  @property
+  def needed(self) -> tuple[str, ...]:
+    """Stages of the backbone that this network reads."""
+    return ("f5",)
+
   def setup(self) -> None:
     self.visual = VGG16(self.width, self.depths, self.norm, self.dtype)
-    self.neck = Neck(self.num_categories, self.width, self.neck_depth, self.norm, self.dtype)
+    self.neck = Neck(self.num_categories, self.width * self.neck_width, self.neck_depth, self.norm, self.dtype)
     if self.source == "st":
       self.temporal = TemporalBranch(self.num_categories, self.dtype)
     if self.source == "sa":
@@ -125,9 +132,15 @@ class Classifier(nn.Module):
     """(m, H, W, 3) in [0, 1] to {"s": (m, h, w, c)}."""
     return self.embed(self.backbone(frames, train), train)
 
-  def backbone(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
-    """(m, H, W, 3) in [0, 1] to {"f5": (m, h, w, 512·width)}: the part that networks with a frozen backbone share."""
-    return {"f5": self.visual(frames, self._trains("visual", train)).f5}
+  def backbone(
+    self, frames: jnp.ndarray, train: bool = False, keep: Sequence[str] = ("f5",)
+  ) -> dict[str, jnp.ndarray]:
+    """(m, H, W, 3) in [0, 1] to the backbone's stages `keep`: the part that networks with a frozen backbone share.
+
+    Of them, "f5" (m, h, w, 512·width) is what this network reads.
+    """
+    stages = self.visual(frames, self._trains("visual", train))
+    return {name: getattr(stages, name) for name in keep}
 
   def embed(self, stages: dict[str, jnp.ndarray], train: bool = False) -> dict[str, jnp.ndarray]:
     """Of `backbone` to {"s": (m, h, w, c)}."""
@@ -178,10 +191,11 @@ class Classifier(nn.Module):
 
   def __call__(
     self,
-    frames: jnp.ndarray,
+    frames: jnp.ndarray | None = None,
     sound: jnp.ndarray | None = None,
     switch: jnp.ndarray | None = None,
     train: bool = False,
+    stages: dict[str, jnp.ndarray] | None = None,
   ) -> Classification:
     """
     Args:
@@ -189,10 +203,14 @@ class Classifier(nn.Module):
       sound: (b, n, 257, s), for `sa`.
       switch: (b, n), for `sa`.
       train: whether batch statistics are computed and updated.
+      stages: {"f5": (b, n, t, h, w, 512·width)} of `backbone`, in place of the frames; then `visual` is not needed.
     """
-    b, n, t = frames.shape[:3]
-    features = self.encode_frames(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train)
-    features = {name: rearrange(x, "(m t) h w c -> m t h w c", t=t) for name, x in features.items()}
+    if stages is None:
+      flat = self.backbone(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train)
+      stages = {"f5": rearrange(flat["f5"], "(b n t) h w c -> b n t h w c", b=frames.shape[0], n=frames.shape[1])}
+    b, n, t = stages["f5"].shape[:3]
+    features = self.embed({"f5": rearrange(stages["f5"], "b n t h w c -> (b n t) h w c")}, train)
+    features = {"s": rearrange(features["s"], "(m t) h w c -> m t h w c", t=t)}
     audio = switches = None
     if self.hears:
       audio = self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train)

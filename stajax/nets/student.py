@@ -3,6 +3,7 @@
 Same three parts and axes as `stajax.nets.classifier`.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -39,6 +40,7 @@ class Student(nn.Module):
   norm: Norm = "none"
   depths: tuple[int, ...] = DEPTHS
   neck_depth: int = NECK_DEPTH
+  neck_width: float = 1.0
   audio_width: float = 1.0
   audio_norm: Norm = "batch"
   audio_pooling: Pooling = "netvlad"
@@ -61,7 +63,7 @@ class Student(nn.Module):
 
   def setup(self) -> None:
     self.visual = VGG16(self.width, self.depths, self.norm, self.dtype)
-    self.neck = Neck(self.num_categories, self.width, self.neck_depth, self.norm, self.dtype)
+    self.neck = Neck(self.num_categories, self.width * self.neck_width, self.neck_depth, self.norm, self.dtype)
     self.temporal = TemporalBranch(self.num_categories, self.dtype)
     self.sound = ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
     self.sound_map = SoundMap(self.num_categories, self.dtype)
@@ -78,11 +80,27 @@ class Student(nn.Module):
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to `s` (m, h, w, c) and, of STA, Ref(F3), Ref(F4), Ref(F5) with 32 channels."""
+    return self.embed(self.backbone(frames, train, self.needed), train)
+
+  @property
+  def needed(self) -> tuple[str, ...]:
+    """Stages of the backbone that this network reads."""
+    return ("f5",) if self.plus else ("f3", "f4", "f5")
+
+  def backbone(
+    self, frames: jnp.ndarray, train: bool = False, keep: Sequence[str] = ("f3", "f4", "f5")
+  ) -> dict[str, jnp.ndarray]:
+    """(m, H, W, 3) in [0, 1] to the backbone's stages `keep`: the part that networks with a frozen backbone share."""
     stages = self.visual(frames, self._trains("visual", train))
-    spatial = self.neck(stages.f5, self._trains("neck", train))
-    if self.plus:
-      return {"s": spatial}
-    return {"s": spatial, **{name: block(getattr(stages, name), train) for name, block in self.refine.items()}}
+    return {name: getattr(stages, name) for name in keep}
+
+  def embed(self, stages: dict[str, jnp.ndarray], train: bool = False) -> dict[str, jnp.ndarray]:
+    """Of `backbone` to what `encode_frames` gives."""
+    return {"s": self.neck(stages["f5"], self._trains("neck", train)), **self._refined(stages, train)}
+
+  def _refined(self, stages: dict[str, jnp.ndarray], train: bool) -> dict[str, jnp.ndarray]:
+    """Ref of Eq. 12, of STA."""
+    return {} if self.plus else {name: block(stages[name], train) for name, block in self.refine.items()}
 
   def encode_sound(self, sound: jnp.ndarray, train: bool = False) -> jnp.ndarray:
     """(m, 257, s) normalised log-spectrograms to (m, d)."""
@@ -150,7 +168,13 @@ class Student(nn.Module):
     return train and part not in self.frozen
 
   def __call__(
-    self, frames: jnp.ndarray, sound: jnp.ndarray, switch: jnp.ndarray, train: bool = False
+    self,
+    frames: jnp.ndarray | None = None,
+    sound: jnp.ndarray | None = None,
+    switch: jnp.ndarray | None = None,
+    train: bool = False,
+    stages: dict[str, jnp.ndarray] | None = None,
+    size: tuple[int, int] | None = None,
   ) -> jnp.ndarray:
     """
     Args:
@@ -158,18 +182,28 @@ class Student(nn.Module):
       sound: (b, n, 257, s).
       switch: (b, n).
       train: whether batch statistics are computed and updated.
+      stages: of `backbone`, in place of the frames: {"f5": (b, n, 3, h, w, c)} and, of STA's middle frames,
+        {"f3": (b, n, 1, …), "f4": (b, n, 1, …)}. Then `visual` is not needed, but `size`.
+      size: (H, W) of the result; the frames' where there are any.
 
     Returns:
       (b, n, H, W) float32 logits.
     """
-    n, t, *size = frames.shape[1:5]
-    features = self.encode_frames(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train)
-    features = {name: rearrange(x, "(m t) h w c -> m t h w c", t=t) for name, x in features.items()}
+    if stages is None:
+      size = frames.shape[3:5]
+      flat = self.backbone(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train, self.needed)
+      b, n = frames.shape[:2]
+      stages = {name: rearrange(x, "(b n t) h w c -> b n t h w c", b=b, n=n) for name, x in flat.items()}
+    n, t = stages["f5"].shape[1:3]
+    spatial = self.neck(rearrange(stages["f5"], "b n t h w c -> (b n t) h w c"), self._trains("neck", train))
+    spatial = rearrange(spatial, "(m t) h w c -> m t h w c", t=t)
     audio = self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train)
-    fused = self.fuse(features, audio, rearrange(switch, "b n -> (b n)"))
+    fused = self.fuse({"s": spatial}, audio, rearrange(switch, "b n -> (b n)"))
     nodes = rearrange(fused, "(b n) h w c -> b n h w c", n=n)
-    middle = {name: rearrange(x[:, t // 2], "(b n) h w c -> b n h w c", n=n) for name, x in features.items()}
-    return self.reason(nodes, middle, tuple(size), train)
+    middle = {name: rearrange(x[:, :, x.shape[2] // 2], "b n h w c -> (b n) h w c") for name, x in stages.items()}
+    features = {"s": spatial[:, t // 2], **self._refined(middle, train)}
+    features = {name: rearrange(x, "(b n) h w c -> b n h w c", n=n) for name, x in features.items()}
+    return self.reason(nodes, features, tuple(size), train)
 
 
 def _upsample(x: jnp.ndarray, size: tuple[int, int]) -> jnp.ndarray:

@@ -24,6 +24,9 @@ Loss = Callable[[nn.Module, Mapping[str, Any], Batch], tuple[jax.Array, tuple[di
 
 BRANCH_WEIGHT = 0.4  # of deep supervision
 
+STAGES = ("f3", "f4", "f5")
+"""What a batch has in place of `frames` where a frozen backbone's features are stored."""
+
 _STATISTICS = "batch_stats"
 
 
@@ -117,7 +120,7 @@ def fixation_loss(size: int) -> Loss:
 
   def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
     logits, statistics = _apply(network, variables, batch, size)
-    boxes, flip = _augmentation(batch, every_time=False)
+    boxes, flip = _augmentation(batch, batch["map"].shape[1], 1)
     maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip)
     targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=logits.shape[1])
     # The mean over the batch for each node; Eq. 16 adds the nodes.
@@ -133,10 +136,14 @@ def _apply(
   network: nn.Module, variables: Mapping[str, Any], batch: Batch, size: int
 ) -> tuple[Any, dict[str, Any]]:
   """The network's output in training and its new batch statistics."""
-  inputs = {}
-  if network.num_times:
+  inputs: dict[str, Any] = {}
+  stages = {name: batch[name] for name in STAGES if name in batch}
+  if stages:
+    # Of the size, only what a student writes is not in the stages.
+    inputs = {"stages": stages, **({} if hasattr(network, "source") else {"size": (size, size)})}
+  elif network.num_times:
     b, n, t = batch["frames"].shape[:3]
-    boxes, flip = _augmentation(batch, every_time=True)
+    boxes, flip = _augmentation(batch, n, t)
     frames = to_size(rearrange(batch["frames"], "b n t H W rgb -> (b n t) H W rgb"), size, boxes, flip)
     inputs["frames"] = rearrange(frames, "(b n t) H W rgb -> b n t H W rgb", b=b, n=n, t=t)
   if network.hears:
@@ -147,14 +154,13 @@ def _apply(
   return out, changed.get(_STATISTICS, {})
 
 
-def _augmentation(batch: Batch, every_time: bool) -> tuple[jax.Array | None, jax.Array | None]:
-  """Boxes (m, 4) and flips (m,), None where the batch has none; of every frame, or of the fragments' middle frames."""
-  n, t = batch["frames"].shape[1:3]
-  times = t if every_time else 1
+def _augmentation(batch: Batch, nodes: int, times: int) -> tuple[jax.Array | None, jax.Array | None]:
+  """Boxes (b·n·t, 4) and flips (b·n·t,), None where the batch has none; of every frame, or for 1 of the middle ones."""
   boxes = flip = None
   if "box" in batch:
-    chosen = batch["box"] if every_time else batch["box"][:, :, t // 2 : t // 2 + 1]
+    all_times = batch["box"].shape[2]
+    chosen = batch["box"] if times == all_times else batch["box"][:, :, all_times // 2, None]
     boxes = rearrange(chosen, "b n t yx -> (b n t) yx")
   if "flip" in batch:
-    flip = repeat(batch["flip"], "b -> (b n t)", n=n, t=times)
+    flip = repeat(batch["flip"], "b -> (b n t)", n=nodes, t=times)
   return boxes, flip

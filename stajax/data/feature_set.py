@@ -1,0 +1,109 @@
+"""What a frozen backbone makes of every frame, stored once for all networks that are trained on it.
+
+  SET/records          which records these are features of
+  SET/CLIP.STAGE.npy   (views, n, h, w, c) of one clip's n frames, one file for each stage of the backbone
+
+Every file is written atomically and by itself, so a stopped run goes on at the next clip. Files are mapped, not read:
+a step takes from them what it needs, and the system keeps in memory what fits.
+Legend: K views, n frames, … any shape of frame ids.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from stajax.data.map_set import records_digest
+from stajax.data.records import Records
+from stajax.data.shards import RecordError
+
+_BITS = np.uint16
+"""NumPy's files have no bfloat16: its bits are stored."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+  """Features of all frames of `records`, as far as they are written.
+
+  Attributes:
+    path: the folder.
+    stages: names of the backbone's stages that are stored.
+    num_views: K.
+  """
+
+  path: Path
+  records: Records
+  stages: tuple[str, ...]
+  num_views: int
+  _maps: dict[tuple[int, str], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+
+  @staticmethod
+  def open(path: Path, records: Records, stages: tuple[str, ...], num_views: int) -> FeatureSet:
+    """Opens or begins the set.
+
+    Raises:
+      RecordError: it is of other records.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    identity, expected = path / "records", records_digest(records)
+    if identity.exists() and identity.read_text(encoding="utf-8", errors="replace") != expected:
+      raise RecordError(f"{path}: these are features of other records than {records.path}")
+    _write(identity, lambda file: file.write(expected.encode()))
+    return FeatureSet(path, records, stages, num_views)
+
+  def has(self, clip: int) -> bool:
+    """Whether all stages of the clip are there."""
+    return all(self._file(clip, stage).is_file() for stage in self.stages)
+
+  def write(self, clip: int, features: Mapping[str, np.ndarray]) -> None:
+    """Stores the stages (K, n, h, w, c), float32 or bfloat16, of one clip."""
+    for stage in self.stages:
+      x = features[stage]
+      bits = x.view(_BITS) if x.dtype == ml_dtypes.bfloat16 else x
+      _write(self._file(clip, stage), lambda file, bits=bits: np.save(file, bits))
+
+  def clip(self, clip: int, stage: str) -> np.ndarray:
+    """One stage of one clip, (K, n, h, w, c) on disk.
+
+    Raises:
+      RecordError: missing or damaged.
+    """
+    if (clip, stage) not in self._maps:
+      path = self._file(clip, stage)
+      try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+      except (OSError, ValueError, EOFError, OverflowError) as error:
+        raise RecordError(f"{path}: not stored features ({error}); delete it to have it made again") from error
+      expected = (self.num_views, int(self.records.num_frames[clip]))
+      if mapped.ndim != 5 or mapped.shape[:2] != expected or mapped.dtype not in (_BITS, np.float32):
+        found = f"{mapped.dtype} {mapped.shape}"
+        raise RecordError(f"{path}: found {found}, expected features of {expected[0]} views of {expected[1]} frames")
+      self._maps[clip, stage] = mapped.view(ml_dtypes.bfloat16) if mapped.dtype == _BITS else mapped
+    return self._maps[clip, stage]
+
+  def read(self, stage: str, ids: np.ndarray, view: np.ndarray) -> np.ndarray:
+    """One stage (…, h, w, c) of the frames `ids` (…), each as its `view` (…)."""
+    records = self.records
+    places = list(zip(records.clip_of_frame[ids].ravel().tolist(), view.ravel().tolist(), ids.ravel().tolist()))
+    first = self.clip(places[0][0], stage)
+    out = np.empty((*ids.shape, *first.shape[2:]), first.dtype)
+    for place, (clip, which, frame) in zip(out.reshape(-1, *first.shape[2:]), places):
+      place[...] = self.clip(clip, stage)[which, frame - int(records.first_frame[clip])]
+    return out
+
+  def _file(self, clip: int, stage: str) -> Path:
+    return self.path / f"{clip:08d}.{stage}.npy"
+
+
+def _write(path: Path, write) -> None:
+  partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+  with open(partial, "wb") as file:
+    write(file)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(partial, path)
