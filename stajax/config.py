@@ -3,12 +3,13 @@
 Modules never take these objects, only plain arguments: this is for the commands and the stage graph.
 """
 
+import argparse
 import difflib
 import json
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import pydantic
 import tyro
@@ -129,6 +130,10 @@ def _student(**changes: object) -> Training:
   return _fine(optimizer=Optimizer(learning_rate=5e-5), **changes)
 
 
+Part = Literal["visual", "sound"]
+"""A backbone that several networks have: VGG-16 of all that see, ResNet-18 of all that hear."""
+
+
 class Config(_Frozen):
   """One experiment; fields that are a Training are named as their networks (DESIGN: words)."""
 
@@ -136,6 +141,8 @@ class Config(_Frozen):
   seed: NonNegativeInt = 0
   data: Data = Data()
   network: Network = Network()
+  init: Annotated[dict[Part, str], tyro.conf.Fixed] = {}
+  """Files of trained weights that parts of the networks begin with: what `stajax weights convert` wrote or can read."""
   s_coarse: Training = Training()
   st_coarse: Training = Training()
   tagger: Training = Training()
@@ -191,15 +198,29 @@ def load(path: str | Path) -> Config:
 def override(config: Config, arguments: Sequence[str]) -> Config:
   """Applies command-line overrides such as `--sta.steps 100`; a wrong one ends the program with the nearest name.
 
+  `--init NAME=FILE` adds to the field `init`.
+
   Raises:
     ConfigError: a value that is out of range.
   """
-  if not arguments:
-    return config
+  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+  parser.add_argument("--init", action="append", default=[])
+  found, arguments = parser.parse_known_args(arguments)
   try:
+    if found.init:
+      config = Config.model_validate({**dict(config), "init": config.init | dict(map(_parse_init, found.init))})
+    if not arguments:
+      return config
     return tyro.cli(Config, default=config, args=list(arguments), prog="stajax.train --config FILE")
   except pydantic.ValidationError as error:
     raise ConfigError(explain(error)) from None
+
+
+def _parse_init(text: str) -> tuple[str, str]:
+  part, equals, file = text.partition("=")
+  if part not in get_args(Part) or not file:
+    raise ConfigError(f"--init {text}: expected NAME=FILE with one of the names {', '.join(get_args(Part))}")
+  return part, file
 
 
 def dumps(config: Config) -> str:
@@ -228,7 +249,7 @@ def differences(old: Config, new: Config) -> list[str]:
     return {prefix.removeprefix("."): json.dumps(value)}
 
   before, after = (flatten(json.loads(dumps(config)), "") for config in (old, new))
-  return [f"{key}: {before.get(key)} → {after.get(key)}" for key in after if before.get(key) != after.get(key)]
+  return [f"{key}: {before.get(key)} → {after.get(key)}" for key in before | after if before.get(key) != after.get(key)]
 
 
 def explain(error: pydantic.ValidationError) -> str:

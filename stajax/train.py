@@ -1,4 +1,4 @@
-"""python -m stajax.train --config configs/X.py [--workdir DIR] [overrides such as --sta.steps 100]
+"""python -m stajax.train --config configs/X.py [--workdir DIR] [--init NAME=FILE] [overrides such as --sta.steps 100]
 
 Runs the stages that are not done yet, in order, resumes exactly where it was stopped, and ends with the report.
 `--config FILE --help` lists every field that can be overridden. Exit codes: 0 done, 1 training failed, 2 bad input.
@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if arguments.config is None:
     print(__doc__)
     print("  --workdir DIR    where everything goes; runs/NAME by default\n  --distributed    one of several hosts")
+    print("  --init NAME=FILE trained weights for `visual` or `sound` of the networks; may be repeated")
     return 0 if {"-h", "--help"} & set(overrides) else 2
   try:
     config = configuration.override(configuration.load(arguments.config), overrides)
