@@ -217,7 +217,7 @@ def override(config: Config, arguments: Sequence[str]) -> Config:
 
 
 def _parse_init(text: str) -> tuple[str, str]:
-  part, equals, file = text.partition("=")
+  part, _, file = text.partition("=")
   if part not in get_args(Part) or not file:
     raise ConfigError(f"--init {text}: expected NAME=FILE with one of the names {', '.join(get_args(Part))}")
   return part, file

@@ -131,3 +131,22 @@ def test_overrides_of_sequences_and_hyphens():
   changed = configuration.override(Config(name="a"), arguments)
   assert changed.sta.optimizer.learning_rate == 1e-3 and changed.sta.frozen == ("visual", "sound")
   assert changed.s.flip is False and changed.st.flip is True
+
+
+def test_init_of_parts():
+  """Added to what the file says, kept through a work folder, and a run that lacks it is another one."""
+  config = Config(name="a", init={"sound": "one"})
+  changed = configuration.override(config, ["--init", "visual=a=b.pth", "--init=sound=two", "--seed", "3"])
+  assert changed.init == {"visual": "a=b.pth", "sound": "two"} and changed.seed == 3
+  assert configuration.loads(configuration.dumps(changed), "x") == changed
+  assert configuration.override(config, ["--seed", "3"]).init == {"sound": "one"}
+  assert configuration.differences(changed, Config(name="a", seed=3)) == [
+    'init.sound: "two" → None', 'init.visual: "a=b.pth" → None',
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["visual", "visual=", "vision=x", "=x", "x.pth"])
+def test_a_bad_init_is_one_line(text):
+  with pytest.raises(ConfigError, match=r"expected NAME=FILE with one of the names visual, sound") as error:
+    configuration.override(Config(name="a"), ["--init", text])
+  assert str(error.value).startswith(f"--init {text}: ")
