@@ -54,6 +54,9 @@ class Data(_Frozen):
 class Network(_Frozen):
   """Sizes common to all networks; the defaults are the paper's."""
 
+  backbone: Literal["trained", "frozen"] = "trained"
+  """`frozen`: all networks share the visual backbone of `init`, whose features of every frame are computed once and
+  stored (`features`), so that a machine without an accelerator can train what comes after it."""
   width: PositiveFloat = 1.0
   """Multiplies the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"
@@ -62,6 +65,8 @@ class Network(_Frozen):
   """Convolutions in each of VGG-16's stages; fewer for small frames, of which a cell would see everything."""
   neck_depth: NonNegativeInt = 3
   """3×3 convolutions of the neck."""
+  neck_width: PositiveFloat = 1.0
+  """Multiplies the channels of the neck once more."""
   audio_width: PositiveFloat = 1.0
   audio_norm: Literal["group", "batch"] = "batch"
   audio_pooling: Literal["average", "netvlad"] = "netvlad"
@@ -71,6 +76,17 @@ class Network(_Frozen):
   """Positions whose attention the C-GCN computes at a time: its memory grows with this times h·w."""
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"
   """Of convolutions; `auto` is bfloat16 on accelerators and float32 on CPU."""
+
+
+class Features(_Frozen):
+  """What is stored of a frozen backbone."""
+
+  views: PositiveInt = 2
+  """Augmentations of every frame, in place of each network's own: whole, mirrored, and then crops."""
+  min_scale: float = Field(default=0.7, gt=0, le=1)
+  """Smallest side of such a crop."""
+  dtype: Literal["float32", "bfloat16"] = "bfloat16"
+  """bfloat16 takes half the space; it rounds features by up to 0.4%."""
 
 
 class Optimizer(_Frozen):
@@ -118,6 +134,20 @@ class Maps(_Frozen):
   """Side of the stored maps."""
 
 
+class Hearing(_Frozen):
+  """Which tagger says where the sound is of a clip's tag: the labels that the audio switch learns from."""
+
+  kind: Literal["trained", "vggsound", "yamnet"] = "trained"
+  """`trained`: taggers that are trained here, each without a third of the clips. `vggsound`: VGGSound's own network, of
+  309 classes. `yamnet`: YAMNet, of AudioSet's 521 classes; `stajax prepare … --tagger FILE` stores what it hears."""
+  weights: str | None = None
+  """Of `vggsound`: its checkpoint as a safetensors file."""
+  classes: str | None = None
+  """Of `vggsound`: its stat.csv, which lists the classes; not needed where they are the data's own categories."""
+  mapping: str | None = None
+  """A table of tags and the tagger's classes; by default `tags.csv` in the work folder, which is made by name."""
+
+
 def _fine(**changes: object) -> Training:
   return Training(size=356, batch=3, steps=150_000, **changes)
 
@@ -145,6 +175,7 @@ class Config(_Frozen):
   """Files of trained weights that parts of the networks begin with: what `stajax weights convert` wrote or can read."""
   s_coarse: Training = Training()
   st_coarse: Training = Training()
+  hearing: Hearing = Hearing()
   tagger: Training = Training()
   """Hears only; three of them, each trained without a third of the clips."""
   switch: Training = Training()

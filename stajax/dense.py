@@ -50,6 +50,7 @@ class Clip:
     switch: (n,) float32, whether each sample's sound is heard; by default where there is sound.
     boxes: (n, 4) float32, crops for networks that see crops: (y0, x0, y1, x1) in [0, 1].
     features: by encoder, (capacity, …) arrays on the device; shared by the copies of this clip.
+    stored: of a size, whether of crops, and a stage's name: that stage (n, …) of a frozen backbone, already computed.
   """
 
   samples: Sequence[Sample]
@@ -59,6 +60,7 @@ class Clip:
   switch: np.ndarray | None = None
   boxes: np.ndarray | None = None
   features: dict[str, dict[str, jax.Array]] = field(default_factory=dict)
+  stored: Callable[[int, bool, str], np.ndarray] | None = None
   carried: tuple[dict[str, dict[str, jax.Array]], int, int] | None = None  # features of the window before: from, to
 
   def __post_init__(self) -> None:
@@ -110,7 +112,7 @@ class DenseNetwork:
     size: side of its input, pixels.
     batch: B, frames that are computed at a time.
     cropped: whether it sees the clip's boxes instead of whole frames.
-    keep_stages: whether the backbone's stages are kept with a clip, for other networks with the same backbone.
+    keep_stages: stages of the backbone that are kept with a clip, for other networks with the same backbone.
   """
 
   def __init__(
@@ -120,9 +122,9 @@ class DenseNetwork:
     size: int,
     batch: int,
     cropped: bool = False,
-    keep_stages: bool = False,
+    keep_stages: Sequence[str] = (),
   ) -> None:
-    self.network, self.size, self._batch, self._cropped = network, size, batch, cropped
+    self.network, self.size, self._batch, self._cropped, self._keep = network, size, batch, cropped, tuple(keep_stages)
     self.variables = jax.device_put(variables)
     seen = [part for part in variables["params"] if part in ("visual", "neck") or part.startswith("refine")]
     self._frames_key = f"{size} {cropped} {_digest(variables, seen)}"
@@ -193,15 +195,10 @@ class DenseNetwork:
   def _features(self, clip: Clip) -> dict[str, jax.Array]:
     """Encoded frames and sound of the clip, each once for all networks with this encoder: (capacity, …)."""
     if self._frames_key not in clip.features:
-      stages = clip.features.get(self._stages_key)
-      if stages is None:
-        frames = [np.stack([frame for frame, _ in clip.samples]), *([clip.boxes] if self._cropped else [])]
-        if self._stages_key is None:
-          self._encode(clip, self._frames_key, self._encode_frames, self._frames_chunk, *frames)
-        else:
-          self._encode(clip, self._stages_key, self._encode_stages, self._stages_chunk, *frames)
-          stages = clip.features[self._stages_key]
-      if stages is not None:
+      if self._stages_key is None:
+        self._encode(clip, self._frames_key, self._encode_frames, self._frames_chunk, *self._images(clip))
+      else:
+        stages = self._stages(clip)
         self._encode(clip, self._frames_key, self._embed, self._embedded, np.arange(len(clip)), stages=stages)
     features = clip.features[self._frames_key]
     if not self.network.hears:
@@ -209,6 +206,21 @@ class DenseNetwork:
     if self._sound_key not in clip.features:
       self._encode(clip, self._sound_key, self._encode_sound, self._sound_chunk, _sounds(clip))
     return features | clip.features[self._sound_key]
+
+  def _images(self, clip: Clip) -> list[np.ndarray]:
+    return [np.stack([frame for frame, _ in clip.samples]), *([clip.boxes] if self._cropped else [])]
+
+  def _stages(self, clip: Clip) -> dict[str, jax.Array]:
+    """The stages of the backbone that this network reads: kept with the clip, stored, or computed now."""
+    kept = clip.features.setdefault(self._stages_key, {})
+    missing = [stage for stage in self.network.needed if stage not in kept]
+    if missing and clip.stored is None:
+      self._encode(clip, self._stages_key, self._encode_stages, self._stages_chunk, *self._images(clip))
+      kept = clip.features[self._stages_key]
+    elif missing:
+      capacity = self._capacity(clip)
+      kept |= {stage: _padded(clip.stored(self.size, self._cropped, stage), capacity) for stage in missing}
+    return {stage: kept[stage] for stage in self.network.needed}
 
   def _encode(self, clip: Clip, key: str, encode: Any, chunk: Any, *inputs: np.ndarray, **whole: Any) -> None:
     """Fills `clip.features[key]`, in chunks of the inputs; what the window before has is taken from there."""
@@ -251,7 +263,8 @@ class DenseNetwork:
   def _stages_chunk(
     self, variables: Any, buffer: Any, at: Any, frames: jax.Array, boxes: jax.Array | None = None
   ) -> dict[str, jax.Array]:
-    return _written(buffer, self.network.apply(variables, to_size(frames, self.size, boxes), method="backbone"), at)
+    images = to_size(frames, self.size, boxes)
+    return _written(buffer, self.network.apply(variables, images, keep=self._keep, method="backbone"), at)
 
   def _embedded(self, variables: Any, buffer: Any, at: Any, index: jax.Array, stages: Any) -> dict[str, jax.Array]:
     features = self.network.apply(variables, jax.tree.map(lambda x: x[index], stages), method="embed")
@@ -280,10 +293,22 @@ class DenseNetwork:
     return jax.nn.sigmoid(logits[:, 0])
 
 
-def make_tagger(network: nn.Module, variables: dict[str, Any], batch: int) -> Callable[[Clip], np.ndarray]:
+def _padded(values: np.ndarray, length: int) -> jax.Array:
+  """(n, …) with zeros up to `length`, on the device."""
+  padded = np.zeros((length, *values.shape[1:]), values.dtype)
+  padded[: len(values)] = values
+  return jnp.asarray(padded)
+
+
+def make_tagger(
+  network: nn.Module,
+  variables: dict[str, Any],
+  batch: int,
+  activation: Callable[[jax.Array], jax.Array] = jax.nn.sigmoid,
+) -> Callable[[Clip], np.ndarray]:
   """A trained audio-only tagger: of a clip to the confidences (n, c) in each sample's second of sound."""
   variables = jax.device_put(variables)
-  confidences = jax.jit(lambda variables, sound: jax.nn.sigmoid(network.apply(variables, sound[:, None]).logits))
+  confidences = jax.jit(lambda variables, sound: activation(network.apply(variables, sound[:, None]).logits))
 
   def hear(clip: Clip) -> np.ndarray:
     sounds = _sounds(clip)
