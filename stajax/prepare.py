@@ -76,6 +76,9 @@ class Options(LimitOptions):
   """Seconds; a longer video becomes several clips."""
   beam: str | None = None
   """Options of an Apache Beam pipeline that does the work: `--beam="--runner=FlinkRunner …"`, see launch/beam.md."""
+  tagger: Path | None = None
+  """YAMNet as a TFLite file (extra `yamnet`): its scores of the sound at every frame of `train` are stored too, for
+  `hearing.kind` yamnet. Also for records that are finished."""
 
 
 @dataclass(frozen=True)
@@ -276,8 +279,17 @@ def from_listing(listing: Listing, options: Options) -> Result:
 
   settings = MediaSettings(options.rate, options.side, options.segment)
   beam = None if options.beam is None else shlex.split(options.beam)
+  if options.tagger is not None:
+    from stajax.data.yamnet import Yamnet
+
+    Yamnet(options.tagger)  # one that cannot be used is said now, not after hours
   summaries = prepare(listing, options.out, settings, options.limits(), processes_of(options), beam)
   parts = "; ".join(f"{part} {describe(summary)}" for part, summary in summaries.items())
+  if options.tagger is not None:
+    from stajax.data.class_scores import scores_of
+
+    scores_of(listing, options.out, options.tagger, settings, options.limits(), processes_of(options))
+    parts += f"; {options.tagger.name} has heard train"
   return Result(
     f"{options.out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values())
   )

@@ -14,7 +14,7 @@ import numpy as np
 from stajax.data.image_folder import ImageFolder, numbered_images
 from stajax.data.limits import Limits
 from stajax.data.listing import Item
-from stajax.data.media import GRID_TOLERANCE, grid_frames, probe
+from stajax.data.media import GRID_TOLERANCE, MediaInfo, grid_frames, probe
 from stajax.data.media_file import Decoding, MediaError
 from stajax.data.media_sound import SAMPLE_RATE, audio_blocks
 from stajax.data.sound import NUM_BINS, is_used, log_spectrogram, spectrogram_blocks, statistics, until
@@ -61,24 +61,21 @@ def prepared_clips(
   Raises:
     MediaError: the item cannot be used.
   """
-  decoding = Decoding(threads=1, max_pixels=limits.max_pixels)
   _check_bytes(item, limits)
-  if item.rate is not None:
-    picture = ImageFolder(item.path, item.rate, decoding, notes)
+  decoding, picture = _decoding(limits), _picture(item, limits, notes)
+  if isinstance(picture, ImageFolder):
     frames = picture.frames(settings.rate, settings.side)
   else:
-    picture = probe(item.path, decoding)
     frames = grid_frames(item.path, settings.rate, settings.side, notes, decoding)
   samples, mean, deviation = _sound(item, picture.duration, limits, decoding, notes)
   start, is_whole = 0, True
   for jpegs, is_last in _segments(_first(frames, limits, notes), settings):
     is_whole &= is_last
     end = start + len(jpegs)
-    reach = end / settings.rate + (SOUND_BEYOND if is_last else 0)
-    heard = samples[round(start / settings.rate * SAMPLE_RATE) : round(reach * SAMPLE_RATE)]
+    heard = segment_sound(samples, start, end, is_last, settings.rate)
     columns = log_spectrogram(heard).astype(np.float16) if len(heard) else np.zeros((NUM_BINS, 0), np.float16)
     yield PreparedClip(
-      name=item.name if is_whole else f"{item.name}#{start // _segment_frames(settings):03d}",
+      name=item.name if is_whole else f"{item.name}#{start // segment_frames(settings):03d}",
       tags=item.tags,
       flags=(),
       rate=settings.rate,
@@ -91,6 +88,38 @@ def prepared_clips(
       sound_std=deviation if len(heard) else 0.0,
     )
     start = end
+
+
+def item_sound(item: Item, limits: Limits) -> np.ndarray:
+  """The sound of one item as `prepared_clips` decodes it: (m,) float32 at 16 kHz in [-1, 1]; m = 0: none to use.
+
+  Raises:
+    MediaError: as `prepared_clips`.
+  """
+  _check_bytes(item, limits)
+  picture = _picture(item, limits, [])
+  return _sound(item, picture.duration, limits, _decoding(limits), [])[0]
+
+
+def segment_sound(samples: np.ndarray, start: int, end: int, is_last: bool, rate: float) -> np.ndarray:
+  """The samples of an item's grid frames from `start` to before `end`; of the last ones, what their windows reach."""
+  reach = end / rate + (SOUND_BEYOND if is_last else 0)
+  return samples[round(start / rate * SAMPLE_RATE) : round(reach * SAMPLE_RATE)]
+
+
+def segment_frames(settings: MediaSettings) -> int:
+  """Grid frames of each segment but the last."""
+  return floor(settings.segment * settings.rate + GRID_TOLERANCE)
+
+
+def _decoding(limits: Limits) -> Decoding:
+  return Decoding(threads=1, max_pixels=limits.max_pixels)
+
+
+def _picture(item: Item, limits: Limits, notes: list[str]) -> ImageFolder | MediaInfo:
+  if item.rate is not None:
+    return ImageFolder(item.path, item.rate, _decoding(limits), notes)
+  return probe(item.path, _decoding(limits))
 
 
 def _check_bytes(item: Item, limits: Limits) -> None:
@@ -144,7 +173,7 @@ def _first(
 
 def _segments(frames: Iterable[np.ndarray], settings: MediaSettings) -> Iterator[tuple[list[bytes], bool]]:
   """JPEG files of each segment, and whether it is the last."""
-  length = _segment_frames(settings)
+  length = segment_frames(settings)
   jpegs: list[bytes] = []
   shown = None
   for frame in frames:
@@ -154,7 +183,3 @@ def _segments(frames: Iterable[np.ndarray], settings: MediaSettings) -> Iterator
       yield jpegs[:length], False
       jpegs = jpegs[length:]
   yield jpegs, True
-
-
-def _segment_frames(settings: MediaSettings) -> int:
-  return floor(settings.segment * settings.rate + GRID_TOLERANCE)
