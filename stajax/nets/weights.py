@@ -1,8 +1,10 @@
 """Trained variables as safetensors files: plain arrays, nothing in them can run."""
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,40 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
+_ABOUT = "stajax"
+_SHOWN = 5
+
 
 class WeightsError(ValueError):
   """A weights file that cannot be used; one line that names the file, what was found and what was expected."""
 
 
-def save(path: str | Path, variables: Mapping[str, Any]) -> str:
+@dataclass(frozen=True)
+class Arrays:
+  """The named arrays of a file, none of which is read yet.
+
+  Attributes:
+    shapes: of all of them.
+    read: reads one by its name; raises WeightsError.
+  """
+
+  shapes: dict[str, tuple[int, ...]]
+  read: Callable[[str], np.ndarray]
+
+
+def save(path: str | Path, variables: Mapping[str, Any], about: Mapping[str, Any] | None = None) -> str:
   """Writes a network's variables atomically; equal variables give equal bytes.
+
+  Args:
+    about: goes into the file, for `read_about`; JSON.
 
   Returns:
     The SHA-256 of the file.
   """
   flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
-  data = safetensors.numpy.save({name: np.ascontiguousarray(flat[name]) for name in sorted(flat)})
+  # One entry, as the library writes several in no certain order.
+  metadata = None if about is None else {_ABOUT: json.dumps(about, sort_keys=True)}
+  data = safetensors.numpy.save({name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}, metadata)
   path = Path(path)
   temporary = path.with_name(path.name + ".partial")
   with open(temporary, "wb") as file:
@@ -46,14 +69,62 @@ def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     WeightsError: unreadable, or parameters are missing, spare, or of another shape or type; they are named.
   """
   flat = read(path)
-  wanted = traverse_util.flatten_dict(dict(expected), sep="/")
-  faults = [f"missing {name}" for name in wanted if name not in flat]
-  faults += [f"spare {name}" for name in flat if name not in wanted]
-  kinds = {name: [f"{x[name].dtype} {tuple(x[name].shape)}" for x in (flat, wanted)] for name in wanted if name in flat}
-  faults += [f"{name} is {found}, expected {kind}" for name, (found, kind) in kinds.items() if found != kind]
-  if faults:
-    raise WeightsError(f"{path}: does not fit the network: {'; '.join(faults[:5])}{_more(faults)}")
+  check_fit(path, flat, traverse_util.flatten_dict(dict(expected), sep="/"))
   return unflatten(flat)
+
+
+def check_fit(path: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str = "the network") -> None:
+  """Names what is missing, spare, or of another shape or type.
+
+  Args:
+    path: for the message.
+    found: arrays by name.
+    wanted: arrays or shapes by name.
+    what: what they are for, for the message.
+
+  Raises:
+    WeightsError: they do not fit.
+  """
+  both = [name for name in wanted if name in found]
+  kinds = {name: [f"{x[name].dtype} {tuple(x[name].shape)}" for x in (found, wanted)] for name in both}
+  check_names(
+    path,
+    [f"missing {name}" for name in wanted if name not in found],
+    [f"spare {name}" for name in found if name not in wanted],
+    [f"{name} is {kind}, expected {expected}" for name, (kind, expected) in kinds.items() if kind != expected],
+    what=what,
+  )
+
+
+def check_names(path: str | Path, *faults: Sequence[str], what: str) -> None:
+  """Raises a WeightsError of the first ones of each kind of faults, if there are any."""
+  shown = [fault for kind in faults for fault in kind[:_SHOWN]]
+  more = sum(map(len, faults)) - len(shown)
+  if shown:
+    raise WeightsError(f"{path}: does not fit {what}: {'; '.join(shown)}{f'; and {more} more' if more else ''}")
+
+
+def select(
+  path: str | Path, arrays: Mapping[str, np.ndarray], part: str, expected: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+  """The arrays of one part of a network, such as `visual`, strictly.
+
+  Args:
+    path: for the message.
+    arrays: by names such as `params/visual/conv1_1/conv/bias`; those of other parts are not looked at.
+    part: the second component of the names.
+    expected: variables of the network, arrays or shapes.
+
+  Raises:
+    WeightsError: there are none, or they do not fit as of `load`.
+  """
+  wanted = traverse_util.flatten_dict(dict(expected), sep="/")
+  found, wanted = ({name: x for name, x in y.items() if name.split("/")[1:2] == [part]} for y in (arrays, wanted))
+  if not found:
+    parts = sorted({"/".join(name.split("/")[1:2]) for name in arrays} - {""})
+    raise WeightsError(f"{path}: has nothing of {part!r}, only of {', '.join(parts[:8]) or 'nothing'}")
+  check_fit(path, found, wanted, f"{part!r} of the network")
+  return found
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -66,6 +137,20 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(path)
   except (OSError, AttributeError, safetensors.SafetensorError) as error:  # AttributeError: NumPy has no such type
     raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+  """What `save` was told about a file; empty if nothing.
+
+  Raises:
+    WeightsError: missing, not such a file, or what it says is not JSON.
+  """
+  try:
+    with safetensors.safe_open(path, "np") as file:
+      about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+  except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
+    raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+  return about if isinstance(about, dict) else {}
 
 
 def unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -96,7 +181,3 @@ def _widen(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
   if (*kernel.shape[:2], kernel.shape[3]) != (*shape[:2], shape[3]):
     return kernel
   return np.pad(kernel, ((0, 0), (0, 0), (shape[2] - kernel.shape[2], 0), (0, 0)))
-
-
-def _more(faults: list[str]) -> str:
-  return f"; and {len(faults) - 5} more" if len(faults) > 5 else ""
