@@ -85,7 +85,10 @@ def plan_networks(config: Config, num_categories: int) -> dict[str, dict[str, An
   from stajax import model as models
 
   plans = {}
+  skipped = () if config.hearing.kind == "trained" else ("tagger",)
   for field in (name for name, info in Config.model_fields.items() if info.annotation is Training):
+    if field in skipped:
+      continue
     pattern = re.compile(rf"{field}(_(short|long|cross|\d))?")
     names = [name for name in (*models.TAGGERS, *models.KEPT) if pattern.fullmatch(name)]
     network = models.make_network(names[0], config, num_categories)

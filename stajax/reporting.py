@@ -23,7 +23,7 @@ from stajax.report.score_files import describe, write_scores
 from stajax.report.table_1 import ROWS
 from stajax.run import Run, clip_tags
 from stajax.sources import ClipSources
-from stajax.stages import GRAPH
+from stajax.stages import graph
 from stajax.training import logs
 
 _EXAMPLES = 10
@@ -151,7 +151,9 @@ def _facts(run: Run) -> dict[str, str]:
   )
   cross = run.done("s_plus_cross") or {}
   facts["Clips alone in their tag"] = f"{cross['clips_alone_in_tag']}, with long companions for cross ones"
-  for stage in GRAPH[:-2]:
+  if "says" in (heard := run.done("tag_heard") or {}):
+    facts["Sound tagger"] = heard["says"]
+  for stage in graph(run.config)[:-2]:
     done = run.done(stage.name) or {}
     steps = f", {done['steps']} steps, SHA-256 {done['sha256'][:12]}…" if "steps" in done else ""
     facts[f"Stage {stage.name}"] = f"{done['seconds']:.0f} s{steps}"

@@ -4,6 +4,7 @@
   data/                  rendered clips, where the source is `synthetic`
   stages/NAME/           done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
   tables/                of every grid frame: whether the tagger heard the tag, the audio switch, the fine crop
+  tags.csv               which classes of an off-the-shelf tagger the tags are; can be edited
   maps/scam_plus/        pseudo-fixations as records
   model/                 what `stajax.predict` takes
   report/                index.html, scores.json, …
@@ -33,6 +34,10 @@ from stajax.dense import Clip, DenseNetwork, clip_samples, make_tagger
 from stajax.nets import weights
 from stajax.sources import Networks, Pool, make_dense, stored_pool
 from stajax.training import step
+
+
+NOT_JUDGED = 2
+"""In the table of whether the tag is heard: a tag of the clip is none that the tagger knows."""
 
 
 @dataclass

@@ -11,7 +11,7 @@ Where files lie: `stajax.run`.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from stajax import config as configuration
-from stajax import groups, train_network
+from stajax import groups, off_the_shelf, train_network
 from stajax import model as models
 from stajax.config import Config, ConfigError
 from stajax.data.frame_table import FrameTableWriter
@@ -33,7 +33,7 @@ from stajax.dense import Clip, DenseNetwork
 from stajax.grid import reflect
 from stajax.maps.pseudo import pseudo_fixations
 from stajax.nets import weights
-from stajax.run import Run, clip_tags, write_json, write_text
+from stajax.run import NOT_JUDGED, Run, clip_tags, write_json, write_text
 from stajax.sources import ClipSources, switch_values
 from stajax.training import checkpoint
 
@@ -67,7 +67,9 @@ def run_all(config: Config, workdir: Path) -> str:
   _check(config)
   _claim(config, workdir)
   run, started, names = Run(config, workdir), time.monotonic(), []
-  for stage in GRAPH:
+  if config.hearing.kind != "trained":
+    off_the_shelf.check(run)
+  for stage in graph(config):
     if run.done(stage.name) is not None:
       continue
     missing = [need for need in stage.needs if run.done(need) is None]
@@ -87,17 +89,23 @@ def run_all(config: Config, workdir: Path) -> str:
 
 def _check(config: Config) -> None:
   devices = jax.device_count()
-  order = [stage.name for stage in GRAPH]
-  for name in train_network.ORDER:
+  order, kind = [stage.name for stage in graph(config)], config.hearing.kind
+  for name in (name for name in train_network.ORDER if name in order):
     training, field = models.training_of(name, config), models.field_of(name)
     if training.batch % devices:
       raise ConfigError(f"{field}.batch is {training.batch}, expected a multiple of the {devices} devices")
     earlier = [stage for stage in order[: order.index(name)] if stage in train_network.ORDER]
     if unknown := [start for start in training.start if start not in earlier]:
       expected = f"one of {', '.join(earlier)}" if earlier else "nothing, as it is trained first"
+      if unknown[0] in models.TAGGERS and unknown[0] not in order:
+        expected += f" (with hearing.kind {kind!r} no taggers are trained)"
       raise ConfigError(f"{field}.start has {unknown[0]!r}, expected {expected}")
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
+  if kind == "yamnet" and config.data.source == "synthetic":
+    raise ConfigError("hearing.kind is 'yamnet', which needs data.source records: it hears media files")
+  if (kind == "vggsound") != (config.hearing.weights is not None):
+    raise ConfigError(f"hearing.weights is {config.hearing.weights!r}, expected a file with hearing.kind vggsound only")
 
 
 def _claim(config: Config, workdir: Path) -> None:
@@ -128,7 +136,8 @@ def _prepare_data(run: Run) -> dict[str, Any]:
     expected = run.config.data.rate
     raise ConfigError(f"{records.path}: clips have {sorted(rates)} frames a second, data.rate is {expected}")
   # Each tagger learns from the other folds.
-  if len(set(train_network.folds(records.num_clips, run.config.seed)[records.has_sound])) < 2:
+  own_taggers = run.config.hearing.kind == "trained"
+  if own_taggers and len(set(train_network.folds(records.num_clips, run.config.seed)[records.has_sound])) < 2:
     heard = f"{int(records.has_sound.sum())} of {records.num_clips} clips have sound"
     raise RecordError(f"{records.path}: {heard}, too few to learn when it belongs to what is seen")
   return {"clips": records.num_clips, "frames": records.total_frames, "provenance": records.provenance}
@@ -136,6 +145,8 @@ def _prepare_data(run: Run) -> dict[str, Any]:
 
 def _judge_sound(run: Run) -> dict[str, Any]:
   """The switch's labels: whether a tagger that has not learned from the clip hears its tag, for every frame."""
+  if run.config.hearing.kind != "trained":
+    return _judge_off_the_shelf(run)
   records, path = run.records, run.table("tag_heard")
   fold = train_network.folds(records.num_clips, run.config.seed)
   if not path.exists():
@@ -145,25 +156,44 @@ def _judge_sound(run: Run) -> dict[str, Any]:
       if records.has_sound[clip]:
         tagger = run.tagger(models.TAGGERS[fold[clip]])
         confidences = tagger(run.training_clip(clip))
-        own = confidences[:, clip_tags(records, clip)].max(axis=1, initial=0.0)  # clips need not have a tag
-        heard[:] = own >= run.config.heard_share * confidences.max(axis=1)
+        heard[:] = off_the_shelf.heard(confidences, clip_tags(records, clip), run.config.heard_share)
       writer.write(clip, heard)
     _finish(writer, {"sha256": {name: run.done(name)["sha256"] for name in models.TAGGERS}})
   heard = run.frame_values("tag_heard")
   return {"frames": len(heard), "tag_heard": int(heard.sum())}
 
 
+def _judge_off_the_shelf(run: Run) -> dict[str, Any]:
+  """The same by an off-the-shelf tagger; clips that have a tag that it does not cover are not judged."""
+  records, path, ears = run.records, run.table("tag_heard"), off_the_shelf.open_ears(run)
+  if jax.process_index() == 0:
+    write_text(run.folder("tag_heard") / off_the_shelf.TABLE, ears.text)  # another table is refused from now on
+  if not path.exists():
+    writer = FrameTableWriter(path, records)
+    for clip in run.each_clip(writer, "what is heard"):
+      heard = np.zeros(int(records.num_frames[clip]), np.uint8)
+      if records.has_sound[clip]:
+        heard[:] = NOT_JUDGED
+        if ears.judged[clip]:
+          heard[:] = off_the_shelf.heard(ears.hear(clip), clip_tags(records, clip), run.config.heard_share)
+      writer.write(clip, heard)
+    _finish(writer, ears.made_with)
+  return off_the_shelf.summary(ears, records, run.frame_values("tag_heard"))
+
+
 def _turn_switch(run: Run) -> dict[str, Any]:
-  """The audio switch φ of every training frame."""
-  path = run.table("switch")
+  """The audio switch φ of every training frame; on where there is sound that no tagger could judge."""
+  path, judged = run.table("switch"), run.frame_values("tag_heard") != NOT_JUDGED
   if not path.exists():
     writer = FrameTableWriter(path, run.records)
     for clip in run.each_clip(writer, "audio switch"):
       values = switch_values(run.dense(models.SWITCH), run.training_clip(clip))
+      first = int(run.records.first_frame[clip])
+      values[~judged[first : first + len(values)]] = 1
       writer.write(clip, values.astype(np.uint8))
     _finish(writer, {"sha256": run.done(models.SWITCH)["sha256"]})
   values = run.frame_values("switch")
-  agrees = np.mean(values == run.frame_values("tag_heard"))
+  agrees = np.mean((values == run.frame_values("tag_heard"))[judged])
   return {"frames": len(values), "on": int(values.sum()), "agrees_with_tagger": round(float(agrees), 4)}
 
 
@@ -301,3 +331,11 @@ GRAPH = (
   Stage("report", ("model",), _report),
 )
 """All stages, in an order in which they can run."""
+
+
+def graph(config: Config) -> tuple[Stage, ...]:
+  """The stages of a configuration: an off-the-shelf tagger takes the place of own ones."""
+  if config.hearing.kind == "trained":
+    return GRAPH
+  kept = (stage for stage in GRAPH if stage.name not in models.TAGGERS)
+  return tuple(replace(stage, needs=("data",)) if stage.needs == models.TAGGERS else stage for stage in kept)

@@ -16,7 +16,7 @@ from stajax.data import pipeline
 from stajax.data.map_set import MapSet
 from stajax.groups import Tags
 from stajax.nets import weights
-from stajax.run import Run
+from stajax.run import NOT_JUDGED, Run
 from stajax.training import checkpoint, loop, optimizer, step
 
 ORDER = (*models.COARSE, *models.TAGGERS, models.SWITCH, *models.FINE, *models.PLUS, *models.STUDENTS)
@@ -134,7 +134,8 @@ def _inputs(name: str, run: Run, variant: Variant) -> dict[str, Any]:
     others = folds(records.num_clips, run.config.seed) != models.TAGGERS.index(name)
     return {"items": np.flatnonzero(heard & others[records.clip_of_frame])}
   if name == models.SWITCH:
-    return {"items": np.flatnonzero(heard), "labels": run.frame_values("tag_heard").astype(np.float32)[:, None]}
+    labels = run.frame_values("tag_heard")
+    return {"items": np.flatnonzero(heard & (labels != NOT_JUDGED)), "labels": labels.astype(np.float32)[:, None]}
   inputs: dict[str, Any] = {}
   if (name.startswith("sa") or name in models.STUDENTS) and not variant.always_heard:
     inputs["switch"] = run.frame_values("switch")

@@ -29,6 +29,7 @@ PLACES = {
   "array_record": ("data/",),
   "librosa": ("data/",),
   "av": ("data/", "report/overlay.py"),
+  "ai_edge_litert": ("data/yamnet.py lazily",),
   "orbax": ("training/checkpoint.py",),
   "optax": ("training/",),
   "flax": ("nets/", "training/", "dense.py", "model.py"),

@@ -44,7 +44,7 @@ def read_vggsound(root: Path, table: Path | None = None, videos: Path | None = N
   tables = [table] if table is not None else _tables(root)
   remarks: list[Remark] = []
   stat = _beside(root, tables[0], CATEGORIES)
-  categories = _categories(stat) if stat is not None else None
+  categories = read_classes(stat) if stat is not None else None
   rows = [row for path in tables for row in _rows(path, categories)]
   if categories is None:
     categories = sorted({row.tag for row in rows})
@@ -73,7 +73,12 @@ def _beside(root: Path, table: Path, name: str) -> Path | None:
   return next((path for path in candidates if path.is_file()), None)
 
 
-def _categories(stat: Path) -> list[str]:
+def read_classes(stat: Path) -> list[str]:
+  """The labels of a stat.csv, sorted: the order of the outputs of VGGSound's own classifiers.
+
+  Raises:
+    ListingError: it cannot be read, or has no rows.
+  """
   labels = [fields[0] for _, fields in _fields(stat) if len(fields) < 2 or fields[1].isdigit()]  # not of a header
   if not labels:
     raise ListingError(f"{stat}: has no rows, expected label,count,group")
