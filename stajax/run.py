@@ -1,6 +1,7 @@
 """A work folder: what the stages of one training share.
 
   config.json            the resolved configuration
+  init/                  what parts of the networks begin with, where that is not random
   data/                  rendered clips, where the source is `synthetic`
   stages/NAME/           done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
   tables/                of every grid frame: whether the tagger heard the tag, the audio switch, the fine crop

@@ -21,7 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from stajax import config as configuration
-from stajax import groups, off_the_shelf, train_network
+from stajax import groups, initial, off_the_shelf, train_network
 from stajax import model as models
 from stajax.config import Config, ConfigError
 from stajax.data.frame_table import FrameTableWriter
@@ -65,7 +65,10 @@ def run_all(config: Config, workdir: Path) -> str:
     TrainingError, RecordError: see `stajax.training.loop`, `stajax.data.records`.
   """
   _check(config)
+  parts = initial.check(config, workdir)  # before the folder is claimed
   _claim(config, workdir)
+  initial.keep(parts, config, workdir)
+  multihost_utils.sync_global_devices("initial parts")
   run, started, names = Run(config, workdir), time.monotonic(), []
   if config.hearing.kind != "trained":
     off_the_shelf.check(run)

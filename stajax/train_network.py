@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from stajax import initial
 from stajax import model as models
 from stajax.config import Training
 from stajax.data import pipeline
@@ -50,8 +51,10 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   network = models.make_network(name, config, len(records.categories), variant.frl)
   seed = config.seed * len(ORDER) + ORDER.index(name)
   variables = models.initialise(network, training.size, jax.random.key(seed))
+  own = weights.flatten(variables).keys()
   if training.start:
-    variables = _started(name, run, variables)
+    variables, own = _started(name, run, variables)
+  variables, taken = initial.begin(name, config, run.workdir, variables, own)
   update, train_step = _make_step(network, name in models.STUDENTS, training, run.mesh)
   inputs = _inputs(name, run, variant)
 
@@ -92,7 +95,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   if jax.process_index() != 0:
     return {}
   sha256 = weights.save(variant.folder / "weights.safetensors", state.variables())
-  about = {"sha256": sha256, "steps": training.steps, "environment": checkpoint.environment()}
+  about = {"sha256": sha256, "steps": training.steps, "init": taken, "environment": checkpoint.environment()}
   if models.granularity_of(name) == "cross":
     about["clips_alone_in_tag"] = int(np.sum(Tags(records.tags, records.num_frames).alone))
   return about
@@ -113,8 +116,12 @@ def _make_step(network: Any, is_student: bool, training: Training, mesh: jax.sha
   return update, step.make_train_step(network, loss, update, mesh, training.frozen)
 
 
-def _started(name: str, run: Run, variables: Mapping[str, Any]) -> dict[str, Any]:
-  """Initial variables, with those of finished networks where they fit; of several that fit the first one's."""
+def _started(name: str, run: Run, variables: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+  """Initial variables, with those of finished networks where they fit; of several that fit the first one's.
+
+  Returns:
+    The variables, and the names of those that no other network had.
+  """
   start = models.training_of(name, run.config).start
   own = None
   for source in reversed(start):
@@ -123,7 +130,7 @@ def _started(name: str, run: Run, variables: Mapping[str, Any]) -> dict[str, Any
     own = set(kept) if own is None else own & set(kept)
   new = sorted({key.split("/")[1] for key in own})
   tqdm.write(f"{name}: starts from {', '.join(start)}; new: {', '.join(new) or 'nothing'}")
-  return variables
+  return variables, own
 
 
 def _inputs(name: str, run: Run, variant: Variant) -> dict[str, Any]:

@@ -42,10 +42,9 @@ def open_arrays(path: str | Path) -> Iterator[Arrays]:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
       raise WeightsError(f"{path}: a damaged zip file ({error})") from None
     with archive:
-      names = archive.namelist()
-      if any(name.endswith("/data.pkl") for name in names):
+      if torch_file.pickles(archive):
         yield torch_file.open_zip(path, archive)
-      elif names and all(name.endswith(".npy") for name in names):
+      elif (names := archive.namelist()) and all(name.endswith(".npy") for name in names):
         yield _open_npz(path, archive)
       else:
         raise WeightsError(f"{path}: a zip file with neither data.pkl nor .npy in it, expected PyTorch's or an npz")

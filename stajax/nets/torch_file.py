@@ -20,6 +20,7 @@ from stajax.nets import plain_pickle
 from stajax.nets.plain_pickle import Ignored, PickleError
 from stajax.nets.weights import Arrays, WeightsError
 
+_PICKLE = "data.pkl"
 _MAX_PICKLE = 16 * 2**20
 _MAX_AXES = 16
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -72,6 +73,11 @@ class _Tensor:
   strides: tuple[int, ...]
 
 
+def pickles(archive: zipfile.ZipFile) -> list[str]:
+  """The members of a zip file that are called `data.pkl`, one in what PyTorch wrote."""
+  return [name for name in archive.namelist() if name.split("/")[-1] == _PICKLE]
+
+
 def open_zip(path: Path, archive: zipfile.ZipFile) -> Arrays:
   """The tensors of a file in the zip format; they are read one at a time, and the archive must stay open for that.
 
@@ -79,10 +85,10 @@ def open_zip(path: Path, archive: zipfile.ZipFile) -> Arrays:
     WeightsError: not such a file, or it asks for anything but tensors and plain values.
   """
   try:
-    (pickle,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+    (pickle,) = pickles(archive)
   except ValueError:
-    raise WeightsError(f"{path}: a zip file with more than one data.pkl, expected one that PyTorch wrote") from None
-  root = pickle.removesuffix("data.pkl")
+    raise WeightsError(f"{path}: a zip file with more than one {_PICKLE}, expected one that PyTorch wrote") from None
+  root = pickle.removesuffix(_PICKLE)
   whole = path.stat().st_size
 
   def member(name: str, size: int | None = None) -> bytes:

@@ -69,7 +69,7 @@ def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     WeightsError: unreadable, or parameters are missing, spare, or of another shape or type; they are named.
   """
   flat = read(path)
-  check_fit(path, flat, traverse_util.flatten_dict(dict(expected), sep="/"))
+  check_fit(path, flat, flatten(expected))
   return unflatten(flat)
 
 
@@ -118,7 +118,7 @@ def select(
   Raises:
     WeightsError: there are none, or they do not fit as of `load`.
   """
-  wanted = traverse_util.flatten_dict(dict(expected), sep="/")
+  wanted = flatten(expected)
   found, wanted = ({name: x for name, x in y.items() if name.split("/")[1:2] == [part]} for y in (arrays, wanted))
   if not found:
     parts = sorted({"/".join(name.split("/")[1:2]) for name in arrays} - {""})
@@ -153,8 +153,13 @@ def read_about(path: str | Path) -> dict[str, Any]:
   return about if isinstance(about, dict) else {}
 
 
+def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """A tree of variables by names such as `params/visual/conv1_1/conv/bias`."""
+  return traverse_util.flatten_dict(dict(variables), sep="/")
+
+
 def unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """The tree of variables of what `read` returned."""
+  """The tree of variables of what `read` or `flatten` returned."""
   return traverse_util.unflatten_dict(dict(arrays), sep="/")
 
 
