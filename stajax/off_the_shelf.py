@@ -37,6 +37,7 @@ from stajax.run import NOT_JUDGED, Run, write_text
 TABLE = "tags.csv"
 HEADER = ("tag", "class")
 QUIET = "Silence"  # a class of YAMNet
+_AVERAGE = 512  # features of VGGSound's network with average pooling; NetVLAD has 16 times as many
 
 
 @dataclass(frozen=True)
@@ -259,8 +260,8 @@ def _vggsound(run: Run) -> Callable[[int], np.ndarray]:
   """VGGSound's network with its own head: the probabilities (n, 309) in a training clip."""
   path = Path(run.config.hearing.weights)
   head = weights.read(path).get("params/classify/kernel")
-  # Both released checkpoints will do; the features' number tells them apart.
-  pooling = "average" if head is not None and len(head) == 512 else "netvlad"
+  # Both released checkpoints will do; the number of features tells them apart.
+  pooling = "average" if head is not None and len(head) == _AVERAGE else "netvlad"
   network = Tagger(NUM_CATEGORIES, audio_pooling=pooling)
   variables = weights.load(path, models.expected_variables(network, 0))
   hear = make_tagger(network, variables, run.config.inference_batch, jax.nn.softmax)
