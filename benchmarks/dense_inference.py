@@ -1,0 +1,209 @@
+"""How many final maps a second the three students make, against the paper's scheme in PyTorch (extra `bench`).
+
+  python -m benchmarks.dense_inference [--seconds 10] [--rate 8] [--size 256] [--dtype float32|bfloat16] [--batch 8]
+    [--rounds 3] [--width 1] [--peers eager compiled] [--peer-maps 8] [--peer-batch 1] [--json FILE]
+
+A clip without sound, in memory, at `size`, with no audio switch on either side; random weights, each student its own
+backbone. stajax encodes every frame once for each student. The peer makes every map by itself, as the paper's code
+does, in batches of --peer-batch maps: STA on three frames, both STA+ on nine, so 21 passes of the backbone a map; it is
+timed on --peer-maps of the clip's maps. From frames as uint8 in memory to Eq. 17's maps in memory, on both sides.
+FLOPs are multiply-accumulates, by stajax.plan, times two: each side's own, and stajax needs fewer for a map.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import measure
+from benchmarks.measure import Contestant
+
+NUM_CATEGORIES = 28
+STUDENTS = ("sta", "sta_plus_short", "sta_plus_long")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--seconds", type=float, default=10)
+  parser.add_argument("--rate", type=float, default=8)
+  parser.add_argument("--size", type=int, default=256)
+  parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+  parser.add_argument("--width", type=float, default=1.0)
+  parser.add_argument("--attention-block", type=int, default=256)
+  parser.add_argument("--batch", type=int, default=8, help="frames that stajax computes together")
+  parser.add_argument("--rounds", type=int, default=3)
+  parser.add_argument("--peers", nargs="*", choices=("eager", "compiled"))
+  parser.add_argument("--peer-maps", type=int, default=8)
+  parser.add_argument("--peer-batch", type=int, default=1, help="maps that the peer makes together")
+  parser.add_argument("--json", type=Path)
+  arguments = parser.parse_args(argv)
+  if arguments.peer_maps % arguments.peer_batch:
+    parser.error(f"--peer-maps {arguments.peer_maps}: expected a multiple of --peer-batch {arguments.peer_batch}")
+  measure.use_one_device()
+  peers = arguments.peers
+  if peers is None:
+    peers = ["eager", "compiled"] if measure.torch_device() == "cuda" else ["eager"]
+  frames = make_frames(round(arguments.seconds * arguments.rate), arguments.size)
+  config = make_config(arguments.size, arguments.dtype, arguments.width, arguments.attention_block)
+  contestants = {"stajax": stajax_maps(config, frames, arguments.batch)}
+  for peer in peers:
+    contestants[f"PyTorch {peer}"] = torch_maps(arguments, frames, peer == "compiled")
+  staged, alone = count(config, arguments.size)
+  for name, contestant in contestants.items():
+    contestant.about["flops"] = 2 * (staged if name == "stajax" else alone) * contestant.work
+  results = measure.measure(contestants, arguments.rounds, 1)
+  result = {
+    "benchmark": "dense_inference",
+    "title": f"final maps of a silent clip of {len(frames)} frames of {arguments.size}×{arguments.size}, "
+    f"{arguments.dtype}",
+    "arguments": {name: value for name, value in vars(arguments).items() if name != "json"},
+    "unit": "maps/s",
+    **measure.about(),
+    "peak": measure.matmul_peak(arguments.dtype, bool(peers)),
+    "results": results,
+    "ratios": measure.ratios(results, {name: x.work for name, x in contestants.items()}),
+  }
+  measure.finish(result, arguments.json)
+  return 0
+
+
+def make_frames(number: int, size: int) -> np.ndarray:
+  """Smooth noise that moves, (number, size, size, 3) uint8."""
+  generator = np.random.default_rng(0)
+  frames = generator.integers(0, 256, (number, size // 8, size // 8, 3), np.uint8)
+  return frames.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def make_config(size: int, dtype: str, width: float, block: int) -> Any:
+  """The paper's students at one size."""
+  from stajax import config as configuration
+
+  settings = configuration.Network(dtype=dtype, width=width, audio_width=width, attention_block=block)
+  training = configuration.Training(size=size)
+  return configuration.Config(name="benchmark", network=settings, sta=training, sta_plus=training)
+
+
+def stajax_maps(config: Any, frames: np.ndarray, batch: int) -> Contestant:
+  """All maps of the clip by `stajax.dense`, each student with weights of its own."""
+  import jax
+
+  from stajax import dense, model, prediction, sources
+
+  size = config.sta.size
+  students = {}
+  for seed, name in enumerate(STUDENTS):
+    variables = model.initialise(model.make_network(name, config, NUM_CATEGORIES), size, jax.random.key(seed))
+    students[name] = sources.make_dense(name, variables, config, NUM_CATEGORIES, batch)
+  samples = [(frame, None) for frame in frames]
+
+  def run(times: int) -> None:
+    for _ in range(times):
+      number = 0
+      for clip in dense.windows(samples):
+        started = {}
+        for name, student in students.items():
+          granularity = model.granularity_of(name)
+          groups = sources.make_groups(clip, granularity, student.network.num_times, 0) if granularity else None
+          started[name] = student.start(clip, groups=groups)
+        maps = prediction.fused({name: wait() for name, wait in started.items()})
+        number += len(maps)
+      if number != len(frames) or not np.isfinite(maps).all():
+        raise FloatingPointError(f"{number} maps of {len(frames)} frames, or values that are not finite")
+
+  run(1)
+  return Contestant(run, len(frames), {"peak_bytes": measure.jax_peak_bytes()})
+
+
+def count(config: Any, size: int) -> tuple[int, int]:
+  """Multiply-accumulates of one final map, where every frame is encoded once for each student, and made by itself."""
+  from functools import partial
+
+  import jax
+  import jax.numpy as jnp
+
+  from stajax import model, plan
+
+  staged = alone = 0
+  for name in STUDENTS:
+    network = model.make_network(name, config, NUM_CATEGORIES)
+    variables = model.expected_variables(network, size)
+    n, t = network.num_nodes, network.num_times
+
+    def part(method: str, *inputs: Any, network: Any = network, variables: Any = variables, **fixed: Any) -> Any:
+      """What a part of the network makes of inputs, as shapes, and its multiply-accumulates."""
+      apply = partial(network.apply, method=method, **fixed)
+      return jax.eval_shape(apply, variables, *inputs), plan.count_macs(apply, variables, *inputs)
+
+    def many(x: Any, *axes: int) -> Any:
+      return jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype)
+
+    features, encode = part("encode_frames", jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    audio, hear = part("encode_sound", jax.ShapeDtypeStruct((1, 257, 98), jnp.float32))
+    of_fragment = {"s": many(features["s"], 1, t)}
+    fused, fuse = part("fuse", of_fragment, audio, jax.ShapeDtypeStruct((1,), jnp.float32))
+    own = {key: many(x, 1, 1) for key, x in features.items()}
+    _, reason = part("reason", many(fused, 1, n), own, size=(size, size), read=1)
+    staged += encode + hear + fuse + reason
+    alone += n * (t * encode + hear + fuse) + reason
+  return staged, alone
+
+
+def torch_maps(arguments: argparse.Namespace, frames: np.ndarray, compiled: bool) -> Contestant:
+  """`peer_maps` maps of the clip by the paper's scheme: nothing that one map needs is kept for another."""
+  import torch
+
+  from benchmarks.peers import models
+  from stajax import groups
+  from stajax.grid import reflect
+
+  measure.prepare_torch()
+  device = measure.torch_device()
+  held = measure.torch_forget_peak()
+  students = []
+  for name in STUDENTS:
+    network = models.make(name, NUM_CATEGORIES, arguments.width).to(device, memory_format=torch.channels_last).eval()
+    students.append(torch.compile(network) if compiled else network)
+  lower = {"device_type": device, "dtype": torch.bfloat16, "enabled": arguments.dtype == "bfloat16"}
+  wanted = np.linspace(0, len(frames) - 1, arguments.peer_maps).round().astype(int)
+  nodes = [
+    wanted[:, None],
+    np.concatenate([wanted[:, None], groups.short_companions(wanted, len(frames), groups.short_spacing(3))], axis=1),
+    np.concatenate([wanted[:, None], groups.long_companions(0, 0, wanted, len(frames))], axis=1),
+  ]
+
+  @torch.inference_mode()
+  def maps_of(chosen: slice) -> np.ndarray:
+    maps = []
+    for student, centres in zip(students, nodes, strict=True):
+      index = reflect(centres[chosen][:, :, None] + np.arange(-1, 2), len(frames))
+      inputs = torch.from_numpy(frames[index]).to(device).permute(0, 1, 2, 5, 3, 4).float() / 255
+      sound = torch.zeros(*index.shape[:2], 257, 98, device=device)
+      with torch.autocast(**lower):
+        logits = student(inputs, sound, torch.zeros(index.shape[:2], device=device), 1)
+      maps.append(torch.sigmoid(logits[:, 0]))
+    sta, short, long = maps
+    final = (minmax(minmax(sta) * minmax(short) * minmax(long)) + minmax(sta + short + long)) / 2
+    return final.cpu().numpy()
+
+  def minmax(maps: torch.Tensor) -> torch.Tensor:
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    span = high - low
+    return (maps - low) / torch.where(span > 0, span, 1.0)
+
+  def run(times: int) -> None:
+    for _ in range(times):
+      for start in range(0, arguments.peer_maps, arguments.peer_batch):
+        maps = maps_of(slice(start, start + arguments.peer_batch))
+        if not np.isfinite(maps).all():
+          raise FloatingPointError("the peer's maps have values that are not finite")
+
+  run(1)
+  peak = measure.torch_peak_bytes()
+  return Contestant(run, arguments.peer_maps, {"peak_bytes": None if peak is None else peak - held})
+
+
+if __name__ == "__main__":
+  raise SystemExit(main())
