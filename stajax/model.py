@@ -23,6 +23,7 @@ from stajax.nets import weights
 from stajax.nets.classifier import Classifier
 from stajax.nets.student import Student
 from stajax.nets.tagger import Tagger
+from stajax.nets.visual import VGG16, stage_shapes
 
 NUM_FOLDS = 3
 COARSE = ("s_coarse", "st_coarse", "sa_coarse")
@@ -40,6 +41,10 @@ KEPT = (*SOURCES, SWITCH, *STUDENTS)
 """What a model folder has the weights of."""
 FORMAT = 2
 COMPANIONS = "companions.safetensors"
+VISUAL = "visual.safetensors"
+"""The visual backbone of all networks, where it is frozen."""
+STA_STAGES = ("f3", "f4", "f5")
+"""What STA reads of the backbone."""
 HEARD = "/heard"
 _SOUND_SHAPE = (257, 98)
 
@@ -98,6 +103,7 @@ def make_network(name: str, config: Config, num_categories: int, frl: bool | Non
     "norm": settings.norm,
     "depths": settings.depths,
     "neck_depth": settings.neck_depth,
+    "neck_width": settings.neck_width,
     "plus": granularity_of(name) is not None,
     "frl": frl is not False,
     "steps": settings.reasoning_steps,
@@ -109,6 +115,12 @@ def make_network(name: str, config: Config, num_categories: int, frl: bool | Non
   if name == SWITCH:
     return Classifier("sa", num_outputs=1, **common)
   return Classifier(name.split("_")[0], refine_spatial=frl is True and not common["plus"], **common)
+
+
+def make_backbone(config: Config) -> VGG16:
+  """The visual backbone of all networks."""
+  settings = config.network
+  return VGG16(settings.width, settings.depths, settings.norm, _dtype(settings.dtype))
 
 
 def granularity_of(name: str) -> Granularity | None:
@@ -132,20 +144,40 @@ def see_crops(config: Config) -> tuple[str, ...]:
   return (*FINE, *PLUS) if config.plus_crops else FINE
 
 
-def shares_backbone(name: str, config: Config) -> bool:
-  """Whether another network has the same frozen visual backbone, so that frames need to be encoded once for both."""
+def is_frozen(config: Config) -> bool:
+  """Whether all networks share one visual backbone that is not trained."""
+  return config.network.backbone == "frozen"
+
+
+def shared_stages(name: str, config: Config) -> tuple[str, ...]:
+  """The stages of a network's backbone that others read too, so that a frame is encoded once for all; () for none."""
+  if is_frozen(config):
+    return stages_at(training_of(name, config).size, name in see_crops(config), config)
 
   def has_kept(training: configuration.Training) -> bool:
     return bool(training.start) and "visual" in training.frozen
 
   others = [training_of(other, config) for other in (*SOURCES, SWITCH)]
-  return has_kept(training_of(name, config)) or any(has_kept(other) and name in other.start for other in others)
+  shared = has_kept(training_of(name, config)) or any(has_kept(other) and name in other.start for other in others)
+  return ("f5",) if shared and name in (*SOURCES, SWITCH) else ()
 
 
-def example_inputs(network: nn.Module, size: int, batch: int = 1) -> dict[str, jax.ShapeDtypeStruct]:
-  """Shapes of a network's inputs, by the names of its arguments."""
+def stages_at(size: int, cropped: bool, config: Config) -> tuple[str, ...]:
+  """The stages of a frozen backbone that networks read which see frames, or crops, at `size` pixels."""
+  crops = see_crops(config)
+  names = [name for name in KEPT if training_of(name, config).size == size and (name in crops) == cropped]
+  return STA_STAGES if "sta" in names else ("f5",)
+
+
+def example_inputs(network: nn.Module, size: int, batch: int = 1, stored: bool = False) -> dict[str, Any]:
+  """Shapes of a network's inputs, by the names of its arguments; `stored`: of stages in place of frames."""
   n, inputs = network.num_nodes, {}
-  if network.num_times:
+  if network.num_times and stored:
+    shapes, times = stage_shapes(size, network.width), stage_times(network)
+    inputs["stages"] = {
+      name: jax.ShapeDtypeStruct((batch, n, t, *shapes[name]), jnp.float32) for name, t in times.items()
+    }
+  elif network.num_times:
     inputs["frames"] = jax.ShapeDtypeStruct((batch, n, network.num_times, size, size, 3), jnp.float32)
   if network.hears:
     inputs["sound"] = jax.ShapeDtypeStruct((batch, n, *_SOUND_SHAPE), jnp.float32)
@@ -154,16 +186,31 @@ def example_inputs(network: nn.Module, size: int, batch: int = 1) -> dict[str, j
   return inputs
 
 
+def stage_times(network: nn.Module) -> dict[str, int]:
+  """Of how many of a fragment's frames a network reads each stage: only motion needs more than the middle one."""
+  return {name: network.num_times if name == "f5" else 1 for name in network.needed}
+
+
 @functools.cache
-def expected_variables(network: nn.Module, size: int) -> Any:
-  """Shapes of a network's variables."""
-  return jax.eval_shape(lambda inputs: network.init(jax.random.key(0), **inputs), example_inputs(network, size))
+def expected_variables(network: nn.Module, size: int, stored: bool = False) -> Any:
+  """Shapes of a network's variables; `stored`: without the visual backbone."""
+  return jax.eval_shape(lambda inputs: _init(network, inputs, stored, size), example_inputs(network, size, 1, stored))
 
 
-def initialise(network: nn.Module, size: int, key: jax.Array) -> dict[str, Any]:
-  """Random variables of a network."""
+def initialise(network: nn.Module, size: int, key: jax.Array, stored: bool = False) -> dict[str, Any]:
+  """Random variables of a network; `stored`: without the visual backbone."""
   # Compiles the draw of each shape once in a process, where one program for all of a network takes half a minute.
-  return dict(network.lazy_init(key, **example_inputs(network, size)))
+  inputs, fixed = example_inputs(network, size, 1, stored), _fixed(network, stored, size)
+  return dict(network.lazy_init(key, **inputs, **fixed))
+
+
+def _fixed(network: nn.Module, stored: bool, size: int) -> dict[str, Any]:
+  """What a student must be told beside its inputs where it does not see the frames."""
+  return {"size": (size, size)} if stored and isinstance(network, Student) else {}
+
+
+def _init(network: nn.Module, inputs: dict[str, Any], stored: bool, size: int) -> Any:
+  return network.init(jax.random.key(0), **inputs, **_fixed(network, stored, size))
 
 
 def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Model:
@@ -199,12 +246,44 @@ def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Mode
     raise ModelError(f"{config_path}: {error.strerror}") from None
   except UnicodeDecodeError as error:
     raise ModelError(f"{config_path}: not text ({error})") from None
-  variables = {}
-  for name in names:
-    expected = expected_variables(make_network(name, config, len(categories)), training_of(name, config).size)
-    variables[name] = weights.load(folder / f"{name}.safetensors", expected)
+  variables = {name: load_network(name, config, len(categories), folder / f"{name}.safetensors") for name in names}
+  if is_frozen(config):
+    visual = load_visual(config, folder / VISUAL)
+    variables = {name: with_visual(found, visual) for name, found in variables.items()}
   companions = weights.read(folder / COMPANIONS) if set(names) & set(PLUS) else {}
   return Model(config, categories, rate, side, trained_on, variables, sha256, companions)
+
+
+def load_network(name: str, config: Config, num_categories: int, path: Path) -> dict[str, Any]:
+  """Variables of a network as it was trained: without the visual backbone where that is frozen.
+
+  Raises:
+    WeightsError: one line that names the file.
+  """
+  network, size = make_network(name, config, num_categories), training_of(name, config).size
+  return weights.load(path, expected_variables(network, size, is_frozen(config)))
+
+
+def load_visual(config: Config, path: Path) -> Any:
+  """Parameters of the frozen visual backbone, on the device.
+
+  Raises:
+    WeightsError: one line that names the file.
+  """
+  return jax.device_put(weights.load(path, {"params": visual_shapes(config)})["params"]["visual"])
+
+
+def visual_shapes(config: Config) -> dict[str, Any]:
+  """Shapes of {"visual": parameters}, by `conv1_1 … conv5_3`."""
+  frames = jax.ShapeDtypeStruct((1, config.s_coarse.size, config.s_coarse.size, 3), jnp.float32)
+  return {"visual": jax.eval_shape(make_backbone(config).init, jax.random.key(0), frames)["params"]}
+
+
+def with_visual(variables: Mapping[str, Any], visual: Any) -> dict[str, Any]:
+  """A network's variables and the frozen backbone; audio-only ones as they are."""
+  if "neck" not in variables["params"]:
+    return dict(variables)
+  return {**variables, "params": {**variables["params"], "visual": visual}}
 
 
 def save(

@@ -63,10 +63,7 @@ def _variant(variant: Variant, run: Run, base: Networks, batch: int) -> Networks
 
   @functools.cache
   def retrained(name: str) -> DenseNetwork:
-    network = models.make_network(name, run.config, num_categories, frl)
-    expected = models.expected_variables(network, models.training_of(name, run.config).size)
-    variables = weights.load(folder / name / "weights.safetensors", expected)
-    return make_dense(name, variables, run.config, num_categories, batch, frl)
+    return make_dense(name, run.variables(name, folder / name), run.config, num_categories, batch, frl)
 
   def network(name: str, asked: bool | None) -> DenseNetwork:
     return retrained(name) if name in RETRAINED[variant] else base.network(name, asked)

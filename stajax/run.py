@@ -6,6 +6,8 @@
   stages/NAME/           done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
   tables/                of every grid frame: whether the tagger heard the tag, the audio switch, the fine crop
   tags.csv               which classes of an off-the-shelf tagger the tags are; can be edited
+  visual.safetensors     the visual backbone, where it is frozen
+  features/SIZE[_crops]/ its features of the training frames
   maps/scam_plus/        pseudo-fixations as records
   model/                 what `stajax.predict` takes
   report/                index.html, scores.json, …
@@ -25,17 +27,19 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from stajax import frozen
 from stajax import model as models
 from stajax.config import Config
 from stajax.data.damage import describe_damage
+from stajax.data.feature_set import FeatureSet
 from stajax.data.frame_table import FrameTableWriter, read_frame_table
 from stajax.data.map_set import MapWriter
 from stajax.data.records import Records
+from stajax.data.sampler import stored_views
 from stajax.dense import Clip, DenseNetwork, clip_samples, make_tagger
 from stajax.nets import weights
 from stajax.sources import Networks, Pool, make_dense, stored_pool
 from stajax.training import step
-
 
 NOT_JUDGED = 2
 """In the table of whether the tag is heard: a tag of the clip is none that the tagger knows."""
@@ -51,6 +55,7 @@ class Run:
   _dense: dict[tuple[str, bool | None], DenseNetwork] = field(default_factory=dict)
   _taggers: dict[str, Callable[[Clip], np.ndarray]] = field(default_factory=dict)
   _tables: dict[str, np.ndarray] = field(default_factory=dict)
+  _features: dict[tuple[int, bool], FeatureSet] = field(default_factory=dict)
 
   def folder(self, stage: str) -> Path:
     return self.workdir / "stages" / stage
@@ -81,11 +86,40 @@ class Run:
       self._tables[name] = read_frame_table(self.table(name), self.records)
     return self._tables[name]
 
-  def variables(self, name: str) -> dict[str, Any]:
-    """Of a finished network."""
-    network = models.make_network(name, self.config, len(self.records.categories))
-    expected = models.expected_variables(network, models.training_of(name, self.config).size)
-    return weights.load(self.folder(name) / "weights.safetensors", expected)
+  def variables(self, name: str, folder: Path | None = None) -> dict[str, Any]:
+    """Of a finished network; `folder`: of one that was trained otherwise than usual."""
+    path = (folder or self.folder(name)) / "weights.safetensors"
+    found = models.load_network(name, self.config, len(self.records.categories), path)
+    return models.with_visual(found, self.visual) if models.is_frozen(self.config) else found
+
+  @cached_property
+  def visual(self) -> Any:
+    """Parameters of the frozen visual backbone, on the device."""
+    return models.load_visual(self.config, self.workdir / models.VISUAL)
+
+  @cached_property
+  def views(self) -> frozen.Views:
+    """The augmentations that are stored of a frozen backbone's features."""
+    settings = self.config.features
+    return stored_views(settings.views, settings.min_scale, self.config.seed)
+
+  def features(self, size: int, cropped: bool) -> FeatureSet:
+    """A frozen backbone's features of all training frames, or of their fine crops; computed where they are missing."""
+    if (size, cropped) not in self._features:
+      config, crops = self.config, self.frame_values("boxes") if cropped else None
+      self._features[size, cropped] = frozen.store(
+        self.workdir / "features" / f"{size}{'_crops' if cropped else ''}",
+        self.records,
+        models.make_backbone(config),
+        self.visual,
+        size,
+        models.stages_at(size, cropped, config),
+        self.views,
+        config.features.dtype,
+        config.inference_batch,
+        crops,
+      )
+    return self._features[size, cropped]
 
   def dense(self, name: str, frl: bool | None = None) -> DenseNetwork:
     """A finished network, compiled once for all stages; `frl` is of `stajax.model.make_network`."""
@@ -131,6 +165,9 @@ class Run:
       made = made.with_switch(self.frame_values("switch")[frames])
     if self.done("scam_coarse") is not None:
       made = replace(made, boxes=self.frame_values("boxes")[frames])
+    if models.is_frozen(self.config):
+      # The first of the stored views is the frame as it is.
+      made = replace(made, stored=lambda size, cropped, stage: self.features(size, cropped).clip(clip, stage)[0])
     return made
 
   def each_clip(self, writer: MapWriter | FrameTableWriter, description: str) -> Iterator[int]:

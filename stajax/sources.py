@@ -50,8 +50,8 @@ def make_dense(
     batch: frames that are computed together.
   """
   network, size = model.make_network(name, config, num_categories, frl), model.training_of(name, config).size
-  shared = name in (*model.SOURCES, model.SWITCH) and model.shares_backbone(name, config)
-  return DenseNetwork(network, variables, size, batch, cropped=name in model.see_crops(config), keep_stages=shared)
+  cropped, shared = name in model.see_crops(config), model.shared_stages(name, config)
+  return DenseNetwork(network, variables, size, batch, cropped, keep_stages=shared)
 
 
 class ClipSources:
@@ -140,7 +140,8 @@ class ClipSources:
       boxes = self.boxes(always_heard)
       # Crops of other boxes are other images.
       other = always_heard and not np.array_equal(boxes, self.boxes())
-      clip = replace(clip, boxes=boxes, features=self._heard_features if other else clip.features)
+      kept = {"features": self._heard_features, "stored": None} if other else {}
+      clip = replace(clip, boxes=boxes, **kept)
     companions = {} if model.granularity_of(name) is None else self._companions(name, network, always_heard)
     wait = network.start(clip, self.tags, **companions)
 

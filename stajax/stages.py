@@ -290,10 +290,12 @@ def _finish(writer: MapWriter | FrameTableWriter, summary: dict[str, Any]) -> No
 def _save_model(run: Run) -> dict[str, Any]:
   sha256 = {name: run.done(name)["sha256"] for name in models.KEPT}
   if jax.process_index() == 0:
-    records = run.records
+    records, files = run.records, {name: run.folder(name) / "weights.safetensors" for name in models.KEPT}
+    if models.is_frozen(run.config):
+      files["visual"] = run.workdir / models.VISUAL
     models.save(
       run.workdir / "model",
-      {name: run.folder(name) / "weights.safetensors" for name in models.KEPT},
+      files,
       run.companions,
       run.config,
       categories=records.categories,

@@ -50,13 +50,20 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   training = models.training_of(name, config)
   network = models.make_network(name, config, len(records.categories), variant.frl)
   seed = config.seed * len(ORDER) + ORDER.index(name)
-  variables = models.initialise(network, training.size, jax.random.key(seed))
+  stored = models.is_frozen(config) and network.num_times > 0
+  variables = models.initialise(network, training.size, jax.random.key(seed), stored)
   own = weights.flatten(variables).keys()
   if training.start:
     variables, own = _started(name, run, variables)
   variables, taken = initial.begin(name, config, run.workdir, variables, own)
   update, train_step = _make_step(network, name in models.STUDENTS, training, run.mesh)
   inputs = _inputs(name, run, variant)
+  # Whole frames are not to be cropped, which would cost a tenth of a small network's step.
+  cropped, kept = "boxes" in inputs, {"box": training.min_scale < 1 or "boxes" in inputs, "flip": training.flip}
+  if stored:
+    views = {"features": run.features(training.size, cropped), "stages": models.stage_times(network)}
+    inputs |= {"views": run.views, **views}
+    kept = {"box": "maps" in inputs and run.config.features.views > 2, "flip": "maps" in inputs}
 
   def batches(start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
     drawn = pipeline.batches(
@@ -68,7 +75,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
       num_times=network.num_times,
       sound=network.hears,
       # A crop is enlarged, so it is cut from all the pixels that are stored.
-      decode_size=records.side if "boxes" in inputs else training.size,
+      decode_size=records.side if cropped else training.size,
       min_scale=training.min_scale,
       flip=training.flip,
       granularity=models.granularity_of(name),
@@ -76,8 +83,6 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
       num_hosts=jax.process_count(),
       **inputs,
     )
-    # Whole frames are not to be cropped, which would cost a tenth of a small network's step.
-    kept = {"box": training.min_scale < 1 or "boxes" in inputs, "flip": training.flip}
     return ({key: x for key, x in batch.items() if kept.get(key, True)} for batch in drawn)
 
   state = loop.train(

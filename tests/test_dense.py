@@ -89,7 +89,9 @@ class Trace:
   def encode_frames(self, frames):
     return self.embed(self.backbone(frames))
 
-  def backbone(self, frames):
+  needed = ("f5",)
+
+  def backbone(self, frames, keep=()):
     number = jnp.sum(jnp.rint(frames[:, -1:, -1:] * 255) * jnp.array([1, 100, 0]), axis=-1, keepdims=True)
     jax.debug.callback(self.count, number[:, 0, 0, 0])
     return {"f5": number * self.variables["visual"]}
@@ -220,13 +222,13 @@ def test_windows_share_what_their_borders_encode():
 def test_networks_share_frozen_backbones_and_equal_encoders():
   """Another backbone, size or crop is another encoder."""
   networks = {
-    "first": make_trace(1, False, visual=2, keep_stages=True),
-    "same backbone": make_trace(3, False, visual=2, neck=3, keep_stages=True),
+    "first": make_trace(1, False, visual=2, keep_stages=("f5",)),
+    "same backbone": make_trace(3, False, visual=2, neck=3, keep_stages=("f5",)),
     "same encoder": make_trace(1, False, visual=2),
-    "other backbone": make_trace(1, False, visual=3, keep_stages=True),
+    "other backbone": make_trace(1, False, visual=3, keep_stages=("f5",)),
     "other size": make_trace(1, False, size=4, visual=2),
-    "crop": make_trace(1, False, visual=2, cropped=True, keep_stages=True),
-    "same crop": make_trace(1, False, visual=2, neck=3, cropped=True, keep_stages=True),
+    "crop": make_trace(1, False, visual=2, cropped=True, keep_stages=("f5",)),
+    "same crop": make_trace(1, False, visual=2, neck=3, cropped=True, keep_stages=("f5",)),
   }
   found = {name: [] for name in networks}
   for clip in windows(numbered(14), length=8):

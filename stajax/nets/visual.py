@@ -71,6 +71,12 @@ class VGG16(nn.Module):
     return Stages(*stages[2:])
 
 
+def stage_shapes(size: int, width: float) -> dict[str, tuple[int, int, int]]:
+  """(h, w, c) of the stages of a square frame of `size` pixels."""
+  sides, channels = (size // 4, size // 8, size // 8), _CHANNELS[2:]
+  return {name: (side, side, scaled(c, width)) for name, side, c in zip(Stages._fields, sides, channels)}
+
+
 class Neck(nn.Module):
   """`depth` 3×3 convolutions and a 1×1 one: `f5` to the spatial map s (m, h, w, num_categories)."""
 
