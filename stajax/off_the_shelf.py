@@ -30,7 +30,7 @@ from stajax.data.layouts.vggsound import NUM_CATEGORIES, read_classes
 from stajax.data.listing import ListingError, text_lines
 from stajax.data.records import Records
 from stajax.dense import make_tagger
-from stajax.nets import weights
+from stajax.nets import convert, weights
 from stajax.nets.tagger import Tagger
 from stajax.run import NOT_JUDGED, Run, write_text
 
@@ -78,8 +78,8 @@ def open_ears(run: Run) -> Ears:
       return found.of(records.names[clip], int(records.num_frames[clip]))
   else:
     classes, combine, where = _vggsound_classes(run), np.add, hearing.classes or "the data's categories"
-    score = _vggsound(run)
-    made_with = {"tagger": "vggsound", "sha256": hashlib.sha256(Path(hearing.weights).read_bytes()).hexdigest()}
+    score, sha256 = _vggsound(run)
+    made_with = {"tagger": "vggsound", "sha256": sha256}
   path = Path(hearing.mapping) if hearing.mapping else run.workdir / TABLE
   if not hearing.mapping:
     if jax.process_index() == 0 and not path.exists():
@@ -256,13 +256,16 @@ def _vggsound_classes(run: Run) -> tuple[str, ...]:
   return classes
 
 
-def _vggsound(run: Run) -> Callable[[int], np.ndarray]:
-  """VGGSound's network with its own head: the probabilities (n, 309) in a training clip."""
+def _vggsound(run: Run) -> tuple[Callable[[int], np.ndarray], str]:
+  """VGGSound's network with its own head: the probabilities (n, 309) in a training clip; and the file's SHA-256."""
   path = Path(run.config.hearing.weights)
-  head = weights.read(path).get("params/classify/kernel")
+  found = convert.read(path)
+  head = found.arrays.get("params/classify/kernel")
   # Both released checkpoints will do; the number of features tells them apart.
   pooling = "average" if head is not None and len(head) == _AVERAGE else "netvlad"
   network = Tagger(NUM_CATEGORIES, audio_pooling=pooling)
-  variables = weights.load(path, models.expected_variables(network, 0))
+  expected = weights.flatten(models.expected_variables(network, 0))
+  weights.check_fit(path, found.arrays, expected, "VGGSound's network with its classifier")
+  variables = weights.unflatten(found.arrays)
   hear = make_tagger(network, variables, run.config.inference_batch, jax.nn.softmax)
-  return lambda clip: hear(run.training_clip(clip))
+  return lambda clip: hear(run.training_clip(clip)), found.sha256
