@@ -6,8 +6,7 @@
   stages/NAME/           done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
   tables/                of every grid frame: whether the tagger heard the tag, the audio switch, the fine crop
   tags.csv               which classes of an off-the-shelf tagger the tags are; can be edited
-  visual.safetensors     the visual backbone, where it is frozen
-  features/SIZE[_crops]/ its features of the training frames
+  features/SIZE[_crops]/ what a frozen visual backbone makes of the training frames
   maps/scam_plus/        pseudo-fixations as records
   model/                 what `stajax.predict` takes
   report/                index.html, scores.json, …
@@ -27,7 +26,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from stajax import frozen
+from stajax import frozen, initial
 from stajax import model as models
 from stajax.config import Config
 from stajax.data.damage import describe_damage
@@ -95,7 +94,7 @@ class Run:
   @cached_property
   def visual(self) -> Any:
     """Parameters of the frozen visual backbone, on the device."""
-    return models.load_visual(self.config, self.workdir / models.VISUAL)
+    return models.load_visual(self.config, initial.path(self.workdir, "visual"))
 
   @cached_property
   def views(self) -> frozen.Views:

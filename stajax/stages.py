@@ -103,6 +103,8 @@ def _check(config: Config) -> None:
       if unknown[0] in models.TAGGERS and unknown[0] not in order:
         expected += f" (with hearing.kind {kind!r} no taggers are trained)"
       raise ConfigError(f"{field}.start has {unknown[0]!r}, expected {expected}")
+  if models.is_frozen(config) and "visual" not in config.init:
+    raise ConfigError("network.backbone is frozen, expected its weights: --init visual=FILE")
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
   if kind == "yamnet" and config.data.source == "synthetic":
@@ -292,7 +294,7 @@ def _save_model(run: Run) -> dict[str, Any]:
   if jax.process_index() == 0:
     records, files = run.records, {name: run.folder(name) / "weights.safetensors" for name in models.KEPT}
     if models.is_frozen(run.config):
-      files["visual"] = run.workdir / models.VISUAL
+      files["visual"] = initial.path(run.workdir, "visual")
     models.save(
       run.workdir / "model",
       files,
