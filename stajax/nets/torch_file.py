@@ -126,7 +126,7 @@ def open_legacy(path: Path) -> Arrays:
   """
   whole = path.stat().st_size
   with open(path, "rb") as file:
-    stream = BytesIO(file.read(_MAX_PICKLE))
+    stream = BytesIO(file.read(min(whole, _MAX_PICKLE)))
     try:
       if _load(stream, {}) != _MAGIC:
         raise PickleError("a pickle, but not of PyTorch")
@@ -239,7 +239,9 @@ def _arrays(path: Path, value: Any, read: Callable[[_Storage], bytes]) -> Arrays
   """The dictionary of tensors in what a pickle held: it itself, or the one in it."""
   tensors = _tensors(value)
   if not tensors and isinstance(value, dict):
-    states = {key: state for key, inner in value.items() if (state := _tensors(inner))}
+    # Each once, or thousands of names for one large dictionary would take for ever.
+    once = {id(inner): (key, inner) for key, inner in value.items()}
+    states = {key: state for key, inner in once.values() if (state := _tensors(inner))}
     chosen = [key for key in _STATES if key in states][:1] or list(states)
     if len(chosen) == 1:
       tensors = states[chosen[0]]

@@ -1,0 +1,96 @@
+"""Writes files in PyTorch's two formats without PyTorch, opcode by opcode, so that tests can also write wrong ones."""
+
+import struct
+import zipfile
+from typing import NamedTuple
+
+import numpy as np
+
+MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+ORDERED = b"ccollections\nOrderedDict\n)R"
+
+
+class Raw(bytes):
+  """Opcodes that leave one value on the stack."""
+
+
+class Tensor(NamedTuple):
+  """A view of a storage, as its pickle describes it."""
+
+  key: str
+  count: int  # of the storage
+  shape: tuple[int, ...]
+  strides: tuple[int, ...]
+  offset: int = 0
+  kind: str = "FloatStorage"
+  rebuild: str = "_rebuild_tensor_v2"
+  view: tuple = ()
+
+
+def encode(value, legacy=False):
+  """Opcodes of protocol 2."""
+  match value:
+    case Raw():
+      return bytes(value)
+    case Tensor(key, count, shape, strides, offset, kind, rebuild, view):
+      storage = encode(("storage", Raw(b"ctorch\n" + kind.encode() + b"\n"), key, "cpu", count, *view)) + b"Q"
+      rest = b"" if rebuild == "_rebuild_tensor" else b"\x89" + ORDERED
+      parts = storage + encode(offset) + encode(shape) + encode(strides) + rest
+      return b"ctorch._utils\n" + rebuild.encode() + b"\n(" + parts + b"tR"
+    case None | bool():
+      return {None: b"N", True: b"\x88", False: b"\x89"}[value]
+    case int():
+      data = value.to_bytes((value.bit_length() + 8) // 8, "little", signed=True)
+      return b"\x8a" + struct.pack("B", len(data)) + data
+    case str():
+      data = value.encode()
+      return b"X" + struct.pack("<I", len(data)) + data
+    case tuple():
+      return b"(" + b"".join(map(encode, value)) + b"t"
+    case list():
+      return b"](" + b"".join(map(encode, value)) + b"e"
+    case dict():
+      return ORDERED + b"(" + b"".join(encode(x) for item in value.items() for x in item) + b"u"
+  raise TypeError(type(value))
+
+
+def pickled(value):
+  return b"\x80\x02" + encode(value) + b"."
+
+
+def write_zip(path, value, storages, root="archive", byteorder=b"little", compression=zipfile.ZIP_STORED):
+  """Storages by key: arrays or bytes."""
+  with zipfile.ZipFile(path, "w", compression) as archive:
+    archive.writestr(f"{root}/data.pkl", value if isinstance(value, bytes) else pickled(value))
+    if byteorder is not None:
+      archive.writestr(f"{root}/byteorder", byteorder)
+    for key, data in storages.items():
+      archive.writestr(f"{root}/data/{key}", data if isinstance(data, bytes) else data.tobytes())
+    archive.writestr(f"{root}/version", b"3\n")
+
+
+def write_legacy(path, value, storages, little_endian=True, magic=MAGIC, protocol=PROTOCOL, keys=None, counts=None):
+  """`keys` and `counts` replace the true ones."""
+  system = {"protocol_version": protocol, "little_endian": little_endian, "type_sizes": {"int": 4}}
+  keys = list(storages) if keys is None else keys
+  with open(path, "wb") as file:
+    for part in (magic, protocol, system, value, keys):
+      file.write(part if isinstance(part, bytes) and not isinstance(part, Raw) else pickled(part))
+    for key in keys:
+      data = storages.get(key, b"")
+      count = (counts or {}).get(key, len(data) // 4 if isinstance(data, bytes) else data.size)
+      file.write(struct.pack("<q", count) + (data if isinstance(data, bytes) else data.tobytes()))
+
+
+def write_state(write, path, state, wrap=lambda state: state):
+  """Writes arrays by name as contiguous tensors, each with a storage of its own, by one of the two functions."""
+  kinds = {"float32": "FloatStorage", "float16": "HalfStorage", "float64": "DoubleStorage", "int64": "LongStorage"}
+  tensors, storages = {}, {}
+  for number, (name, array) in enumerate(state.items()):
+    array = np.ascontiguousarray(array)
+    strides = tuple(stride // array.itemsize for stride in array.strides)
+    view = (None,) if write is write_legacy else ()
+    kind = kinds[array.dtype.name]
+    tensors[name] = Tensor(str(number), array.size, array.shape, strides, kind=kind, view=view)
+    storages[str(number)] = array
+  write(path, wrap(tensors), storages)
