@@ -132,6 +132,9 @@ class Maps(_Frozen):
   """Pseudo-fixations under this many times a map's mean become 0."""
   size: PositiveInt = 128
   """Side of the stored maps."""
+  centre: bool = False
+  """Whether a Gaussian at the centre, 0.2 of the frame wide and high, multiplies what the students predict. It is not
+  learned: it says that people look at the middle more often, which no tag tells."""
 
 
 class Hearing(_Frozen):
@@ -171,6 +174,7 @@ class Config(_Frozen):
   seed: NonNegativeInt = 0
   data: Data = Data()
   network: Network = Network()
+  features: Features = Features()
   init: Annotated[dict[Part, str], tyro.conf.Fixed] = {}
   """Files of trained weights that parts of the networks begin with: what `stajax weights convert` wrote or can read."""
   s_coarse: Training = Training()

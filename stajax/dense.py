@@ -198,7 +198,7 @@ class DenseNetwork:
       if self._stages_key is None:
         self._encode(clip, self._frames_key, self._encode_frames, self._frames_chunk, *self._images(clip))
       else:
-        stages = self._stages(clip)
+        stages = self.stages(clip)
         self._encode(clip, self._frames_key, self._embed, self._embedded, np.arange(len(clip)), stages=stages)
     features = clip.features[self._frames_key]
     if not self.network.hears:
@@ -210,8 +210,11 @@ class DenseNetwork:
   def _images(self, clip: Clip) -> list[np.ndarray]:
     return [np.stack([frame for frame, _ in clip.samples]), *([clip.boxes] if self._cropped else [])]
 
-  def _stages(self, clip: Clip) -> dict[str, jax.Array]:
-    """The stages of the backbone that this network reads: kept with the clip, stored, or computed now."""
+  def stages(self, clip: Clip) -> dict[str, jax.Array]:
+    """The stages of the backbone that this network reads, (capacity, …): kept with the clip, stored, or computed now.
+
+    Only of networks with `keep_stages`.
+    """
     kept = clip.features.setdefault(self._stages_key, {})
     missing = [stage for stage in self.network.needed if stage not in kept]
     if missing and clip.stored is None:

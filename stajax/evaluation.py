@@ -19,13 +19,13 @@ import numpy as np
 from tqdm import tqdm
 
 from stajax.data.stavis import StavisError, StavisVideo, read_density, read_fixations
+from stajax.maps.final import centre_factor
 from stajax.metrics import protocol
 
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
 """(video, 0-based frames) → chunks of (some of them, {method: (k, h, w) uint8}); a frame left out is not scored."""
 
 BASELINES = ("centre", "uniform")
-CENTRE_SIGMA = 0.2  # of the frame's width and height
 TASK_FRAMES = 64
 
 
@@ -163,10 +163,8 @@ def frames_to_score(video: StavisVideo, stride: int = 1, first_frame: int = 1) -
 
 
 def centre_map(size: tuple[int, int]) -> np.ndarray:
-  """(H, W) uint8: a Gaussian at the centre, its deviation 0.2 of the width and of the height."""
-  axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (CENTRE_SIGMA * n)) ** 2) for n in size]
-  values = axes[0][:, None] * axes[1]
-  return np.round(values / values.max() * 255).astype(np.uint8)
+  """(H, W) uint8: the Gaussian of `stajax.maps.final.centre_factor`."""
+  return np.round(centre_factor(size).astype(np.float64) * 255).astype(np.uint8)
 
 
 def _entries(video: StavisVideo, split: int) -> int:

@@ -95,6 +95,8 @@ class Arguments:
   """Frames that are computed together."""
   overlay: bool = True
   """Write the overlay video."""
+  centre: bool | None = None
+  """Multiply the maps by a Gaussian at the centre, 0.2 of the frame wide; by default as the model was configured."""
 
 
 def predict_video(
@@ -193,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     runtime.configure()
     from stajax.prediction import load_predictor  # JAX takes seconds to load: not before the arguments are right
 
-    predictor = load_predictor(arguments.model, arguments.batch, arguments.fast)
+    predictor = load_predictor(arguments.model, arguments.batch, arguments.fast, arguments.centre)
   except (OSError, ValueError) as error:
     print(_line(error), file=sys.stderr)
     return 2

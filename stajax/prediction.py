@@ -16,11 +16,14 @@ from stajax.data.sound import file_windows
 from stajax.data.stavis import StavisError, StavisVideo
 from stajax.dense import Clip, DenseNetwork, Sample, windows
 from stajax.evaluation import MethodMaps
-from stajax.maps.final import final_map
+from stajax.maps import baselines
+from stajax.maps.final import centre_factor, final_map
 from stajax.maps.pseudo import resize
 from stajax.sources import make_dense, make_groups, switch_values
 
 FAST = ("sta",)
+NO_CENTRE = "_no_centre"
+"""Ends the names of maps without the centre factor, where the others have it."""
 _CHUNK = 64
 
 
@@ -33,16 +36,25 @@ class Predictor:
     trained_on: what they were trained on, `synthetic` for the embedded clips.
     hears: whether they take sound.
     notes: lines for people about the model.
+    centre: whether `maps` have the centre factor of `stajax.maps.final`.
   """
 
-  def __init__(self, model: models.Model, batch: int, students: Sequence[str] = models.STUDENTS) -> None:
+  def __init__(
+    self,
+    model: models.Model,
+    batch: int,
+    students: Sequence[str] = models.STUDENTS,
+    centre: bool | None = None,
+  ) -> None:
     self._seed = model.config.seed
+    self.centre = model.config.maps.centre if centre is None else centre
 
     def dense(name: str) -> DenseNetwork:
       return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
 
     self._students, self._switch = {name: dense(name) for name in students}, dense(models.SWITCH)
     self.rate, self.side, self.trained_on, self.hears = model.rate, model.side, model.trained_on, True
+    self._pretrained = models.is_frozen(model.config)
     self.notes = [f"{model.trained_on}: the model was trained on rendered clips."] if self._is_synthetic else []
 
   @property
@@ -57,20 +69,36 @@ class Predictor:
       reach: neighbours in time are this many samples apart.
     """
     for clip in windows(samples, reach):
-      yield from fused(self.student_maps(self.with_switch(clip)))
+      maps = fused(self.student_maps(self.with_switch(clip)))
+      yield from maps * centre_factor(maps.shape[1:]) if self.centre else maps
 
   def method_maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[dict[str, np.ndarray]]:
-    """Of successive chunks of samples the maps (n, size, size) of every student and of their fusion, by method."""
+    """Of successive chunks of samples the maps (n, size, size) of every student, of their fusion and of baselines."""
     for clip in windows(samples, reach):
-      yield self.clip_maps(clip)
+      maps = self.clip_maps(clip)
+      yield maps | self._baseline_maps(clip)
 
   def clip_maps(self, clip: Clip) -> dict[str, np.ndarray]:
-    """Maps (n, size, size) of every method for the targets of one clip."""
+    """Maps (n, size, size) of every method for the targets of one clip; with the centre factor also without it."""
     maps = self.student_maps(self.with_switch(clip))
-    if len(maps) == 1:
+    if len(maps) > 1:
+      heard = self.student_maps(clip.with_switch(np.ones(len(clip))))
+      maps = {**maps, "final": fused(maps), "final_no_switch": fused(heard)}
+    if not self.centre:
       return maps
-    heard = self.student_maps(clip.with_switch(np.ones(len(clip))))
-    return {**maps, "final": fused(maps), "final_no_switch": fused(heard)}
+    with_factor = {name: x * centre_factor(x.shape[1:]) for name, x in maps.items()}
+    return with_factor | {f"{name}{NO_CENTRE}": x for name, x in maps.items()}
+
+  def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
+    """What is there without any training: of the frames alone, and of what an ImageNet backbone makes of them."""
+    frames = [clip.samples[at][0] for at in clip.targets]
+    maps = {"spectral_residual": np.stack([baselines.spectral_residual(frame) for frame in frames])}
+    if self._pretrained:
+      sta = self._students["sta"]
+      f5 = np.asarray(sta.stages(clip)["f5"][np.asarray(clip.targets)], np.float32)
+      distance = resize(baselines.feature_distance(f5), (sta.size,) * 2)
+      maps["feature_distance"] = distance * centre_factor(distance.shape[1:])
+    return maps
 
   def with_switch(self, clip: Clip) -> Clip:
     """The clip with its audio switch as the switch network sets it."""
@@ -94,18 +122,21 @@ def fused(maps: dict[str, np.ndarray]) -> np.ndarray:
   return final_map(*(x if x.shape[1:] == size else resize(x, size) for x in maps.values()))
 
 
-def load_predictor(folder: str | Path, batch: int = 8, fast: bool = False) -> Predictor:
+def load_predictor(
+  folder: str | Path, batch: int = 8, fast: bool = False, centre: bool | None = None
+) -> Predictor:
   """Loads the students of a model folder, or of the work folder of its training.
 
   Args:
     batch: frames that are computed together.
     fast: STA alone.
+    centre: whether maps have the centre factor; None: as the model's configuration says.
 
   Raises:
     ModelError, ConfigError, WeightsError: one line that names the file.
   """
   students = FAST if fast else models.STUDENTS
-  return Predictor(models.load(folder, (models.SWITCH, *students)), batch, students)
+  return Predictor(models.load(folder, (models.SWITCH, *students)), batch, students, centre)
 
 
 def to_uint8(maps: np.ndarray) -> np.ndarray:

@@ -1,8 +1,11 @@
-"""The students' maps become one (paper Eq. 17). NumPy, on the host."""
+"""The students' maps become one (paper Eq. 17), and the factor for people's tendency to look at the middle. NumPy."""
 
 import numpy as np
 
 from stajax.maps.scale import minmax
+
+CENTRE_SIGMA = 0.2
+"""Of the centre factor, as a part of the frame's width and height."""
 
 
 def final_map(sta: np.ndarray, short: np.ndarray, long: np.ndarray) -> np.ndarray:
@@ -19,3 +22,10 @@ def final_map(sta: np.ndarray, short: np.ndarray, long: np.ndarray) -> np.ndarra
   common *= minmax(short)
   common *= minmax(long)
   return (minmax(common) + minmax(sta + short + long)) / 2
+
+
+def centre_factor(size: tuple[int, int]) -> np.ndarray:
+  """A Gaussian at the centre of a frame, (H, W) float32 with values in (0, 1]."""
+  axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (CENTRE_SIGMA * n)) ** 2) for n in size]
+  values = axes[0][:, None] * axes[1]
+  return (values / values.max()).astype(np.float32)

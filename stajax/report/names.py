@@ -24,6 +24,15 @@ METRICS = {
 
 METHODS = {
   "centre": ("Centre", "Baseline: one Gaussian in the middle of every frame, whatever it shows."),
+  "spectral_residual": (
+    "Spectral residual",
+    "Baseline: what is unusual in the frame's spectrum (Hou and Zhang, 2007); it needs no training.",
+  ),
+  "feature_distance": (
+    "Feature distance",
+    "Baseline: how far each position's conv5_3 feature of an ImageNet network is from the frame's mean feature, times "
+    "the centre Gaussian; it needs no training beyond ImageNet's.",
+  ),
   "uniform": ("Uniform", "Baseline: a constant map, for which only AUC-J is defined."),
   "cam_s_coarse": (
     "CAM S, coarse",
@@ -91,6 +100,7 @@ STAGES = {
 PICTURES = {"frame": "Frame", "viewers": "Viewers"}
 
 _ROWS = {row.method: f"Row {row.number}: {row.title}" for row in ROWS}
+_NO_CENTRE = "_no_centre"
 _THRESHOLDED = re.compile(r"(.+)_(0\.\d+)")
 
 
@@ -105,6 +115,8 @@ def title_of(name: str) -> str:
     return _ROWS[name]
   if match := _THRESHOLDED.fullmatch(name):
     return f"{title_of(match[1])}, threshold {match[2]}"
+  if name.endswith(_NO_CENTRE):
+    return f"{title_of(name.removesuffix(_NO_CENTRE))}, without the centre factor"
   return (METHODS.get(name) or METRICS.get(name) or (name,))[0]
 
 
@@ -112,4 +124,6 @@ def text_of(method: str) -> str:
   """One line on what a method is; empty for one that is not in the tables."""
   if match := _THRESHOLDED.fullmatch(method):
     return f"The same as {title_of(match[1])}, scaled to [0, 1], with values below {match[2]} set to 0."
+  if method.endswith(_NO_CENTRE):
+    return "The same without the Gaussian at the centre that multiplies it."
   return METHODS.get(method, ("", ""))[1]

@@ -1,0 +1,62 @@
+"""The method on a folder of real clips, on a machine without an accelerator: ImageNet's VGG-16 as it is, a linear neck.
+
+  stajax prepare folders --root CLIPS --out DATA --rate 4
+  stajax weights fetch vgg16
+  python -m stajax.train --config configs/clips.py --data.path DATA --init visual=vgg16.safetensors
+
+A few dozen clips are enough to begin with: what is trained from scratch is small, and features are computed once.
+"""
+
+from stajax.config import Config, Data, Features, Maps, Network, Optimizer, Training
+
+_COARSE, _FINE = 256, 256  # pixels; a crop is a part of the frame, so it is finer at the same size
+
+
+def _training(steps: int, learning_rate: float = 1e-3, batch: int = 16, **changes: object) -> Training:
+  optimizer = Optimizer(
+    name="adam",
+    learning_rate=learning_rate,
+    weight_decay=1e-2,
+    multipliers=(1.0, 1.0, 1.0, 1.0),
+    warmup=min(30, steps // 4),
+    schedule="cosine",
+  )
+  return Training(steps=steps, batch=batch, size=_COARSE, optimizer=optimizer, **changes)
+
+
+def _after(start: str | tuple[str, ...], steps: int, frozen: tuple[str, ...] = (), **changes: object) -> Training:
+  start = (start,) if isinstance(start, str) else start
+  return _training(steps, start=start, frozen=frozen, **changes)
+
+
+config = Config(
+  name="clips",
+  data=Data(rate=4.0),
+  network=Network(
+    backbone="frozen",
+    neck_depth=0,
+    audio_width=0.125,
+    audio_norm="batch",
+    audio_pooling="average",
+    reasoning_steps=1,
+  ),
+  features=Features(views=2),
+  s_coarse=_training(300),
+  st_coarse=_after("s_coarse", 200),
+  tagger=_training(200),
+  switch=_after(("s_coarse", "tagger_0"), 200, ("sound",)),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 200, ("sound",)),
+  s=_after("s_coarse", 200),
+  st=_after("st_coarse", 150),
+  sa=_after("sa_coarse", 150, ("sound",)),
+  plus_crops=True,
+  s_plus=_after("s", 80),
+  st_plus=_after("st", 80, batch=8),
+  sa_plus=_after("sa", 80, ("sound",)),
+  sta=_after(("st_coarse", "sa_coarse"), 300, ("sound",), batch=8),
+  sta_plus=_after("sta", 150, ("sound",), batch=8),
+  maps=Maps(size=64, centre=True),
+  checkpoint_every=100,
+  log_every=10,
+  inference_batch=8,
+)
