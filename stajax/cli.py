@@ -10,6 +10,7 @@ VERBS = {
   "train": "trains what is not trained yet, ends with the report",
   "predict": "maps, overlay and numbers of videos",
   "evaluate": "scores a model, or maps, on eye-tracking videos",
+  "weights": "published weights: downloads and converts them",
   "plan": "what every network of a configuration costs",
 }
 

@@ -20,6 +20,10 @@ def configure() -> None:
   if flag and "ynn" not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-  cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stajax" / "compiled"
-  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache))
+  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache("compiled")))
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+
+
+def cache(name: str) -> Path:
+  """The user's folder for what can be made or had again."""
+  return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stajax" / name

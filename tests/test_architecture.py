@@ -30,6 +30,7 @@ PLACES = {
   "librosa": ("data/",),
   "av": ("data/", "report/overlay.py"),
   "ai_edge_litert": ("data/yamnet.py lazily",),
+  "requests": ("fetch.py",),
   "orbax": ("training/checkpoint.py",),
   "optax": ("training/",),
   "flax": ("nets/", "training/", "dense.py", "model.py"),
