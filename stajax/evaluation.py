@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stajax.data.stavis import StavisError, StavisVideo, read_density, read_fixations
+from stajax.maps.final import CENTRE_SIGMA as CENTRE_SIGMA  # for the report
 from stajax.maps.final import centre_factor
 from stajax.metrics import protocol
 
