@@ -144,7 +144,7 @@ class Hearing(_Frozen):
   """`trained`: taggers that are trained here, each without a third of the clips. `vggsound`: VGGSound's own network, of
   309 classes. `yamnet`: YAMNet, of AudioSet's 521 classes; `stajax prepare … --tagger FILE` stores what it hears."""
   weights: str | None = None
-  """Of `vggsound`: its checkpoint as a safetensors file."""
+  """Of `vggsound`: its checkpoint, as published or as `stajax weights convert` wrote it."""
   classes: str | None = None
   """Of `vggsound`: its stat.csv, which lists the classes; not needed where they are the data's own categories."""
   mapping: str | None = None

@@ -78,7 +78,7 @@ class Options(LimitOptions):
   """Options of an Apache Beam pipeline that does the work: `--beam="--runner=FlinkRunner …"`, see launch/beam.md."""
   tagger: Path | None = None
   """YAMNet as a TFLite file (extra `yamnet`): its scores of the sound at every frame of `train` are stored too, for
-  `hearing.kind` yamnet. Also for records that are finished."""
+  `hearing.kind` yamnet. Records that are finished stay as they are. By processes here, also with --beam."""
 
 
 @dataclass(frozen=True)

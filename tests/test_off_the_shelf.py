@@ -14,7 +14,7 @@ pytest.importorskip("tensorflow")
 
 import by_hand
 
-from stajax import model, off_the_shelf, stages, train_network
+from stajax import model, off_the_shelf, plan, reporting, stages, train_network
 from stajax.config import Config, ConfigError, Data, Hearing, Training
 from stajax.data import class_scores
 from stajax.data.class_scores import ClassScores
@@ -248,6 +248,26 @@ def test_the_graph_has_no_taggers_of_its_own(tmp_path, records):
   assert "needs data.source records" in message(data=Data(source="synthetic"))
   assert "hearing.weights is 'a'" in message(hearing=Hearing(kind="yamnet", weights="a"))
   assert "hearing.weights is None" in message(hearing=Hearing(kind="vggsound"))
+
+
+def test_plan_and_report_say_what_there_is(tmp_path, records, monkeypatch):
+  run = make_run(tmp_path, records)
+  monkeypatch.setattr(plan, "_plan", lambda network, inputs: {})
+  assert set(plan.plan_networks(run.config, 3)) == set(TRAINED) - {"tagger"}
+  numbers = ("clips", "frames", "frames_without_target", "mean_area", "whole_frames", "on", "agrees_with_tagger")
+  done = dict.fromkeys((*numbers, "clips_alone_in_tag", "seconds", "provenance"), 1) | {"says": "yamnet: heard"}
+  monkeypatch.setattr(Run, "done", lambda run, name: None if name in model.TAGGERS else done)
+  facts = reporting._facts(run)
+  assert facts["Sound tagger"] == "yamnet: heard" and "Stage switch" in facts and "Stage tagger_0" not in facts
+
+
+def test_clips_that_were_left_out_as_damaged_are_not_missed(tmp_path, records):
+  view = records._without({"clip 0": "damaged", "clip 4": "damaged"})
+  run = make_run(tmp_path, view)
+  ears, whole = off_the_shelf.open_ears(run), ClassScores.open(records.path)
+  bells = whole.of("clip 2", NUM_FRAMES[2])[:, 0]
+  np.testing.assert_array_equal(ears.hear(view.names.index("clip 2"))[:, 0], bells)
+  assert len(ears.judged) == 4
 
 
 # VGGSound's head.
