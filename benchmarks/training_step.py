@@ -110,9 +110,7 @@ def _parts(name: str, size: int, dtype: str, width: float, block: int) -> tuple[
   return network, update, train_step, mesh, model.expected_variables(network, size)
 
 
-def stajax_step(
-  name: str, batch: dict[str, np.ndarray], size: int, dtype: str, width: float, block: int
-) -> Contestant:
+def stajax_step(name: str, batch: dict[str, np.ndarray], size: int, dtype: str, width: float, block: int) -> Contestant:
   """The training step of stajax, compiled."""
   import jax
 

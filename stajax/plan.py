@@ -1,28 +1,38 @@
 """python -m stajax.plan --config configs/X.py [--categories N] [--json] [overrides such as --st_plus.size 128]
+   python -m stajax.plan --config configs/X.py --topology v5e:2x4 --stage st_plus [--dense] [--batch N] …
 
 What every network of a configuration costs: its parameters, and the multiply-accumulates of one example (a group of
 its fragments) going forward, counted in the program itself. No weights are made and no accelerator is touched.
-Exit codes: 0 done, 2 bad input.
+
+With a topology, what a stage costs on hardware that need not be there: its programs are compiled for it, which takes
+seconds to minutes, and asked for FLOPs, bytes, memory, messages and time; time and chip-hours for AVE and VGGSound
+follow. A stage is a network's training step, or with --dense its inference over clips, one of {stages};
+or `predict`, the final maps of the three students. Clips of a step are groups; frames are those that get a map.
+Topologies: {examples}. TPUs need the extra `tpu`, GPUs the extra `gpu`, neither the hardware.
+Exit codes: 0 done, 1 the batch does not fit in memory, 2 bad input.
 """
 
 import argparse
 import json
 import math
-import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stajax import config as configuration
 from stajax.config import Config, ConfigError, Training
 from stajax.data.synthetic.categories import CATEGORIES as SYNTHETIC_CATEGORIES
+from stajax.planning import cost, topology
+from stajax.planning.count import count_macs, count_program_macs
 
-if TYPE_CHECKING:
-  from jax.extend import core
+__all__ = ["count_macs", "count_program_macs", "find_categories", "main", "plan_networks", "plan_stage"]
 
 AVE_CATEGORIES = 28
+PREDICT = "predict"
+_STUDENTS = {"sta": 1, "sta_plus_short": 2}  # both STA+ are one program
+_CLIPS, _FRAMES = 8, 64  # a device, where the user does not say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,23 +41,149 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--config", type=Path)
   parser.add_argument("--categories", type=int)
   parser.add_argument("--json", action="store_true")
+  parser.add_argument("--topology")
+  parser.add_argument("--stage")
+  parser.add_argument("--dense", action="store_true")
+  parser.add_argument("--batch", type=int)
   arguments, overrides = parser.parse_known_args(argv)
   if arguments.config is None:
-    print(__doc__)
+    print(__doc__.format(stages=", ".join(_fields()), examples=topology.EXAMPLES))
     print("  --categories N   how many tags; those of the configuration's data if not given")
     print("  --json           one JSON object instead of a table")
+    print(f"  --batch N        clips of a step on each device ({_CLIPS}), or frames computed together ({_FRAMES})")
     return 0 if {"-h", "--help"} & set(overrides) else 2
   try:
+    target = _target(arguments)
     config = configuration.override(configuration.load(arguments.config), overrides)
     num_categories, origin = find_categories(config, arguments.categories)
-  except ConfigError as error:
+    topology.prepare_process()
+    about = {"config": config.name, "categories": num_categories, "categories_from": origin}
+    if target is None:
+      networks = plan_networks(config, num_categories)
+      print(json.dumps({**about, "networks": networks}) if arguments.json else _table(about, networks))
+      return 0
+    dense = arguments.dense or arguments.stage == PREDICT
+    batch = arguments.batch or (_FRAMES if dense else _CLIPS)
+    plan = {**about, **plan_stage(config, num_categories, target, arguments.stage, dense, batch)}
+    print(json.dumps(plan) if arguments.json else _stage_text(plan, target))
+    return 0
+  except (ConfigError, topology.TopologyError) as error:
     print(f"stajax plan: {error}", file=sys.stderr)
-    return 2
-  os.environ["JAX_PLATFORMS"] = "cpu"  # only shapes are computed: accelerators stay free for others
-  about = {"config": config.name, "categories": num_categories, "categories_from": origin}
-  networks = plan_networks(config, num_categories)
-  print(json.dumps({**about, "networks": networks}) if arguments.json else _table(about, networks))
-  return 0
+    return 1 if isinstance(error, topology.DoesNotFit) else 2
+
+
+def _target(arguments: argparse.Namespace) -> topology.Topology | None:
+  """The topology that was asked for, None where there is none."""
+  if arguments.topology is None:
+    if arguments.stage or arguments.dense or arguments.batch is not None:
+      raise ConfigError(f"--stage, --dense and --batch need --topology, such as {topology.EXAMPLES}")
+    return None
+  target = topology.parse(arguments.topology)
+  stages = (*_fields(), PREDICT)
+  if arguments.stage not in stages:
+    raise ConfigError(f"--stage: found {arguments.stage or 'none'}, expected one of {', '.join(stages)}")
+  if arguments.batch is not None and arguments.batch < 1:
+    raise ConfigError(f"--batch {arguments.batch}: expected at least 1")
+  return target
+
+
+def plan_stage(
+  config: Config, num_categories: int, target: topology.Topology, stage: str, dense: bool, batch: int
+) -> dict[str, Any]:
+  """What a stage costs on a topology.
+
+  Args:
+    stage: a network's field of the configuration, or `predict`.
+    dense: whether inference over clips is planned, not the training step.
+    batch: clips of a step on each device, or frames computed together.
+
+  Returns:
+    "topology", "chips", "devices", "stage", "unit", "batch", "dtype", "networks" that the stage has; "params" of one;
+    "programs", of each what `stajax.planning.cost.program_costs` says; all of `cost.summary`; and "sets", of AVE and
+    VGGSound what `cost.durations` says of all the stage's networks, None where the time is not known.
+
+  Raises:
+    TopologyError, DoesNotFit: see `stajax.planning`.
+  """
+  if config.network.dtype == "auto":
+    dtype = "float32" if target.chip.platform == "cpu" else "bfloat16"
+    config = config.model_copy(update={"network": config.network.model_copy(update={"dtype": dtype})})
+  devices = topology.devices(target)
+  from stajax import model as models
+  from stajax.planning import compile as compiling
+
+  names = list(models.STUDENTS) if stage == PREDICT else _networks(stage)
+  if stage == PREDICT:
+    programs = compiling.dense_inference(config, _STUDENTS, num_categories, batch, devices[0])
+  elif dense:
+    programs = compiling.dense_inference(config, {names[0]: 1}, num_categories, batch, devices[0])
+  else:
+    programs = compiling.training_step(config, names[0], num_categories, batch, devices)
+  costs = {program.name: cost.program_costs(program, target) for program in programs}
+  found = cost.summary(costs, batch, target)
+  sets: dict[str, Any] = {}
+  for name, (longer, frames) in cost.SETS.items():
+    examples = frames if stage == PREDICT else frames * len(names)
+    if not dense:
+      usual = getattr(Config(name="usual"), stage)
+      examples = longer * usual.steps * usual.batch * len(names)
+    rate = found["per_second_a_chip"]
+    sets[name] = cost.durations(examples, rate, target) if rate else None
+  variables = models.expected_variables(
+    models.make_network(names[-1], config, num_categories), models.training_of(names[-1], config).size
+  )
+  return {
+    "topology": target.name,
+    "chips": target.num_chips,
+    "devices": target.num_devices,
+    "stage": stage,
+    "unit": "frames" if dense else "clips",
+    "batch": batch,
+    "dtype": config.network.dtype,
+    "networks": names,
+    "params": _num_params(variables),
+    "programs": costs,
+    **found,
+    "sets": sets,
+  }
+
+
+def _stage_text(plan: Mapping[str, Any], target: topology.Topology) -> str:
+  kind = "inference" if plan["unit"] == "frames" else "training step"
+  hardware = f"{plan['topology']} ({plan['chips']} chips, {plan['devices']} devices)"
+  out = [
+    f"{plan['config']}: {plan['stage']}, {kind}, on {hardware}, {plan['batch']} {plan['unit']} a device, "
+    f"{plan['dtype']}; {plan['params'] / 1e6:.2f} M parameters"
+  ]
+  out += [f"  {line}" for line in cost.lines(plan, plan["unit"], plan["batch"], target)]
+  for name, found in plan["sets"].items():
+    if found:
+      what = f"{found['examples'] / 1e6:.2f} M {plan['unit']}, {len(plan['networks'])} networks"
+      out.append(f"  {name}: {found['hours']:.2f} hours, {found['chip_hours']:.1f} chip-hours ({what})")
+  out += [
+    f"  {name}: {1e3 * x['seconds']:.2f} ms" + (f" × {x['times']}" if x["times"] > 1 else "")
+    for name, x in plan["programs"].items()
+    if x["seconds"] and len(plan["programs"]) > 1
+  ]
+  return "\n".join(out)
+
+
+def _fields() -> list[str]:
+  """The configuration's fields that say how networks are trained."""
+  return [name for name, info in Config.model_fields.items() if info.annotation is Training]
+
+
+def _networks(field: str) -> list[str]:
+  """Names of the networks that are trained as a field says."""
+  from stajax import model as models
+
+  return [name for name in (*models.TAGGERS, *models.KEPT) if re.fullmatch(rf"{field}(_(short|long|cross|\d))?", name)]
+
+
+def _num_params(variables: Mapping[str, Any]) -> int:
+  import jax
+
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
 
 
 def find_categories(config: Config, given: int | None = None) -> tuple[int, str]:
@@ -106,7 +242,7 @@ def _plan(network: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
   )(inputs)
   macs = count_program_macs(program.jaxpr)
   return {
-    "params": sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"])),
+    "params": _num_params(variables),
     "gmac": macs / 1e9,
     "gflop": 2 * macs / 1e9,
     "size": inputs["frames"].shape[-2] if "frames" in inputs else 0,
@@ -114,62 +250,6 @@ def _plan(network: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     "frames": network.num_nodes * network.num_times,
     "inputs": {name: list(x.shape[1:]) for name, x in inputs.items()},
   }
-
-
-def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
-  """Multiply-accumulates of a function of arrays, or of their shapes; see `count_program_macs`."""
-  import jax
-
-  return count_program_macs(jax.make_jaxpr(function)(*arguments).jaxpr)
-
-
-def count_program_macs(program: "core.Jaxpr") -> int:
-  """Multiply-accumulates of all matrix products and convolutions of a program, as often as they run.
-
-  Attention's products and resizing, which is a product with the interpolation's weights, are among them; elementwise
-  arithmetic, pooling and sums are not. Of a condition the dearest branch counts.
-
-  Raises:
-    ValueError: a product inside a loop whose number of rounds is not known before it runs.
-  """
-  from jax.extend import core
-
-  total = 0
-  for equation in program.eqns:
-    name = equation.primitive.name
-    if name == "dot_general":
-      total += _product_macs(equation)
-    elif name == "conv_general_dilated":
-      total += _convolution_macs(equation)
-    else:
-      inner = [count_program_macs(each) for each in core.jaxprs_in_params(equation.params)]
-      if name in ("while", "pallas_call") and any(inner):
-        raise ValueError(f"products inside `{name}`, which says nothing about how often they run")
-      total += max(inner, default=0) if name == "cond" else sum(inner) * equation.params.get("length", 1)
-  return total
-
-
-def _product_macs(equation: "core.JaxprEqn") -> int:
-  """Every element of the result is a sum over the contracted axes."""
-  (contracted, _), _ = equation.params["dimension_numbers"]
-  left = equation.invars[0].aval.shape
-  return math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
-
-
-def _convolution_macs(equation: "core.JaxprEqn") -> int:
-  """Along every axis each tap of the kernel meets each output or each input, whichever are fewer.
-
-  Outputs are fewer, or as many, where a convolution strides or keeps the size: zeros that pad the image count, since
-  hardware multiplies by them and all published counts have them. Inputs are fewer where a transposed convolution
-  grows the image: zeros between and around its inputs do not count.
-  """
-  numbers = equation.params["dimension_numbers"]
-  left, kernel = (variable.aval.shape for variable in equation.invars)
-  result = equation.outvars[0].aval.shape
-  axes = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
-  pairs = math.prod(kernel[tap] * min(left[i], result[o]) for i, tap, o in axes)
-  batch, features = (result[axis] for axis in numbers.out_spec[:2])
-  return batch * features * kernel[numbers.rhs_spec[1]] * pairs  # the kernel's own inputs: of one group only
 
 
 def _table(about: Mapping[str, Any], networks: Mapping[str, Mapping[str, Any]]) -> str:

@@ -61,9 +61,11 @@ def test_peers_compute_the_same(name):
   network = model.make_network(f"{name}_long" if name.endswith("_plus") else name, config, 28)
   generator = np.random.default_rng(1)
   variables = jax.tree.map(
-    lambda x: np.abs(generator.normal(size=x.shape, scale=0.2)).astype(np.float32)
-    if x.ndim == 1
-    else generator.normal(size=x.shape, scale=np.sqrt(2 / np.prod(x.shape[:-1]))).astype(np.float32),
+    lambda x: (
+      np.abs(generator.normal(size=x.shape, scale=0.2)).astype(np.float32)
+      if x.ndim == 1
+      else generator.normal(size=x.shape, scale=np.sqrt(2 / np.prod(x.shape[:-1]))).astype(np.float32)
+    ),
     model.initialise(network, size, jax.random.key(0)),
   )
   batch = training_step.make_batch(name, 1, size)

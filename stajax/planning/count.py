@@ -1,0 +1,64 @@
+"""Multiply-accumulates of programs, counted in what JAX traces: no device and no compiler is asked."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+  from jax.extend import core
+
+
+def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
+  """Multiply-accumulates of a function of arrays, or of their shapes; see `count_program_macs`."""
+  import jax
+
+  return count_program_macs(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def count_program_macs(program: "core.Jaxpr") -> int:
+  """Multiply-accumulates of all matrix products and convolutions of a program, as often as they run.
+
+  Attention's products and resizing, which is a product with the interpolation's weights, are among them; elementwise
+  arithmetic, pooling and sums are not. Of a condition the dearest branch counts.
+
+  Raises:
+    ValueError: a product inside a loop whose number of rounds is not known before it runs.
+  """
+  from jax.extend import core
+
+  total = 0
+  for equation in program.eqns:
+    name = equation.primitive.name
+    if name == "dot_general":
+      total += _product_macs(equation)
+    elif name == "conv_general_dilated":
+      total += _convolution_macs(equation)
+    else:
+      inner = [count_program_macs(each) for each in core.jaxprs_in_params(equation.params)]
+      if name in ("while", "pallas_call") and any(inner):
+        raise ValueError(f"products inside `{name}`, which says nothing about how often they run")
+      total += max(inner, default=0) if name == "cond" else sum(inner) * equation.params.get("length", 1)
+  return total
+
+
+def _product_macs(equation: "core.JaxprEqn") -> int:
+  """Every element of the result is a sum over the contracted axes."""
+  (contracted, _), _ = equation.params["dimension_numbers"]
+  left = equation.invars[0].aval.shape
+  return math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+
+
+def _convolution_macs(equation: "core.JaxprEqn") -> int:
+  """Along every axis each tap of the kernel meets each output or each input, whichever are fewer.
+
+  Outputs are fewer, or as many, where a convolution strides or keeps the size: zeros that pad the image count, since
+  hardware multiplies by them and all published counts have them. Inputs are fewer where a transposed convolution
+  grows the image: zeros between and around its inputs do not count.
+  """
+  numbers = equation.params["dimension_numbers"]
+  left, kernel = (variable.aval.shape for variable in equation.invars)
+  result = equation.outvars[0].aval.shape
+  axes = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
+  pairs = math.prod(kernel[tap] * min(left[i], result[o]) for i, tap, o in axes)
+  batch, features = (result[axis] for axis in numbers.out_spec[:2])
+  return batch * features * kernel[numbers.rhs_spec[1]] * pairs  # the kernel's own inputs: of one group only
