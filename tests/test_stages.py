@@ -239,9 +239,9 @@ def test_of_several_networks_the_first_that_fits_counts(tmp_path, records, capsy
     run.folder(name).mkdir(parents=True)
     weights.save(run.folder(name) / "weights.safetensors", found)
   own = variables(0, visual=3, classify=4, sound=5, neck=6)
-  merged = train_network._started("sa_coarse", run, own)["params"]
-  values = {name: float(part["kernel"][0]) for name, part in merged.items()}
-  assert values == {"visual": 1, "classify": 2, "sound": 2, "neck": 0}
+  merged, random = train_network._started("sa_coarse", run, own)
+  values = {name: float(part["kernel"][0]) for name, part in merged["params"].items()}
+  assert values == {"visual": 1, "classify": 2, "sound": 2, "neck": 0} and random == {"params/neck/kernel"}
   assert "sa_coarse: starts from s_coarse, tagger_0; new: neck" in capsys.readouterr().out
 
 
