@@ -9,19 +9,19 @@ from stajax.config import Training, load
 
 _QUICK = load(Path(__file__).with_name("quickstart.py"))
 _STEPS = {
-  "s_coarse": 900,
-  "st_coarse": 300,
-  "tagger": 200,
+  "s_coarse": 550,
+  "st_coarse": 150,
+  "tagger": 120,
   "switch": 900,
-  "sa_coarse": 400,
-  "s": 300,
-  "st": 400,
-  "sa": 400,
-  "s_plus": 300,
-  "st_plus": 300,
-  "sa_plus": 300,
-  "sta": 350,
-  "sta_plus": 300,
+  "sa_coarse": 200,
+  "s": 150,
+  "st": 130,
+  "sa": 150,
+  "s_plus": 100,
+  "st_plus": 100,
+  "sa_plus": 100,
+  "sta": 220,
+  "sta_plus": 200,
 }
 _OWN = {
   # Each of the three sources has a backbone of its own on the crops, so that they err in different places.
