@@ -208,6 +208,6 @@ _LAYOUTS = {
       functools.partial(_vggsound_name, classify),
       known_spare=r".*\.num_batches_tracked",
     )
-    for pooling, anchors, classify in (("netvlad", ["avgpool.centroids"], "fc_"), ("average", [], "fc"))
+    for pooling, anchors, classify in (("netvlad", ["fc_.bias"], "fc_"), ("average", [], "fc"))
   },
 }
