@@ -98,7 +98,7 @@ def test_maps_are_those_of_the_whole_networks(predictor, networks, count, reach,
     assert 0 < switched.switch.sum() < clip.switch.sum() < 11
   np.testing.assert_array_equal(predictor.with_switch(clip).switch, switched.switch)
   (found,) = predictor.method_maps(iter(samples), reach)
-  assert list(found) == [*model.STUDENTS, "final", "final_no_switch"]
+  assert list(found) == [*model.STUDENTS, "final", "final_no_switch", "spectral_residual"]
   expected = students_by_hand(networks, switched)
   for name, maps in expected.items():
     assert found[name].dtype == np.float32 and np.std(maps) > 1e-4
@@ -117,7 +117,7 @@ def test_fast_is_sta_alone_and_long_videos_are_windows(model_folder, networks, m
   """STA sees two frames besides: its maps are those of the whole video, which is longer than a batch."""
   fast, samples = load_predictor(model_folder / "model", 16, fast=True), make_samples(24)
   (found,) = fast.method_maps(iter(samples))
-  assert list(found) == ["sta"]
+  assert list(found) == ["sta", "spectral_residual"]
   clip, (network, variables, _) = fast.with_switch(Clip(samples)), networks["sta"]
   expected = [whole(network, variables, [[(clip, i)] for i in part]) for part in (range(12), range(12, 24))]
   np.testing.assert_allclose(found["sta"], np.concatenate(expected), rtol=1e-4, atol=1e-5)
