@@ -179,13 +179,13 @@ def test_method_maps(predictor, tree, monkeypatch):
     return run(count(samples), reach)
 
   monkeypatch.setattr(predictor, "method_maps", watched)
-  methods = [*model.STUDENTS, "final", "final_no_switch"]
+  methods = [*model.STUDENTS, "final", "final_no_switch", "spectral_residual"]
   some = list(maps(videos["long"], [1, 4, 8]))
   assert calls == [(2, True)] * 9
   assert [frame for frames, _ in some for frame in frames] == [1, 4, 8]
   (every,) = (found for _, found in maps(videos["long"], range(9)))
   assert list(every) == list(some[0][1]) == methods
-  for name, size in zip(methods, (SIZE, SMALL, SMALL, SIZE, SIZE), strict=True):
+  for name, size in zip(methods, (SIZE, SMALL, SMALL, SIZE, SIZE, 64), strict=True):
     chosen = np.concatenate([found[name] for _, found in some])
     assert chosen.shape == (3, size, size) and chosen.dtype == np.uint8 and (chosen.max(axis=(1, 2)) == 255).all()
     np.testing.assert_array_equal(every[name][[1, 4, 8]], chosen)
