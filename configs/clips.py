@@ -9,7 +9,7 @@ A few dozen clips are enough to begin with: what is trained from scratch is smal
 
 from stajax.config import Config, Data, Features, Maps, Network, Optimizer, Training
 
-_COARSE, _FINE = 256, 256  # pixels; a crop is a part of the frame, so it is finer at the same size
+_SIZE = 224  # pixels, of frames and of crops: a crop is a part of the frame, so it is finer at the same size
 
 
 def _training(steps: int, learning_rate: float = 1e-3, batch: int = 16, **changes: object) -> Training:
@@ -21,7 +21,7 @@ def _training(steps: int, learning_rate: float = 1e-3, batch: int = 16, **change
     warmup=min(30, steps // 4),
     schedule="cosine",
   )
-  return Training(steps=steps, batch=batch, size=_COARSE, optimizer=optimizer, **changes)
+  return Training(steps=steps, batch=batch, size=_SIZE, optimizer=optimizer, **changes)
 
 
 def _after(start: str | tuple[str, ...], steps: int, frozen: tuple[str, ...] = (), **changes: object) -> Training:
@@ -34,6 +34,7 @@ config = Config(
   data=Data(rate=4.0),
   network=Network(
     backbone="frozen",
+    head_norm="batch",
     neck_depth=0,
     audio_width=0.125,
     audio_norm="batch",

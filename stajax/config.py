@@ -61,6 +61,9 @@ class Network(_Frozen):
   """Multiplies the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"
   """`none` fits the ImageNet weights; from scratch a network needs one of the others."""
+  head_norm: Literal["none", "group", "batch"] | None = None
+  """Of the convolutions after the backbone, in neck and decoder; by default as `norm`. Pretrained features are of any
+  scale, to which new convolutions get used faster with one."""
   depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 3, 3, 3)
   """Convolutions in each of VGG-16's stages; fewer for small frames, of which a cell would see everything."""
   neck_depth: NonNegativeInt = 3

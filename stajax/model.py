@@ -101,6 +101,7 @@ def make_network(name: str, config: Config, num_categories: int, frl: bool | Non
     "num_categories": num_categories,
     "width": settings.width,
     "norm": settings.norm,
+    "head_norm": settings.head_norm or settings.norm,
     "depths": settings.depths,
     "neck_depth": settings.neck_depth,
     "neck_width": settings.neck_width,

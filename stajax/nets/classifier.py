@@ -63,6 +63,7 @@ class Classifier(nn.Module):
     frl, steps, block: of C-GCN; no parameter depends on them.
     refine_spatial: whether the spatial map of a plain `s` goes through an FRL (the ablation's row 12).
     width, norm, depths, neck_depth, neck_width: of the visual backbone and neck.
+    head_norm: normalisation after the backbone; None: as `norm`.
     audio_width, audio_norm, audio_pooling: of the audio backbone (only `sa`).
     dtype: of the convolutions; parameters, pooling and logits are float32.
     frozen: top-level parts whose batch statistics stay as they are in training, such as `visual`.
@@ -78,6 +79,7 @@ class Classifier(nn.Module):
   refine_spatial: bool = False
   width: float = 1.0
   norm: Norm = "none"
+  head_norm: Norm | None = None
   depths: tuple[int, ...] = DEPTHS
   neck_depth: int = NECK_DEPTH
   neck_width: float = 1.0
@@ -108,7 +110,8 @@ class Classifier(nn.Module):
 
   def setup(self) -> None:
     self.visual = VGG16(self.width, self.depths, self.norm, self.dtype)
-    self.neck = Neck(self.num_categories, self.width * self.neck_width, self.neck_depth, self.norm, self.dtype)
+    head = {"norm": self.head_norm or self.norm, "dtype": self.dtype}
+    self.neck = Neck(self.num_categories, self.width * self.neck_width, self.neck_depth, **head)
     if self.source == "st":
       self.temporal = TemporalBranch(self.num_categories, self.dtype)
     if self.source == "sa":

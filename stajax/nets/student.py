@@ -38,6 +38,7 @@ class Student(nn.Module):
   block: int = BLOCK
   width: float = 1.0
   norm: Norm = "none"
+  head_norm: Norm | None = None
   depths: tuple[int, ...] = DEPTHS
   neck_depth: int = NECK_DEPTH
   neck_width: float = 1.0
@@ -63,19 +64,19 @@ class Student(nn.Module):
 
   def setup(self) -> None:
     self.visual = VGG16(self.width, self.depths, self.norm, self.dtype)
-    self.neck = Neck(self.num_categories, self.width * self.neck_width, self.neck_depth, self.norm, self.dtype)
+    head = {"norm": self.head_norm or self.norm, "dtype": self.dtype}
+    self.neck = Neck(self.num_categories, self.width * self.neck_width, self.neck_depth, **head)
     self.temporal = TemporalBranch(self.num_categories, self.dtype)
     self.sound = ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
     self.sound_map = SoundMap(self.num_categories, self.dtype)
     self.combine = nn.Conv(self.num_categories, (1, 1), dtype=self.dtype)
-    settings = {"norm": self.norm, "dtype": self.dtype}
     if self.plus:
       self.graph = ConservativeGCN(self.num_categories, self.steps, self.frl, self.block, self.dtype)
-      self.ref_32 = ConvBlock(_REFINED, (1, 1), **settings)
+      self.ref_32 = ConvBlock(_REFINED, (1, 1), **head)
       self.ref_1 = nn.Conv(1, (1, 1), bias_init=_RARE, dtype=self.dtype)
     else:
-      self.refine = {stage: ConvBlock(_REFINED, (1, 1), **settings) for stage in ("f3", "f4", "f5")}
-      self.decode = {stage: ConvBlock(_REFINED, **settings) for stage in ("f3", "f4", "f5")}
+      self.refine = {stage: ConvBlock(_REFINED, (1, 1), **head) for stage in ("f3", "f4", "f5")}
+      self.decode = {stage: ConvBlock(_REFINED, **head) for stage in ("f3", "f4", "f5")}
       self.readout = nn.Conv(1, (1, 1), bias_init=_RARE, dtype=self.dtype)
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
