@@ -88,11 +88,14 @@ def _resnet18(pooling, uniform, kernel):
 
 
 def inputs(kind):
-  """Images (m, h, w, 3) RGB in [0, 1] of no size that a stride divides, or sounds (m, f, s)."""
+  """Images (m, h, w, 3) RGB in [0, 1], or sounds (m, f, s).
+
+  Their sizes are odd in some layers and even in others: at even ones padding that is not explicit is one-sided.
+  """
   rng = np.random.default_rng(100 + _SEEDS[kind])
   if kind == "vgg16":
     return rng.random((2, 45, 38, 3), np.float32)
-  return (4 * rng.random((2, 257, 98), np.float32) - 2).astype(np.float32)
+  return (4 * rng.random((2, 257, 103), np.float32) - 2).astype(np.float32)
 
 
 def write(kind, path, made):

@@ -86,8 +86,8 @@ def test_batch_statistics_are_pytorchs(kind, files):
     np.testing.assert_allclose(found[name], x, rtol=1e-3, atol=1e-4 * np.abs(x).max(), err_msg=name)
   own, after = weights.flatten(statistics), {name: x.numpy() for name, x in network.state_dict().items()}
   places = {
-    "conv1": ("bn1", 2 * 129 * 49),
-    "layer1_1/conv2": ("layer1.1.bn2", 2 * 65 * 25),
+    "conv1": ("bn1", 2 * 129 * 52),
+    "layer1_1/conv2": ("layer1.1.bn2", 2 * 65 * 26),
     "layer2_0/downsample": ("layer2.0.downsample.1", 2 * 33 * 13),
   }
   for name, (theirs, count) in places.items():
