@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
+_LEARNING_RATE = 1e-7
+
+
 def make_batch(name: str, batch: int, size: int) -> dict[str, np.ndarray]:
   """What the input pipeline would give for a network: see `stajax.data.pipeline.batches`."""
   generator = np.random.default_rng(0)
@@ -102,7 +105,8 @@ def _parts(name: str, size: int, dtype: str, width: float, block: int) -> tuple[
   # The networks with companions are one for each kind of them.
   name = f"{name}_long" if name.endswith("_plus") else name
   network, choice = model.make_network(name, config, NUM_CATEGORIES), model.training_of(name, config).optimizer
-  schedule = optimizer.make_schedule(choice.learning_rate, 1000, choice.warmup, choice.schedule)
+  # One batch again and again, from random weights: at the configured rate the loss may leave what a float can hold.
+  schedule = optimizer.make_schedule(_LEARNING_RATE, 1000, choice.warmup, choice.schedule)
   update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
   loss = (step.fixation_loss if name.startswith("sta") else step.classification_loss)(size)
   mesh = step.make_mesh(jax.devices()[:1])
