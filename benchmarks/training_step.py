@@ -93,24 +93,22 @@ def make_batch(name: str, batch: int, size: int) -> dict[str, np.ndarray]:
 
 
 def _parts(name: str, size: int, dtype: str, width: float, block: int) -> tuple[Any, ...]:
-  """Network, optimiser and jitted step as the training makes them, and the network's variables as shapes."""
+  """Network, optimiser, jitted step and mesh as the training makes them, and the network's variables as shapes."""
   import jax
 
   from stajax import config as configuration
   from stajax import model
-  from stajax.training import optimizer, step
+  from stajax.planning.compile import make_train_step
+  from stajax.training import step
 
   settings = configuration.Network(dtype=dtype, width=width, audio_width=width, attention_block=block)
   config = configuration.Config(name="benchmark", network=settings)
   # The networks with companions are one for each kind of them.
   name = f"{name}_long" if name.endswith("_plus") else name
-  network, choice = model.make_network(name, config, NUM_CATEGORIES), model.training_of(name, config).optimizer
-  # One batch again and again, from random weights: at the configured rate the loss may leave what a float can hold.
-  schedule = optimizer.make_schedule(_LEARNING_RATE, 1000, choice.warmup, choice.schedule)
-  update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
-  loss = (step.fixation_loss if name.startswith("sta") else step.classification_loss)(size)
+  sized = model.training_of(name, config).model_copy(update={"size": size})
+  config = config.model_copy(update={model.field_of(name): sized})
   mesh = step.make_mesh(jax.devices()[:1])
-  train_step = step.make_train_step(network, loss, update, mesh)
+  network, update, train_step = make_train_step(config, name, NUM_CATEGORIES, mesh)
   return network, update, train_step, mesh, model.expected_variables(network, size)
 
 

@@ -160,11 +160,10 @@ def _stage_text(plan: Mapping[str, Any], target: topology.Topology) -> str:
     if found:
       what = f"{found['examples'] / 1e6:.2f} M {plan['unit']}, {len(plan['networks'])} networks"
       out.append(f"  {name}: {found['hours']:.2f} hours, {found['chip_hours']:.1f} chip-hours ({what})")
-  out += [
-    f"  {name}: {1e3 * x['seconds']:.2f} ms" + (f" × {x['times']}" if x["times"] > 1 else "")
-    for name, x in plan["programs"].items()
-    if x["seconds"] and len(plan["programs"]) > 1
-  ]
+  if len(plan["programs"]) > 1:
+    for name, x in plan["programs"].items():
+      if x["seconds"]:
+        out.append(f"  {name}: {1e3 * x['seconds']:.2f} ms" + (f", {x['times']} times" if x["times"] > 1 else ""))
   return "\n".join(out)
 
 
@@ -222,11 +221,10 @@ def plan_networks(config: Config, num_categories: int) -> dict[str, dict[str, An
 
   plans = {}
   skipped = () if config.hearing.kind == "trained" else ("tagger",)
-  for field in (name for name, info in Config.model_fields.items() if info.annotation is Training):
+  for field in _fields():
     if field in skipped:
       continue
-    pattern = re.compile(rf"{field}(_(short|long|cross|\d))?")
-    names = [name for name in (*models.TAGGERS, *models.KEPT) if pattern.fullmatch(name)]
+    names = _networks(field)
     network = models.make_network(names[0], config, num_categories)
     inputs = models.example_inputs(network, getattr(config, field).size)
     plans[field] = {"trained": names, **_plan(network, inputs)}

@@ -11,7 +11,7 @@ from flax import traverse_util
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `benchmarks` is not installed with stajax
 
-from benchmarks import dense_inference, measure, training_step
+from benchmarks import dense_inference, measure, metrics, page, training_step
 from stajax import model
 from stajax.config import Config, Network
 
@@ -113,3 +113,31 @@ def test_dense_inference_runs(tmp_path):
 def test_work_of_a_map_by_itself_is_21_passes_of_the_backbone():
   staged, alone = dense_inference.count(dense_inference.make_config(256, "float32", 1.0, 256), 256)
   assert 6.4 < alone / staged < 7.1  # 7 but for sound, fusion and reasoning
+
+
+def test_metrics_and_their_page(tmp_path, capsys):
+  result, out = tmp_path / "result.json", tmp_path / "page.md"
+  small = ["--size", "40", "60", "--frames", "2", "--rounds", "1"]
+  assert metrics.main([*small, "--json", str(result)]) == 0  # both sides have the same scores, or it would raise
+  assert page.main([str(result), "--out", str(out)]) == 0
+  found = out.read_text()
+  assert "| stajax |" in found and "stajax / plain NumPy: **" in found and "--size 40 60" in found
+  assert (
+    "CPU cores; python" in found and "TFLOP" not in found.split("|", 1)[1]
+  )  # a column that nobody fills is left out
+  assert len({line.count("|") for line in found.splitlines() if line.startswith("|")}) == 1
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"title": 1, "versions": {}, "machine": {}, "unit": "x"}'])
+def test_what_is_no_result_is_one_line(tmp_path, capsys, text):
+  path = tmp_path / "result.json"
+  path.write_text(text)
+  assert page.main([str(path), "--out", str(tmp_path / "page.md")]) == 2
+  assert page.main([str(tmp_path / "none.json"), "--out", str(tmp_path / "page.md")]) == 2
+  error = capsys.readouterr().err
+  assert error.count("\n") == 2 and f"{path}: not a benchmark's result" in error
+
+
+def test_results_that_are_kept_make_a_page(tmp_path):
+  kept = sorted((Path(page.__file__).parent / "results").glob("*.json"))
+  assert kept and page.main([*map(str, kept), "--out", str(tmp_path / "page.md")]) == 0

@@ -1,0 +1,103 @@
+"""One page of the results of benchmarks, with the machines and versions that they were measured with.
+
+python -m benchmarks.page RESULT.json… --out PAGE.md
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code, 2 for a file that is not a result."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("results", type=Path, nargs="+")
+  parser.add_argument("--out", type=Path, required=True)
+  arguments = parser.parse_args(argv)
+  try:
+    results = [read(path) for path in arguments.results]
+  except ValueError as error:
+    print(f"benchmarks.page: {error}", file=sys.stderr)
+    return 2
+  arguments.out.write_text(page(results), encoding="utf-8")
+  return 0
+
+
+def read(path: Path) -> dict[str, Any]:
+  """A result that `benchmarks.measure.finish` wrote.
+
+  Raises:
+    ValueError: one line that names the file.
+  """
+  try:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    section(result), machine(result)
+  except OSError as error:
+    raise ValueError(f"{path}: {error.strerror}") from None
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ValueError(f"{path}: not a benchmark's result ({type(error).__name__}: {error})") from None
+  return result
+
+
+def page(results: Sequence[Mapping[str, Any]]) -> str:
+  """The page in Markdown: machines in the order of their first result, their results in the order given."""
+  lines = [
+    "# Benchmarks",
+    "",
+    "Contestants are measured in one process, in turn, round after round; times are medians of the rounds, a ratio is",
+    "the median of the rounds' ratios, with the lowest and highest in brackets. *of peak* is the share of what a large",
+    "matrix product in the same number format reached in the same run. FLOPs are two a multiply-accumulate, counted by",
+    "`stajax.plan`. Made by `python -m benchmarks.page`; each table's command is below it.",
+  ]
+  machines = list(dict.fromkeys(machine(result) for result in results))
+  for each in machines:
+    lines += ["", f"## {each}"]
+    for result in results:
+      if machine(result) == each:
+        lines += ["", *section(result)]
+  return "\n".join(lines) + "\n"
+
+
+def machine(result: Mapping[str, Any]) -> str:
+  """What the result was measured with."""
+  versions = {name: text for name, text in result["versions"].items() if name not in ("commit", "stajax")}
+  kind = result["machine"]
+  return f"{kind['device']}, {kind['cores']} CPU cores; " + ", ".join(f"{name} {x}" for name, x in versions.items())
+
+
+def section(result: Mapping[str, Any]) -> list[str]:
+  """A table of one result, with its command and its ratios."""
+  title = result["title"]
+  heads = ["", "ms", result["unit"], "TFLOP/s", "of peak", "memory GB"]
+  rows = []
+  for name, x in result["results"].items():
+    rate = x["flops"] / x["median"] if "flops" in x else None
+    peak = result["peak"]["flops"] if "peak" in result else None
+    memory = x.get("peak_bytes") or x.get("program_bytes")
+    cells = [name, f"{1e3 * x['median']:.2f}", f"{x['per_second']:.2f}", "" if rate is None else f"{rate / 1e12:.2f}"]
+    rows.append([*cells, f"{rate / peak:.3f}" if rate and peak else "", f"{memory / 1e9:.2f}" if memory else ""])
+  used = [column for column, head in enumerate(heads) if not head or any(row[column] for row in rows)]
+  out = [f"### {title[0].upper()}{title[1:]}", ""]
+  out.append("| " + " | ".join(heads[column] for column in used) + " |")
+  out.append("|---" + "|---:" * (len(used) - 1) + "|")
+  out += ["| " + " | ".join(row[column] for column in used) + " |" for row in rows]
+  options = []
+  for name, value in result["arguments"].items():
+    if value is not None:
+      values = value if isinstance(value, list) else [value]
+      options.append(" ".join([f"--{name.replace('_', '-')}", *map(str, values)]))
+  commit = result["versions"].get("commit")
+  out += ["", f"`python -m benchmarks.{result['benchmark']} {' '.join(options)}`" + (f" at {commit}" if commit else "")]
+  for name, x in result["ratios"].items():
+    out.append(f"- {name}: **{x['median']:.2f}** times the speed ({min(x['rounds']):.2f} to {max(x['rounds']):.2f})")
+  if out[-1].startswith("- "):
+    first = next(i for i, line in enumerate(out) if line.startswith("- "))
+    out.insert(first, "")
+  return out
+
+
+if __name__ == "__main__":
+  sys.exit(main())

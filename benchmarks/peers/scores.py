@@ -1,0 +1,67 @@
+"""The five metrics as the MIT benchmark defines them, in plain NumPy: every threshold and every draw by itself."""
+
+import numpy as np
+
+
+def auc(positive: np.ndarray, negative: np.ndarray, thresholds: np.ndarray) -> float:
+  """Area under the curve of values (p,) against (q,) at falling thresholds, with the corners (0, 0) and (1, 1)."""
+  hits, alarms = [0.0], [0.0]
+  for threshold in thresholds:
+    hits.append(np.mean(positive >= threshold))
+    alarms.append(np.mean(negative >= threshold))
+  return float(np.trapezoid([*hits, 1.0], [*alarms, 1.0]))
+
+
+def auc_judd(prediction: np.ndarray, fixations: np.ndarray, rng: np.random.Generator) -> float:
+  """Fixated pixels against all others, with the fixated values as thresholds."""
+  values = prediction + rng.random(prediction.size).reshape(prediction.shape) * 1e-7
+  values = (values - values.min()) / (values.max() - values.min())
+  fixated = values[fixations]
+  return auc(fixated, values[~fixations], np.sort(fixated)[::-1])
+
+
+def s_auc(
+  prediction: np.ndarray,
+  fixations: np.ndarray,
+  other: np.ndarray,
+  rng: np.random.Generator,
+  splits: int = 100,
+  step: float = 0.1,
+) -> float:
+  """Fixated pixels against random ones of those that are fixated at other times."""
+  values = (prediction - prediction.min()) / (prediction.max() - prediction.min())
+  fixated, elsewhere = values[fixations], values[other]
+  number = min(len(fixated), len(elsewhere))
+  thresholds = np.arange(0, 1 + step / 2, step)[::-1]
+  draws = (rng.choice(elsewhere, number, replace=False) for _ in range(splits))
+  return float(np.mean([auc(fixated, draw, thresholds) for draw in draws]))
+
+
+def nss(prediction: np.ndarray, fixations: np.ndarray) -> float:
+  """Mean standardised value of fixated pixels."""
+  return float(((prediction - prediction.mean()) / prediction.std(ddof=1))[fixations].mean())
+
+
+def cc(prediction: np.ndarray, density: np.ndarray) -> float:
+  """Pearson's correlation."""
+  return float(np.corrcoef(prediction.ravel(), density.ravel())[0, 1])
+
+
+def sim(prediction: np.ndarray, density: np.ndarray) -> float:
+  """The common part of both as distributions."""
+  first, second = ((x - x.min()) / (x.max() - x.min()) for x in (prediction, density.astype(np.float64)))
+  return float(np.minimum(first / first.sum(), second / second.sum()).sum())
+
+
+def score_frame(
+  prediction: np.ndarray, fixations: np.ndarray, density: np.ndarray, union: np.ndarray, seed: int
+) -> tuple[float, ...]:
+  """As `stajax.metrics.protocol.score_frame`."""
+  rng = np.random.default_rng(seed)
+  return (
+    auc_judd(prediction, fixations, rng),
+    s_auc(prediction, fixations, union & ~fixations, rng),
+    nss(prediction, fixations),
+    sim(prediction, density),
+    cc(prediction, density),
+  )
