@@ -24,17 +24,24 @@ def scaled(channels: int, width: float) -> int:
 def max_pool(x: jnp.ndarray, window: int, stride: int, padding: int = 0) -> jnp.ndarray:
   """Max pooling of (m, h, w, c), rounding sizes down, as PyTorch's.
 
-  As maxima of strided slices, one axis after the other: on CPU the gradient of XLA's own pooling takes six times longer
-  (a scatter).
+  On TPUs by XLA's own windows, a fifth less memory traffic in a training step (planned for v5e). Elsewhere as maxima of
+  strided slices, one axis after the other: on CPU the gradient of the windows takes six times longer (a scatter).
   """
   if padding:
     edge = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     x = jnp.pad(x, edge, constant_values=jnp.finfo(x.dtype).min)
-  for axis in (1, 2):
-    last = x.shape[axis] - window
-    pieces = [jax.lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(window)]
-    x = functools.reduce(jnp.maximum, pieces)
-  return x
+
+  def slices(x: jnp.ndarray) -> jnp.ndarray:
+    for axis in (1, 2):
+      last = x.shape[axis] - window
+      pieces = [jax.lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(window)]
+      x = functools.reduce(jnp.maximum, pieces)
+    return x
+
+  def windows(x: jnp.ndarray) -> jnp.ndarray:
+    return nn.max_pool(x, (window, window), (stride, stride), "VALID")
+
+  return jax.lax.platform_dependent(x, tpu=windows, default=slices)
 
 
 class Normalise(nn.Module):
