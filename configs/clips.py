@@ -42,12 +42,12 @@ config = Config(
     reasoning_steps=1,
   ),
   features=Features(views=2),
-  s_coarse=_training(300),
-  st_coarse=_after("s_coarse", 200),
+  # Slow and stopped early: later they know every clip by heart, by whatever tells it from the others.
+  s_coarse=_training(100, 3e-4),
+  st_coarse=_after("s_coarse", 60, learning_rate=3e-4),
   tagger=_training(200),
   switch=_after(("s_coarse", "tagger_0"), 200, ("sound",)),
-  sa_coarse=_after(("s_coarse", "tagger_0"), 200, ("sound",)),
-  # Begun anew, slowly and stopped early: the coarse ones know every clip by heart, by whatever tells it from the others.
+  sa_coarse=_after(("s_coarse", "tagger_0"), 60, ("sound",), learning_rate=3e-4),
   s=_training(100, 3e-4),
   st=_after("s", 60, learning_rate=3e-4),
   sa=_after(("s", "sa_coarse"), 60, ("sound",), learning_rate=3e-4),
