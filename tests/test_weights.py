@@ -83,7 +83,10 @@ def changed(**replaced):
     ({**make_variables(), "batch_stats": {}}, "missing batch_stats/visual/mean"),
     (changed(bias=np.zeros(5, np.float32)), "params/bias is float32 (5,), expected float32 (4,)"),
     (changed(bias=np.zeros(4, np.float64)), "params/bias is float64 (4,), expected float32 (4,)"),
-    ({"params": {str(i): np.zeros(1, np.float32) for i in range(9)}}, "missing batch_stats/visual/mean; spare params/0; "),
+    (
+      {"params": {str(i): np.zeros(1, np.float32) for i in range(9)}},
+      "missing batch_stats/visual/mean; spare params/0; ",
+    ),
     ({"params": {str(i): np.zeros(1, np.float32) for i in range(9)}}, "; spare params/4; and 4 more"),
   ],
 )
