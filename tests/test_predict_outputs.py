@@ -257,7 +257,7 @@ def test_names_of_videos_with_the_same_stem(tmp_path):
 @pytest.fixture
 def model(tmp_path, monkeypatch) -> Path:
   prediction = types.ModuleType("stajax.prediction")
-  prediction.load_predictor = lambda folder, batch, fast=False: Brightness()
+  prediction.load_predictor = lambda folder, batch, fast=False, centre=None: Brightness()
   monkeypatch.setitem(sys.modules, "stajax.prediction", prediction)
   (tmp_path / "model").mkdir()
   return tmp_path / "model"
