@@ -42,7 +42,8 @@ config = Config(
     reasoning_steps=1,
   ),
   features=Features(views=2),
-  # Slow and stopped early: later they know every clip by heart, by whatever tells it from the others.
+  # Slow and stopped early: later they know every clip by heart, by whatever tells it from the others. So early, though,
+  # that they have hardly learned the tags of 34 clips: what lies between is still to be found (`docs/clips.md`).
   s_coarse=_training(100, 3e-4),
   st_coarse=_after("s_coarse", 60, learning_rate=3e-4),
   tagger=_training(200),

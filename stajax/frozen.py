@@ -49,9 +49,10 @@ def store(
     boxes: (total_frames, 4) crops; None for whole frames.
 
   Raises:
-    RecordError: the folder has features of other records, or a record cannot be read.
+    RecordError: the folder has features of other records, views or crops, or a record cannot be read.
   """
-  features = FeatureSet.open(path, records, tuple(stages), len(views[1]))
+  made_of = (*views, *(() if boxes is None else (boxes,)))
+  features = FeatureSet.open(path, records, tuple(stages), len(views[1]), *made_of)
   mine = range(jax.process_index(), records.num_clips, jax.process_count())
   missing = [clip for clip in mine if not features.has(clip)]
   encode = _make_encode(backbone, size, tuple(stages), dtype, boxes is not None or bool(np.any(views[0] != _WHOLE)))

@@ -19,11 +19,10 @@ from stajax.evaluation import MethodMaps
 from stajax.maps import baselines
 from stajax.maps.final import centre_factor, final_map
 from stajax.maps.pseudo import resize
+from stajax.report.names import NO_CENTRE
 from stajax.sources import make_dense, make_groups, switch_values
 
 FAST = ("sta",)
-NO_CENTRE = "_no_centre"
-"""Ends the names of maps without the centre factor, where the others have it."""
 _CHUNK = 64
 
 

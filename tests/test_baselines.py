@@ -10,6 +10,7 @@ from stajax.dense import Clip
 from stajax.evaluation import centre_map
 from stajax.maps import baselines
 from stajax.maps.final import centre_factor
+from stajax.report.names import NO_CENTRE
 
 
 def test_centre_factor():
@@ -68,11 +69,11 @@ def test_the_factor_can_be_left_out(frozen_model):
   (plain,) = without.method_maps(iter(samples))
   factor = centre_factor((32, 32))
   for name in (*model.STUDENTS, "final", "final_no_switch"):
-    np.testing.assert_array_equal(found[f"{name}{prediction.NO_CENTRE}"], plain[name])
+    np.testing.assert_array_equal(found[f"{name}{NO_CENTRE}"], plain[name])
     np.testing.assert_array_equal(found[name], plain[name] * factor)
   np.testing.assert_array_equal(list(predictor.maps(iter(samples))), found["final"])
   np.testing.assert_array_equal(list(without.maps(iter(samples))), plain["final"])
-  assert not any(name.endswith(prediction.NO_CENTRE) for name in plain)
+  assert not any(name.endswith(NO_CENTRE) for name in plain)
 
 
 def test_the_baseline_sees_the_backbones_features(frozen_model):

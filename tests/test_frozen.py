@@ -162,9 +162,16 @@ def test_what_is_stored_is_kept(records, tmp_path):
   files[0].write_bytes(files[0].read_bytes()[:50])
   with pytest.raises(RecordError, match=f"{files[0].name}: not stored features"):
     dataclasses.replace(features, _maps={}).clip(0, "f3")
-  (features.path / "records").write_text("others")
   with pytest.raises(RecordError, match="features of other records"):
     FeatureSet.open(features.path, records, ("f5",), 2)
+
+
+def test_other_crops_are_other_features(records, boxes, tmp_path):
+  config = make_config()
+  stored(config, records, tmp_path, True, boxes, 1)
+  stored(config, records, tmp_path, True, boxes, 1)
+  with pytest.raises(RecordError, match=r"1 True float32: features of other records than .*, or of other crops"):
+    stored(config, records, tmp_path, True, boxes * 0.9, 1)
 
 
 def test_views():

@@ -1,6 +1,6 @@
 """What a frozen backbone makes of every frame, stored once for all networks that are trained on it.
 
-  SET/records          which records these are features of
+  SET/made_of          tells apart what these are features of
   SET/CLIP.STAGE.npy   (views, n, h, w, c) of one clip's n frames, one file for each stage of the backbone
 
 Every file is written atomically and by itself, so a stopped run goes on at the next clip. Files are mapped, not read:
@@ -10,6 +10,7 @@ Legend: K views, n frames, … any shape of frame ids.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,17 +44,23 @@ class FeatureSet:
   _maps: dict[tuple[int, str], np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
   @staticmethod
-  def open(path: Path, records: Records, stages: tuple[str, ...], num_views: int) -> FeatureSet:
+  def open(path: Path, records: Records, stages: tuple[str, ...], num_views: int, *inputs: np.ndarray) -> FeatureSet:
     """Opens or begins the set.
 
+    Args:
+      inputs: what else the features depend on, such as crops and views.
+
     Raises:
-      RecordError: it is of other records.
+      RecordError: it is of other records, or of other inputs.
     """
     path.mkdir(parents=True, exist_ok=True)
-    identity, expected = path / "records", records_digest(records)
-    if identity.exists() and identity.read_text(encoding="utf-8", errors="replace") != expected:
-      raise RecordError(f"{path}: these are features of other records than {records.path}")
-    _write(identity, lambda file: file.write(expected.encode()))
+    identity, digest = path / "made_of", hashlib.sha256(records_digest(records).encode())
+    for array in inputs:
+      digest.update(np.ascontiguousarray(array).tobytes())
+    if not identity.exists():
+      _write(identity, lambda file: file.write(digest.hexdigest().encode()))
+    elif identity.read_text(encoding="utf-8", errors="replace") != digest.hexdigest():
+      raise RecordError(f"{path}: features of other records than {records.path}, or of other crops; delete it")
     return FeatureSet(path, records, stages, num_views)
 
   def has(self, clip: int) -> bool:

@@ -100,7 +100,8 @@ STAGES = {
 PICTURES = {"frame": "Frame", "viewers": "Viewers"}
 
 _ROWS = {row.method: f"Row {row.number}: {row.title}" for row in ROWS}
-_NO_CENTRE = "_no_centre"
+NO_CENTRE = "_no_centre"
+"""Ends the names of maps without the centre factor, where the others have it."""
 _THRESHOLDED = re.compile(r"(.+)_(0\.\d+)")
 
 
@@ -115,8 +116,8 @@ def title_of(name: str) -> str:
     return _ROWS[name]
   if match := _THRESHOLDED.fullmatch(name):
     return f"{title_of(match[1])}, threshold {match[2]}"
-  if name.endswith(_NO_CENTRE):
-    return f"{title_of(name.removesuffix(_NO_CENTRE))}, without the centre factor"
+  if name.endswith(NO_CENTRE):
+    return f"{title_of(name.removesuffix(NO_CENTRE))}, without the centre factor"
   return (METHODS.get(name) or METRICS.get(name) or (name,))[0]
 
 
@@ -124,6 +125,6 @@ def text_of(method: str) -> str:
   """One line on what a method is; empty for one that is not in the tables."""
   if match := _THRESHOLDED.fullmatch(method):
     return f"The same as {title_of(match[1])}, scaled to [0, 1], with values below {match[2]} set to 0."
-  if method.endswith(_NO_CENTRE):
+  if method.endswith(NO_CENTRE):
     return "The same without the Gaussian at the centre that multiplies it."
   return METHODS.get(method, ("", ""))[1]
