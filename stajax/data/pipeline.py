@@ -102,12 +102,12 @@ def batches(
 
   Yields:
     Of b groups of n nodes, the target first; n is 1, or 3 with a granularity. All but `flip` are of each node itself.
-    Unless num_times is 0: frames (b, n, t, S, S, 3) uint8, or each stage (b, n, its t, h, w, c) of the features; box
-    (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and flip (b,) bool: what the step is to do to frames and maps, one
-    crop of their boxes for all. sound (b, n, 257, 98) float32 if `sound`, normalised, 0 for clips without; switch (b, n)
-    float32, 1 where the clip has sound and `switch` is not 0; tags (b, n, c) float32 of the clips, or the frames' labels
-    (b, n, k); map (b, n, h, w) uint8 and weight (b, n) float32 if `maps`; clip and frame (b, n) int32, index of the clip
-    and of the frame in it.
+    Unless num_times is 0: frames (b, n, t, S, S, 3) uint8, or each stage (b, n, its t, h, w, c) of the features;
+    box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and flip (b,) bool: what the step is to do to frames and
+    maps, one crop of their boxes for all. sound (b, n, 257, 98) float32 if `sound`, normalised, 0 for clips
+    without; switch (b, n) float32, 1 where the clip has sound and `switch` is not 0; tags (b, n, c) float32 of the
+    clips, or the frames' labels (b, n, k); map (b, n, h, w) uint8 and weight (b, n) float32 if `maps`; clip and
+    frame (b, n) int32, index of the clip and of the frame in it.
 
   Raises:
     ValueError: an argument out of range.
