@@ -51,11 +51,12 @@ config = Config(
     reasoning_steps=1,
   ),
   s_coarse=_training(360, 3e-3),
-  # What is new in these, for motion and for sound, begins without a say (`stajax.nets.weights.merge`).
+  # What is new in these, for motion and for sound, begins without a say (`stajax.nets.weights.merge`). Motion may learn
+  # fast; at that rate SA's gate saturates at one for every sound, and nothing brings it back.
   st_coarse=_after("s_coarse", 100, learning_rate=1e-2),
   tagger=_training(100, 3e-3),
-  switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD, learning_rate=1e-2),
-  sa_coarse=_after(("s_coarse", "tagger_0"), 150, frozen=_SEEN_AND_HEARD, learning_rate=1e-2),
+  switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD, learning_rate=3e-3),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 150, frozen=_SEEN_AND_HEARD, learning_rate=3e-3),
   # A crop is larger than what the backbone knows. S and SA each learn one for it, so that there is something to select.
   s=_after("s_coarse", 110, frozen=(), size=_FINE),
   st=_after(("s", "st_coarse"), 60, size=_FINE),

@@ -23,14 +23,8 @@ _STEPS = {
   "sta": 220,
   "sta_plus": 200,
 }
-_OWN = {
-  # Each of the three sources has a backbone of its own on the crops, so that they err in different places.
-  "st": {"start": ("st_coarse",), "frozen": (), "batch": 16},
-  # Whether what is seen is heard is learned slowly, and not at all at a higher rate. SA's gate saturates at one, for
-  # any sound, and nothing brings it back.
-  "switch": {"optimizer": _QUICK.switch.optimizer.model_copy(update={"learning_rate": 3e-3})},
-  "sa_coarse": {"optimizer": _QUICK.sa_coarse.optimizer.model_copy(update={"learning_rate": 3e-3})},
-}
+# Each of the three sources has a backbone of its own on the crops, so that they err in different places.
+_OWN = {"st": {"start": ("st_coarse",), "frozen": (), "batch": 16}}
 
 
 def _longer(name: str, steps: int) -> Training:
