@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from stajax import model as models
+from stajax.clip import Clip, Sample, windows
 from stajax.data.stavis import StavisError, StavisVideo
-from stajax.dense import Clip, DenseNetwork, Sample, windows
+from stajax.dense import DenseNetwork
 from stajax.evaluation import MethodMaps
 from stajax.prediction import to_uint8, video_samples
 from stajax.report.table_1 import ROWS, Row, Variant

@@ -1,18 +1,17 @@
 """Staged inference over clips of any length: every frame goes through a network's `encode` once.
 
-A clip is a list of samples; a long video is several clips (`windows`) that share their border's frames. For each clip a
-network's three parts run one after the other: all frames are encoded, fragments read their neighbours' features, groups
-read their companions' fragments. Features stay on the device and are kept with the clip, so that networks whose
-encoders are equal (a frozen backbone) share them. Buffers have few sizes, so one compiled program serves every length.
+For each clip (`stajax.clip`) a network's three parts run one after the other: all frames are encoded, fragments read
+their neighbours' features, groups read their companions' fragments. Features stay on the device and are kept with the
+clip, so that networks whose encoders are equal (a frozen backbone) share them. Buffers have few sizes, so one compiled
+program serves every length. What goes to the device is put there explicitly, and results are waited for by `fetch`.
 
 Axes: B frames of a call, n samples of a clip, r reach, t frames of a fragment, h w map, c categories, k selected
 categories, P companions of other clips.
 """
 
+import functools
 import hashlib
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -20,15 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS, normalise, window_columns
-from stajax.grid import reflect
+from stajax.clip import Clip, sounds
 from stajax.nets.images import to_size
-
-Sample = tuple[np.ndarray, np.ndarray | None]
-"""A frame (S, S, 3) uint8 and its normalised second of sound (257, 98) float32, None where there is none."""
-
-WINDOW = 128
-"""Targets of a clip that is part of a long video."""
 
 
 class ClassMaps(NamedTuple):
@@ -36,71 +28,6 @@ class ClassMaps(NamedTuple):
 
   class_maps: np.ndarray
   confidences: np.ndarray
-
-
-@dataclass
-class Clip:
-  """Successive samples of a video, and what was computed of them.
-
-  Attributes:
-    samples: in order of time.
-    reach: samples between the frames of a fragment, as the grid has them.
-    targets: those that results are wanted for; others are their neighbours. All by default.
-    first: number of the first sample in its video.
-    switch: (n,) float32, whether each sample's sound is heard; by default where there is sound.
-    boxes: (n, 4) float32, crops for networks that see crops: (y0, x0, y1, x1) in [0, 1].
-    features: by encoder, (capacity, …) arrays on the device; shared by the copies of this clip.
-    stored: of a size, whether of crops, and a stage's name: that stage (n, …) of a frozen backbone, already computed.
-  """
-
-  samples: Sequence[Sample]
-  reach: int = 1
-  targets: range = range(0)
-  first: int = 0
-  switch: np.ndarray | None = None
-  boxes: np.ndarray | None = None
-  features: dict[str, dict[str, jax.Array]] = field(default_factory=dict)
-  stored: Callable[[int, bool, str], np.ndarray] | None = None
-  carried: tuple[dict[str, dict[str, jax.Array]], int, int] | None = None  # features of the window before: from, to
-
-  def __post_init__(self) -> None:
-    if not self.targets:
-      self.targets = range(len(self.samples))
-    if self.switch is None:
-      self.switch = np.array([sound is not None for _, sound in self.samples], np.float32)
-
-  def __len__(self) -> int:
-    return len(self.samples)
-
-  def with_switch(self, switch: np.ndarray) -> "Clip":
-    """The same clip with another switch, (n,); sound that is not there stays unheard."""
-    heard = np.array([sound is not None for _, sound in self.samples])
-    return replace(self, switch=np.where(heard, switch, 0).astype(np.float32))
-
-
-def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: int = WINDOW) -> Iterator[Clip]:
-  """A video of any length as clips of `length` targets with `margin` · `reach` neighbours to either side.
-
-  The last clip has what is left: up to its neighbours' number more, or less. A bounded number of samples is held.
-  Frames that two windows share are encoded once, but for crops.
-  """
-  margin *= reach
-  iterator, held, first, begin = iter(samples), [], 0, 0
-  carried = None
-  while True:
-    wanted = begin + length + margin
-    held = [*held, *itertools.islice(iterator, wanted - len(held))]
-    is_last = len(held) < wanted
-    end = len(held) if is_last else begin + length
-    if begin == end:
-      return
-    clip = Clip(held, reach, range(begin, end), first, carried=carried)
-    yield clip
-    if is_last:
-      return
-    dropped = max(end - margin, 0)
-    carried = (clip.features, dropped, len(held))
-    held, first, begin = held[dropped:], first + dropped, end - dropped
 
 
 class DenseNetwork:
@@ -153,6 +80,16 @@ class DenseNetwork:
   ) -> Callable[[], Any]:
     """Has the device begin, and returns what waits for the results of `run`; meanwhile another network can be started.
 
+    Args as of `launch`.
+    """
+    results, count = self.launch(clip, select, groups, pool), len(clip.targets)
+    return lambda: fetch(results, count)
+
+  def launch(
+    self, clip: Clip, select: Sequence[int] = (), groups: np.ndarray | None = None, pool: jax.Array | None = None
+  ) -> list[Any]:
+    """Has the device begin with what `fetch` gets: of every B targets their results, which stay on the device.
+
     Args:
       select: the k categories whose class maps are wanted, of a classifier.
       groups: (n, 3) samples of the clip of every target's group, the target first; len(clip) + p is `pool[p]`. Only
@@ -165,12 +102,9 @@ class DenseNetwork:
     if pool is not None:
       groups = np.where(groups >= len(clip), groups - len(clip) + nodes.shape[0], groups)
       nodes = jnp.concatenate([nodes, pool.astype(nodes.dtype)])
-    select = np.asarray(select, np.int32)
+    select = jax.device_put(np.asarray(select, np.int32))
     chunks = (_filled(groups[at : at + self._batch], self._batch) for at in range(0, len(targets), self._batch))
-    results = [self._reason(self.variables, nodes, features, chunk, select) for chunk in chunks]
-    return lambda: jax.tree.map(
-      lambda *parts: np.concatenate(parts)[: len(targets)], *(jax.device_get(result) for result in results)
-    )
+    return [self._reason(self.variables, nodes, features, jax.device_put(chunk), select) for chunk in chunks]
 
   def nodes(self, clip: Clip) -> jax.Array:
     """The fused fragments (n, h, w, c) of all samples, for the pools of other clips."""
@@ -184,13 +118,13 @@ class DenseNetwork:
       "nodes", self._capacity(clip), self._fuse_chunk, None, features, *self._fragments(clip, offsets, 0)
     )
     for start in range(0, n, self._batch):
-      nodes = self._fuse(self.variables, nodes, features, *self._fragments(clip, offsets, start))
+      nodes = self._fuse(self.variables, nodes, features, *jax.device_put(self._fragments(clip, offsets, start)))
     return nodes
 
-  def _fragments(self, clip: Clip, offsets: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray, int]:
+  def _fragments(self, clip: Clip, offsets: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray, np.int32]:
     """Samples (B, t) of B fragments from `start` on, their switches (B,), and `start`."""
     centres = np.minimum(np.arange(start, start + self._batch), len(clip) - 1)
-    return reflect(centres[:, None] + offsets, len(clip)), clip.switch[centres], start
+    return clip.neighbours(centres, offsets), clip.switch[centres], np.int32(start)
 
   def _features(self, clip: Clip) -> dict[str, jax.Array]:
     """Encoded frames and sound of the clip, each once for all networks with this encoder: (capacity, …)."""
@@ -204,7 +138,7 @@ class DenseNetwork:
     if not self.network.hears:
       return features
     if self._sound_key not in clip.features:
-      self._encode(clip, self._sound_key, self._encode_sound, self._sound_chunk, _sounds(clip))
+      self._encode(clip, self._sound_key, self._encode_sound, self._sound_chunk, sounds(clip))
     return features | clip.features[self._sound_key]
 
   def _images(self, clip: Clip) -> list[np.ndarray]:
@@ -235,10 +169,10 @@ class DenseNetwork:
     if clip.carried is not None and key in clip.carried[0] and not self._cropped:
       features, begin, end = clip.carried
       start = end - begin
-      buffer = jax.tree.map(lambda new, old: new.at[:start].set(old[begin:end]), buffer, features[key])
+      buffer = _carried(buffer, features[key], jax.device_put(np.int32(begin)), start)
     for at in range(start, n, batch):
       parts = [_filled(x[at : at + batch], batch) for x in inputs]
-      buffer = encode(self.variables, buffer, at, *parts, **whole)
+      buffer = encode(self.variables, buffer, *jax.device_put((np.int32(at), *parts)), **whole)
     clip.features[key] = buffer
 
   def _buffer(self, what: str, capacity: int, chunk: Any, *arguments: Any, **keywords: Any) -> Any:
@@ -250,7 +184,9 @@ class DenseNetwork:
       return None
     if what not in self._shapes:
       self._shapes[what] = jax.eval_shape(chunk, self.variables, *arguments, **keywords)
-    return jax.tree.map(lambda x: jnp.zeros((capacity, *x.shape[1:]), x.dtype), self._shapes[what])
+    leaves, tree = jax.tree.flatten(self._shapes[what])
+    shapes = tuple((capacity, *x.shape[1:]) for x in leaves)
+    return jax.tree.unflatten(tree, _zeros(shapes, tuple(x.dtype for x in leaves)))
 
   def _capacity(self, clip: Clip) -> int:
     """A power of two of batches; with room for one more where a clip's first samples are those of the window before."""
@@ -296,11 +232,28 @@ class DenseNetwork:
     return jax.nn.sigmoid(logits[:, 0])
 
 
+def fetch(results: Sequence[Any], count: int) -> Any:
+  """Waits for what was launched: the first `count` results of all chunks, on the host."""
+  return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *jax.device_get(list(results)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _zeros(shapes: tuple[tuple[int, ...], ...], dtypes: tuple[Any, ...]) -> list[jax.Array]:
+  return [jnp.zeros(shape, dtype) for shape, dtype in zip(shapes, dtypes, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnums=3, donate_argnums=0)
+def _carried(buffer: Any, before: Any, begin: jax.Array, count: int) -> Any:
+  """`count` entries of the buffers `before`, from `begin` on, written to the beginning of others."""
+  shared = jax.tree.map(lambda old: jax.lax.dynamic_slice_in_dim(old, begin, count), before)
+  return jax.tree.map(lambda new, old: jax.lax.dynamic_update_slice_in_dim(new, old, 0, 0), buffer, shared)
+
+
 def _padded(values: np.ndarray, length: int) -> jax.Array:
   """(n, …) with zeros up to `length`, on the device."""
   padded = np.zeros((length, *values.shape[1:]), values.dtype)
   padded[: len(values)] = values
-  return jnp.asarray(padded)
+  return jax.device_put(padded)
 
 
 def make_tagger(
@@ -314,31 +267,11 @@ def make_tagger(
   confidences = jax.jit(lambda variables, sound: activation(network.apply(variables, sound[:, None]).logits))
 
   def hear(clip: Clip) -> np.ndarray:
-    sounds = _sounds(clip)
-    parts = [confidences(variables, _filled(sounds[at : at + batch], batch)) for at in range(0, len(clip), batch)]
-    return np.concatenate(jax.device_get(parts))[: len(clip)]
+    heard = sounds(clip)
+    chunks = (_filled(heard[at : at + batch], batch) for at in range(0, len(clip), batch))
+    return fetch([confidences(variables, jax.device_put(chunk)) for chunk in chunks], len(clip))
 
   return hear
-
-
-def clip_samples(records: Any, clip: int, size: int) -> list[Sample]:
-  """All samples of one clip of `stajax.data.records.Records`, at the smallest stored size that is at least `size`."""
-  frames = records.clip_frames(clip, size)
-  if not records.has_sound[clip]:
-    return [(frame, None) for frame in frames]
-  columns = records.clip_columns(clip).astype(np.float32)
-  columns = normalise(columns, float(records.sound_mean[clip]), float(records.sound_std[clip]))
-  times = np.arange(len(frames)) / records.rate[clip]
-  return [(frame, columns[:, window_columns(time, columns.shape[1])]) for frame, time in zip(frames, times)]
-
-
-def _sounds(clip: Clip) -> np.ndarray:
-  """The seconds of sound of a clip's samples, (n, 257, 98); 0 where there is none."""
-  sounds = np.zeros((len(clip), NUM_BINS, WINDOW_COLUMNS), np.float32)
-  for i, (_, sound) in enumerate(clip.samples):
-    if sound is not None:
-      sounds[i] = sound
-  return sounds
 
 
 def _filled(x: np.ndarray, batch: int) -> np.ndarray:

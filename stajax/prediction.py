@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image
 
 from stajax import model as models
+from stajax.clip import Clip, Sample, windows
 from stajax.data.media_file import MediaError
 from stajax.data.sound import file_windows
 from stajax.data.stavis import StavisError, StavisVideo
-from stajax.dense import Clip, DenseNetwork, Sample, windows
+from stajax.dense import DenseNetwork
 from stajax.evaluation import MethodMaps
 from stajax.maps import baselines
 from stajax.maps.final import centre_factor, final_map

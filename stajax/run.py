@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from stajax import frozen, initial
 from stajax import model as models
+from stajax.clip import Clip, clip_samples
 from stajax.config import Config
 from stajax.data.damage import describe_damage
 from stajax.data.feature_set import FeatureSet
@@ -35,7 +36,7 @@ from stajax.data.frame_table import FrameTableWriter, read_frame_table
 from stajax.data.map_set import MapWriter
 from stajax.data.records import Records
 from stajax.data.sampler import stored_views
-from stajax.dense import Clip, DenseNetwork, clip_samples, make_tagger
+from stajax.dense import DenseNetwork, make_tagger
 from stajax.nets import weights
 from stajax.sources import Networks, Pool, make_dense, stored_pool
 from stajax.training import step

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stajax import groups, model
+from stajax.clip import Clip
 from stajax.config import Config, Maps
-from stajax.dense import Clip, DenseNetwork
+from stajax.dense import DenseNetwork
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, over_tags, select, source_maps
 
@@ -170,13 +171,14 @@ def make_groups(
   clip: Clip, granularity: groups.Granularity, num_times: int, seed: int, index: int = -1
 ) -> np.ndarray:
   """Samples (n, 3) of the groups of a clip's targets, with short or long companions; `index` as of `ClipSources`."""
-  frames = np.asarray(clip.targets)
+  targets = np.asarray(clip.targets)
+  begin, count = clip.bounds(targets)
   if granularity == "short":
-    companions = groups.short_companions(frames, len(clip), groups.short_spacing(num_times) * clip.reach)
+    companions = groups.short_companions(targets - begin, count, groups.short_spacing(num_times) * clip.reach)
   else:
     number, gap = clip.first if index < 0 else index, groups.LONG_GAP * clip.reach
-    companions = groups.long_companions(seed, number, frames, len(clip), gap)
-  return np.concatenate([frames[:, None], companions], axis=1)
+    companions = groups.long_companions(seed, number, targets - begin, count, gap)
+  return np.concatenate([targets[:, None], begin[:, None] + companions], axis=1)
 
 
 def top_tag(network: Callable[[str, bool | None], DenseNetwork], clips: Iterable[Clip]) -> int:

@@ -23,13 +23,14 @@ from jax.experimental import multihost_utils
 from stajax import config as configuration
 from stajax import groups, initial, off_the_shelf, train_network
 from stajax import model as models
+from stajax.clip import Clip
 from stajax.config import Config, ConfigError
 from stajax.data.frame_table import FrameTableWriter
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.prepare_synthetic import prepare_heldout, prepare_synthetic
 from stajax.data.shards import RecordError
 from stajax.data.synthetic import Settings
-from stajax.dense import Clip, DenseNetwork
+from stajax.dense import DenseNetwork
 from stajax.grid import reflect
 from stajax.maps.pseudo import pseudo_fixations
 from stajax.nets import weights

@@ -10,10 +10,11 @@ import pytest
 
 from stajax import ablation, model
 from stajax.ablation import clip_maps, read_tags, row_maps
+from stajax.clip import Clip
 from stajax.config import Maps
 from stajax.data.stavis import StavisError
 from stajax.data.stavis_write import write_fold_lists, write_video
-from stajax.dense import ClassMaps, Clip
+from stajax.dense import ClassMaps
 from stajax.evaluate import main, with_thresholds
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, select, source_maps

@@ -6,7 +6,7 @@ import pytest
 from tiny import CONFIG, make_samples
 
 from stajax import model, prediction
-from stajax.dense import Clip
+from stajax.clip import Clip
 from stajax.evaluation import centre_map
 from stajax.maps import baselines
 from stajax.maps.final import centre_factor

@@ -11,8 +11,9 @@ import tiny
 from tiny import CATEGORIES, CONFIG, SIZE, fragment, make, make_boxes, make_clip, walk, whole
 
 from stajax import model
+from stajax.clip import Clip, clip_samples, windows
 from stajax.data.sound import HOP, SEGMENT
-from stajax.dense import Clip, DenseNetwork, clip_samples, make_tagger, windows
+from stajax.dense import DenseNetwork, make_tagger
 from stajax.nets.classifier import Classification
 
 SELECT = (0, 3)

@@ -13,11 +13,11 @@ from small_network import sgd
 from tiny import CONFIG, small_programs  # noqa: F401
 
 from stajax import frozen, model
+from stajax.clip import Clip, clip_samples
 from stajax.data import pipeline, sampler
 from stajax.data.feature_set import FeatureSet
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.shards import RecordError
-from stajax.dense import Clip, clip_samples
 from stajax.sources import make_dense
 from stajax.training import step
 

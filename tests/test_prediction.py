@@ -9,10 +9,10 @@ import tiny
 from tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples, walk, whole
 
 from stajax import groups, model, prediction
+from stajax.clip import Clip, windows
 from stajax.config import Training
 from stajax.data.stavis import StavisError, read_tree
 from stajax.data.stavis_write import write_fold_lists, write_video
-from stajax.dense import Clip, windows
 from stajax.nets import weights
 from stajax.prediction import load_predictor, method_maps, to_uint8
 

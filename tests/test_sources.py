@@ -8,8 +8,9 @@ import pytest
 from tiny import make_boxes
 
 from stajax import groups, model
+from stajax.clip import Clip, windows
 from stajax.config import Config, Maps
-from stajax.dense import ClassMaps, Clip, windows
+from stajax.dense import ClassMaps
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, select, source_maps
 from stajax.sources import ClipSources, Networks, make_groups, stored_pool, switch_values, top_tag

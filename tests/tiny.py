@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from stajax import model
+from stajax.clip import Clip
 from stajax.config import Config, Data, Maps, Network, Training
-from stajax.dense import Clip
 from stajax.nets import classifier, student
 from stajax.nets.images import to_size
 
