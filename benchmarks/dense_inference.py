@@ -90,6 +90,7 @@ def stajax_maps(config: Any, frames: np.ndarray, batch: int) -> Contestant:
   """All maps of the clip by `stajax.dense`, each student with weights of its own."""
   import jax
 
+  from stajax import clip as clips
   from stajax import dense, model, prediction, sources
 
   size = config.sta.size
@@ -102,13 +103,13 @@ def stajax_maps(config: Any, frames: np.ndarray, batch: int) -> Contestant:
   def run(times: int) -> None:
     for _ in range(times):
       number = 0
-      for clip in dense.windows(samples):
-        started = {}
+      for clip in clips.windows(samples):
+        launched = {}
         for name, student in students.items():
           granularity = model.granularity_of(name)
           groups = sources.make_groups(clip, granularity, student.network.num_times, 0) if granularity else None
-          started[name] = student.start(clip, groups=groups)
-        maps = prediction.fused({name: wait() for name, wait in started.items()})
+          launched[name] = student.launch(clip, groups=groups)
+        maps = dense.fetch(prediction.final_maps(launched), len(clip.targets))
         number += len(maps)
       if number != len(frames) or not np.isfinite(maps).all():
         raise FloatingPointError(f"{number} maps of {len(frames)} frames, or values that are not finite")

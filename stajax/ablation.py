@@ -18,9 +18,10 @@ from stajax.clip import Clip, Sample, windows
 from stajax.data.stavis import StavisError, StavisVideo
 from stajax.dense import DenseNetwork
 from stajax.evaluation import MethodMaps
-from stajax.prediction import to_uint8, video_samples
+from stajax.prediction import to_uint8
 from stajax.report.table_1 import ROWS, Row, Variant
 from stajax.sources import ClipSources, Networks, make_dense, stored_pool, switch_values, top_tag
+from stajax.video_set import reach_of, video_samples
 
 NEEDED = (*models.SOURCES, models.SWITCH)
 """What of a model is to be loaded."""
@@ -121,7 +122,7 @@ def method_maps(
 
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     rate = video.rate()
-    reach = max(1, round(rate / model.rate))
+    reach = reach_of(video, model.rate)
 
     def samples() -> Iterable[Sample]:
       return video_samples(video, rate, model.side)

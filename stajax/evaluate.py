@@ -19,7 +19,7 @@ import tyro
 
 from stajax import runtime
 from stajax.data.map_files import find_maps, find_splits, read_map
-from stajax.data.stavis import StavisError, StavisVideo, read_tree
+from stajax.data.stavis import StavisError, StavisVideo, parse_data, read_tree
 from stajax.data.stavis_write import read_groups
 from stajax.evaluation import Evaluation, MethodMaps, evaluate_videos
 from stajax.maps.scale import threshold_maps
@@ -28,7 +28,6 @@ from stajax.report.page import write_report
 from stajax.report.score_files import describe, format_table, write_scores
 from stajax.report.table_1 import ROWS
 
-PROTOCOLS = ("stavis",)
 CHUNK_FRAMES = 64
 THRESHOLDS = (0.3, 0.5, 0.7)
 THRESHOLDS_NOTE = (
@@ -93,7 +92,7 @@ def _evaluate(arguments: Arguments) -> int:
     method_maps, titles = ablation_method_maps(arguments, root, tree.videos, notes)
     title = f"Ablation of {arguments.model.resolve().name}"
   elif arguments.model is not None:
-    method_maps, model_notes = model_method_maps(arguments.model, arguments.batch)
+    method_maps, model_notes = model_method_maps(arguments.model, arguments.batch, tree.videos)
     title = f"Scores of {arguments.model.resolve().name}"
     notes += model_notes
   else:
@@ -146,23 +145,13 @@ def _check(arguments: Arguments) -> None:
     raise StavisError("--stride, --first-frame and --processes must be at least 1")
 
 
-def parse_data(data: str) -> Path:
-  """`stavis:ROOT` → ROOT; a bare ROOT that is a tree in the STAViS layout is taken too. Raises StavisError."""
-  name, separator, root = data.partition(":")
-  if separator and name in PROTOCOLS and root:
-    return Path(root)
-  if (Path(data) / "annotations").is_dir():
-    return Path(data)
-  raise StavisError(f"--data {data}: expected NAME:ROOT with NAME one of {', '.join(PROTOCOLS)}")
-
-
-def model_method_maps(model: Path, batch: int) -> tuple[MethodMaps, list[str]]:
+def model_method_maps(model: Path, batch: int, videos: Sequence[StavisVideo]) -> tuple[MethodMaps, list[str]]:
   """The maps that a model predicts, and notes about it (such as what it was trained on)."""
   runtime.configure()
-  from stajax import prediction  # JAX starts only where a model runs
+  from stajax import prediction, video_set  # JAX starts only where a model runs
 
   predictor = prediction.load_predictor(model, batch)
-  return prediction.method_maps(predictor), predictor.notes
+  return video_set.method_maps(predictor, videos), predictor.notes
 
 
 def ablation_method_maps(

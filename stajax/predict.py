@@ -1,22 +1,21 @@
 """Where people look in videos: saliency maps, an overlay video and per-frame numbers.
 
   python -m stajax.predict --model DIR VIDEO… --out DIR
+  python -m stajax.predict --model DIR --data stavis:ROOT --out DIR
 
 writes for each video `<name>.maps-000.npz` (and on, at most 1,000 maps each, as soon as each is full),
-`<name>.overlay.mp4` and, last of all, `<name>.json`: where it is, the outputs are complete.
+`<name>.overlay.mp4` and, last of all, `<name>.json`: where it is, the outputs are complete. Of an eye-tracking set it
+writes a grey image for every frame, see `stajax.predict_set`.
 """
 
 import dataclasses
-import json
-import os
-import re
 import sys
 import time as clock
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import tyro
@@ -26,9 +25,10 @@ from stajax import runtime
 from stajax.data.media import MediaInfo, frame_times, grid_frames, native_frames, probe
 from stajax.data.media_file import MediaError
 from stajax.data.sound import SoundWindows, file_windows
+from stajax.data.stavis import StavisTree, parse_data, read_tree
+from stajax.predict_files import FrameLog, MapParts
 from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
 
-MAPS_PER_PART = 1000
 # What lies beside videos in a folder without being one; a file named on the command line is always tried.
 SKIPPED_SUFFIXES = {
   *(".txt", ".md", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
@@ -87,8 +87,15 @@ class Arguments:
   """A trained model's folder, or the work folder of its training."""
   out: Path
   """Folder for the outputs."""
+  data: str | None = None
+  """stavis:ROOT, in place of videos: a grey image for every frame of an eye-tracking set, as `evaluate --maps` reads
+  them. Videos that are done already are not made again."""
+  databases: tuple[str, ...] = ()
+  """Which databases of that set; all if none is named."""
+  student: Literal["sta", "sta_plus_short", "sta_plus_long"] | None = None
+  """Use one student alone, instead of fusing all three."""
   fast: bool = False
-  """Use the student STA alone, instead of fusing it with STA+ short and STA+ long."""
+  """Use the student STA alone: the same as --student sta."""
   every_frame: bool = False
   """Compute a map for each native frame instead of interpolating between those on the model's grid."""
   batch: int = 8
@@ -128,13 +135,13 @@ def predict_video(
   sound = file_windows(path, notes, info.duration) if predictor.hears else None
   rate = info.rate if every_frame else predictor.rate
   provenance = {"video": path.name, "model": model, "trained_on": predictor.trained_on}
-  parts = _MapParts(out, name, {**provenance, "rate": rate, "size": [info.width, info.height]})
+  parts = MapParts(out, name, {**provenance, "rate": rate, "size": [info.width, info.height]})
   maps = _timed_maps(predictor, path, info, sound, every_frame, notes)
   timeline = _Timeline(parts.record(tqdm(maps, path.name, _expected(info, rate), False, unit="map", disable=None)))
   label = "synthetic" if predictor.trained_on == "synthetic" else ""
   num_frames, size = 0, (info.width, info.height)
   writer = OverlayWriter(out / f"{name}.overlay.mp4", info, notes) if overlay else nullcontext()
-  with _FrameLog(out / f"{name}.json") as log:
+  with FrameLog(out / f"{name}.json") as log:
     log.begin({**provenance, "rate": rate, "size": [info.width, info.height], "every_frame": every_frame})
     with writer:
       native = native_frames(path) if overlay else ((time, None) for time in frame_times(path))
@@ -184,18 +191,20 @@ def main(argv: list[str] | None = None) -> int:
   """Runs the command; 0: all videos are done, 1: some failed (a line each on stderr), 2: wrong arguments."""
   arguments = tyro.cli(Arguments, prog="python -m stajax.predict", args=argv)
   try:
-    if arguments.batch < 1:
-      raise ValueError(f"--batch {arguments.batch}: expected at least 1")
-    if not arguments.videos:
-      raise ValueError("no video: expected at least one file or folder")
-    if not arguments.model.is_dir():
-      raise FileNotFoundError(f"{arguments.model}: no such folder, expected a trained model")
-    videos = find_videos(arguments.videos, arguments.out)
+    _check(arguments)
+    tree = videos = None
+    if arguments.data is None:
+      videos = find_videos(arguments.videos, arguments.out)
+    else:
+      tree = read_tree(parse_data(arguments.data), arguments.databases or None, need_annotations=False)
     arguments.out.mkdir(parents=True, exist_ok=True)
     runtime.configure()
     from stajax.prediction import load_predictor  # JAX takes seconds to load: not before the arguments are right
 
-    predictor = load_predictor(arguments.model, arguments.batch, arguments.fast, arguments.centre)
+    only = "sta" if arguments.fast else arguments.student
+    predictor = load_predictor(arguments.model, arguments.batch, only, arguments.centre)
+    if tree is not None:
+      return _predict_tree(predictor, tree, arguments.out)
   except (OSError, ValueError) as error:
     print(_line(error), file=sys.stderr)
     return 2
@@ -211,90 +220,47 @@ def main(argv: list[str] | None = None) -> int:
     for note in summary.notes:
       print(f"{path}: {note}", file=sys.stderr)
     summaries.append(summary)
-  seconds = clock.monotonic() - start
   num_maps, failed = sum(summary.maps for summary in summaries), len(videos) - len(summaries)
-  print(
-    f"{len(summaries)} of {len(videos)} videos, {sum(summary.frames for summary in summaries)} frames, {num_maps} maps"
-    f" in {seconds:.1f} s ({num_maps / max(seconds, 1e-9):.1f} a second), {failed} failed, in {arguments.out}"
-  )
+  frames = f", {sum(summary.frames for summary in summaries)} frames"
+  print(_summary(f"{len(summaries)} of {len(videos)} videos{frames}", num_maps, start, failed, arguments.out))
   return 1 if failed else 0
 
 
-class _MapParts:
-  """Maps as npz files, each written when it is full; the first replaces whatever an earlier run left."""
-
-  def __init__(self, out: Path, name: str, fields: dict):
-    self.out, self.name, self.fields, self.num_maps = out, name, fields, 0
-    self._maps: list[np.ndarray] = []
-    self._times: list[float] = []
-
-  def record(self, timed_maps: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
-    """Passes times and maps (maximum 1) on while keeping them."""
-    for time, saliency in timed_maps:
-      self._maps.append(np.round(saliency * 255).astype(np.uint8))
-      self._times.append(time)
-      self.num_maps += 1
-      if len(self._maps) == MAPS_PER_PART:
-        self._write()
-      yield time, saliency
-
-  def finish(self) -> None:
-    if self._maps:
-      self._write()
-
-  def _write(self) -> None:
-    part = (self.num_maps - 1) // MAPS_PER_PART
-    if part == 0:
-      self._remove_earlier()
-    target = self.out / f"{self.name}.maps-{part:03d}.npz"
-    temporary = target.with_name(f".{target.name}.partial")
-    try:
-      with temporary.open("wb") as file:
-        np.savez_compressed(file, maps=np.stack(self._maps), times=np.asarray(self._times, np.float64), **self.fields)
-      os.replace(temporary, target)
-    finally:
-      temporary.unlink(missing_ok=True)
-    self._maps, self._times = [], []
-
-  def _remove_earlier(self) -> None:
-    """The JSON file goes first: it says that the others belong together."""
-    part = re.compile(re.escape(self.name) + r"\.maps-\d{3,}\.npz")
-    (self.out / f"{self.name}.json").unlink(missing_ok=True)
-    (self.out / f"{self.name}.overlay.mp4").unlink(missing_ok=True)
-    for path in self.out.iterdir():
-      if part.fullmatch(path.name):
-        path.unlink()
+def _check(arguments: Arguments) -> None:
+  if arguments.batch < 1:
+    raise ValueError(f"--batch {arguments.batch}: expected at least 1")
+  if arguments.data is not None and arguments.videos:
+    raise ValueError(f"--data and {arguments.videos[0]}: expected either a data set or videos")
+  if arguments.data is None and not arguments.videos:
+    raise ValueError("no video: expected at least one file or folder, or --data")
+  if arguments.fast and arguments.student not in (None, "sta"):
+    raise ValueError(f"--fast and --student {arguments.student}: expected one of them")
+  if not arguments.model.is_dir():
+    raise FileNotFoundError(f"{arguments.model}: no such folder, expected a trained model")
 
 
-class _FrameLog:
-  """A JSON object whose list `frames` is written entry by entry; gets its name when it is complete."""
+def _predict_tree(predictor: Predictor, tree: StavisTree, out: Path) -> int:
+  """All videos of an eye-tracking set; returns the exit code of `main`."""
+  from stajax.predict_set import predict_set  # loads JAX
 
-  def __init__(self, path: Path):
-    self._path, self._temporary = path, path.with_name(f".{path.name}.partial")
-    self._separator = "\n"
+  for database, video, reason in tree.skipped:
+    print(f"{database}/{video}: {reason}", file=sys.stderr)
+  for note in (*tree.notes, *predictor.notes):
+    print(f"note: {note}")
+  num_maps, made, failed, start = 0, 0, len(tree.skipped), clock.monotonic()
+  for video, number, error in predict_set(predictor, tree.videos, out):
+    if error is not None:
+      print(_line(error, Path(video.database) / video.name), file=sys.stderr)
+    num_maps, made, failed = num_maps + number, made + (error is None), failed + (error is not None)
+  whole = len(tree.videos) + len(tree.skipped)
+  print(_summary(f"{made} of {whole} videos, {whole - made - failed} were there", num_maps, start, failed, out))
+  return 1 if failed else 0
 
-  def __enter__(self) -> "_FrameLog":
-    # A file name that is not UTF-8 becomes a JSON escape.
-    self._file = self._temporary.open("w", encoding="utf-8", errors="backslashreplace")
-    return self
 
-  def __exit__(self, kind: type | None, *_: object) -> None:
-    try:
-      self._file.close()
-      if kind is None:
-        os.replace(self._temporary, self._path)
-    finally:
-      self._temporary.unlink(missing_ok=True)
-
-  def begin(self, fields: dict) -> None:
-    self._file.write(_dumps(fields)[:-1] + ', "frames": [')
-
-  def frame(self, entry: dict) -> None:
-    self._file.write(self._separator + _dumps(entry))
-    self._separator = ",\n"
-
-  def end(self, fields: dict) -> None:
-    self._file.write("\n], " + _dumps(fields)[1:] + "\n")
+def _summary(what: str, num_maps: int, start: float, failed: int, out: Path) -> str:
+  seconds = clock.monotonic() - start
+  rate = num_maps / max(seconds, 1e-9)
+  return f"{what}, {num_maps} maps in {seconds:.1f} s ({rate:.1f} a second), {failed} failed, in {out}"
 
 
 class _Timeline:
@@ -350,10 +316,6 @@ def _may_be_video(path: Path, folder: Path) -> bool:
 def _expected(info: MediaInfo, rate: float) -> int | None:
   """About how many maps there will be, for the progress bar."""
   return None if info.duration is None else max(1, round(info.duration * rate))
-
-
-def _dumps(fields: dict) -> str:
-  return json.dumps(fields, ensure_ascii=False, allow_nan=False)
 
 
 def _line(error: Exception, path: Path | None = None) -> str:

@@ -2,29 +2,30 @@
 
   predictor = load_predictor("runs/quickstart", batch=8)
   for saliency in predictor.maps(samples, reach=1): ...
+
+The videos of a data set: `stajax.video_set`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import jax
 import numpy as np
-from PIL import Image
 
 from stajax import model as models
 from stajax.clip import Clip, Sample, windows
-from stajax.data.media_file import MediaError
-from stajax.data.sound import file_windows
-from stajax.data.stavis import StavisError, StavisVideo
-from stajax.dense import DenseNetwork
-from stajax.evaluation import MethodMaps
+from stajax.dense import DenseNetwork, fetch
 from stajax.maps import baselines
 from stajax.maps.final import centre_factor, final_map
 from stajax.maps.pseudo import resize
 from stajax.report.names import NO_CENTRE
 from stajax.sources import make_dense, make_groups, switch_values
 
-FAST = ("sta",)
-_CHUNK = 64
+Result = TypeVar("Result")
+Launched = dict[str, list[jax.Array]]
+"""Of every student the maps (B, H, W) of successive targets, on the device; more of the last ones than there are."""
 
 
 class Predictor:
@@ -35,6 +36,8 @@ class Predictor:
     side: they take square frames of this size, pixels.
     trained_on: what they were trained on, `synthetic` for the embedded clips.
     hears: whether they take sound.
+    batch: frames that are computed together.
+    made_with: what tells its maps from those of another one, for JSON.
     notes: lines for people about the model.
     centre: whether `maps` have the centre factor of `stajax.maps.final`.
   """
@@ -46,8 +49,10 @@ class Predictor:
     students: Sequence[str] = models.STUDENTS,
     centre: bool | None = None,
   ) -> None:
-    self._seed = model.config.seed
+    self._seed, self.batch = model.config.seed, batch
     self.centre = model.config.maps.centre if centre is None else centre
+    sha256 = {name: model.sha256.get(name) for name in (models.SWITCH, *students)}
+    self.made_with = {"trained_on": model.trained_on, "centre": self.centre, "sha256": sha256}
 
     def dense(name: str) -> DenseNetwork:
       return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
@@ -68,35 +73,50 @@ class Predictor:
       samples: frame (side, side, 3) uint8 and its normalised second of sound (257, 98) float32 or None, in order.
       reach: neighbours in time are this many samples apart.
     """
-    for clip in windows(samples, reach):
-      maps = fused(self.student_maps(self.with_switch(clip)))
-      yield from maps * centre_factor(maps.shape[1:]) if self.centre else maps
+    for maps in overlapped(self.begin_final(clip) for clip in windows(samples, reach)):
+      yield from maps
+
+  def begin_final(self, clip: Clip) -> Callable[[], np.ndarray]:
+    """Has the device begin, and returns what waits for the final maps (n, size, size) of the clip's targets."""
+    final, count = final_maps(self.launch(self.with_switch(clip)), self.centre), len(clip.targets)
+    return lambda: fetch(final, count)
 
   def method_maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Of successive chunks of samples the maps (n, size, size) of every student, of their fusion and of baselines."""
-    for clip in windows(samples, reach):
-      maps = self.clip_maps(clip)
-      yield maps | self._baseline_maps(clip)
+    return overlapped(self.begin_methods(clip) for clip in windows(samples, reach))
+
+  def begin_methods(self, clip: Clip) -> Callable[[], dict[str, np.ndarray]]:
+    """Has the device begin, and returns what waits for the maps of `method_maps` for the clip's targets."""
+    wait = self._begin_students(clip)
+    return lambda: wait() | self._baseline_maps(clip)
 
   def clip_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """Maps (n, size, size) of every method for the targets of one clip; with the centre factor also without it."""
-    maps = self.student_maps(self.with_switch(clip))
+    return self._begin_students(clip)()
+
+  def _begin_students(self, clip: Clip) -> Callable[[], dict[str, np.ndarray]]:
+    maps, count = self.launch(self.with_switch(clip)), len(clip.targets)
     if len(maps) > 1:
-      heard = self.student_maps(clip.with_switch(np.ones(len(clip))))
-      maps = {**maps, "final": fused(maps), "final_no_switch": fused(heard)}
-    if not self.centre:
-      return maps
-    with_factor = {name: x * centre_factor(x.shape[1:]) for name, x in maps.items()}
-    return with_factor | {f"{name}{NO_CENTRE}": x for name, x in maps.items()}
+      heard = self.launch(clip.with_switch(np.ones(len(clip))))
+      maps = {**maps, "final": final_maps(maps), "final_no_switch": final_maps(heard)}
+
+    def finish() -> dict[str, np.ndarray]:
+      found = {name: fetch(chunks, count) for name, chunks in maps.items()}
+      if not self.centre:
+        return found
+      with_factor = {name: x * centre_factor(x.shape[1:]) for name, x in found.items()}
+      return with_factor | {f"{name}{NO_CENTRE}": x for name, x in found.items()}
+
+    return finish
 
   def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """What is there without any training: of the frames alone, and of what an ImageNet backbone makes of them."""
     frames = [clip.samples[at][0] for at in clip.targets]
     maps = {"spectral_residual": np.stack([baselines.spectral_residual(frame) for frame in frames])}
     if self._pretrained:
-      sta = self._students["sta"]
-      f5 = np.asarray(sta.stages(clip)["f5"][np.asarray(clip.targets)], np.float32)
-      distance = resize(baselines.feature_distance(f5), (sta.size,) * 2)
+      student = next(iter(self._students.values()))
+      f5 = np.asarray(_rows(student.stages(clip)["f5"], jax.device_put(np.asarray(clip.targets))), np.float32)
+      distance = resize(baselines.feature_distance(f5), (student.size,) * 2)
       maps["feature_distance"] = distance * centre_factor(distance.shape[1:])
     return maps
 
@@ -104,38 +124,65 @@ class Predictor:
     """The clip with its audio switch as the switch network sets it."""
     return clip.with_switch(switch_values(self._switch, clip))
 
-  def student_maps(self, clip: Clip) -> dict[str, np.ndarray]:
-    """Maps (n, size, size) of every student."""
-    started = {}
+  def launch(self, clip: Clip) -> Launched:
+    """Has the device begin with every student's maps of the clip's targets."""
+    launched = {}
     for name, dense in self._students.items():
       granularity = models.granularity_of(name)
       apart = make_groups(clip, granularity, dense.network.num_times, self._seed) if granularity else None
-      started[name] = dense.start(clip, groups=apart)
-    return {name: wait() for name, wait in started.items()}
+      launched[name] = dense.launch(clip, groups=apart)
+    return launched
 
 
-def fused(maps: dict[str, np.ndarray]) -> np.ndarray:
-  """The final map (n, H, W) of the students' maps: Eq. 17, or STA's alone where it is alone."""
+def final_maps(launched: Launched, centre: bool = False) -> list[jax.Array]:
+  """The final maps of the students' on the device, as many chunks: Eq. 17, or those of one student where it is alone.
+
+  Args:
+    centre: whether they have the centre factor.
+  """
+  return [_final(chunk, centre) for chunk in zip(*launched.values(), strict=True)]
+
+
+@partial(jax.jit, static_argnums=1)
+def _final(maps: tuple[jax.Array, ...], centre: bool) -> jax.Array:
+  count, *size = maps[0].shape
   if len(maps) == 1:
-    return maps["sta"]
-  size = maps["sta"].shape[1:]
-  return final_map(*(x if x.shape[1:] == size else resize(x, size) for x in maps.values()))
+    final = maps[0]
+  else:
+    final = final_map(*(jax.image.resize(x, (count, *size), "bilinear") for x in maps))
+  return final * centre_factor(tuple(size)) if centre else final
+
+
+@jax.jit
+def _rows(x: jax.Array, at: jax.Array) -> jax.Array:
+  return x[at]
+
+
+def overlapped(begun: Iterable[Callable[[], Result]]) -> Iterator[Result]:
+  """The results of what was begun, in order, each waited for when the next one has begun: the device need not wait."""
+  waiting = None
+  for wait in begun:
+    if waiting is not None:
+      yield waiting()
+    waiting = wait
+  if waiting is not None:
+    yield waiting()
 
 
 def load_predictor(
-  folder: str | Path, batch: int = 8, fast: bool = False, centre: bool | None = None
+  folder: str | Path, batch: int = 8, only: str | None = None, centre: bool | None = None
 ) -> Predictor:
   """Loads the students of a model folder, or of the work folder of its training.
 
   Args:
     batch: frames that are computed together.
-    fast: STA alone.
+    only: one of the students, whose maps are then the final ones; None: all three, whose maps are fused.
     centre: whether maps have the centre factor; None: as the model's configuration says.
 
   Raises:
     ModelError, ConfigError, WeightsError: one line that names the file.
   """
-  students = FAST if fast else models.STUDENTS
+  students = models.STUDENTS if only is None else (only,)
   return Predictor(models.load(folder, (models.SWITCH, *students)), batch, students, centre)
 
 
@@ -143,36 +190,3 @@ def to_uint8(maps: np.ndarray) -> np.ndarray:
   """(n, h, w) of values ≥ 0 to uint8, each map scaled to a maximum of 255."""
   peak = maps.max(axis=(1, 2), keepdims=True)
   return np.round(maps * (255 / np.maximum(peak, 1e-12))).astype(np.uint8)
-
-
-def method_maps(predictor: Predictor) -> MethodMaps:
-  """All students' maps on every native frame of a video, with neighbours nearest to the grid's spacing."""
-
-  def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    rate = video.rate()
-    reach, wanted, first = max(1, round(rate / predictor.rate)), set(frames), 0
-    for found in predictor.method_maps(video_samples(video, rate, predictor.side), reach):
-      count = len(found["sta"])
-      chosen = [i for i in range(first, first + count) if i in wanted]
-      for start in range(0, len(chosen), _CHUNK):
-        chunk = chosen[start : start + _CHUNK]
-        at = np.array(chunk) - first
-        yield chunk, {name: to_uint8(x[at]) for name, x in found.items()}
-      first += count
-
-  return maps
-
-
-def video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sample]:
-  """Every frame of a video, squashed to side × side, and its second of sound."""
-  try:
-    sound = None if video.wav is None else file_windows(video.wav, [], video.num_frames / rate)
-  except MediaError as error:
-    raise StavisError(str(error)) from None
-  for index, path in enumerate(video.frame_paths):
-    try:
-      with Image.open(path) as image:
-        frame = np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-      raise StavisError(f"{path}: not a readable frame ({error})") from None
-    yield frame, None if sound is None else sound.window(index / rate)

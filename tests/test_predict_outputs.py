@@ -13,7 +13,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from test_media import bad_files, clicks, heard, onsets, ramp, write_video
 
-from stajax import predict
+from stajax import predict_files
 from stajax.data.media import frame_times, native_frames, probe
 from stajax.data.media_file import MediaError
 from stajax.predict import find_videos, main, predict_video
@@ -201,7 +201,7 @@ def test_sound_that_cannot_be_written_does_not_stop_the_overlay(tmp_path, monkey
 
 
 def test_parts_are_full_and_nothing_of_an_earlier_run_remains(tmp_path, out, monkeypatch):
-  monkeypatch.setattr(predict, "MAPS_PER_PART", 4)
+  monkeypatch.setattr(predict_files, "MAPS_PER_PART", 4)
   path = write_video(tmp_path / "a.mp4", ramp(11), rate=8)
   for stale in ("a.maps-003.npz", "a.maps-1234.npz", "a.json", "a.mp4.maps-009.npz", "ab.maps-009.npz"):
     (out / stale).write_text("old")
@@ -212,7 +212,7 @@ def test_parts_are_full_and_nothing_of_an_earlier_run_remains(tmp_path, out, mon
 
 
 def test_a_failure_leaves_no_half_written_output(tmp_path, out, monkeypatch):
-  monkeypatch.setattr(predict, "MAPS_PER_PART", 4)
+  monkeypatch.setattr(predict_files, "MAPS_PER_PART", 4)
   path = write_video(tmp_path / "a.mp4", ramp(20), rate=8)
 
   class Failing(Brightness):
@@ -226,7 +226,7 @@ def test_a_failure_leaves_no_half_written_output(tmp_path, out, monkeypatch):
 
 
 def test_memory_does_not_grow_with_length(tmp_path, out, monkeypatch):
-  monkeypatch.setattr(predict, "MAPS_PER_PART", 10)
+  monkeypatch.setattr(predict_files, "MAPS_PER_PART", 10)
   monkeypatch.setattr("stajax.data.sound.KEPT_COLUMNS", 300)
 
   def peak(count: int) -> int:
@@ -257,7 +257,7 @@ def test_names_of_videos_with_the_same_stem(tmp_path):
 @pytest.fixture
 def model(tmp_path, monkeypatch) -> Path:
   prediction = types.ModuleType("stajax.prediction")
-  prediction.load_predictor = lambda folder, batch, fast=False, centre=None: Brightness()
+  prediction.load_predictor = lambda folder, batch, only=None, centre=None: Brightness()
   monkeypatch.setitem(sys.modules, "stajax.prediction", prediction)
   (tmp_path / "model").mkdir()
   return tmp_path / "model"

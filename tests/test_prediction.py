@@ -6,52 +6,15 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples, walk, whole
+from tiny import CONFIG, SIZE, STORED, make_samples, walk, whole
 
 from stajax import groups, model, prediction
 from stajax.clip import Clip, windows
-from stajax.config import Training
-from stajax.data.stavis import StavisError, read_tree
-from stajax.data.stavis_write import write_fold_lists, write_video
-from stajax.nets import weights
-from stajax.prediction import load_predictor, method_maps, to_uint8
-
-SMALL = 24
-"""Side of STA+, whose maps are brought to the size of STA's."""
-PLUS_CONFIG = CONFIG.model_copy(update={"sta_plus": Training(size=SMALL)})
+from stajax.prediction import load_predictor, to_uint8
 
 small_programs = tiny.small_programs
+networks, model_folder, predictor = tiny.networks, tiny.model_folder, tiny.predictor
 pytestmark = pytest.mark.usefixtures("small_programs")
-
-
-@pytest.fixture(scope="module")
-def networks(random_variables, small_programs):
-  """(network, variables, size) by name; the switch is on for half of the sounds of a clip."""
-  made = {}
-  for seed, name in enumerate((model.SWITCH, *model.STUDENTS)):
-    network, size = model.make_network(name, CONFIG, len(CATEGORIES)), SMALL if "plus" in name else SIZE
-    made[name] = network, random_variables(network, size, seed), size
-  network, variables, _ = made[model.SWITCH]
-  clip = Clip(make_samples(11, heard=1))
-  _, confidences = whole(network, variables, [[(clip, i)] for i in range(11)])
-  variables["params"]["bias"] -= np.float32(np.median(np.log(confidences / (1 - confidences))) + 1e-3)
-  return made
-
-
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, networks):
-  folder = tmp_path_factory.mktemp("run")
-  paths, sha256 = {name: folder / f"{name}.safetensors" for name in networks}, {}
-  for name, (_, variables, _) in networks.items():
-    sha256[name] = weights.save(paths[name], variables)
-  model.save(folder / "model", paths, {}, PLUS_CONFIG, categories=CATEGORIES, rate=4.0, side=STORED,
-             trained_on="synthetic", sha256=sha256)  # fmt: skip
-  return folder
-
-
-@pytest.fixture(scope="module")
-def predictor(model_folder):
-  return load_predictor(model_folder, batch=16)
 
 
 def minmax(x):
@@ -115,7 +78,7 @@ def test_maps_are_those_of_the_whole_networks(predictor, networks, count, reach,
 
 def test_fast_is_sta_alone_and_long_videos_are_windows(model_folder, networks, monkeypatch):
   """STA sees two frames besides: its maps are those of the whole video, which is longer than a batch."""
-  fast, samples = load_predictor(model_folder / "model", 16, fast=True), make_samples(24)
+  fast, samples = load_predictor(model_folder / "model", 16, "sta"), make_samples(24)
   (found,) = fast.method_maps(iter(samples))
   assert list(found) == ["sta", "spectral_residual"]
   clip, (network, variables, _) = fast.with_switch(Clip(samples)), networks["sta"]
@@ -150,52 +113,3 @@ def test_maps_as_bytes():
   maps = np.array([[[0.0, 0.5], [0.25, 0.1]], [[0.0, 0.0], [0.0, 0.0]]])
   assert to_uint8(maps).tolist() == [[[0, 255], [128, 51]], [[0, 0], [0, 0]]]
   assert to_uint8(maps).dtype == np.uint8
-
-
-@pytest.fixture
-def tree(tmp_path):
-  """A video of 9 frames at 8 a second with sound, and one of a single frame without."""
-  rng = np.random.default_rng(0)
-  for name, count in (("long", 9), ("one frame", 1)):
-    frames = [rng.integers(0, 255, (24, 36, 3), dtype=np.uint8) for _ in range(count)]
-    fixations, densities = [rng.random((24, 36)) < 0.02] * count, [np.full((24, 36), 9, np.uint8)] * count
-    samples = np.sin(np.arange(18000) ** 1.2 / 10) if name == "long" else None
-    write_video(tmp_path, "Tiny", name, frames, 8.0, samples, fixations, densities)
-  write_fold_lists(tmp_path, "Tiny", [("long", 9, 8.0), ("one frame", 1, 8.0)])
-  return tmp_path
-
-
-def test_method_maps(predictor, tree, monkeypatch):
-  """Every native frame is predicted, at neighbours that are two frames apart; those asked for are given."""
-  videos = {video.name: video for video in read_tree(tree).videos}
-  maps, calls, run = method_maps(predictor), [], predictor.method_maps
-
-  def watched(samples, reach):
-    def count(samples):
-      for sample in samples:
-        calls.append((reach, sample[1] is not None))
-        yield sample
-
-    return run(count(samples), reach)
-
-  monkeypatch.setattr(predictor, "method_maps", watched)
-  methods = [*model.STUDENTS, "final", "final_no_switch", "spectral_residual"]
-  some = list(maps(videos["long"], [1, 4, 8]))
-  assert calls == [(2, True)] * 9
-  assert [frame for frames, _ in some for frame in frames] == [1, 4, 8]
-  (every,) = (found for _, found in maps(videos["long"], range(9)))
-  assert list(every) == list(some[0][1]) == methods
-  for name, size in zip(methods, (SIZE, SMALL, SMALL, SIZE, SIZE, 64), strict=True):
-    chosen = np.concatenate([found[name] for _, found in some])
-    assert chosen.shape == (3, size, size) and chosen.dtype == np.uint8 and (chosen.max(axis=(1, 2)) == 255).all()
-    np.testing.assert_array_equal(every[name][[1, 4, 8]], chosen)
-  calls.clear()
-  ((frames, found),) = maps(videos["one frame"], [0])
-  assert frames == [0] and found["final"].shape == (1, SIZE, SIZE) and calls == [(2, False)]
-
-
-def test_a_broken_frame_is_named(predictor, tree):
-  video = next(video for video in read_tree(tree).videos if video.name == "long")
-  video.frame_paths[3].write_bytes(b"no picture")
-  with pytest.raises(StavisError, match=r"img_00004\.jpg: not a readable frame"):
-    list(method_maps(predictor)(video, [0]))

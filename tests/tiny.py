@@ -11,8 +11,9 @@ import pytest
 from stajax import model
 from stajax.clip import Clip
 from stajax.config import Config, Data, Maps, Network, Training
-from stajax.nets import classifier, student
+from stajax.nets import classifier, student, weights
 from stajax.nets.images import to_size
+from stajax.prediction import load_predictor
 
 SIZE, STORED = 32, 40
 CATEGORIES = ("ant", "bee", "cat", "dog", "eel")
@@ -34,6 +35,10 @@ CONFIG = Config(
   maps=Maps(size=16),
   **{name: Training(size=SIZE) for name, field in Config.model_fields.items() if field.annotation is Training},
 )
+
+SMALL = 24
+"""Side of STA+ in a model folder, whose maps are brought to the size of STA's."""
+PLUS_CONFIG = CONFIG.model_copy(update={"sta_plus": Training(size=SMALL)})
 
 
 def make_samples(count, seed=0, heard=0.7):
@@ -145,3 +150,33 @@ def make(name, random_variables, seed=1):
   """A network and random variables."""
   network = model.make_network(name, CONFIG, len(CATEGORIES))
   return network, random_variables(network, SIZE, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def networks(random_variables, small_programs):
+  """(network, variables, size) by name; the switch is on for half of the sounds of a clip."""
+  made = {}
+  for seed, name in enumerate((model.SWITCH, *model.STUDENTS)):
+    network, size = model.make_network(name, CONFIG, len(CATEGORIES)), SMALL if "plus" in name else SIZE
+    made[name] = network, random_variables(network, size, seed), size
+  network, variables, _ = made[model.SWITCH]
+  clip = Clip(make_samples(11, heard=1))
+  _, confidences = whole(network, variables, [[(clip, i)] for i in range(11)])
+  variables["params"]["bias"] -= np.float32(np.median(np.log(confidences / (1 - confidences))) + 1e-3)
+  return made
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory, networks):
+  folder = tmp_path_factory.mktemp("run")
+  paths, sha256 = {name: folder / f"{name}.safetensors" for name in networks}, {}
+  for name, (_, variables, _) in networks.items():
+    sha256[name] = weights.save(paths[name], variables)
+  model.save(folder / "model", paths, {}, PLUS_CONFIG, categories=CATEGORIES, rate=4.0, side=STORED,
+             trained_on="synthetic", sha256=sha256)  # fmt: skip
+  return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(model_folder):
+  return load_predictor(model_folder, batch=16)

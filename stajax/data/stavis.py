@@ -23,6 +23,7 @@ import scipy.io
 import scipy.sparse
 from PIL import Image
 
+PROTOCOLS = ("stavis",)
 MAX_PIXELS = 8192 * 8192
 MAX_MAT_BYTES = 64 * 2**20
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -107,24 +108,41 @@ class StavisTree:
   fold_lists: tuple[Path, ...]
 
 
-def read_tree(root: Path, databases: Collection[str] | None = None, need_frames: bool = True) -> StavisTree:
+def parse_data(data: str) -> Path:
+  """`stavis:ROOT` → ROOT; a bare ROOT that is a tree in the STAViS layout is taken too. Raises StavisError."""
+  name, separator, root = data.partition(":")
+  if separator and name in PROTOCOLS and root:
+    return Path(root)
+  if (Path(data) / "annotations").is_dir():
+    return Path(data)
+  raise StavisError(f"--data {data}: expected NAME:ROOT with NAME one of {', '.join(PROTOCOLS)}")
+
+
+def read_tree(
+  root: Path,
+  databases: Collection[str] | None = None,
+  need_frames: bool = True,
+  need_annotations: bool = True,
+) -> StavisTree:
   """Lists the test videos of a tree in the STAViS layout.
 
   Args:
-    databases: names; None takes every folder of `annotations`.
+    databases: names; None takes every folder of `annotations`, or of `video_frames` where no annotations are needed.
     need_frames: whether a video without frame images is skipped (maps can be scored without them).
+    need_annotations: whether a video without annotations is skipped (it can be predicted without them).
 
   Raises:
     StavisError: not such a tree, an unknown database, or a malformed fold list.
   """
   root = Path(root)
-  annotations = root / "annotations"
-  if not annotations.is_dir():
-    raise StavisError(f"{root}: not a tree in the STAViS layout: it has no folder 'annotations'")
-  present = sorted(path.name for path in annotations.iterdir() if path.is_dir() and not path.name.startswith("."))
+  part = "annotations" if need_annotations else "video_frames"
+  folder = root / part
+  if not folder.is_dir():
+    raise StavisError(f"{root}: not a tree in the STAViS layout: it has no folder '{part}'")
+  present = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
   missing = [name for name in databases or () if name not in present]
   if missing:
-    raise StavisError(f"{annotations}: no database {', '.join(missing)}; found {', '.join(present) or 'none'}")
+    raise StavisError(f"{folder}: no database {', '.join(missing)}; found {', '.join(present) or 'none'}")
   videos: list[StavisVideo] = []
   skipped: list[tuple[str, str, str]] = []
   notes: list[str] = []
@@ -135,7 +153,7 @@ def read_tree(root: Path, databases: Collection[str] | None = None, need_frames:
     rows = [(split, *row) for split, path in lists.items() for row in read_fold_list(path)]
     hint = str(root / "fold_lists" / f"{database}_list_test_1_fps.txt")
     if not lists:
-      names = sorted(path.name for path in (annotations / database).iterdir() if path.is_dir())
+      names = sorted(path.name for path in (folder / database).iterdir() if path.is_dir())
       rows = [(0, name, None, None) for name in names if not name.startswith(".")]
       notes.append(f"{database}: no fold list ({hint}): all {len(rows)} videos are used once")
     entries: dict[str, list] = {}
@@ -144,7 +162,8 @@ def read_tree(root: Path, databases: Collection[str] | None = None, need_frames:
     for name, named in entries.items():
       try:
         splits = tuple(sorted(row[0] for row in named))
-        video, video_notes = _find_video(root, database, name, named[0][2], named[0][3], splits, need_frames, hint)
+        needs = (need_frames, need_annotations)
+        video, video_notes = _find_video(root, database, name, named[0][2], named[0][3], splits, *needs, hint)
       except StavisError as error:
         skipped.append((database, name, str(error)))
         continue
@@ -254,19 +273,20 @@ def _find_video(
   fps: float | None,
   entries: tuple[int, ...],
   need_frames: bool,
+  need_annotations: bool,
   list_hint: str,
 ) -> tuple[StavisVideo, list[str]]:
   annotations = root / "annotations" / database / name
-  if not annotations.is_dir():
+  if need_annotations and not annotations.is_dir():
     raise StavisError(f"{annotations}: no such folder")
   fixations = _by_frame(numbered_files(annotations, (".mat",), "fixMap_"))
   densities = _by_frame(numbered_files(annotations / "maps", FRAME_SUFFIXES, "eyeMap_"))
-  if not fixations.keys() & densities.keys():
+  if need_annotations and not fixations.keys() & densities.keys():
     raise StavisError(f"{annotations}: no frame with both fixMap_%05d.mat and maps/eyeMap_%05d.jpg")
   notes = []
   folder = root / "video_frames" / database / name
   frames = _by_frame(numbered_files(folder, FRAME_SUFFIXES, "img_")) if need_frames else {}
-  listed = num_frames or (max(frames) + 1 if frames else max(fixations) + 1)
+  listed = num_frames or max(frames or fixations, default=0) + 1
   num_frames = listed
   if need_frames:
     num_frames = next((i for i in range(listed) if i not in frames), listed)
@@ -290,7 +310,7 @@ def _find_video(
     list_hint=list_hint,
   )
   unannotated = num_frames - sum(i < num_frames for i in video.annotated)
-  if unannotated:
+  if unannotated and need_annotations:
     notes.append(f"{database}/{name}: {unannotated} of {num_frames} frames have no fixations or no density")
   return video, notes
 

@@ -1,4 +1,4 @@
-"""The students' maps become one (paper Eq. 17), and the factor for people's tendency to look at the middle. NumPy."""
+"""The students' maps become one (paper Eq. 17), and the factor for people's tendency to look at the middle."""
 
 import numpy as np
 
@@ -13,6 +13,7 @@ def final_map(sta: np.ndarray, short: np.ndarray, long: np.ndarray) -> np.ndarra
 
   Args:
     sta, short, long: (n, H, W), of any float dtype; all on one scale, as the sigmoids that the students predict are.
+      NumPy or JAX arrays: it works on both alike.
 
   Returns:
     (n, H, W) float32 in [0, 1]. Z of a constant map is 0: where one student is constant only the sum counts.

@@ -1,14 +1,14 @@
-"""The range of maps: Z of the paper's equations, and the thresholds of its Table 3. NumPy, on the host."""
+"""The range of maps: Z of the paper's equations, and the thresholds of its Table 3."""
 
 import numpy as np
 
 
 def minmax(maps: np.ndarray) -> np.ndarray:
-  """Z: scales each map (n, h, w, ...) over h, w to [0, 1], float32; a constant map becomes 0."""
+  """Z: scales each map (n, h, w, ...) over h, w to [0, 1], float32; a constant map becomes 0. NumPy or JAX arrays."""
   low = maps.min(axis=(1, 2), keepdims=True)
   span = maps.max(axis=(1, 2), keepdims=True) - low
   scaled = (maps - low).astype(np.float32, copy=False)
-  scaled /= np.where(span > 0, span, 1)
+  scaled /= span + (span == 0)
   return scaled
 
 
