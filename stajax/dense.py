@@ -189,9 +189,13 @@ class DenseNetwork:
     return jax.tree.unflatten(tree, _zeros(shapes, tuple(x.dtype for x in leaves)))
 
   def _capacity(self, clip: Clip) -> int:
-    """A power of two of batches; with room for one more where a clip's first samples are those of the window before."""
+    """A power of two of batches; with room for one more where a clip's first samples are those of the window before.
+
+    Not less than the window before has, so that a video's last window needs no programs of its own.
+    """
     batches = -(-len(clip) // self._batch) + (clip.carried is not None)
-    return self._batch * 2 ** (batches - 1).bit_length()
+    before = jax.tree.leaves(clip.carried[0]) if clip.carried is not None else []
+    return max(self._batch * 2 ** (batches - 1).bit_length(), len(before[0]) if before else 0)
 
   def _frames_chunk(
     self, variables: Any, buffer: Any, at: Any, frames: jax.Array, boxes: jax.Array | None = None

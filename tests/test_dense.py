@@ -11,7 +11,7 @@ import tiny
 from tiny import CATEGORIES, CONFIG, SIZE, fragment, make, make_boxes, make_clip, walk, whole
 
 from stajax import model
-from stajax.clip import Clip, clip_samples, windows
+from stajax.clip import WINDOW, Clip, clip_samples, windows
 from stajax.data.sound import HOP, SEGMENT
 from stajax.dense import DenseNetwork, make_tagger
 from stajax.nets.classifier import Classification
@@ -210,9 +210,9 @@ def test_windows_share_what_their_borders_encode():
   """Short companions see at most four frames away, so results are those of the whole video. The last window is shorter
   than a batch, or needs several."""
   network, dense = make_trace(3, True, batch=10)
-  for count, reach in ((13, 1), (24, 1), (33, 2)):
+  for count, reach, length in ((13, 1, 8), (24, 1, 8), (33, 2, 8), (300, 1, WINDOW)):
     clip, found, short = Clip(list(numbered(count)), reach), [], []
-    for window in windows(iter(clip.samples), reach, length=8):
+    for window in windows(iter(clip.samples), reach, length=length):
       found.append(seen(dense.run(window, (1,))))
       short.append(seen(dense.run(window, (1,), apart(window))))
     np.testing.assert_array_equal(np.concatenate(found), expected_trace(network, clip, np.arange(count)[:, None]))
