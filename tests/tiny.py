@@ -168,9 +168,13 @@ def networks(random_variables, small_programs):
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory, networks):
-  folder = tmp_path_factory.mktemp("run")
+  return write_model(tmp_path_factory.mktemp("run"), {name: variables for name, (_, variables, _) in networks.items()})
+
+
+def write_model(folder, networks):
+  """A folder with a model of the networks' variables in it."""
   paths, sha256 = {name: folder / f"{name}.safetensors" for name in networks}, {}
-  for name, (_, variables, _) in networks.items():
+  for name, variables in networks.items():
     sha256[name] = weights.save(paths[name], variables)
   model.save(folder / "model", paths, {}, PLUS_CONFIG, categories=CATEGORIES, rate=4.0, side=STORED,
              trained_on="synthetic", sha256=sha256)  # fmt: skip
