@@ -154,6 +154,16 @@ class Hearing(_Frozen):
   """A table of tags and the tagger's classes; by default `tags.csv` in the work folder, which is made by name."""
 
 
+class Students(_Frozen):
+  """How the three students are trained."""
+
+  backbone: Literal["separate", "shared"] = "separate"
+  """`separate`: each for itself. `shared`: together, as one network with one visual and one audio backbone, so that a
+  final map costs one pass of a frame through VGG-16, not three. The field `sta` says how, `sta_plus` is not used. The
+  loss is the sum of the three networks', on groups of the target and both kinds of companions: 15 frames an example,
+  each of them encoded once, where STA and the two STA+ have 3, 9 and 9."""
+
+
 def _fine(**changes: object) -> Training:
   return Training(size=356, batch=3, steps=150_000, **changes)
 
@@ -199,7 +209,9 @@ class Config(_Frozen):
   sa_plus: Training = _plus("sa_coarse")
   plus_crops: bool = False
   """Whether these see the fine crops, as the fine stage does, instead of whole frames."""
+  students: Students = Students()
   sta: Training = _student()
+  """With `students.backbone` shared, for all three students at once."""
   sta_plus: Training = _student(start=("sta",))
   """For each of short and long companions."""
   maps: Maps = Maps()

@@ -13,12 +13,17 @@ import numpy as np
 
 from stajax.grid import reflect
 
-Granularity = Literal["short", "long", "cross"]
+Granularity = Literal["short", "long", "cross", "short_long"]
+"""Which companions a group has; `short_long`: the two short ones and then the two long ones."""
 
-NUM_NODES = 3  # of a group: the target and two companions
 LONG_GAP = 4  # frames at each side of the target that long companions avoid
 
 _LONG, _TAG, _CLIPS, _FRAMES, _POOL_CLIP, _POOL_FRAME, _POOL_PAIR = range(7)  # keep draws apart
+
+
+def num_nodes(granularity: Granularity | None) -> int:
+  """Fragments of a group: the target, and two companions of each kind."""
+  return {None: 1, "short_long": 5}.get(granularity, 3)
 
 
 def short_spacing(num_times: int) -> int:

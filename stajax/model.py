@@ -22,6 +22,7 @@ from stajax.groups import Granularity
 from stajax.nets import weights
 from stajax.nets.classifier import Classifier
 from stajax.nets.student import Student
+from stajax.nets.students import NODES, Students
 from stajax.nets.tagger import Tagger
 from stajax.nets.visual import VGG16, stage_shapes
 
@@ -34,7 +35,9 @@ PLUS = (
 )
 TAGGERS = tuple(f"tagger_{fold}" for fold in range(NUM_FOLDS))
 SWITCH = "switch"
-STUDENTS = ("sta", "sta_plus_short", "sta_plus_long")
+STUDENTS = tuple(NODES)
+JOINT = "students"
+"""All three as one network, where they share their backbones."""
 SOURCES = (*COARSE, *FINE, *PLUS)
 """All classifiers of a clip's tag that see."""
 KEPT = (*SOURCES, SWITCH, *STUDENTS)
@@ -81,7 +84,7 @@ class Model:
 
 
 def make_network(name: str, config: Config, num_categories: int, frl: bool | None = None) -> nn.Module:
-  """The module of a network by its name, such as `st_coarse`, `sa_plus_cross`, `tagger_0` or `sta_plus_long`.
+  """The module of a network by its name, such as `st_coarse`, `sa_plus_cross`, `tagger_0`, `sta_plus_long`, `students`.
 
   Args:
     frl: whether there are fixation refine layers, which have no parameters: in the C-GCN of a plus network, by default,
@@ -105,17 +108,19 @@ def make_network(name: str, config: Config, num_categories: int, frl: bool | Non
     "depths": settings.depths,
     "neck_depth": settings.neck_depth,
     "neck_width": settings.neck_width,
-    "plus": granularity_of(name) is not None,
     "frl": frl is not False,
     "steps": settings.reasoning_steps,
     "block": settings.attention_block,
     **sound,
   }
+  if name == JOINT:
+    return Students(**common)
+  plus = granularity_of(name) is not None
   if name in STUDENTS:
-    return Student(**common)
+    return Student(plus=plus, **common)
   if name == SWITCH:
     return Classifier("sa", num_outputs=1, **common)
-  return Classifier(name.split("_")[0], refine_spatial=frl is True and not common["plus"], **common)
+  return Classifier(name.split("_")[0], plus=plus, refine_spatial=frl is True and not plus, **common)
 
 
 def make_backbone(config: Config) -> VGG16:
@@ -126,23 +131,35 @@ def make_backbone(config: Config) -> VGG16:
 
 def granularity_of(name: str) -> Granularity | None:
   """Which companions a network's groups have; None for one fragment alone."""
+  if name == JOINT:
+    return "short_long"
   last = name.rpartition("_")[2]
   return last if last in ("short", "long", "cross") else None
 
 
 def field_of(name: str) -> str:
-  """The configuration's field that says how a network is trained."""
-  return re.sub(r"_(short|long|cross|\d)$", "", name)
+  """The configuration's field that says how a network is trained, where it is trained for itself."""
+  return "sta" if name == JOINT else re.sub(r"_(short|long|cross|\d)$", "", name)
 
 
 def training_of(name: str, config: Config) -> configuration.Training:
   """The part of the configuration that says how a network is trained."""
-  return getattr(config, field_of(name))
+  return config.sta if is_joint(config) and name in STUDENTS else getattr(config, field_of(name))
+
+
+def learns_fixations(name: str) -> bool:
+  """Whether a network learns pseudo-fixations; all others learn categories."""
+  return name in (*STUDENTS, JOINT)
 
 
 def see_crops(config: Config) -> tuple[str, ...]:
   """Names of the networks that see the fine crops; all others see whole frames."""
   return (*FINE, *PLUS) if config.plus_crops else FINE
+
+
+def is_joint(config: Config) -> bool:
+  """Whether the three students share their backbones and are trained as one network."""
+  return config.students.backbone == "shared"
 
 
 def is_frozen(config: Config) -> bool:
@@ -154,6 +171,8 @@ def shared_stages(name: str, config: Config) -> tuple[str, ...]:
   """The stages of a network's backbone that others read too, so that a frame is encoded once for all; () for none."""
   if is_frozen(config):
     return stages_at(training_of(name, config).size, name in see_crops(config), config)
+  if is_joint(config) and name in STUDENTS:
+    return STA_STAGES
 
   def has_kept(training: configuration.Training) -> bool:
     return bool(training.start) and "visual" in training.frozen

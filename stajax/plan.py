@@ -7,7 +7,8 @@ its fragments) going forward, counted in the program itself. No weights are made
 With a topology, what a stage costs on hardware that need not be there: its programs are compiled for it, which takes
 seconds to minutes, and asked for FLOPs, bytes, memory, messages and time; time and chip-hours for AVE and VGGSound
 follow. A stage is a network's training step, or with --dense its inference over clips, one of {stages};
-or `predict`, the final maps of the three students. Clips of a step are groups; frames are those that get a map.
+or `predict`, the final maps of the three students. With `students.backbone` shared, `students` takes the place of
+`sta` and `sta_plus`. Clips of a step are groups; frames are those that get a map.
 Topologies: {examples}. TPUs need the extra `tpu`, GPUs the extra `gpu`, neither the hardware.
 Exit codes: 0 done, 1 the batch does not fit in memory, 2 bad input.
 """
@@ -53,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"  --batch N        clips of a step on each device ({_CLIPS}), or frames computed together ({_FRAMES})")
     return 0 if {"-h", "--help"} & set(overrides) else 2
   try:
-    target = _target(arguments)
     config = configuration.override(configuration.load(arguments.config), overrides)
+    target = _target(arguments, config)
     num_categories, origin = find_categories(config, arguments.categories)
     topology.prepare_process()
     about = {"config": config.name, "categories": num_categories, "categories_from": origin}
@@ -72,14 +73,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if isinstance(error, topology.DoesNotFit) else 2
 
 
-def _target(arguments: argparse.Namespace) -> topology.Topology | None:
+def _target(arguments: argparse.Namespace, config: Config) -> topology.Topology | None:
   """The topology that was asked for, None where there is none."""
   if arguments.topology is None:
     if arguments.stage or arguments.dense or arguments.batch is not None:
       raise ConfigError(f"--stage, --dense and --batch need --topology, such as {topology.EXAMPLES}")
     return None
   target = topology.parse(arguments.topology)
-  stages = (*_fields(), PREDICT)
+  stages = (*_fields(config), PREDICT)
   if arguments.stage not in stages:
     raise ConfigError(f"--stage: found {arguments.stage or 'none'}, expected one of {', '.join(stages)}")
   if arguments.batch is not None and arguments.batch < 1:
@@ -93,7 +94,7 @@ def plan_stage(
   """What a stage costs on a topology.
 
   Args:
-    stage: a network's field of the configuration, or `predict`.
+    stage: a network's field of the configuration, `students` where they are trained as one, or `predict`.
     dense: whether inference over clips is planned, not the training step.
     batch: clips of a step on each device, or frames computed together.
 
@@ -112,8 +113,9 @@ def plan_stage(
   from stajax import model as models
   from stajax.planning import compile as compiling
 
-  names = list(models.STUDENTS) if stage == PREDICT else _networks(stage)
-  if stage == PREDICT:
+  maps = stage == PREDICT or (dense and stage == models.JOINT)
+  names = list(models.STUDENTS) if maps else _networks(stage)
+  if maps:
     programs = compiling.dense_inference(config, _STUDENTS, num_categories, batch, devices[0])
   elif dense:
     programs = compiling.dense_inference(config, {names[0]: 1}, num_categories, batch, devices[0])
@@ -123,9 +125,9 @@ def plan_stage(
   found = cost.summary(costs, batch, target)
   sets: dict[str, Any] = {}
   for name, (longer, frames) in cost.SETS.items():
-    examples = frames if stage == PREDICT else frames * len(names)
+    examples = frames if maps else frames * len(names)
     if not dense:
-      usual = getattr(Config(name="usual"), stage)
+      usual = models.training_of(names[0], Config(name="usual"))
       examples = longer * usual.steps * usual.batch * len(names)
     rate = found["per_second_a_chip"]
     sets[name] = cost.durations(examples, rate, target) if rate else None
@@ -167,16 +169,20 @@ def _stage_text(plan: Mapping[str, Any], target: topology.Topology) -> str:
   return "\n".join(out)
 
 
-def _fields() -> list[str]:
-  """The configuration's fields that say how networks are trained."""
-  return [name for name, info in Config.model_fields.items() if info.annotation is Training]
+def _fields(config: Config | None = None) -> list[str]:
+  """The configuration's fields that say how networks are trained; of students that are trained as one, `students`."""
+  fields = [name for name, info in Config.model_fields.items() if info.annotation is Training]
+  if config is None or config.students.backbone == "separate":
+    return fields
+  return [*(name for name in fields if name not in ("sta", "sta_plus")), "students"]
 
 
 def _networks(field: str) -> list[str]:
   """Names of the networks that are trained as a field says."""
   from stajax import model as models
 
-  return [name for name in (*models.TAGGERS, *models.KEPT) if re.fullmatch(rf"{field}(_(short|long|cross|\d))?", name)]
+  networks = (*models.TAGGERS, *models.KEPT, models.JOINT)
+  return [name for name in networks if re.fullmatch(rf"{field}(_(short|long|cross|\d))?", name)]
 
 
 def _num_params(variables: Mapping[str, Any]) -> int:
@@ -221,12 +227,12 @@ def plan_networks(config: Config, num_categories: int) -> dict[str, dict[str, An
 
   plans = {}
   skipped = () if config.hearing.kind == "trained" else ("tagger",)
-  for field in _fields():
+  for field in _fields(config):
     if field in skipped:
       continue
     names = _networks(field)
     network = models.make_network(names[0], config, num_categories)
-    inputs = models.example_inputs(network, getattr(config, field).size)
+    inputs = models.example_inputs(network, models.training_of(names[0], config).size)
     plans[field] = {"trained": names, **_plan(network, inputs)}
   return plans
 

@@ -72,7 +72,7 @@ def write(run: Run) -> dict[str, Any]:
     ),
     scores=scores,
     about=about,
-    curves={name: logs.read(run.folder(name) / "log.jsonl") for name in train_network.ORDER},
+    curves={name: logs.read(run.folder(name) / "log.jsonl") for name in train_network.TRAINED},
     examples=gallery.examples(),
     facts=_facts(run),
   )

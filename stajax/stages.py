@@ -5,6 +5,9 @@
   scam_coarse ─┬─ s, st, sa ───────────────────────┐
                └─ s_plus_*, st_plus_*, sa_plus_* ──┴─ scam_plus ─ sta, sta_plus_* ─ model ─ report
 
+With `students.backbone` shared, scam_plus ─ students ─ sta, sta_plus_* ─ model: the three are trained as one network,
+and each then gets its own weights file.
+
 Where files lie: `stajax.run`.
 """
 
@@ -34,6 +37,7 @@ from stajax.dense import DenseNetwork
 from stajax.grid import reflect
 from stajax.maps.pseudo import pseudo_fixations
 from stajax.nets import weights
+from stajax.nets.students import BACKBONES
 from stajax.run import NOT_JUDGED, Run, clip_tags, write_json, write_text
 from stajax.sources import ClipSources, switch_values
 from stajax.training import checkpoint
@@ -94,7 +98,7 @@ def run_all(config: Config, workdir: Path) -> str:
 def _check(config: Config) -> None:
   devices = jax.device_count()
   order, kind = [stage.name for stage in graph(config)], config.hearing.kind
-  for name in (name for name in train_network.ORDER if name in order):
+  for name in (name for name in train_network.TRAINED if name in order):
     training, field = models.training_of(name, config), models.field_of(name)
     if training.batch % devices:
       raise ConfigError(f"{field}.batch is {training.batch}, expected a multiple of the {devices} devices")
@@ -104,6 +108,12 @@ def _check(config: Config) -> None:
       if unknown[0] in models.TAGGERS and unknown[0] not in order:
         expected += f" (with hearing.kind {kind!r} no taggers are trained)"
       raise ConfigError(f"{field}.start has {unknown[0]!r}, expected {expected}")
+  if models.is_joint(config):
+    if models.is_frozen(config):
+      raise ConfigError("students.backbone is shared, but with network.backbone frozen all networks share one already")
+    parts = (*BACKBONES, *models.STUDENTS)
+    if unknown := set(config.sta.frozen) - set(parts):
+      raise ConfigError(f"sta.frozen has {min(unknown)!r}, expected of shared students some of {', '.join(parts)}")
   if models.is_frozen(config) and "visual" not in config.init:
     raise ConfigError("network.backbone is frozen, expected its weights: --init visual=FILE")
   if config.data.source == "records" and not config.data.path:
@@ -342,8 +352,15 @@ GRAPH = (
 
 
 def graph(config: Config) -> tuple[Stage, ...]:
-  """The stages of a configuration: an off-the-shelf tagger takes the place of own ones."""
-  if config.hearing.kind == "trained":
-    return GRAPH
-  kept = (stage for stage in GRAPH if stage.name not in models.TAGGERS)
-  return tuple(replace(stage, needs=("data",)) if stage.needs == models.TAGGERS else stage for stage in kept)
+  """The stages of a configuration: an off-the-shelf tagger takes the place of own ones, and students may be trained as
+  one network."""
+  stages = GRAPH
+  if config.hearing.kind != "trained":
+    kept = (stage for stage in stages if stage.name not in models.TAGGERS)
+    stages = tuple(replace(stage, needs=("data",)) if stage.needs == models.TAGGERS else stage for stage in kept)
+  if models.is_joint(config):
+    at = [stage.name for stage in stages].index(models.STUDENTS[0])
+    parts = (Stage(name, (models.JOINT,), partial(train_network.split, name)) for name in models.STUDENTS)
+    together = (_training(models.JOINT, *stages[at].needs), *parts)
+    stages = (*stages[:at], *together, *stages[at + len(together) - 1 :])
+  return stages

@@ -16,12 +16,14 @@ from stajax.config import Training
 from stajax.data import pipeline
 from stajax.data.map_set import MapSet
 from stajax.groups import Tags
-from stajax.nets import weights
+from stajax.nets import students, weights
 from stajax.run import NOT_JUDGED, Run
 from stajax.training import checkpoint, loop, optimizer, step
 
 ORDER = (*models.COARSE, *models.TAGGERS, models.SWITCH, *models.FINE, *models.PLUS, *models.STUDENTS)
-"""All networks; a network's place gives its random numbers, so new ones come last."""
+"""The networks that there are in the end; a network's place gives its random numbers, so new ones come last."""
+TRAINED = (*ORDER, models.JOINT)
+"""All networks that some configuration trains."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,15 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   config, records = run.config, run.records
   training = models.training_of(name, config)
   network = models.make_network(name, config, len(records.categories), variant.frl)
-  seed = config.seed * len(ORDER) + ORDER.index(name)
+  # The three students together see the targets that STA alone would, in its order.
+  seed = config.seed * len(ORDER) + ORDER.index(models.STUDENTS[0] if name == models.JOINT else name)
   stored = models.is_frozen(config) and network.num_times > 0
   variables = models.initialise(network, training.size, jax.random.key(seed), stored)
   own = weights.flatten(variables).keys()
   if training.start:
     variables, own = _started(name, run, variables)
   variables, taken = initial.begin(name, config, run.workdir, variables, own)
-  update, train_step = _make_step(network, name in models.STUDENTS, training, run.mesh)
+  update, train_step = _make_step(network, models.learns_fixations(name), training, run.mesh)
   inputs = _inputs(name, run, variant)
   # Whole frames are not to be cropped, which would cost a tenth of a small network's step.
   cropped, kept = "boxes" in inputs, {"box": training.min_scale < 1 or "boxes" in inputs, "flip": training.flip}
@@ -106,6 +109,20 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   return about
 
 
+def split(name: str, run: Run) -> dict[str, Any]:
+  """Gives one of the students that were trained together its own weights; returns what `done.json` says.
+
+  Raises:
+    WeightsError: the weights of the three cannot be read.
+  """
+  if jax.process_index() != 0:
+    return {}
+  found = weights.unflatten(weights.read(run.folder(models.JOINT) / "weights.safetensors"))
+  run.folder(name).mkdir(parents=True, exist_ok=True)
+  sha256 = weights.save(run.folder(name) / "weights.safetensors", students.split(found, name))
+  return {"sha256": sha256, "environment": run.done(models.JOINT)["environment"]}
+
+
 def folds(num_clips: int, seed: int) -> np.ndarray:
   """The fold (num_clips,) of every clip: a tagger judges the fold that it has not learned from."""
   return np.random.default_rng(seed).permutation(num_clips) % models.NUM_FOLDS
@@ -131,9 +148,12 @@ def _started(name: str, run: Run, variables: Mapping[str, Any]) -> tuple[dict[st
   own = None
   for source in reversed(start):
     found = weights.unflatten(weights.read(run.folder(source) / "weights.safetensors"))
+    if name == models.JOINT:
+      found = students.join(found)
     variables, kept = weights.merge(variables, found)
     own = set(kept) if own is None else own & set(kept)
-  new = sorted({key.split("/")[1] for key in own})
+  depth = 3 if name == models.JOINT else 2  # what is new in each student
+  new = sorted({"/".join(key.split("/")[1:depth]) for key in own})
   tqdm.write(f"{name}: starts from {', '.join(start)}; new: {', '.join(new) or 'nothing'}")
   return variables, own
 
@@ -149,10 +169,10 @@ def _inputs(name: str, run: Run, variant: Variant) -> dict[str, Any]:
     labels = run.frame_values("tag_heard")
     return {"items": np.flatnonzero(heard & (labels != NOT_JUDGED)), "labels": labels.astype(np.float32)[:, None]}
   inputs: dict[str, Any] = {}
-  if (name.startswith("sa") or name in models.STUDENTS) and not variant.always_heard:
+  if (name.startswith("sa") or models.learns_fixations(name)) and not variant.always_heard:
     inputs["switch"] = run.frame_values("switch")
   if name in models.see_crops(run.config):
     inputs["boxes"] = run.frame_values("boxes")
-  if name in models.STUDENTS:
+  if models.learns_fixations(name):
     inputs["maps"] = MapSet.open(run.workdir / "maps" / "scam_plus", records)
   return inputs

@@ -139,7 +139,7 @@ def test_stored_sides_are_those_that_jpegs_can_be_decoded_at():
   assert compiling.stored_side(configuration.load(QUICKSTART), 128, False) == 128
 
 
-@pytest.mark.parametrize("name", ["st_plus_long", "sta", "switch", "tagger_0", "sa"])
+@pytest.mark.parametrize("name", ["st_plus_long", "sta", "switch", "tagger_0", "sa", "students"])
 def test_the_step_is_that_of_training(name):
   """From the same shapes the same program as `stajax.train` runs."""
   from stajax import train_network
@@ -148,7 +148,7 @@ def test_the_step_is_that_of_training(name):
   mesh = train_network.step.make_mesh(jax.devices()[:1])
   network, update, planned = compiling.make_train_step(config, name, 10, mesh)
   training = compiling.models.training_of(name, config)
-  _, usual = train_network._make_step(network, name in compiling.models.STUDENTS, training, mesh)
+  _, usual = train_network._make_step(network, compiling.models.learns_fixations(name), training, mesh)
   variables = compiling.models.expected_variables(network, training.size)
   state = jax.eval_shape(lambda variables: train_network.step.make_state(variables, update), variables)
   batch = compiling.batch_shapes(config, name, 10, 2)
@@ -179,6 +179,33 @@ def test_inference_is_planned_in_parts():
   assert {name.split()[1] for name in found["programs"]} == parts and len(found["programs"]) == 8
   assert {x["times"] for name, x in found["programs"].items() if name.startswith("sta_plus_short")} == {2}
   assert found["unit"] == "frames" and found["flops"] > 0
+
+
+def test_shared_students_are_planned_as_one():
+  """15 frames an example where the three have 21, and in prediction each frame and sound once, not three times."""
+  sizes = ["--sta.size", "32", "--sta_plus.size", "32", "--network.width", "0.125", "--network.norm", "none"]
+  separate, shared = (
+    configuration.override(configuration.load(QUICKSTART), [*sizes, "--students.backbone", backbone])
+    for backbone in ("separate", "shared")
+  )
+  models, backbone = compiling.models, compiling.models.make_backbone(shared)
+  frame = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+  encode = plan.count_macs(backbone.apply, {"params": models.visual_shapes(shared)["visual"]}, frame)
+  apart, together = (plan.plan_networks(config, 10) for config in (separate, shared))
+  found = together.pop("students")
+  assert together == {name: x for name, x in apart.items() if name not in ("sta", "sta_plus")}
+  assert found["frames"] == 15 and found["inputs"]["frames"] == [5, 3, 32, 32, 3] and found["trained"] == ["students"]
+
+  target = topology.parse("cpu")
+  predicted, costs = (plan.plan_stage(config, 10, target, plan.PREDICT, True, 4) for config in (separate, shared))
+  hear = costs["programs"]["sta sound"]["flops"] // (2 * 4)
+  saved = apart["sta"]["gmac"] + 2 * apart["sta_plus"]["gmac"] - found["gmac"]
+  assert 1e9 * saved == pytest.approx(6 * encode + 2 * hear)
+  assert predicted["flops"] - costs["flops"] == 2 * 4 * 2 * (encode + hear)
+  own = ("frames", "fragments", "groups")
+  parts = {f"{name} {part}": number for name, number in (("sta", 1), ("sta_plus_short", 2)) for part in own}
+  times = {name: x["times"] for name, x in costs["programs"].items()}
+  assert times == {"sta backbone": 1, "sta sound": 1, **parts}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra `tpu`)")

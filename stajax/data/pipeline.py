@@ -86,7 +86,7 @@ def batches(
     num_times: t, 1 or 3; 0 to read no frames.
     sound: whether to read sound.
     decode_size: smallest side of the decoded frames that will do; S is the stored side over 1, 2, 4 or 8.
-    granularity: which two companions follow each target, the same ones in every epoch; None for targets alone.
+    granularity: which companions follow each target, the same ones in every epoch; None for targets alone.
     min_scale: smallest side of the random square boxes as a part of the frame, or of its box; 1 for all of it.
     flip: whether half of the examples are to be mirrored.
     maps: learning targets.
@@ -101,7 +101,7 @@ def batches(
     num_threads: of reading and decoding; the number of usable cores by default.
 
   Yields:
-    Of b groups of n nodes, the target first; n is 1, or 3 with a granularity. All but `flip` are of each node itself.
+    Of b groups of n nodes (`groups.num_nodes`), the target first. All but `flip` are of each node itself.
     Unless num_times is 0: frames (b, n, t, S, S, 3) uint8, or each stage (b, n, its t, h, w, c) of the features;
     box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and flip (b,) bool: what the step is to do to frames and
     maps, one crop of their boxes for all. sound (b, n, 257, 98) float32 if `sound`, normalised, 0 for clips
@@ -128,7 +128,7 @@ def batches(
   num_threads = num_threads or _num_cores()
   draw_group = sampler.make_draw_group(granularity, seed, num_times, records.tags, records.num_frames)
   look_up = LookUp(records, maps, num_times, sound, draw_group, boxes, switch, labels)
-  local, nodes = global_batch // num_hosts, groups.NUM_NODES if granularity else 1
+  local, nodes = global_batch // num_hosts, groups.num_nodes(granularity)
   ratio = decode_ratio(records.side, decode_size)
   side = scaled_side(records.side, ratio)
   images_at_once = min(_IMAGES_AT_ONCE, _BYTES_AT_ONCE // (3 * side**2))

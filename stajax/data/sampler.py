@@ -128,16 +128,16 @@ def make_draw_group(
   shared = groups.Tags(tags, num_frames) if granularity == "cross" else None
 
   def draw_group(clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if granularity is None:
-      return clip[:, None], frame[:, None]
-    clips = np.stack([clip, clip], axis=1)
     if shared is not None:
       clips, frames = shared.cross_companions(seed, clip, frame)
-    elif granularity == "long":
-      frames = groups.long_companions(seed, clip, frame, num_frames[clip])
-    else:
-      frames = groups.short_companions(frame, num_frames[clip], groups.short_spacing(num_times))
-    return np.column_stack([clip, clips]), np.column_stack([frame, frames])
+      return np.column_stack([clip, clips]), np.column_stack([frame, frames])
+    drawn = [frame]
+    if granularity in ("short", "short_long"):
+      drawn.append(groups.short_companions(frame, num_frames[clip], groups.short_spacing(num_times)))
+    if granularity in ("long", "short_long"):
+      drawn.append(groups.long_companions(seed, clip, frame, num_frames[clip]))
+    frames = np.column_stack(drawn)
+    return np.repeat(clip[:, None], frames.shape[1], axis=1), frames
 
   return draw_group
 

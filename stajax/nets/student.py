@@ -22,17 +22,13 @@ _RARE = nn.initializers.constant(-3.0)
 """Of the last bias: fixated pixels are some 5% of a frame, and a new network begins with that."""
 
 
-class Student(nn.Module):
-  """STA: three frames and a second of sound to one logit a pixel (Eqs. 11, 12).
-
-  With `plus` STA+: three such fragments, C-GCN in the decoder's place, and a read-out of every node (Eqs. 14, 15). What
-  it shares with STA, all but the decoder, has the same names.
+class Encoders(nn.Module):
+  """What all that learn fixations see and hear with, and their attributes.
 
   Attributes: as of `stajax.nets.classifier.Classifier`.
   """
 
   num_categories: int
-  plus: bool = False
   frl: bool = True
   steps: int = STEPS
   block: int = BLOCK
@@ -49,11 +45,6 @@ class Student(nn.Module):
   frozen: tuple[str, ...] = ()
 
   @property
-  def num_nodes(self) -> int:
-    """Fragments of a group."""
-    return 3 if self.plus else 1
-
-  @property
   def num_times(self) -> int:
     """Frames of a fragment."""
     return 3
@@ -64,10 +55,42 @@ class Student(nn.Module):
 
   def setup(self) -> None:
     self.visual = VGG16(self.width, self.depths, self.norm, self.dtype)
+    self.sound = ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
+
+  def backbone(
+    self, frames: jnp.ndarray, train: bool = False, keep: Sequence[str] = ("f3", "f4", "f5")
+  ) -> dict[str, jnp.ndarray]:
+    """(m, H, W, 3) in [0, 1] to the backbone's stages `keep`: the part that networks with one backbone share."""
+    stages = self.visual(frames, self._trains("visual", train))
+    return {name: getattr(stages, name) for name in keep}
+
+  def encode_sound(self, sound: jnp.ndarray, train: bool = False) -> jnp.ndarray:
+    """(m, 257, s) normalised log-spectrograms to (m, d)."""
+    return self.sound(sound, self._trains("sound", train))
+
+  def _trains(self, part: str, train: bool) -> bool:
+    return train and part not in self.frozen
+
+
+class Student(Encoders):
+  """STA: three frames and a second of sound to one logit a pixel (Eqs. 11, 12).
+
+  With `plus` STA+: three such fragments, C-GCN in the decoder's place, and a read-out of every node (Eqs. 14, 15). What
+  it shares with STA, all but the decoder, has the same names.
+  """
+
+  plus: bool = False
+
+  @property
+  def num_nodes(self) -> int:
+    """Fragments of a group."""
+    return 3 if self.plus else 1
+
+  def setup(self) -> None:
+    super().setup()
     head = {"norm": self.head_norm or self.norm, "dtype": self.dtype}
     self.neck = Neck(self.num_categories, self.width * self.neck_width, self.neck_depth, **head)
     self.temporal = TemporalBranch(self.num_categories, self.dtype)
-    self.sound = ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
     self.sound_map = SoundMap(self.num_categories, self.dtype)
     self.combine = nn.Conv(self.num_categories, (1, 1), dtype=self.dtype)
     if self.plus:
@@ -88,13 +111,6 @@ class Student(nn.Module):
     """Stages of the backbone that this network reads."""
     return ("f5",) if self.plus else ("f3", "f4", "f5")
 
-  def backbone(
-    self, frames: jnp.ndarray, train: bool = False, keep: Sequence[str] = ("f3", "f4", "f5")
-  ) -> dict[str, jnp.ndarray]:
-    """(m, H, W, 3) in [0, 1] to the backbone's stages `keep`: the part that networks with a frozen backbone share."""
-    stages = self.visual(frames, self._trains("visual", train))
-    return {name: getattr(stages, name) for name in keep}
-
   def embed(self, stages: dict[str, jnp.ndarray], train: bool = False) -> dict[str, jnp.ndarray]:
     """Of `backbone` to what `encode_frames` gives."""
     return {"s": self.neck(stages["f5"], self._trains("neck", train)), **self._refined(stages, train)}
@@ -102,10 +118,6 @@ class Student(nn.Module):
   def _refined(self, stages: dict[str, jnp.ndarray], train: bool) -> dict[str, jnp.ndarray]:
     """Ref of Eq. 12, of STA."""
     return {} if self.plus else {name: block(stages[name], train) for name, block in self.refine.items()}
-
-  def encode_sound(self, sound: jnp.ndarray, train: bool = False) -> jnp.ndarray:
-    """(m, 257, s) normalised log-spectrograms to (m, d)."""
-    return self.sound(sound, self._trains("sound", train))
 
   def fuse(self, features: dict[str, jnp.ndarray], audio: jnp.ndarray, switch: jnp.ndarray) -> jnp.ndarray:
     """Eq. 11: `sta` (m, h, w, c) of fragments.
@@ -165,9 +177,6 @@ class Student(nn.Module):
     both = jnp.concatenate([states.astype(spatial.dtype), spatial], axis=-1)
     return self.ref_1(self.ref_32(both, train))
 
-  def _trains(self, part: str, train: bool) -> bool:
-    return train and part not in self.frozen
-
   def __call__(
     self,
     frames: jnp.ndarray | None = None,
@@ -176,6 +185,7 @@ class Student(nn.Module):
     train: bool = False,
     stages: dict[str, jnp.ndarray] | None = None,
     size: tuple[int, int] | None = None,
+    audio: jnp.ndarray | None = None,
   ) -> jnp.ndarray:
     """
     Args:
@@ -186,6 +196,7 @@ class Student(nn.Module):
       stages: of `backbone`, in place of the frames: {"f5": (b, n, 3, h, w, c)} and, of STA's middle frames,
         {"f3": (b, n, 1, …), "f4": (b, n, 1, …)}. Then `visual` is not needed, but `size`.
       size: (H, W) of the result; the frames' where there are any.
+      audio: (b, n, d) of `encode_sound`, in place of the sound.
 
     Returns:
       (b, n, H, W) float32 logits.
@@ -198,7 +209,10 @@ class Student(nn.Module):
     n, t = stages["f5"].shape[1:3]
     spatial = self.neck(rearrange(stages["f5"], "b n t h w c -> (b n t) h w c"), self._trains("neck", train))
     spatial = rearrange(spatial, "(m t) h w c -> m t h w c", t=t)
-    audio = self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train)
+    if audio is None:
+      audio = self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train)
+    else:
+      audio = rearrange(audio, "b n d -> (b n) d")
     fused = self.fuse({"s": spatial}, audio, rearrange(switch, "b n -> (b n)"))
     nodes = rearrange(fused, "(b n) h w c -> b n h w c", n=n)
     middle = {name: rearrange(x[:, :, x.shape[2] // 2], "b n h w c -> (b n) h w c") for name, x in stages.items()}

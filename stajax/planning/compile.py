@@ -51,7 +51,7 @@ def make_train_step(config: Config, name: str, num_categories: int, mesh: Mesh) 
   network, choice = models.make_network(name, config, num_categories), training.optimizer
   schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
   update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
-  loss = (step.fixation_loss if name in models.STUDENTS else step.classification_loss)(training.size)
+  loss = (step.fixation_loss if models.learns_fixations(name) else step.classification_loss)(training.size)
   return network, update, step.make_train_step(network, loss, update, mesh, training.frozen)
 
 
@@ -72,7 +72,7 @@ def batch_shapes(config: Config, name: str, num_categories: int, batch: int) -> 
     shapes["sound"] = ((n, *_SOUND), np.float32)
   if network.hears and t:
     shapes["switch"] = ((n,), np.float32)
-  if name in models.STUDENTS:
+  if models.learns_fixations(name):
     shapes["map"] = ((n, config.maps.size, config.maps.size), np.uint8)
     shapes["weight"] = ((n,), np.float32)
   else:
@@ -104,16 +104,22 @@ def dense_inference(
 ) -> list[Program]:
   """The parts of networks as `stajax.dense` runs them on `batch` frames of a clip, on one device: no other takes part.
 
+  Students with one backbone have it, and what hears, run once for all.
+
   Args:
     names: networks, and how many there are of each.
   """
   mesh = Mesh(np.array([device]), ("data",), axis_types=(AxisType.Auto,))
   programs = []
-  for name, number in names.items():
+  once = ("backbone", "sound") if models.is_joint(config) else ()
+  for place, (name, number) in enumerate(names.items()):
     for part, function, arrays in _parts(config, name, num_categories, batch):
+      if part in once and place:
+        continue
+      times = 1 if part in once else number
       network = models.make_network(name, config, num_categories)
       variables = models.expected_variables(network, models.training_of(name, config).size)
-      programs.append(_compile(f"{name} {part}", number, jax.jit(function), mesh, (variables,), arrays))
+      programs.append(_compile(f"{name} {part}", times, jax.jit(function), mesh, (variables,), arrays))
   return programs
 
 
@@ -130,6 +136,12 @@ def _parts(
 
   def encode(variables: Any, frames: jax.Array, boxes: jax.Array | None = None) -> Any:
     return network.apply(variables, to_size(frames, size, boxes), method="encode_frames")
+
+  def backbone(variables: Any, frames: jax.Array) -> Any:
+    return network.apply(variables, to_size(frames, size), keep=models.STA_STAGES, method="backbone")
+
+  def embed(variables: Any, stages: Any) -> Any:
+    return network.apply(variables, stages, method="embed")
 
   def hear(variables: Any, sound: jax.Array) -> jax.Array:
     return network.apply(variables, sound, method="encode_sound")
@@ -151,6 +163,9 @@ def _parts(
   frames = (shape(batch, side, side, 3, dtype=jnp.uint8), *([shape(batch, 4)] if cropped else []))
   features = jax.eval_shape(encode, variables, *frames)
   parts = [("frames", encode, frames)]
+  if models.is_joint(config) and name in models.STUDENTS:
+    stages = jax.eval_shape(backbone, variables, *frames)
+    parts = [("backbone", backbone, frames), ("frames", embed, ({stage: stages[stage] for stage in network.needed},))]
   heard: tuple[Any, ...] = ()
   if network.hears:
     sound = shape(batch, *_SOUND)

@@ -90,6 +90,7 @@ STAGES = {
     if (branch, granularity) != ("sa", "short")
   },
   "scam_plus": "SCAM+ and the pseudo-fixations",
+  "students": "The three students as one network",
   "sta": "STA: the student",
   "sta_plus_short": "STA+ short: the student with its neighbours in time",
   "sta_plus_long": "STA+ long: the student with distant moments of its clip",

@@ -116,15 +116,21 @@ def classification_loss(size: int) -> Loss:
 
 
 def fixation_loss(size: int) -> Loss:
-  """Eqs. 13 and 16 for students, on frames and maps scaled to `size`; maps of weight 0 count for nothing."""
+  """Eqs. 13 and 16 for students, on frames and maps scaled to `size`; maps of weight 0 count for nothing.
+
+  Of a network of several students the sum of theirs: it says of which nodes its maps are.
+  """
 
   def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
     logits, statistics = _apply(network, variables, batch, size)
-    boxes, flip = _augmentation(batch, batch["map"].shape[1], 1)
+    nodes = batch["map"].shape[1]
+    boxes, flip = _augmentation(batch, nodes, 1)
     maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip)
-    targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=logits.shape[1])
+    targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=nodes)
     # The mean over the batch for each node; Eq. 16 adds the nodes.
     weights = batch["weight"] / jnp.maximum(jnp.sum(batch["weight"], axis=0), 1e-6)
+    if hasattr(network, "outputs"):
+      targets, weights = (jnp.stack([x[:, node] for node in network.outputs], axis=1) for x in (targets, weights))
     cross_entropy = jnp.sum(weights * losses.pixel_cross_entropy(logits, targets))
     divergence = jnp.sum(weights * losses.divergence(logits, targets))
     return cross_entropy + divergence, (statistics, {"cross_entropy": cross_entropy, "divergence": divergence})

@@ -1,0 +1,88 @@
+"""The three students as one network: both backbones once, what comes after them three times.
+
+Axes as of `stajax.nets.student`; n is 5: the target, its two short companions, its two long ones.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from einops import rearrange
+
+from stajax.nets.student import Encoders, Student
+
+NODES = {"sta": (0,), "sta_plus_short": (0, 1, 2), "sta_plus_long": (0, 3, 4)}
+"""Which nodes of a group each student reads; its own parameters are in the top-level part of its name."""
+BACKBONES = ("visual", "sound")
+"""Top-level parts that all three read."""
+
+
+class Students(Encoders):
+  """STA, STA+ short and STA+ long on one visual and one audio backbone; every frame of a group is encoded once."""
+
+  @property
+  def num_nodes(self) -> int:
+    """Fragments of a group."""
+    return 1 + max(max(nodes) for nodes in NODES.values())
+
+  @property
+  def outputs(self) -> tuple[int, ...]:
+    """Of which node of the group each map is."""
+    return tuple(node for nodes in NODES.values() for node in nodes)
+
+  def setup(self) -> None:
+    super().setup()
+    own = {field.name for field in dataclasses.fields(Encoders)} - {"parent", "name", "frozen"}
+    common = {name: getattr(self, name) for name in own}
+    for name, nodes in NODES.items():
+      setattr(self, name, Student(plus=len(nodes) > 1, **common))
+
+  def __call__(
+    self, frames: jnp.ndarray, sound: jnp.ndarray, switch: jnp.ndarray, train: bool = False
+  ) -> jnp.ndarray:
+    """
+    Args:
+      frames: (b, n, 3, H, W, 3) in [0, 1].
+      sound: (b, n, 257, s).
+      switch: (b, n).
+      train: whether batch statistics are computed and updated.
+
+    Returns:
+      (b, 7, H, W) float32 logits: the maps of STA's node, of STA+ short's three, of STA+ long's three.
+    """
+    b, n, t = frames.shape[:3]
+    flat = self.backbone(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train)
+    stages = {name: rearrange(x, "(b n t) h w c -> b n t h w c", b=b, n=n) for name, x in flat.items()}
+    # Only motion needs more than a fragment's middle frame.
+    stages = {name: x if name == "f5" else x[:, :, t // 2, None] for name, x in stages.items()}
+    audio = rearrange(self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train), "(b n) d -> b n d", b=b)
+    maps = []
+    for name, nodes in NODES.items():
+      student = getattr(self, name)
+      own = {stage: _take(stages[stage], nodes) for stage in student.needed}
+      heard = {"switch": _take(switch, nodes), "audio": _take(audio, nodes)}
+      maps.append(student(stages=own, size=frames.shape[3:5], train=self._trains(name, train), **heard))
+    return jnp.concatenate(maps, axis=1)
+
+
+def split(variables: Mapping[str, Any], student: str) -> dict[str, Any]:
+  """One student's variables, as those of `Student`, of the three's."""
+  return {
+    collection: {**{part: parts[part] for part in BACKBONES if part in parts}, **parts.get(student, {})}
+    for collection, parts in variables.items()
+  }
+
+
+def join(variables: Mapping[str, Any]) -> dict[str, Any]:
+  """One network's variables where `Students` has parts of their names: in each of the three students."""
+  joined = {}
+  for collection, parts in variables.items():
+    own = {part: x for part, x in parts.items() if part not in BACKBONES}
+    joined[collection] = {part: x for part, x in parts.items() if part in BACKBONES} | dict.fromkeys(NODES, own)
+  return joined
+
+
+def _take(x: jnp.ndarray, nodes: tuple[int, ...]) -> jnp.ndarray:
+  """Nodes of (b, n, …): by slices, as the gradient of a gather is a scatter, which is slow on accelerators."""
+  return jnp.stack([x[:, node] for node in nodes], axis=1)
