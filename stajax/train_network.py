@@ -152,8 +152,8 @@ def _started(name: str, run: Run, variables: Mapping[str, Any]) -> tuple[dict[st
       found = students.join(found)
     variables, kept = weights.merge(variables, found)
     own = set(kept) if own is None else own & set(kept)
-  depth = 3 if name == models.JOINT else 2  # what is new in each student
-  new = sorted({"/".join(key.split("/")[1:depth]) for key in own})
+  # Of several students, which part of which.
+  new = sorted({"/".join(parts[: 1 + (parts[0] in models.STUDENTS)]) for parts in (key.split("/")[1:] for key in own)})
   tqdm.write(f"{name}: starts from {', '.join(start)}; new: {', '.join(new) or 'nothing'}")
   return variables, own
 

@@ -79,6 +79,16 @@ def test_global_batch_is_the_same_for_any_number_of_hosts(many, many_maps, num_h
     assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
 
 
+def test_groups_of_both_kinds_are_those_of_each(many, many_maps):
+  """All that a step sees of them, and the same views."""
+  options = {"stop": 2, "maps": many_maps}
+  kinds = (run(many, granularity=kind, **options) for kind in ("short_long", "short", "long"))
+  for both, *alone in zip(*kinds, strict=True):
+    assert both["frames"].shape[:3] == (8, 5, 3) and both["map"].shape[1] == both["sound"].shape[1] == 5
+    for nodes, batch in zip(([0, 1, 2], [0, 3, 4]), alone, strict=True):
+      assert_equal({name: x if name == "flip" else x[:, nodes] for name, x in both.items()}, batch)
+
+
 def test_an_epoch_visits_every_item_once(records, maps):
   def visited(epochs, **changes):
     seen = np.concatenate([batch["clip"] * 100 + batch["frame"] for batch in run(records, sound=False, **changes)])

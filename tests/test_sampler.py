@@ -104,6 +104,9 @@ def test_groups_are_targets_and_their_companions():
   assert (draw("long", 3)[0] == clip[:, None]).all() and (draw("short", 3)[0] == clip[:, None]).all()
   np.testing.assert_array_equal(draw("long", 3)[1][:, 1:], groups.long_companions(5, clip, frame, num_frames[clip]))
   assert draw("cross", 3)[0][:, 1:].tolist() == [[1, 1], [1, 1], [0, 0], [2, 2]]
+  for both, short, long in zip(*(draw(granularity, 3) for granularity in ("short_long", "short", "long")), strict=True):
+    np.testing.assert_array_equal(both[:, :3], short)
+    np.testing.assert_array_equal(both[:, [0, 3, 4]], long)
 
 
 @pytest.mark.parametrize("num_times", [1, 3, 9])

@@ -10,13 +10,15 @@ from fake_records import fake_records
 pytest.importorskip("tensorflow")
 
 from stajax import groups, model, stages, train_network
-from stajax.config import Config, ConfigError, Data, Training
+from stajax.config import Config, ConfigError, Data, Hearing, Network, Students, Training
+from stajax.data.map_set import MapWriter
 from stajax.data.shards import RecordError
 from stajax.model import TAGGERS
 from stajax.nets import weights
 from stajax.run import Run
 from stajax.train_network import Variant
 
+SHARED = {"students": Students(backbone="shared")}
 TRAINED = [name for name, info in Config.model_fields.items() if info.annotation is Training]
 
 
@@ -51,6 +53,22 @@ def test_what_a_stage_needs_comes_before_it():
     done.add(stage.name)
 
 
+def test_students_may_be_trained_as_one():
+  """And then each has a stage of its own, so that what follows is as ever; with taggers of any kind."""
+  shared = Students(backbone="shared")
+  for hearing in (Hearing(), Hearing(kind="yamnet")):
+    before, after = (stages.graph(Config(name="a", hearing=hearing, students=each)) for each in (Students(), shared))
+    names = [stage.name for stage in after]
+    at = names.index("students")
+    assert [*names[:at], *names[at + 1 :]] == [stage.name for stage in before] and "students" in train_network.TRAINED
+    needs = {stage.name: stage.needs for stage in after}
+    assert needs["students"] == ("scam_plus",) and {needs[name] for name in model.STUDENTS} == {("students",)}
+    assert [name for name in needs if needs[name] != {each.name: each.needs for each in before}.get(name)] == [
+      "students", *model.STUDENTS
+    ]  # fmt: skip
+  assert "students" not in [stage.name for stage in stages.GRAPH]
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [
@@ -63,12 +81,17 @@ def test_what_a_stage_needs_comes_before_it():
     ({"s_plus": Training(start=("s_plus_long",))}, "s_plus.start has 's_plus_long', expected one of"),
     ({"sa_plus": Training(batch=12, start=("sa_coarse",))}, "sa_plus.batch is 12, expected a multiple of the 8"),
     ({"data": Data()}, "data.path is missing"),
+    (SHARED | {"sta": Training(start=("sta_plus_long",))}, "sta.start has 'sta_plus_long', expected one of s_coarse"),
+    (SHARED | {"sta": Training(start=("students",))}, "sta.start has 'students', expected one of s_coarse"),
+    (SHARED | {"sta": Training(frozen=("visual", "neck"))}, "sta.frozen has 'neck', expected of shared students some"),
+    (SHARED | {"network": Network(backbone="frozen")}, "students.backbone is shared, but with network.backbone frozen"),
   ],
 )
 def test_a_configuration_that_cannot_run_is_one_line(tmp_path, change, message):
   fields = {name: Training(batch=8) for name in TRAINED} | {"data": Data(source="synthetic")}
   for name, part in change.items():
-    fields[name] = part if name == "data" or part.batch == 12 else part.model_copy(update={"batch": 8})
+    keep = not isinstance(part, Training) or part.batch == 12
+    fields[name] = part if keep else part.model_copy(update={"batch": 8})
   with pytest.raises(ConfigError) as error:
     stages.run_all(Config(name="a", **fields), tmp_path / "run")
   assert str(error.value).startswith(message) and "\n" not in str(error.value)
@@ -216,6 +239,14 @@ def test_what_networks_learn_from(tmp_path, records):
   for name in ("s_coarse", "st_coarse", "s_plus_cross", "st_plus_short"):
     assert inputs(name) == {}
   assert set(inputs("s")) == set(inputs("st")) == {"boxes"} and set(inputs("sa")) == {"switch", "boxes"}
+  maps = tmp_path / "maps" / "scam_plus"
+  maps.parent.mkdir()
+  writer = MapWriter(maps, records)
+  for clip, count in enumerate(records.num_frames):
+    writer.write(clip, np.zeros((count, 4, 4), np.uint8), np.ones(count))
+  writer.finish({})
+  for name in (*model.STUDENTS, "students"):
+    assert set(inputs(name)) == {"switch", "maps"}
   for name in ("sa_coarse", "sa_plus_long", "sa_plus_cross"):
     assert inputs(name) == {"switch": switch} and inputs(name, always_heard=True) == {}
   run.config = run.config.model_copy(update={"plus_crops": True})
@@ -245,6 +276,26 @@ def test_of_several_networks_the_first_that_fits_counts(tmp_path, records, capsy
   assert "sa_coarse: starts from s_coarse, tagger_0; new: neck" in capsys.readouterr().out
 
 
+def test_students_that_are_one_begin_with_finished_networks(tmp_path, records, capsys):
+  run = make_run(tmp_path, records)
+  fields = {"students": Students(backbone="shared"), "sta": Training(start=("st_coarse",))}
+  run = Run(run.config.model_copy(update=fields), tmp_path)
+
+  def variables(value, **sizes):
+    return {name: {"kernel": np.full(size, value, np.float32)} for name, size in sizes.items()}
+
+  run.folder("st_coarse").mkdir(parents=True)
+  weights.save(run.folder("st_coarse") / "weights.safetensors", {"params": variables(1, visual=3, neck=2, classify=2)})
+  own = {name: variables(0, neck=2, combine=1) for name in model.STUDENTS}
+  merged, random = train_network._started("students", run, {"params": {**variables(0, visual=3, sound=4), **own}})
+  values = {name: float(x[0]) for name, x in weights.flatten(merged).items()}
+  taken = {"params/visual/kernel", *(f"params/{name}/neck/kernel" for name in model.STUDENTS)}
+  new = {"params/sound/kernel", *(f"params/{name}/combine/kernel" for name in model.STUDENTS)}
+  assert values == dict.fromkeys(taken, 1) | dict.fromkeys(new, 0) and random == new
+  told = "sound, sta/combine, sta_plus_long/combine, sta_plus_short/combine"
+  assert f"students: starts from st_coarse; new: {told}" in capsys.readouterr().out
+
+
 def test_networks_are_trained_as_they_are_used(tmp_path, records, monkeypatch):
   """The module that learns is the one that inference makes by default; the ablation's is another."""
   made = []
@@ -255,7 +306,7 @@ def test_networks_are_trained_as_they_are_used(tmp_path, records, monkeypatch):
 
   monkeypatch.setattr(model, "initialise", stop)
   run = make_run(tmp_path, records)
-  for name in train_network.ORDER:
+  for name in train_network.TRAINED:
     with pytest.raises(InterruptedError):
       train_network.train(name, run)
     assert made[-1] == model.make_network(name, run.config, 3)

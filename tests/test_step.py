@@ -229,12 +229,12 @@ def test_state_is_donated_and_the_step_traced_once():
 
 
 # The parts of the others are parts of these.
-@pytest.mark.parametrize("name", ["tagger_0", "sta", "st_plus_short", "sa_plus_cross", "sta_plus_long"])
+@pytest.mark.parametrize("name", ["tagger_0", "sta", "st_plus_short", "sa_plus_cross", "sta_plus_long", "students"])
 def test_steps_lower_under_explicit_axes(name, random_variables):
   """Where a resharding would be ambiguous this is a type error, and with Auto axes a silent choice."""
   network = model.make_network(name, CONFIG, 3)
   mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
-  loss, update = (step.fixation_loss if name in model.STUDENTS else step.classification_loss)(32), sgd()
+  loss, update = (step.fixation_loss if model.learns_fixations(name) else step.classification_loss)(32), sgd()
   with jax.set_mesh(mesh):
     state = step.replicate(step.make_state(random_variables(network, 32), update), mesh)
     batch = make_batch(0, nodes=network.num_nodes, times=network.num_times, sound=network.hears)

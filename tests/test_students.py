@@ -13,8 +13,8 @@ from tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
 
 from stajax import config as configuration
 from stajax import model
+from stajax.clip import windows
 from stajax.config import Students, Training
-from stajax.dense import windows
 from stajax.nets import students, weights
 from stajax.nets.student import Encoders
 from stajax.nets.visual import VGG16
