@@ -152,8 +152,8 @@ def _started(name: str, run: Run, variables: Mapping[str, Any]) -> tuple[dict[st
       found = students.join(found)
     variables, kept = weights.merge(variables, found)
     own = set(kept) if own is None else own & set(kept)
-  # Of several students, which part of which.
-  new = sorted({"/".join(parts[: 1 + (parts[0] in models.STUDENTS)]) for parts in (key.split("/")[1:] for key in own)})
+  # Of several students, their parts.
+  new = sorted({parts[parts[0] in models.STUDENTS] for parts in (key.split("/")[1:] for key in own)})
   tqdm.write(f"{name}: starts from {', '.join(start)}; new: {', '.join(new) or 'nothing'}")
   return variables, own
 

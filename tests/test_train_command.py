@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 
 from stajax import model
+from stajax.nets import weights
+from stajax.prediction import load_predictor
 from stajax.report.table_1 import ROWS
 
 NETWORKS = (*model.SOURCES, *model.TAGGERS, model.SWITCH, *model.STUDENTS)
@@ -146,7 +148,7 @@ def test_report_scores_every_method_on_the_same_frames(trained):
 
 def begun(workdir: Path, stage: str) -> bool:
   """Whether a stage has logged a training step, or has finished a clip or the whole."""
-  if stage in NETWORKS:
+  if stage in (*NETWORKS, model.JOINT):
     return (workdir / "stages" / stage / "log.jsonl").exists()
   path = workdir / "maps" / stage if stage == "scam_plus" else workdir / "tables" / TABLES[stage]
   return path.exists() or any(path.with_name(f".{path.name}.staging").glob("*.npz"))
@@ -194,6 +196,67 @@ def check_same(killed: Path, trained: Path) -> None:
     log = (killed / "stages" / name / "log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in log] == [1, 2]
   test_nothing_half_done_is_left(killed)
+
+
+@pytest.fixture(scope="module")
+def shared(place, trained) -> Path:
+  """A work folder of the same networks up to the pseudo-fixations, with students that share trained backbones.
+
+  It has no report, which takes as long as all the rest.
+  """
+  settings = CONFIG.replace("Optimizer, Synthetic", "Optimizer, Students, Synthetic")
+  settings = settings.replace(
+    'sta=train("st_coarse", "sa_coarse", **heard)',
+    'students=Students(backbone="shared"), sta=train("st_coarse", "sa_coarse")',
+  )
+  (place / "shared").mkdir()
+  (place / "shared" / "tiny.py").write_text(settings)
+  workdir = place / "shared" / "whole"
+  shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns("heldout_tree"))
+  (workdir / "config.json").unlink()
+  for folder in ("model", "report", *(f"stages/{name}" for name in (*model.STUDENTS, "model", "report"))):
+    shutil.rmtree(workdir / folder)
+  finish(run(*train_in(workdir)))
+  return workdir
+
+
+def test_students_with_one_backbone(trained, shared):
+  """They are trained as one, and what follows sees three networks."""
+  assert {path.parent.name for path in shared.glob("stages/*/done.json")} == {*STAGES, model.JOINT}
+  log = (shared / "stages" / model.JOINT / "log.jsonl").read_text().splitlines()
+  assert [json.loads(line)["step"] for line in log] == [1, 2] and done(shared, model.JOINT)["steps"] == 2
+  predictor = load_predictor(shared, batch=4)
+  assert predictor.trained_on == "synthetic" and predictor.hears
+  together = weights.read(shared / "stages" / model.JOINT / "weights.safetensors")
+  before = weights.read(trained / "stages" / "st_coarse" / "weights.safetensors")
+  for name in model.STUDENTS:
+    path = shared / "model" / f"{name}.safetensors"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == done(shared, name)["sha256"]
+    assert not (shared / "stages" / name / "log.jsonl").exists()
+    found = weights.read(path)
+    assert found.keys() == weights.read(trained / "model" / path.name).keys()
+    for key, x in found.items():
+      collection, part, rest = key.split("/", 2) if key.count("/") > 1 else (*key.split("/"), "")
+      own = key if part in ("visual", "sound") else f"{collection}/{name}/{part}/{rest}".rstrip("/")
+      np.testing.assert_array_equal(x, together[own], err_msg=key)
+    assert any((found[key] != x).any() for key, x in before.items() if key.split("/")[1] == "visual"), "it learns"
+
+
+@pytest.mark.slow
+def test_killed_students_end_with_the_same_bits(trained, shared):
+  """And with a report."""
+  killed = shared.with_name("killed")
+  shutil.copytree(shared, killed)
+  shutil.copytree(trained / "data" / "heldout_tree", killed / "data" / "heldout_tree")
+  for name in (model.JOINT, *model.STUDENTS, "model", "report"):
+    shutil.rmtree(killed / "stages" / name)
+  shutil.rmtree(killed / "model")
+  assert train_with_kills(killed, (model.JOINT,) * 2, seed=0) >= 1
+  found, expected = contents(killed / "model"), contents(shared / "model")
+  assert found.keys() == expected.keys() and not [path for path in found if found[path] != expected[path]]
+  test_nothing_half_done_is_left(killed)
+  assert set(json.loads((killed / "report" / "scores.json").read_text())["synthetic"]) >= METHODS
+  assert "The three students as one network" in (killed / "report" / "index.html").read_text()
 
 
 def test_finished_run_is_left_alone_and_another_configuration_refused(trained):
