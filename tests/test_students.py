@@ -15,6 +15,7 @@ from stajax import config as configuration
 from stajax import model
 from stajax.clip import windows
 from stajax.config import Students, Training
+from stajax.dense import fetch
 from stajax.nets import students, weights
 from stajax.nets.student import Encoders
 from stajax.nets.visual import VGG16
@@ -132,11 +133,30 @@ def test_prediction_encodes_every_frame_once_for_all_students(random_variables):
     predictor = Predictor(made, batch=4)
     (clip,) = windows(iter(make_samples(11)))
     with counted() as counts:
-      maps[times] = predictor.student_maps(clip)
+      launched = predictor.launch(clip)
+    maps[times] = {name: fetch(chunks, 11) for name, chunks in launched.items()}
     assert counts == {"VGG16": 12 * times, "Ear": 12}, "filled up to whole batches"
   for name in model.STUDENTS:
     np.testing.assert_allclose(maps[1][name], maps[3][name], rtol=1e-4, atol=1e-5)
     assert np.std(maps[1][name]) > 1e-4
+
+
+def test_prediction_with_one_backbone_transfers_explicitly(random_variables):
+  """Windows too, and these do not encode again what they share."""
+  _, variables = make_joint(random_variables)
+  of = {model.SWITCH: random_variables(model.make_network(model.SWITCH, CONFIG, NUM), SIZE, seed=9)}
+  of |= {name: students.split(variables, name) for name in model.STUDENTS}
+  predictor = Predictor(model.Model(JOINT, CATEGORIES, 8.0, STORED, "synthetic", of, {}, {}), batch=4)
+
+  def run():
+    clips = windows(iter(make_samples(21)), length=8)
+    return [fetch(chunks, len(clip.targets)) for clip in clips for chunks in predictor.launch(clip).values()]
+
+  with counted() as counts:
+    run()
+  assert counts == {"VGG16": 24, "Ear": 24}
+  with jax.transfer_guard("disallow"):
+    assert len(run()) == 9
 
 
 def test_frozen_parts_keep_their_statistics(random_variables):
