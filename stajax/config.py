@@ -48,6 +48,9 @@ class Data(_Frozen):
   """Frames a second of the grid."""
   damaged: Literal["fatal", "skip"] = "fatal"
   """A shard that cannot be read: `fatal` stops when it is read; `skip` reads all at the start and leaves clips out."""
+  left_out: float = Field(default=0.0, ge=0, lt=1)
+  """Part of every tag's clips that no network learns from, to choose settings by: `done.json` of each stage says how
+  its network does on them. Then learn from all clips with what was chosen."""
   synthetic: Synthetic = Synthetic()
 
 

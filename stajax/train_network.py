@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from stajax import initial
+from stajax import initial, left_out
 from stajax import model as models
 from stajax.config import Training
 from stajax.data import pipeline
@@ -59,8 +59,13 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   if training.start:
     variables, own = _started(name, run, variables)
   variables, taken = initial.begin(name, config, run.workdir, variables, own)
-  update, train_step = _make_step(network, models.learns_fixations(name), training, run.mesh)
+  loss = _make_loss(models.learns_fixations(name), training.size)
+  update, train_step = _make_step(network, loss, training, run.mesh)
   inputs = _inputs(name, run, variant)
+  items = inputs.pop("items", None)
+  items = pipeline.trainable_items(records, inputs.get("maps")) if items is None else items
+  apart = left_out.choose(records.tags, config.data.left_out, config.seed)
+  is_apart = apart[records.clip_of_frame[items]]
   # Whole frames are not to be cropped, which would cost a tenth of a small network's step.
   cropped, kept = "boxes" in inputs, {"box": training.min_scale < 1 or "boxes" in inputs, "flip": training.flip}
   if stored:
@@ -68,9 +73,11 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
     inputs |= {"views": run.views, **views}
     kept = {"box": "maps" in inputs and run.config.features.views > 2, "flip": "maps" in inputs}
 
-  def batches(start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
+  def batches(start: int, stop: int, of_apart: bool = False) -> Iterator[Mapping[str, np.ndarray]]:
     drawn = pipeline.batches(
       records,
+      items=items[is_apart == of_apart],
+      partners=None if of_apart else ~apart,
       seed=seed,
       global_batch=training.batch,
       start_step=start,
@@ -100,10 +107,16 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
     config.checkpoint_every,
     config.log_every,
   )
+  judged = {}
+  if is_apart.any():
+    steps = -(-int(is_apart.sum()) // training.batch)  # the last batch may show some frames once more
+    metrics = loop.judge(step.make_judge(network, loss), state.variables(), batches(0, steps, of_apart=True), run.mesh)
+    judged = {"left_out": {"clips": int(apart.sum()), **{key: round(value, 4) for key, value in metrics.items()}}}
+    tqdm.write(f"{name}: on clips left out, {', '.join(f'{key} {value:.4g}' for key, value in metrics.items())}")
   if jax.process_index() != 0:
     return {}
   sha256 = weights.save(variant.folder / "weights.safetensors", state.variables())
-  about = {"sha256": sha256, "steps": training.steps, "init": taken, "environment": checkpoint.environment()}
+  about = {"sha256": sha256, **judged, "steps": training.steps, "init": taken, "environment": checkpoint.environment()}
   if models.granularity_of(name) == "cross":
     about["clips_alone_in_tag"] = int(np.sum(Tags(records.tags, records.num_frames).alone))
   return about
@@ -129,12 +142,16 @@ def folds(num_clips: int, seed: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=1)
-def _make_step(network: Any, is_student: bool, training: Training, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
+def _make_loss(is_student: bool, size: int) -> step.Loss:
+  return (step.fixation_loss if is_student else step.classification_loss)(size)
+
+
+@functools.lru_cache(maxsize=1)
+def _make_step(network: Any, loss: step.Loss, training: Training, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
   """The optimiser and the jitted step; once for networks in a row that differ in nothing but what they learn from."""
   choice = training.optimizer
   schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
   update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
-  loss = (step.fixation_loss if is_student else step.classification_loss)(training.size)
   return update, step.make_train_step(network, loss, update, mesh, training.frozen)
 
 

@@ -64,6 +64,7 @@ def batches(
   flip: bool = False,
   maps: MapSet | None = None,
   items: np.ndarray | None = None,
+  partners: np.ndarray | None = None,
   boxes: np.ndarray | None = None,
   switch: np.ndarray | None = None,
   labels: np.ndarray | None = None,
@@ -91,6 +92,7 @@ def batches(
     flip: whether half of the examples are to be mirrored.
     maps: learning targets.
     items: frame ids that an epoch visits; `trainable_items` by default.
+    partners: (num_clips,) bool, clips that cross companions may be of; all by default.
     boxes: (total_frames, 4) float32, (y0, x0, y1, x1) in [0, 1] of every frame id to crop it to; None for whole frames.
     switch: (total_frames,) uint8, 0 where the sound of a frame id is not to be heard.
     labels: (total_frames, k) float32 of every frame id, in place of its clip's tags.
@@ -126,7 +128,8 @@ def batches(
     raise ValueError("without frames (num_times 0) there must be sound, and no granularity")
   _check_tables(records, boxes, switch, labels)
   num_threads = num_threads or _num_cores()
-  draw_group = sampler.make_draw_group(granularity, seed, num_times, records.tags, records.num_frames)
+  tags = records.tags if partners is None else records.tags * partners[:, None]
+  draw_group = sampler.make_draw_group(granularity, seed, num_times, tags, records.num_frames)
   look_up = LookUp(records, maps, num_times, sound, draw_group, boxes, switch, labels)
   local, nodes = global_batch // num_hosts, groups.num_nodes(granularity)
   ratio = decode_ratio(records.side, decode_size)

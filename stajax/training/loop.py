@@ -82,6 +82,21 @@ def train(
   return state
 
 
+def judge(
+  make_metrics: Callable[[Any, Any], Mapping[str, jax.Array]],
+  variables: Mapping[str, Any],
+  batches: Iterator[Mapping[str, np.ndarray]],
+  mesh: Mesh,
+) -> dict[str, float]:
+  """Means over batches of what `stajax.training.step.make_judge` says of them."""
+  parts = []
+  for batch in batches:
+    on_device = put_batch({key: x for key, x in batch.items() if key not in HOST_KEYS}, mesh)
+    parts.append(make_metrics(variables, on_device))
+  fetched = jax.device_get(parts)
+  return {key: float(np.mean([metrics[key] for metrics in fetched])) for key in fetched[0]}
+
+
 def _global_batch(batch: Mapping[str, jax.Array]) -> int:
   return next(iter(batch.values())).shape[0]
 

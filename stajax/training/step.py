@@ -20,7 +20,8 @@ from stajax.training import losses
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-Loss = Callable[[nn.Module, Mapping[str, Any], Batch], tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
+Loss = Callable[..., tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
+"""Of network, variables, batch and `train`, to the mean over the batch, new statistics and metrics."""
 
 BRANCH_WEIGHT = 0.4  # of deep supervision
 
@@ -98,14 +99,24 @@ def make_train_step(
   return jax.jit(train_step, donate_argnums=0, out_shardings=(everywhere, everywhere))
 
 
+def make_judge(network: nn.Module, loss: Loss) -> Callable[[dict[str, Any], Batch], Metrics]:
+  """A jitted function of variables and a batch to loss and metrics, as `make_train_step` has them, without learning."""
+
+  def judge(variables: dict[str, Any], batch: Batch) -> Metrics:
+    value, (_, metrics) = loss(network, variables, batch, train=False)
+    return {"loss": value, **metrics}
+
+  return jax.jit(judge)
+
+
 def classification_loss(size: int) -> Loss:
   """Eq. 3 on frames scaled to `size`; metric `accuracy`: how often a tag is the top category.
 
   Networks with companions have deep supervision: 0.4 times the mean of the losses of all branches before reasoning.
   """
 
-  def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
-    out, statistics = _apply(network, variables, batch, size)
+  def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True) -> tuple[jax.Array, Any]:
+    out, statistics = _apply(network, variables, batch, size, train)
     tags = batch["tags"]
     value = jnp.mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]))
     if network.num_nodes > 1:
@@ -121,8 +132,8 @@ def fixation_loss(size: int) -> Loss:
   Of a network of several students the sum of theirs: it says of which nodes its maps are.
   """
 
-  def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch) -> tuple[jax.Array, Any]:
-    logits, statistics = _apply(network, variables, batch, size)
+  def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True) -> tuple[jax.Array, Any]:
+    logits, statistics = _apply(network, variables, batch, size, train)
     nodes = batch["map"].shape[1]
     boxes, flip = _augmentation(batch, nodes, 1)
     maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip)
@@ -139,9 +150,9 @@ def fixation_loss(size: int) -> Loss:
 
 
 def _apply(
-  network: nn.Module, variables: Mapping[str, Any], batch: Batch, size: int
+  network: nn.Module, variables: Mapping[str, Any], batch: Batch, size: int, train: bool
 ) -> tuple[Any, dict[str, Any]]:
-  """The network's output in training and its new batch statistics."""
+  """The network's output and its batch statistics, which are new ones in training."""
   inputs: dict[str, Any] = {}
   stages = {name: batch[name] for name in STAGES if name in batch}
   if stages:
@@ -156,7 +167,7 @@ def _apply(
     inputs["sound"] = batch["sound"]
     if network.num_times:
       inputs["switch"] = batch["switch"]
-  out, changed = network.apply(variables, **inputs, train=True, mutable=[_STATISTICS])
+  out, changed = network.apply(variables, **inputs, train=train, mutable=[_STATISTICS])
   return out, changed.get(_STATISTICS, {})
 
 
