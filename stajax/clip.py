@@ -58,6 +58,11 @@ class Clip:
   def __len__(self) -> int:
     return len(self.samples)
 
+  @property
+  def is_part(self) -> bool:
+    """Whether its video, or videos, go on before or after its samples."""
+    return self.first > 0 or len(self.targets) < len(self)
+
   def bounds(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of samples (…): the first sample (…) of each one's video, and how many its video has (…)."""
     starts = np.asarray(self.starts)

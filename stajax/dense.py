@@ -108,7 +108,7 @@ class DenseNetwork:
 
   def nodes(self, clip: Clip) -> jax.Array:
     """The fused fragments (n, h, w, c) of all samples, for the pools of other clips."""
-    return self._nodes(clip)[: len(clip)]
+    return jax.lax.slice_in_dim(self._nodes(clip), 0, len(clip))
 
   def _nodes(self, clip: Clip) -> jax.Array:
     """Fragments of all samples, (capacity, h, w, c)."""

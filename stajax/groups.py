@@ -18,7 +18,7 @@ Granularity = Literal["short", "long", "cross", "short_long"]
 
 LONG_GAP = 4  # frames at each side of the target that long companions avoid
 
-_LONG, _TAG, _CLIPS, _FRAMES, _POOL_CLIP, _POOL_FRAME, _POOL_PAIR = range(7)  # keep draws apart
+_LONG, _TAG, _CLIPS, _FRAMES, _POOL_CLIP, _POOL_FRAME, _POOL_PAIR, _FAR = range(8)  # keep draws apart
 
 
 def num_nodes(granularity: Granularity | None) -> int:
@@ -173,6 +173,24 @@ def pool_companions(seed: int, clip: int, frames: np.ndarray, pool_clips: np.nda
     return np.full((len(frames), 2), -1)
   number = np.full(len(frames), items.size)
   return items[_draw_two(number, number, True, seed, clip, frames, _POOL_PAIR)]
+
+
+def far_items(seed: int, frames: np.ndarray, items: np.ndarray, gap: int) -> tuple[np.ndarray, np.ndarray]:
+  """Two different random items of a video's reservoir that are more than `gap` frames away, for every target.
+
+  Args:
+    seed: of the draw.
+    frames: (n,) target frames of the video.
+    items: (P,) the items' frames, ascending.
+
+  Returns:
+    (n, 2) int64 indices of items, and (n,) bool whether there are two such items.
+  """
+  before = np.searchsorted(items, frames - gap)
+  near = np.searchsorted(items, frames + gap, "right") - before
+  number = len(items) - near
+  drawn = _draw_two(number, number, True, seed, frames, _FAR)
+  return np.where(drawn < before[:, None], drawn, drawn + near[:, None]), number >= 2
 
 
 def _farthest(frame: np.ndarray, num_frames: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ import dataclasses
 import sys
 import time as clock
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, Protocol
@@ -46,19 +46,27 @@ class Predictor(Protocol):
     side: it takes square frames of this size, pixels.
     trained_on: what it was trained on, "synthetic" for the embedded clips.
     hears: takes sound.
+    seed: of what it draws from all over a video.
   """
 
   rate: float
   side: int
   trained_on: str
   hears: bool
+  seed: int
 
-  def maps(self, samples: Iterator[tuple[np.ndarray, np.ndarray | None]], reach: int) -> Iterator[np.ndarray]:
+  def maps(
+    self,
+    samples: Iterator[tuple[np.ndarray, np.ndarray | None]],
+    reach: int,
+    fragments: Callable[[], object],
+  ) -> Iterator[np.ndarray]:
     """Maps (h, w) float32 in [0, 1], one a sample, in order, lagging behind by a bounded number of samples.
 
     Args:
       samples: frame (side, side, 3) uint8 and its normalised second of sound (257, 98) float32 or None, in order.
       reach: neighbours in time are this many samples apart.
+      fragments: finds `stajax.reservoir.Fragments` from all over the video, if they are needed.
     """
 
 
@@ -300,7 +308,14 @@ def _timed_maps(
       yield frame, None if sound is None else sound.window(time)
 
   reach = max(1, round(info.rate / predictor.rate)) if every_frame else 1
-  for saliency in predictor.maps(samples(), reach):
+
+  def fragments() -> object:
+    from stajax.reservoir import of_file  # loads JAX
+
+    rate = info.rate if every_frame else predictor.rate
+    return of_file(info, sound, rate, reach, predictor.side, predictor.seed)
+
+  for saliency in predictor.maps(samples(), reach, fragments):
     saliency = np.asarray(saliency, np.float32)
     if not np.isfinite(saliency).all():
       raise ValueError(f"the model's map at {times[0]:.3f} s is not finite")

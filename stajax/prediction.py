@@ -21,6 +21,7 @@ from stajax.maps import baselines
 from stajax.maps.final import centre_factor, final_map
 from stajax.maps.pseudo import resize
 from stajax.report.names import NO_CENTRE
+from stajax.reservoir import Fragments, Reservoir
 from stajax.sources import make_dense, make_groups, switch_values
 
 Result = TypeVar("Result")
@@ -37,6 +38,7 @@ class Predictor:
     trained_on: what they were trained on, `synthetic` for the embedded clips.
     hears: whether they take sound.
     batch: frames that are computed together.
+    seed: of companions.
     made_with: what tells its maps from those of another one, for JSON.
     notes: lines for people about the model.
     centre: whether `maps` have the centre factor of `stajax.maps.final`.
@@ -49,7 +51,7 @@ class Predictor:
     students: Sequence[str] = models.STUDENTS,
     centre: bool | None = None,
   ) -> None:
-    self._seed, self.batch = model.config.seed, batch
+    self.seed, self.batch = model.config.seed, batch
     self.centre = model.config.maps.centre if centre is None else centre
     sha256 = {name: model.sha256.get(name) for name in (models.SWITCH, *students)}
     self.made_with = {"trained_on": model.trained_on, "centre": self.centre, "sha256": sha256}
@@ -66,38 +68,49 @@ class Predictor:
   def _is_synthetic(self) -> bool:
     return self.trained_on == "synthetic"
 
-  def maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[np.ndarray]:
+  def maps(
+    self, samples: Iterable[Sample], reach: int = 1, fragments: Callable[[], Fragments] | None = None
+  ) -> Iterator[np.ndarray]:
     """Final maps (size, size) float32 in [0, 1], one a sample, in order; a bounded number of samples is read ahead.
 
     Args:
       samples: frame (side, side, 3) uint8 and its normalised second of sound (257, 98) float32 or None, in order.
       reach: neighbours in time are this many samples apart.
+      fragments: finds those from all over the video that long companions are drawn from; asked once, and only if the
+        video is longer than a window. None: long companions are of the same window.
     """
-    for maps in overlapped(self.begin_final(clip) for clip in windows(samples, reach)):
+    reservoir = None if fragments is None else self.reservoir(fragments)
+    for maps in overlapped(self.begin_final(clip, reservoir) for clip in windows(samples, reach)):
       yield from maps
 
-  def begin_final(self, clip: Clip) -> Callable[[], np.ndarray]:
+  def reservoir(self, fragments: Callable[[], Fragments]) -> Reservoir:
+    """The reservoir of a video, for `begin_final` and `begin_methods` of its windows."""
+    return Reservoir(fragments, self.with_switch)
+
+  def begin_final(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], np.ndarray]:
     """Has the device begin, and returns what waits for the final maps (n, size, size) of the clip's targets."""
-    final, count = final_maps(self.launch(self.with_switch(clip)), self.centre), len(clip.targets)
+    final, count = final_maps(self.launch(self.with_switch(clip), reservoir), self.centre), len(clip.targets)
     return lambda: fetch(final, count)
 
   def method_maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Of successive chunks of samples the maps (n, size, size) of every student, of their fusion and of baselines."""
     return overlapped(self.begin_methods(clip) for clip in windows(samples, reach))
 
-  def begin_methods(self, clip: Clip) -> Callable[[], dict[str, np.ndarray]]:
+  def begin_methods(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], dict[str, np.ndarray]]:
     """Has the device begin, and returns what waits for the maps of `method_maps` for the clip's targets."""
-    wait = self._begin_students(clip)
+    wait = self._begin_students(clip, reservoir)
     return lambda: wait() | self._baseline_maps(clip)
 
   def clip_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """Maps (n, size, size) of every method for the targets of one clip; with the centre factor also without it."""
     return self._begin_students(clip)()
 
-  def _begin_students(self, clip: Clip) -> Callable[[], dict[str, np.ndarray]]:
-    maps, count = self.launch(self.with_switch(clip)), len(clip.targets)
+  def _begin_students(
+    self, clip: Clip, reservoir: Reservoir | None = None
+  ) -> Callable[[], dict[str, np.ndarray]]:
+    maps, count = self.launch(self.with_switch(clip), reservoir), len(clip.targets)
     if len(maps) > 1:
-      heard = self.launch(clip.with_switch(np.ones(len(clip))))
+      heard = self.launch(clip.with_switch(np.ones(len(clip))), reservoir, always_heard=True)
       maps = {**maps, "final": final_maps(maps), "final_no_switch": final_maps(heard)}
 
     def finish() -> dict[str, np.ndarray]:
@@ -124,13 +137,24 @@ class Predictor:
     """The clip with its audio switch as the switch network sets it."""
     return clip.with_switch(switch_values(self._switch, clip))
 
-  def launch(self, clip: Clip) -> Launched:
-    """Has the device begin with every student's maps of the clip's targets."""
+  def launch(self, clip: Clip, reservoir: Reservoir | None = None, always_heard: bool = False) -> Launched:
+    """Has the device begin with every student's maps of the clip's targets.
+
+    Args:
+      reservoir: of its video, for long companions where the clip is only a part of that.
+      always_heard: whether the clip's switch is forced to 1, as then that of the reservoir is.
+    """
     launched = {}
     for name, dense in self._students.items():
-      granularity = models.granularity_of(name)
-      apart = make_groups(clip, granularity, dense.network.num_times, self._seed) if granularity else None
-      launched[name] = dense.launch(clip, groups=apart)
+      granularity, given = models.granularity_of(name), {}
+      if granularity:
+        given["groups"] = make_groups(clip, granularity, dense.network.num_times, self.seed)
+      if granularity == "long" and reservoir is not None and clip.is_part:
+        chosen, are_two = reservoir.companions(self.seed, clip)
+        if are_two.any():
+          given["groups"][are_two, 1:] = len(clip) + chosen[are_two]
+          given["pool"] = reservoir.nodes(dense, always_heard)
+      launched[name] = dense.launch(clip, **given)
     return launched
 
 

@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stajax.clip import WINDOW, Clip, Sample, joined, windows
+from stajax.clip import WINDOW, Sample, joined, windows
 from stajax.data.media_file import MediaError
-from stajax.data.sound import file_windows
+from stajax.data.sound import SoundWindows, file_windows
 from stajax.data.stavis import StavisError, StavisVideo
 from stajax.evaluation import MethodMaps
+from stajax.grid import reflect
 from stajax.prediction import Predictor, overlapped, to_uint8
+from stajax.reservoir import SIZE, Fragments
 
 _CHUNK = 64
 _AHEAD, _READERS = 32, 4
 """Frames that are decoded before they are asked for, and threads that do it."""
 
-Begin = Callable[[Clip], Callable[[], Any]]
-"""Has the device begin with a clip, and returns what waits for its targets' maps (n, h, w), of methods by name."""
+Begin = Callable[..., Callable[[], Any]]
+"""Of a clip and, if it has one, the reservoir of its video: has the device begin, and returns what waits for the maps
+(n, h, w) of its targets, alone or of methods by name."""
 Parts = list[tuple[StavisVideo, Any]]
 """Of videos what `Begin` gives for their next frames, or an exception: there are no more."""
 
@@ -104,10 +107,7 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> Met
 
 def video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sample]:
   """Every frame of a video, squashed to side × side, and its second of sound; threads decode ahead."""
-  try:
-    sound = None if video.wav is None else file_windows(video.wav, [], video.num_frames / rate)
-  except MediaError as error:
-    raise StavisError(str(error)) from None
+  sound = _sound(video, rate)
   with ThreadPoolExecutor(_READERS) as readers:
     waiting: collections.deque[Future] = collections.deque()
     paths = iter(video.frame_paths)
@@ -120,6 +120,24 @@ def video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sample
         readers.shutdown(cancel_futures=True)
         raise
       yield frame, None if sound is None else sound.window(index / rate)
+
+
+def fragments(video: StavisVideo, reach: int, side: int, seed: int) -> Fragments:
+  """The reservoir of a video: random frames of it with the neighbours that their fragments have."""
+  rate, count = video.rate(), video.num_frames
+  at = np.sort(np.random.default_rng(seed).choice(count, min(SIZE, count), replace=False))
+  sound, offsets, runs = _sound(video, rate), np.array([-reach, 0, reach]), []
+  for frame in at.tolist():
+    before, middle, after = (_read_frame(video.frame_paths[i], side) for i in reflect(frame + offsets, count))
+    runs.append([(before, None), (middle, None if sound is None else sound.window(frame / rate)), (after, None)])
+  return Fragments(runs, at)
+
+
+def _sound(video: StavisVideo, rate: float) -> SoundWindows | None:
+  try:
+    return None if video.wav is None else file_windows(video.wav, [], video.num_frames / rate)
+  except MediaError as error:
+    raise StavisError(str(error)) from None
 
 
 def _read_frame(path: Path, side: int) -> np.ndarray:
@@ -136,8 +154,10 @@ def _begin(predictor: Predictor, begin: Begin, videos: Sequence[StavisVideo]) ->
     (video,) = videos
     try:
       samples = video_samples(video, video.rate(), predictor.side)
-      for clip in windows(samples, reach_of(video, predictor.rate)):
-        yield functools.partial(_finish, begin(clip), [(video, len(clip.targets))], [])
+      reach = reach_of(video, predictor.rate)
+      reservoir = predictor.reservoir(functools.partial(fragments, video, reach, predictor.side, predictor.seed))
+      for clip in windows(samples, reach):
+        yield functools.partial(_finish, begin(clip, reservoir), [(video, len(clip.targets))], [])
     except Exception as error:  # as below: FFmpeg's, Pillow's, the disk's
       yield functools.partial(list, [(video, error)])
     return

@@ -29,7 +29,7 @@ class Brightness:
   def __init__(self, trained_on: str = "ave"):
     self.trained_on, self.heard, self.reach = trained_on, [], None
 
-  def maps(self, samples: Iterator[tuple[np.ndarray, np.ndarray | None]], reach: int) -> Iterator[np.ndarray]:
+  def maps(self, samples: Iterator[tuple[np.ndarray, np.ndarray | None]], reach: int, _) -> Iterator[np.ndarray]:
     self.reach, waiting = reach, []
     for frame, sound in samples:
       assert frame.shape == (24, 24, 3) and (sound is None or sound.shape == (257, 98))
@@ -216,8 +216,8 @@ def test_a_failure_leaves_no_half_written_output(tmp_path, out, monkeypatch):
   path = write_video(tmp_path / "a.mp4", ramp(20), rate=8)
 
   class Failing(Brightness):
-    def maps(self, samples, reach):
-      for number, saliency in enumerate(super().maps(samples, reach)):
+    def maps(self, samples, reach, fragments):
+      for number, saliency in enumerate(super().maps(samples, reach, fragments)):
         yield saliency * (np.nan if number == 10 else 1)
 
   with pytest.raises(ValueError, match="not finite"):

@@ -40,9 +40,9 @@ def test_method_maps(predictor, tree, monkeypatch):
   videos = {video.name: video for video in read_tree(tree).videos}
   maps, calls, run = method_maps(predictor), [], predictor.begin_methods
 
-  def watched(clip):
+  def watched(clip, *reservoir):
     calls.extend((clip.reach, sound is not None) for _, sound in clip.samples)
-    return run(clip)
+    return run(clip, *reservoir)
 
   monkeypatch.setattr(predictor, "begin_methods", watched)
   methods = [*model.STUDENTS, "final", "final_no_switch", "spectral_residual"]
@@ -140,7 +140,7 @@ def test_method_maps_are_kept_until_they_are_asked_for(short_videos, predictor, 
   """In any order, and more than once; a video that cannot be read is an error when it is asked for."""
   videos, begun, run = read_tree(short_videos).videos, [], predictor.begin_methods
   videos[2].frame_paths[1].write_bytes(b"no picture")
-  monkeypatch.setattr(predictor, "begin_methods", lambda clip: begun.append(len(clip)) or run(clip))
+  monkeypatch.setattr(predictor, "begin_methods", lambda clip, *_: begun.append(len(clip)) or run(clip))
   maps, expected = method_maps(predictor, videos), method_maps(predictor)
   for at in (0, 6, 3):
     ((frames, found),) = maps(videos[at], range(at + 1))

@@ -112,7 +112,7 @@ def native_frames(
   Raises:
     MediaError: as `probe`.
   """
-  picture = _Picture(size, decoding.threads)
+  picture = Picture(size, decoding.threads)
   for time, frame, _ in _timed_frames(path, notes, decoding):
     yield time, picture.of(frame)
 
@@ -142,7 +142,7 @@ def grid_frames(
   Raises:
     MediaError: as `probe`.
   """
-  picture = _Picture((side, side), decoding.threads)
+  picture = Picture((side, side), decoding.threads)
   index, shown, end = 0, None, 0.0
   for time, frame, duration in _timed_frames(path, notes, decoding):
     while shown is not None and index / rate + GRID_TOLERANCE < time:
@@ -154,7 +154,7 @@ def grid_frames(
     index += 1
 
 
-class _Picture:
+class Picture:
   """Turns decoded frames into arrays; converts a frame that is shown again only once."""
 
   def __init__(self, size: tuple[int, int] | None, threads: int):
@@ -186,7 +186,7 @@ def _timed_frames(
     interval = 1 / _rate(stream)
     offset, time = None, 0.0
     waiting: deque[tuple[float, float]] = deque()  # times and durations of frames in the deinterlacer
-    deinterlacer = _Deinterlacer(decoding.threads)
+    deinterlacer = Deinterlacer(decoding.threads)
     for frame in _frames_of(container, stream, path, notes, decoding):
       if offset is None:
         offset = frame.time or 0.0
@@ -207,7 +207,7 @@ def _timed_frames(
       yield at, progressive, duration
 
 
-class _Deinterlacer:
+class Deinterlacer:
   """Makes whole frames of interlaced ones, as many as come in; the others pass as they are."""
 
   MIN_SIDE = 4  # pixels; FFmpeg's filter takes no smaller picture

@@ -166,10 +166,15 @@ class SoundWindows:
     mean: of the whole sound, as `statistics` gives it.
     deviation: likewise.
     """
+    self._make_columns = make_columns
     self._blocks = iter(make_columns())
     self._kept: deque[np.ndarray] = deque()  # single columns; the first is column `self._first`
     self._first = 0
     self._num_columns, self._mean, self._deviation = num_columns, mean, deviation
+
+  def again(self) -> "SoundWindows":
+    """The same sound from its beginning, read once more."""
+    return SoundWindows(self._make_columns, self._num_columns, self._mean, self._deviation)
 
   def window(self, time: float) -> np.ndarray:
     """The window of `window_columns`, (257, 98) float32; times must not decrease.
