@@ -248,6 +248,35 @@ def test_damaged_files_give_what_can_be_decoded(tmp_path):
   assert list(grid_frames(tmp_path / "holes.mkv", 8.0, 16))
 
 
+def test_a_drive_that_stops_answering_leaves_frames_with_their_times(tmp_path, monkeypatch):
+  """Also those that the decoder holds back when reading ends."""
+  noise = np.random.default_rng(0).integers(0, 256, (80, 64, 64, 3), np.uint8)
+  path = write_video(tmp_path / "a.mkv", noise, rate=10)
+  limit, opened, notes = path.stat().st_size * 3 // 4, Path.open, []
+
+  class Failing:
+    def __init__(self, file):
+      self.file, self.seek, self.tell, self.name = file, file.seek, file.tell, file.name
+
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *_):
+      self.file.close()
+
+    def read(self, size):
+      if self.file.tell() >= limit:
+        raise OSError(5, "Input/output error")
+      return self.file.read(min(size, limit - self.file.tell()))
+
+  with monkeypatch.context() as patch:
+    patch.setattr(Path, "open", lambda self, mode: Failing(opened(self, mode)))
+    frames, grid = list(native_frames(path, notes=notes)), list(grid_frames(path, 8.0, 16))
+  assert 30 < len(frames) < 80 and len(notes) >= 1 and "could not be read to its end" in notes[-1]
+  np.testing.assert_allclose([time for time, _ in frames], np.arange(len(frames)) / 10, atol=1e-3)
+  assert grid[-1][0] > frames[-1][0] - 0.1
+
+
 def test_undecodable_sound_is_no_sound(tmp_path):
   noise = np.random.default_rng(0).normal(0, 0.1, (1, 22050))
   path = write_video(tmp_path / "a.mkv", ramp(5), codec="ffv1", pixels="bgr0", sound=noise, sound_codec="flac")

@@ -129,8 +129,9 @@ def decode(
       raise
     except (av.FFmpegError, OSError) as error:
       packet, stopped = None, _reason(error)
+    given = _last_packet(stream) if stopped else packet
     try:
-      frames = stream.decode(packet) if packet is not None or stopped else []
+      frames = stream.decode(given) if given is not None else []
     except MemoryError:
       raise
     except (av.FFmpegError, OSError):
@@ -142,6 +143,13 @@ def decode(
     notes.append(f"{name}: {damaged} damaged packet{'s' * (damaged > 1)} skipped")
   if notes is not None and stopped:
     notes.append(f"{name}: the file could not be read to its end ({stopped})")
+
+
+def _last_packet(stream: av.stream.Stream) -> av.Packet:
+  """Asks a decoder for the frames that it still holds; decoding None would give them without a clock."""
+  packet = av.Packet()
+  packet.stream, packet.time_base = stream, stream.time_base
+  return packet
 
 
 def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
