@@ -65,11 +65,13 @@ class Reservoir:
 
   def nodes(self, network: DenseNetwork, always_heard: bool) -> jax.Array:
     """The fragments (SIZE, h, w, c) as a network sees them."""
-    key = id(network), always_heard
-    if key not in self._nodes:
-      middles = np.arange(RUN // 2, SIZE * RUN, RUN)
-      self._nodes[key] = _rows(network.nodes(self._clips[always_heard]), jax.device_put(middles))
-    return self._nodes[key]
+    if (id(network), always_heard) not in self._nodes:
+      middles = jax.device_put(np.arange(RUN // 2, SIZE * RUN, RUN))
+      for heard, clip in self._clips.items():
+        self._nodes[id(network), heard] = _rows(network.nodes(clip), middles)
+        kept = clip.features
+      kept.clear()  # large, and there is one network with long companions
+    return self._nodes[id(network), always_heard]
 
 
 def of_file(info: MediaInfo, sound: SoundWindows | None, rate: float, reach: int, side: int, seed: int) -> Fragments:

@@ -142,6 +142,25 @@ def test_streamed_windows_equal_the_whole_in_bounded_memory(seconds):
   assert np.isfinite(windows.window(seconds + 1000)).all()
 
 
+def test_windows_far_apart_hold_no_more_and_can_begin_again():
+  """What lies between two of them is dropped while it is read."""
+  held, number = [], 300
+
+  def blocks():
+    for at in range(number):
+      held.append(len(windows._kept))
+      yield np.full((257, 100), at, np.float32)
+
+  windows = SoundWindows(blocks, 100 * number, 0.0, 1.0)
+  for time in (3.0, 250.0, 251.0):
+    columns = window_columns(time, 100 * number)
+    np.testing.assert_allclose(windows.window(time)[0], columns // 100)
+  assert max(held) <= KEPT_COLUMNS + 100
+  again = windows.again()
+  np.testing.assert_allclose(again.window(3.0)[5], window_columns(3.0, 100 * number) // 100)
+  np.testing.assert_allclose(windows.window(260.0)[5], window_columns(260.0, 100 * number) // 100)
+
+
 def test_windows_cannot_go_back_or_on_without_sound():
   columns = np.arange(257 * 6000, dtype=np.float32).reshape(257, 6000)
   windows = SoundWindows(lambda: [columns], 6000, 0.0, 1.0)

@@ -11,6 +11,7 @@ from stajax.data.media_file import Decoding, open_media, video_stream
 
 RUN = 3
 """Frames of a run."""
+MAX_PACKETS = 1024  # of a run, where times are missing or damaged
 
 
 def sampled_runs(
@@ -59,7 +60,8 @@ def sampled_runs(
       if packet is None or packet.size == 0:
         break
       time = _time(packet)
-      if packets and time is not None and time > begun + (RUN - 1) * spacing + GRID_TOLERANCE:
+      is_over = time is not None and time > begun + (RUN - 1) * spacing + GRID_TOLERANCE
+      if packets and (is_over or len(packets) == MAX_PACKETS):
         finish()
       if packets:
         packets.append(packet)

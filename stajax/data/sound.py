@@ -197,6 +197,10 @@ class SoundWindows:
       if block is None:
         raise ValueError(f"sound of {self._num_columns} columns ended after {self._first + len(self._kept)}")
       self._kept.extend(block.T)
-    while self._first < column - KEPT_COLUMNS:
+      self._drop(column)
+    self._drop(column)
+
+  def _drop(self, column: int) -> None:
+    while self._kept and self._first < column - KEPT_COLUMNS:
       self._kept.popleft()
       self._first += 1
