@@ -104,6 +104,22 @@ def test_clips_of_other_lengths_compile_nothing(predictor, caplog):
     assert any("Compiling" in record.message for record in caplog.records)
 
 
+def test_the_next_window_begins_before_one_is_waited_for():
+  for count in range(4):
+    events = []
+
+    def begun(count=count, events=events):
+      for i in range(count):
+        events.append(f"begin {i}")
+        yield lambda i=i: events.append(f"wait {i}") or i
+
+    assert list(prediction.overlapped(begun())) == list(range(count))
+    expected = [f"begin {i}" for i in range(count)]
+    for i in range(count):
+      expected.insert(2 * i + 2 if i < count - 1 else len(expected), f"wait {i}")
+    assert events == expected
+
+
 def test_predictor(predictor):
   assert (predictor.rate, predictor.side, predictor.trained_on, predictor.hears) == (4, STORED, "synthetic", True)
   assert len(predictor.notes) == 1 and predictor.notes[0].startswith("synthetic:")
