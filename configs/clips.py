@@ -13,8 +13,8 @@ _SIZE = 224  # pixels, of frames and of crops: a crop is a part of the frame, so
 
 
 # Of a few dozen clips a network soon knows everything by heart. What keeps it from saying what only tells these clips
-# apart is a strong decay of all weights, also of what they happened to begin with. Steps, rates and decay were chosen by
-# how networks do on clips that they have not learned from (`docs/clips.md`).
+# apart is a strong decay of all weights, also of those that it happened to begin with. Steps, rates and decay were
+# chosen by how networks do on clips that they have not learned from (`docs/clips.md`).
 _DECAY = 3.0
 
 
