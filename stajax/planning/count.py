@@ -19,7 +19,8 @@ def count_program_macs(program: "core.Jaxpr") -> int:
   """Multiply-accumulates of all matrix products and convolutions of a program, as often as they run.
 
   Attention's products and resizing, which is a product with the interpolation's weights, are among them; elementwise
-  arithmetic, pooling and sums are not. Of a condition the dearest branch counts.
+  arithmetic, pooling and sums are not. Of a condition the dearest branch counts; where platforms differ, what runs on
+  those without a way of their own: the mathematics, without zeros that fill a TPU's lanes.
 
   Raises:
     ValueError: a product inside a loop whose number of rounds is not known before it runs.
@@ -34,7 +35,11 @@ def count_program_macs(program: "core.Jaxpr") -> int:
     elif name == "conv_general_dilated":
       total += _convolution_macs(equation)
     else:
-      inner = [count_program_macs(each) for each in core.jaxprs_in_params(equation.params)]
+      platforms = equation.params.get("branches_platforms")
+      programs = list(core.jaxprs_in_params(equation.params))
+      if platforms and None in platforms:
+        programs = [programs[platforms.index(None)]]
+      inner = [count_program_macs(each) for each in programs]
       if name in ("while", "pallas_call") and any(inner):
         raise ValueError(f"products inside `{name}`, which says nothing about how often they run")
       total += max(inner, default=0) if name == "cond" else sum(inner) * equation.params.get("length", 1)
