@@ -102,6 +102,7 @@ def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: 
       return
     dropped = max(end - margin, 0)
     carried = (clip.features, dropped, len(held))
+    del clip  # and its samples, before others are read
     held, first, begin = held[dropped:], first + dropped, end - dropped
 
 
@@ -122,10 +123,10 @@ def clip_samples(records: Any, clip: int, size: int) -> list[Sample]:
   return [(frame, columns[:, window_columns(time, columns.shape[1])]) for frame, time in zip(frames, times)]
 
 
-def sounds(clip: Clip) -> np.ndarray:
-  """The seconds of sound of a clip's samples, (n, 257, 98); 0 where there is none."""
-  sounds = np.zeros((len(clip), NUM_BINS, WINDOW_COLUMNS), np.float32)
-  for i, (_, sound) in enumerate(clip.samples):
+def sounds(samples: Sequence[Sample]) -> np.ndarray:
+  """The seconds of sound of samples, (n, 257, 98); 0 where there is none."""
+  found = np.zeros((len(samples), NUM_BINS, WINDOW_COLUMNS), np.float32)
+  for i, (_, sound) in enumerate(samples):
     if sound is not None:
-      sounds[i] = sound
-  return sounds
+      found[i] = sound
+  return found

@@ -133,16 +133,20 @@ class DenseNetwork:
         self._encode(clip, self._frames_key, self._encode_frames, self._frames_chunk, *self._images(clip))
       else:
         stages = self.stages(clip)
-        self._encode(clip, self._frames_key, self._embed, self._embedded, np.arange(len(clip)), stages=stages)
+        index = np.arange(len(clip))
+        self._encode(clip, self._frames_key, self._embed, self._embedded, lambda at: index[at], stages=stages)
     features = clip.features[self._frames_key]
     if not self.network.hears:
       return features
     if self._sound_key not in clip.features:
-      self._encode(clip, self._sound_key, self._encode_sound, self._sound_chunk, sounds(clip))
+      self._encode(
+        clip, self._sound_key, self._encode_sound, self._sound_chunk, lambda at: sounds(clip.samples[at])
+      )
     return features | clip.features[self._sound_key]
 
-  def _images(self, clip: Clip) -> list[np.ndarray]:
-    return [np.stack([frame for frame, _ in clip.samples]), *([clip.boxes] if self._cropped else [])]
+  def _images(self, clip: Clip) -> list[Callable[[slice], np.ndarray]]:
+    frames = [lambda at: np.stack([frame for frame, _ in clip.samples[at]])]
+    return [*frames, lambda at: clip.boxes[at]] if self._cropped else frames
 
   def stages(self, clip: Clip) -> dict[str, jax.Array]:
     """The stages of the backbone that this network reads, (capacity, …): kept with the clip, stored, or computed now.
@@ -159,10 +163,15 @@ class DenseNetwork:
       kept |= {stage: _padded(clip.stored(self.size, self._cropped, stage), capacity) for stage in missing}
     return {stage: kept[stage] for stage in self.network.needed}
 
-  def _encode(self, clip: Clip, key: str, encode: Any, chunk: Any, *inputs: np.ndarray, **whole: Any) -> None:
-    """Fills `clip.features[key]`, in chunks of the inputs; what the window before has is taken from there."""
+  def _encode(
+    self, clip: Clip, key: str, encode: Any, chunk: Any, *inputs: Callable[[slice], np.ndarray], **whole: Any
+  ) -> None:
+    """Fills `clip.features[key]`, in chunks of the inputs, which give them when they are needed.
+
+    What the window before has is taken from there.
+    """
     n, batch = len(clip), self._batch
-    first = [x[:1].repeat(batch, axis=0) for x in inputs]
+    first = [x(slice(0, 1)).repeat(batch, axis=0) for x in inputs]
     buffer = self._buffer(key, self._capacity(clip), chunk, None, 0, *first, **whole)
     start = 0
     # Boxes depend on the window, so crops of shared frames may differ.
@@ -171,7 +180,7 @@ class DenseNetwork:
       start = end - begin
       buffer = _carried(buffer, features[key], jax.device_put(np.int32(begin)), start)
     for at in range(start, n, batch):
-      parts = [_filled(x[at : at + batch], batch) for x in inputs]
+      parts = [_filled(x(slice(at, at + batch)), batch) for x in inputs]
       buffer = encode(self.variables, buffer, *jax.device_put((np.int32(at), *parts)), **whole)
     clip.features[key] = buffer
 
@@ -271,8 +280,7 @@ def make_tagger(
   confidences = jax.jit(lambda variables, sound: activation(network.apply(variables, sound[:, None]).logits))
 
   def hear(clip: Clip) -> np.ndarray:
-    heard = sounds(clip)
-    chunks = (_filled(heard[at : at + batch], batch) for at in range(0, len(clip), batch))
+    chunks = (_filled(sounds(clip.samples[at : at + batch]), batch) for at in range(0, len(clip), batch))
     return fetch([confidences(variables, jax.device_put(chunk)) for chunk in chunks], len(clip))
 
   return hear

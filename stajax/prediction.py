@@ -80,7 +80,7 @@ class Predictor:
         video is longer than a window. None: long companions are of the same window.
     """
     reservoir = None if fragments is None else self.reservoir(fragments)
-    for maps in overlapped(self.begin_final(clip, reservoir) for clip in windows(samples, reach)):
+    for maps in overlapped(_begun(partial(self.begin_final, reservoir=reservoir), windows(samples, reach))):
       yield from maps
 
   def reservoir(self, fragments: Callable[[], Fragments]) -> Reservoir:
@@ -94,7 +94,7 @@ class Predictor:
 
   def method_maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Of successive chunks of samples the maps (n, size, size) of every student, of their fusion and of baselines."""
-    return overlapped(self.begin_methods(clip) for clip in windows(samples, reach))
+    return overlapped(_begun(self.begin_methods, windows(samples, reach)))
 
   def begin_methods(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], dict[str, np.ndarray]]:
     """Has the device begin, and returns what waits for the maps of `method_maps` for the clip's targets."""
@@ -180,6 +180,13 @@ def _final(maps: tuple[jax.Array, ...], centre: bool) -> jax.Array:
 @jax.jit
 def _rows(x: jax.Array, at: jax.Array) -> jax.Array:
   return x[at]
+
+
+def _begun(begin: Callable[[Clip], Callable[[], Result]], clips: Iterable[Clip]) -> Iterator[Callable[[], Result]]:
+  for clip in clips:
+    wait = begin(clip)
+    del clip  # while the next one is read nothing needs its samples
+    yield wait
 
 
 def overlapped(begun: Iterable[Callable[[], Result]]) -> Iterator[Result]:
