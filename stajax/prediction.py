@@ -109,18 +109,13 @@ class Predictor:
     self, clip: Clip, reservoir: Reservoir | None = None
   ) -> Callable[[], dict[str, np.ndarray]]:
     maps, count = self.launch(self.with_switch(clip), reservoir), len(clip.targets)
+    methods = {name: {name: chunks} for name, chunks in maps.items()}
     if len(maps) > 1:
       heard = self.launch(clip.with_switch(np.ones(len(clip))), reservoir, always_heard=True)
-      maps = {**maps, "final": final_maps(maps), "final_no_switch": final_maps(heard)}
-
-    def finish() -> dict[str, np.ndarray]:
-      found = {name: fetch(chunks, count) for name, chunks in maps.items()}
-      if not self.centre:
-        return found
-      with_factor = {name: x * centre_factor(x.shape[1:]) for name, x in found.items()}
-      return with_factor | {f"{name}{NO_CENTRE}": x for name, x in found.items()}
-
-    return finish
+      methods |= {"final": maps, "final_no_switch": heard}
+    kinds = {"": True, NO_CENTRE: False} if self.centre else {"": False}
+    made = {f"{name}{kind}": final_maps(of, kinds[kind]) for kind in kinds for name, of in methods.items()}
+    return lambda: {name: fetch(chunks, count) for name, chunks in made.items()}
 
   def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """What is there without any training: of the frames alone, and of what an ImageNet backbone makes of them."""
@@ -170,11 +165,10 @@ def final_maps(launched: Launched, centre: bool = False) -> list[jax.Array]:
 @partial(jax.jit, static_argnums=1)
 def _final(maps: tuple[jax.Array, ...], centre: bool) -> jax.Array:
   count, *size = maps[0].shape
-  if len(maps) == 1:
-    final = maps[0]
-  else:
-    final = final_map(*(jax.image.resize(x, (count, *size), "bilinear") for x in maps))
-  return final * centre_factor(tuple(size)) if centre else final
+  factor = centre_factor(tuple(size)) if centre else None
+  if len(maps) > 1:
+    return final_map(*(jax.image.resize(x, (count, *size), "bilinear") for x in maps), factor)
+  return maps[0] if factor is None else maps[0] * factor
 
 
 @jax.jit

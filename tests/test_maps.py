@@ -202,6 +202,18 @@ def test_final_map_is_equation_17(dtype):
   np.testing.assert_allclose(final.final_map(maps[0, :2], maps[0, :2], maps[0, :2]), cubed, atol=1e-5)
 
 
+def test_the_factor_counts_once_in_each_term_of_equation_17():
+  """What no student is sure of is not lost: a map that is everywhere the same gives the factor itself."""
+  maps = np.random.default_rng(0).random((3, 2, 5, 6))
+  factor = final.centre_factor((5, 6)).astype(np.float64)
+  for n, found in enumerate(final.final_map(*maps, factor)):
+    product = np.prod([minmax(x) for x in maps[:, n]], axis=0)
+    expected = 0.5 * minmax(product * factor) + 0.5 * minmax(maps[:, n].sum(axis=0) * factor)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+  same = np.full((1, 5, 6), 0.3)
+  np.testing.assert_allclose(final.final_map(same, same, same, factor)[0], 0.5 * minmax(factor), atol=1e-5)
+
+
 def test_thresholds_of_table_3():
   maps = np.array([[[2.0, 2.6], [3.0, 4.0]], [[5.0, 5.0], [5.0, 5.0]]])
   np.testing.assert_allclose(scale.threshold_maps(maps, 0.0), [[[0, 0.3], [0.5, 1]], [[0, 0], [0, 0]]], rtol=1e-6)

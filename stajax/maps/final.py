@@ -8,12 +8,16 @@ CENTRE_SIGMA = 0.2
 """Of the centre factor, as a part of the frame's width and height."""
 
 
-def final_map(sta: np.ndarray, short: np.ndarray, long: np.ndarray) -> np.ndarray:
+def final_map(
+  sta: np.ndarray, short: np.ndarray, long: np.ndarray, factor: np.ndarray | None = None
+) -> np.ndarray:
   """Eq. 17: half what STA, STA+ short and STA+ long agree on, half what any of them sees.
 
   Args:
     sta, short, long: (n, H, W), of any float dtype; all on one scale, as the sigmoids that the students predict are.
       NumPy or JAX arrays: it works on both alike.
+    factor: (H, W), such as `centre_factor`, of both terms before they are scaled. Behind Z it would come too late: Z
+      takes from each map its least value, which is how little a student is sure of.
 
   Returns:
     (n, H, W) float32 in [0, 1]. Z of a constant map is 0: where one student is constant only the sum counts.
@@ -22,7 +26,10 @@ def final_map(sta: np.ndarray, short: np.ndarray, long: np.ndarray) -> np.ndarra
   common = minmax(sta)
   common *= minmax(short)
   common *= minmax(long)
-  return (minmax(common) + minmax(sta + short + long)) / 2
+  total = sta + short + long
+  if factor is not None:
+    common, total = common * factor, total * factor
+  return (minmax(common) + minmax(total)) / 2
 
 
 def centre_factor(size: tuple[int, int]) -> np.ndarray:
