@@ -150,7 +150,7 @@ class Feeding:
     self._case = case
     self._batches = batches(
       records, seed=0, global_batch=case.batch, start_step=0, stop_step=2**40, num_times=case.num_times,
-      sound=case.sound, decode_size=case.size, granularity=case.granularity, flip=True,
+      sound=case.sound, decode_size=case.size, granularity=case.granularity, flip=True, scaled_to=case.size,
       maps=maps if case.maps else None, boxes=make_boxes(records) if case.boxes else None, num_threads=threads,
     )  # fmt: skip
 

@@ -86,6 +86,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
       sound=network.hears,
       # A crop is enlarged, so it is cut from all the pixels that are stored.
       decode_size=records.side if cropped else training.size,
+      scaled_to=training.size,
       min_scale=training.min_scale,
       flip=training.flip,
       granularity=models.granularity_of(name),

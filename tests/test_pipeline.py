@@ -3,9 +3,12 @@
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+from einops import rearrange
 from fake_records import CATEGORIES, fake_clips, fake_records, stage
 
 pytest.importorskip("tensorflow")
@@ -17,6 +20,10 @@ from stajax.data.pipeline import batches, trainable_items
 from stajax.data.records import Records
 from stajax.data.shards import RecordError, ShardReader
 from stajax.data.sound import normalise, window_columns
+from stajax.data.staging import encode_jpeg
+from stajax.data.streams import make_decode_frame
+from stajax.data.tensorflow_cpu import tf
+from stajax.nets.images import to_size
 
 
 @pytest.fixture(scope="module")
@@ -298,3 +305,46 @@ next(made)
 raise SystemExit(3)
 """
   assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120).returncode == 3
+
+
+def noise_records(path, side):
+  """Frames of noise: every pixel differs from its neighbours, and from 0."""
+  generator = np.random.default_rng(5)
+  (clip,) = fake_clips(side, number=1)
+  noise = generator.integers(1, 256, (len(clip.frames), side, side, 3)).astype(np.uint8)
+  assemble(*stage(path / "staging", [replace(clip, frames=[*map(encode_jpeg, noise)])]), path / "data", CATEGORIES, {})
+  return Records.open(path / "data")
+
+
+@pytest.mark.parametrize(("side", "decode_size", "scaled_to"), [(64, 64, 64), (75, 75, 20), (75, 30, 30), (64, 64, 3)])
+def test_what_is_not_decoded_is_not_seen(tmp_path, side, decode_size, scaled_to):
+  """Frames whose boxes alone are decoded are, to the step, the whole ones."""
+  records = noise_records(tmp_path, side)
+  generator = np.random.default_rng(6)
+  corners = generator.uniform(0, 0.7, (records.total_frames, 2))
+  ends = corners + generator.uniform(0.02, 0.3, corners.shape)
+  boxes = np.concatenate([corners, ends], axis=1).astype(np.float32)
+  boxes[:3] = [0, 0, 1, 1], [0.5, 0.25, 0.75, 0.5], [0, 0.9, 0.01, 1]  # all, on the decoder's blocks, in a corner
+  options = {"boxes": boxes, "decode_size": decode_size, "stop": 8, "num_times": 1, "sound": False, "min_scale": 0.6}
+  parts = []
+  for batch, whole in zip(run(records, scaled_to=scaled_to, **options), run(records, **options), strict=True):
+    assert_equal(batch | {"frames": 0}, whole | {"frames": 0})
+    frames, all_pixels, box, flip = (
+      rearrange(x, "b 1 1 ... -> b ...") if x.ndim > 1 else x
+      for x in (batch["frames"], whole["frames"], batch["box"], batch["flip"])
+    )
+    np.testing.assert_array_equal(to_size(frames, scaled_to, box, flip), to_size(all_pixels, scaled_to, box, flip))
+    decoded = frames.any(axis=-1)
+    np.testing.assert_array_equal(frames[decoded], all_pixels[decoded])
+    parts += decoded.mean(axis=(1, 2)).tolist()
+  assert scaled_to == 3 or (min(parts) < 0.1 and np.mean(parts) < 0.6)
+
+
+def test_a_frame_of_another_size_is_refused():
+  """Whether it is decoded as a whole or in part: a frame of 72×72 in records of 64×64."""
+  decoders = (make_decode_frame(64, 1), partial(make_decode_frame(64, 1), window=tf.constant([8, 8, 20, 20])))
+  right, wrong = (encode_jpeg(np.full((side, side, 3), 200, np.uint8)) for side in (64, 72))
+  for decode in decoders:
+    assert decode(right).shape == (64, 64, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="frame size"):
+      decode(wrong)
