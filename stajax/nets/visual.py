@@ -58,8 +58,7 @@ class VGG16(nn.Module):
     stages = []
     for stage, (num_convs, channels) in enumerate(zip(self.depths, _CHANNELS, strict=True), start=1):
       features = scaled(channels, self.width)
-      # Parameters are made by the plain layers, so that they are the same everywhere.
-      if stage == 1 and self._packs(x) and not self.is_initializing():
+      if stage == 1 and self._packs(x):
         x = self._first_stage(x, features)
         continue
       for conv in range(1, num_convs + 1):
@@ -78,7 +77,12 @@ class VGG16(nn.Module):
     return Stages(*stages[-3:])
 
   def _packs(self, x: jnp.ndarray) -> bool:
-    """Whether the first stage is one that `stajax.nets.packed` can do, with channels that fill half a TPU's lanes."""
+    """Whether the first stage is one that `stajax.nets.packed` can do, with channels that fill half a TPU's lanes.
+
+    Not where each layer is wanted by itself: to make parameters, which so are the same everywhere, or to be looked at.
+    """
+    if self.is_initializing() or self.is_mutable_collection("intermediates"):
+      return False
     return self.norm == "none" and self.width == 1 and self.depths[0] == 2 and x.shape[2] % 2 == 0
 
   def _first_stage(self, x: jnp.ndarray, features: int) -> jnp.ndarray:
