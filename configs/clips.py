@@ -40,7 +40,7 @@ config = Config(
   data=Data(rate=4.0),
   network=Network(
     backbone="frozen",
-    head_norm="group",  # frame by frame: other videos than those few are of other brightness and content
+    head_norm="batch",
     neck_depth=0,
     audio_width=0.125,
     audio_norm="batch",
@@ -60,10 +60,10 @@ config = Config(
   s_plus=_after("s", 60),
   st_plus=_after("st", 60, batch=8),
   sa_plus=_after("sa", 60, ("sound",)),
-  sta=_after(("st", "sa"), 40, ("sound",), batch=8),
+  sta=_after(("st", "sa"), 50, ("sound",), batch=8),
   sta_plus=_after("sta", 100, ("sound",), batch=8),
   # Nothing is cut from the pseudo-fixations: of so few clips, the highest values show what is peculiar to one of them.
-  maps=Maps(size=64, threshold=0.0, centre=True),
+  maps=Maps(size=64, threshold=0.0, blur=0.04, centre=True),
   checkpoint_every=100,
   log_every=10,
   inference_batch=8,

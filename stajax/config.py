@@ -138,6 +138,9 @@ class Maps(_Frozen):
   """Pseudo-fixations under this many times a map's mean become 0."""
   size: PositiveInt = 128
   """Side of the stored maps."""
+  blur: NonNegativeFloat = 0.0
+  """Standard deviation of a Gaussian that smooths what the students predict, as a part of the frame's width and height;
+  0 for none. Students that learned from few clips are surer of single spots than they should be."""
   centre: bool = False
   """Whether a Gaussian at the centre, 0.2 of the frame wide and high, multiplies what the students predict. It is not
   learned: it says that people look at the middle more often, which no tag tells."""

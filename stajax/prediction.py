@@ -18,7 +18,7 @@ from stajax import model as models
 from stajax.clip import Clip, Sample, windows
 from stajax.dense import DenseNetwork, fetch
 from stajax.maps import baselines
-from stajax.maps.final import centre_factor, final_map
+from stajax.maps.final import blurred, centre_factor, final_map
 from stajax.maps.pseudo import resize
 from stajax.report.names import NO_CENTRE
 from stajax.reservoir import Fragments, Reservoir
@@ -53,8 +53,9 @@ class Predictor:
   ) -> None:
     self.seed, self.batch = model.config.seed, batch
     self.centre = model.config.maps.centre if centre is None else centre
+    self._final = partial(final_maps, blur=model.config.maps.blur)
     sha256 = {name: model.sha256.get(name) for name in (models.SWITCH, *students)}
-    self.made_with = {"trained_on": model.trained_on, "centre": self.centre, "sha256": sha256}
+    self.made_with = {"trained_on": model.trained_on, "blur": model.config.maps.blur, "centre": self.centre, "sha256": sha256}
 
     def dense(name: str) -> DenseNetwork:
       return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
@@ -89,7 +90,7 @@ class Predictor:
 
   def begin_final(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], np.ndarray]:
     """Has the device begin, and returns what waits for the final maps (n, size, size) of the clip's targets."""
-    final, count = final_maps(self.launch(self.with_switch(clip), reservoir), self.centre), len(clip.targets)
+    final, count = self._final(self.launch(self.with_switch(clip), reservoir), self.centre), len(clip.targets)
     return lambda: fetch(final, count)
 
   def method_maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[dict[str, np.ndarray]]:
@@ -114,7 +115,7 @@ class Predictor:
       heard = self.launch(clip.with_switch(np.ones(len(clip))), reservoir, always_heard=True)
       methods |= {"final": maps, "final_no_switch": heard}
     kinds = {"": True, NO_CENTRE: False} if self.centre else {"": False}
-    made = {f"{name}{kind}": final_maps(of, kinds[kind]) for kind in kinds for name, of in methods.items()}
+    made = {f"{name}{kind}": self._final(of, kinds[kind]) for kind in kinds for name, of in methods.items()}
     return lambda: {name: fetch(chunks, count) for name, chunks in made.items()}
 
   def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
@@ -153,17 +154,20 @@ class Predictor:
     return launched
 
 
-def final_maps(launched: Launched, centre: bool = False) -> list[jax.Array]:
+def final_maps(launched: Launched, centre: bool = False, blur: float = 0.0) -> list[jax.Array]:
   """The final maps of the students' on the device, as many chunks: Eq. 17, or those of one student where it is alone.
 
   Args:
     centre: whether they have the centre factor.
+    blur: of `stajax.maps.final.blurred`, of each student's; 0 for none.
   """
-  return [_final(chunk, centre) for chunk in zip(*launched.values(), strict=True)]
+  return [_final(chunk, centre, blur) for chunk in zip(*launched.values(), strict=True)]
 
 
-@partial(jax.jit, static_argnums=1)
-def _final(maps: tuple[jax.Array, ...], centre: bool) -> jax.Array:
+@partial(jax.jit, static_argnums=(1, 2))
+def _final(maps: tuple[jax.Array, ...], centre: bool, blur: float) -> jax.Array:
+  if blur:
+    maps = tuple(blurred(x, blur) for x in maps)
   count, *size = maps[0].shape
   factor = centre_factor(tuple(size)) if centre else None
   if len(maps) > 1:

@@ -1,5 +1,7 @@
 """The centre factor and the baselines without training."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from stajax import model, prediction
 from stajax.clip import Clip
 from stajax.evaluation import centre_map
 from stajax.maps import baselines
-from stajax.maps.final import centre_factor, final_map
+from stajax.maps.final import blurred, centre_factor, final_map
 from stajax.report.names import NO_CENTRE
 
 
@@ -77,6 +79,19 @@ def test_the_factor_can_be_left_out(frozen_model):
   np.testing.assert_array_equal(list(predictor.maps(iter(samples))), found["final"])
   np.testing.assert_array_equal(list(without.maps(iter(samples))), plain["final"])
   assert not any(name.endswith(NO_CENTRE) for name in plain)
+
+
+def test_the_blur_is_of_what_the_students_predict(frozen_model):
+  """Before Eq. 17 and before the factor."""
+  maps = frozen_model.config.maps.model_copy(update={"blur": 0.1})
+  blurring = dataclasses.replace(frozen_model, config=frozen_model.config.model_copy(update={"maps": maps}))
+  samples = make_samples(3)
+  (plain,) = prediction.Predictor(frozen_model, 4, centre=False).method_maps(iter(samples))
+  (found,) = prediction.Predictor(blurring, 4).method_maps(iter(samples))
+  expected = {name: blurred(plain[name], 0.1) for name in model.STUDENTS}
+  for name, values in expected.items():
+    np.testing.assert_allclose(found[f"{name}{NO_CENTRE}"], values, atol=1e-5)
+  np.testing.assert_allclose(found["final"], final_map(*expected.values(), centre_factor((32, 32))), atol=1e-5)
 
 
 def test_the_baseline_sees_the_backbones_features(frozen_model):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from stajax.maps import final, pseudo, scale, scam
 
@@ -212,6 +213,16 @@ def test_the_factor_counts_once_in_each_term_of_equation_17():
     np.testing.assert_allclose(found, expected, atol=1e-5)
   same = np.full((1, 5, 6), 0.3)
   np.testing.assert_allclose(final.final_map(same, same, same, factor)[0], 0.5 * minmax(factor), atol=1e-5)
+
+
+def test_blur():
+  """SciPy's filter where the frame goes on; a constant stays one up to the border, and nothing is lost."""
+  maps = np.random.default_rng(0).random((2, 60, 80)).astype(np.float32)
+  found = final.blurred(maps, 0.03)
+  inner = np.s_[:, 12:-12, 15:-15]
+  expected = ndimage.gaussian_filter(maps.astype(np.float64), (0, 1.8, 2.4), truncate=6)
+  np.testing.assert_allclose(found[inner], expected[inner], rtol=1e-5)
+  np.testing.assert_allclose(final.blurred(np.full((1, 7, 5), 0.3, np.float32), 0.2), 0.3, rtol=1e-6)
 
 
 def test_thresholds_of_table_3():

@@ -1,4 +1,4 @@
-"""The students' maps become one (paper Eq. 17), and the factor for people's tendency to look at the middle."""
+"""The students' maps become one (paper Eq. 17), a blur, and the factor for people's tendency to look at the middle."""
 
 import numpy as np
 
@@ -30,6 +30,23 @@ def final_map(
   if factor is not None:
     common, total = common * factor, total * factor
   return (minmax(common) + minmax(total)) / 2
+
+
+def blurred(maps: np.ndarray, sigma: float) -> np.ndarray:
+  """Maps (n, H, W), NumPy or JAX, smoothed by a Gaussian; a weighted mean of what is inside the frame.
+
+  Args:
+    sigma: its standard deviation, as a part of the frame's width and height.
+  """
+  rows, columns = (_gaussian_weights(n, sigma * n) for n in maps.shape[1:])
+  return rows @ maps @ columns.T
+
+
+def _gaussian_weights(length: int, sigma: float) -> np.ndarray:
+  """(length, length) float32; each row adds up to 1."""
+  apart = np.arange(length)[:, None] - np.arange(length)
+  weights = np.exp(-0.5 * (apart / sigma) ** 2)
+  return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def centre_factor(size: tuple[int, int]) -> np.ndarray:
