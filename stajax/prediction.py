@@ -55,7 +55,8 @@ class Predictor:
     self.centre = model.config.maps.centre if centre is None else centre
     self._final = partial(final_maps, blur=model.config.maps.blur)
     sha256 = {name: model.sha256.get(name) for name in (models.SWITCH, *students)}
-    self.made_with = {"trained_on": model.trained_on, "blur": model.config.maps.blur, "centre": self.centre, "sha256": sha256}
+    made_by = {"trained_on": model.trained_on, "sha256": sha256}
+    self.made_with = {**made_by, "blur": model.config.maps.blur, "centre": self.centre}
 
     def dense(name: str) -> DenseNetwork:
       return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
