@@ -10,7 +10,7 @@ from PIL import Image
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
-from stajax.data import damage  # noqa: E402
+from stajax.data import damage, shards  # noqa: E402
 from stajax.data.assembly import assemble  # noqa: E402
 from stajax.data.damage import describe_damage  # noqa: E402
 from stajax.data.examples import Encoder  # noqa: E402
@@ -88,6 +88,24 @@ def test_records_give_clips_back(records):
   assert records.frames.read(ids) == [everything[i] for i in ids]
   with pytest.raises(IndexError):
     records.frames.read([records.total_frames])
+
+
+@pytest.mark.parametrize(("most", "calls"), [(60, [[3], [0], [1]]), (-1, [[3], [0, 1]])])
+def test_a_list_is_read_one_by_one_or_at_once(monkeypatch, most, calls):
+  """The same records, whether they come from memory or have to be waited for."""
+
+  class Reader:
+    def __init__(self):
+      self.calls = []
+
+    def read(self, positions):
+      self.calls.append(positions)
+      return [bytes([position]) for position in positions]
+
+  monkeypatch.setattr(shards, "_SECONDS_FROM_MEMORY", most)
+  reader = Reader()
+  assert shards._read_records(reader, [3, 0, 1]) == [b"\3", b"\0", b"\1"] and reader.calls == calls
+  assert shards._read_records(reader, [2]) == [b"\2"] and shards._read_records(reader, []) == []
 
 
 @pytest.mark.parametrize("damage", ["empty", "half", "flip", "gone"])

@@ -103,7 +103,7 @@ class LookUp:
     parts, columns = sampler.sound_windows(frame, records.rate[clip], records.num_columns[clip])
     pieces = records.sound_columns((records.first_sound[clip][:, None] + parts).ravel())
     for i, place in enumerate(zip(*heard, strict=True)):
-      joined = np.concatenate([pieces[2 * i], pieces[2 * i + 1]], axis=1)
-      window = _FLOATS[joined.view(np.uint16)[:, columns[i]]]
+      bits = np.concatenate(pieces[2 * i : 2 * i + 2], axis=1).view(np.uint16)
+      window = _FLOATS.take(bits.take(columns[i], axis=1))
       windows[place] = normalise(window, records.sound_mean[clip[i]], records.sound_std[clip[i]])
     return windows

@@ -31,8 +31,8 @@ from stajax.data.tensorflow_cpu import tf
 Batch = dict[str, np.ndarray]
 # Batches of few images are made some at a time: a call of Python, and an element of a data set, take as long as some
 # images. Not too many: they wait in memory, three times.
-_IMAGES_AT_ONCE = 32
-_BYTES_AT_ONCE = 12 * 2**20
+_IMAGES_AT_ONCE = 64
+_BYTES_AT_ONCE = 24 * 2**20
 _open_batches: weakref.WeakSet[Generator] = weakref.WeakSet()
 
 

@@ -160,16 +160,16 @@ class Records:
       return np.zeros((NUM_BINS, 0), np.float16)
     first = int(self.first_sound[clip])
     pieces = self.sound_columns(np.arange(first, first + int(self.num_sounds[clip])))
-    return np.concatenate([*pieces], axis=1)[:, : int(self.num_columns[clip])]
+    return np.concatenate(pieces, axis=1)[:, : int(self.num_columns[clip])]
 
-  def sound_columns(self, ids: np.ndarray) -> np.ndarray:
-    """Spectrogram columns (n, 257, 100) float16, not normalised, of the records of sound `ids` (n,)."""
+  def sound_columns(self, ids: np.ndarray) -> list[np.ndarray]:
+    """Spectrogram columns, n times (257, 100) float16, not normalised, of the records of sound `ids` (n,)."""
     pieces = read_bytes(self.sounds, ids, "columns")
     for piece in pieces:
       if len(piece) != 2 * NUM_BINS * SOUND_COLUMNS:
         found = f"{len(piece)} bytes of sound in a record, expected {2 * NUM_BINS * SOUND_COLUMNS}"
         raise RecordError(f"{self.sounds.folder}: {found}")
-    return np.frombuffer(b"".join(pieces), np.float16).reshape(-1, NUM_BINS, SOUND_COLUMNS)
+    return [np.frombuffer(piece, np.float16).reshape(NUM_BINS, SOUND_COLUMNS) for piece in pieces]
 
 
 def _read_tables(clips: ShardReader, num_categories: int) -> dict[str, Any]:

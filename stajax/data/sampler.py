@@ -103,11 +103,10 @@ def _draw(
 ) -> tf.Tensor:
   """What `draw` makes of a key of (seed, position), for each position."""
   start = tf.constant([seed, AUGMENTATION], tf.int64)
-
-  def one(at: tf.Tensor) -> tf.Tensor:
-    return draw(tf.random.experimental.stateless_fold_in(start, at, alg="philox"))
-
-  return tf.map_fn(one, position, fn_output_signature=signature)
+  # What is folded in becomes the second half of a key whose first half is the same for all, so that is made once.
+  first = tf.random.experimental.stateless_fold_in(start, tf.constant(0, tf.int64), alg="philox")[0]
+  keys = tf.stack([tf.fill(tf.shape(position), first), position], axis=1)
+  return tf.map_fn(draw, keys, fn_output_signature=signature)
 
 
 def make_draw_group(
