@@ -15,14 +15,16 @@ _SIZE = 224  # pixels, of frames and of crops: a crop is a part of the frame, so
 # Of a few dozen clips a network soon knows everything by heart. What keeps it from saying what only tells these clips
 # apart is a strong decay of all weights, also of those that it happened to begin with. Steps, rates and decay were
 # chosen by how networks do on clips that they have not learned from (`docs/clips.md`).
-_DECAY = 3.0
+_DECAY, _STUDENT_DECAY = 3.0, 10.0
 
 
-def _training(steps: int, learning_rate: float = 1e-3, batch: int = 16, **changes: object) -> Training:
+def _training(
+  steps: int, learning_rate: float = 1e-3, batch: int = 16, decay: float = _DECAY, **changes: object
+) -> Training:
   optimizer = Optimizer(
     name="adam",
     learning_rate=learning_rate,
-    weight_decay=_DECAY,
+    weight_decay=decay,
     multipliers=(1.0, 1.0, 1.0, 1.0),
     warmup=min(30, steps // 4),
     schedule="cosine",
@@ -60,7 +62,7 @@ config = Config(
   s_plus=_after("s", 60),
   st_plus=_after("st", 60, batch=8),
   sa_plus=_after("sa", 60, ("sound",)),
-  sta=_after(("st", "sa"), 50, ("sound",), batch=8),
+  sta=_after(("st", "sa"), 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
   sta_plus=_after("sta", 100, ("sound",), batch=8),
   # Nothing is cut from the pseudo-fixations: of so few clips, the highest values show what is peculiar to one of them.
   maps=Maps(size=64, threshold=0.0, blur=0.04, centre=True),
