@@ -105,7 +105,9 @@ def _parts(name: str, size: int, dtype: str, width: float, block: int) -> tuple[
   config = configuration.Config(name="benchmark", network=settings)
   # The networks with companions are one for each kind of them.
   name = f"{name}_long" if name.endswith("_plus") else name
-  sized = model.training_of(name, config).model_copy(update={"size": size})
+  # So small that the one batch is never learned, at which the loss would overflow.
+  optimizer = configuration.Optimizer(learning_rate=_LEARNING_RATE)
+  sized = model.training_of(name, config).model_copy(update={"size": size, "optimizer": optimizer})
   config = config.model_copy(update={model.field_of(name): sized})
   mesh = step.make_mesh(jax.devices()[:1])
   network, update, train_step = make_train_step(config, name, NUM_CATEGORIES, mesh)
