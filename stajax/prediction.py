@@ -53,7 +53,7 @@ class Predictor:
   ) -> None:
     self.seed, self.batch = model.config.seed, batch
     self.centre = model.config.maps.centre if centre is None else centre
-    self._final = partial(final_maps, blur=model.config.maps.blur)
+    self._final_maps = partial(final_maps, blur=model.config.maps.blur)
     sha256 = {name: model.sha256.get(name) for name in (models.SWITCH, *students)}
     made_by = {"trained_on": model.trained_on, "sha256": sha256}
     self.made_with = {**made_by, "blur": model.config.maps.blur, "centre": self.centre}
@@ -91,7 +91,7 @@ class Predictor:
 
   def begin_final(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], np.ndarray]:
     """Has the device begin, and returns what waits for the final maps (n, size, size) of the clip's targets."""
-    final, count = self._final(self.launch(self.with_switch(clip), reservoir), self.centre), len(clip.targets)
+    final, count = self._final_maps(self.launch(self.with_switch(clip), reservoir), self.centre), len(clip.targets)
     return lambda: fetch(final, count)
 
   def method_maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[dict[str, np.ndarray]]:
@@ -116,7 +116,7 @@ class Predictor:
       heard = self.launch(clip.with_switch(np.ones(len(clip))), reservoir, always_heard=True)
       methods |= {"final": maps, "final_no_switch": heard}
     kinds = {"": True, NO_CENTRE: False} if self.centre else {"": False}
-    made = {f"{name}{kind}": self._final(of, kinds[kind]) for kind in kinds for name, of in methods.items()}
+    made = {f"{name}{kind}": self._final_maps(of, kinds[kind]) for kind in kinds for name, of in methods.items()}
     return lambda: {name: fetch(chunks, count) for name, chunks in made.items()}
 
   def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
