@@ -164,11 +164,12 @@ class Students(_Frozen):
   """How the three students are trained."""
 
   backbone: Literal["separate", "shared"] = "separate"
-  """`separate`: each for itself. `shared`: together, as one network with one visual and one audio backbone, so that a
-  final map costs one pass of a frame through VGG-16, not three. The field `sta` says how, `sta_plus` is not used. The
-  loss is the sum of the three networks', on groups of the target and both kinds of companions: 15 frames an example,
-  each of them encoded once, where STA and the two STA+ have 3, 9 and 9. A backbone's gradient is a sum of three, so
-  with `sgd` it moves up to three times as far in a step as that of one network at the same rate."""
+  """`separate`: each for itself. `shared`: together, as one network with one visual backbone and neck and one audio
+  backbone, so that a final map costs one pass of a frame through VGG-16, not three. The field `sta` says how,
+  `sta_plus` is not used. The loss is the sum of the three networks', on groups of the target and both kinds of
+  companions: 15 frames an example, each of them encoded once, where STA and the two STA+ have 3, 9 and 9. What they
+  share has a gradient that is a sum of three, so with `sgd` it moves up to three times as far in a step as that of one
+  network at the same rate."""
 
 
 def _fine(**changes: object) -> Training:

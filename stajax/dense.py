@@ -54,7 +54,9 @@ class DenseNetwork:
     self.network, self.size, self._batch, self._cropped, self._keep = network, size, batch, cropped, tuple(keep_stages)
     self.variables = jax.device_put(variables)
     seen = [part for part in variables["params"] if part in ("visual", "neck") or part.startswith("refine")]
-    self._frames_key = f"{size} {cropped} {_digest(variables, seen)}"
+    self._frames_key, self._spatial_key = (
+      f"{size} {cropped} {_digest(variables, parts)}" for parts in (seen, ("visual", "neck"))
+    )
     self._stages_key = f"{size} {cropped} {_digest(variables, ['visual'])}" if keep_stages else None
     self._sound_key = _digest(variables, ["sound"])
     self._shapes: dict[str, Any] = {}
@@ -136,6 +138,7 @@ class DenseNetwork:
         index = np.arange(len(clip))
         self._encode(clip, self._frames_key, self._embed, self._embedded, lambda at: index[at], stages=stages)
     features = clip.features[self._frames_key]
+    clip.features.setdefault(self._spatial_key, {"s": features["s"]})
     if not self.network.hears:
       return features
     if self._sound_key not in clip.features:

@@ -158,7 +158,7 @@ def see_crops(config: Config) -> tuple[str, ...]:
 
 
 def is_joint(config: Config) -> bool:
-  """Whether the three students share their backbones and are trained as one network."""
+  """Whether the three students share backbones and neck and are trained as one network."""
   return config.students.backbone == "shared"
 
 
@@ -171,9 +171,6 @@ def shared_stages(name: str, config: Config) -> tuple[str, ...]:
   """The stages of a network's backbone that others read too, so that a frame is encoded once for all; () for none."""
   if is_frozen(config):
     return stages_at(training_of(name, config).size, name in see_crops(config), config)
-  if is_joint(config) and name in STUDENTS:
-    return STA_STAGES
-
   def has_kept(training: configuration.Training) -> bool:
     return bool(training.start) and "visual" in training.frozen
 

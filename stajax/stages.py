@@ -37,7 +37,7 @@ from stajax.dense import DenseNetwork
 from stajax.grid import reflect
 from stajax.maps.pseudo import pseudo_fixations
 from stajax.nets import weights
-from stajax.nets.students import BACKBONES
+from stajax.nets.students import COMMON
 from stajax.run import NOT_JUDGED, Run, clip_tags, write_json, write_text
 from stajax.sources import ClipSources, switch_values
 from stajax.training import checkpoint
@@ -111,7 +111,7 @@ def _check(config: Config) -> None:
   if models.is_joint(config):
     if models.is_frozen(config):
       raise ConfigError("students.backbone is shared, but with network.backbone frozen all networks share one already")
-    parts = (*BACKBONES, *models.STUDENTS)
+    parts = (*COMMON, *models.STUDENTS)
     if unknown := set(config.sta.frozen) - set(parts):
       raise ConfigError(f"sta.frozen has {min(unknown)!r}, expected of shared students some of {', '.join(parts)}")
   if models.is_frozen(config) and "visual" not in config.init:

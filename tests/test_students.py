@@ -18,7 +18,7 @@ from stajax.config import Students, Training
 from stajax.dense import fetch
 from stajax.nets import students, weights
 from stajax.nets.student import Encoders
-from stajax.nets.visual import VGG16
+from stajax.nets.visual import VGG16, Neck
 from stajax.prediction import Predictor
 from stajax.training import optimizer, step
 
@@ -89,7 +89,7 @@ def test_loss_and_gradient_are_the_sums_of_three(random_variables):
     found, parts = differentiate(alone, students.split(variables, name), own)
     totals.update({key: float(x) for key, x in found.items()})
     for key, x in parts.items():
-      key = key if key.split("/")[0] in ("visual", "sound") else f"{name}/{key}"
+      key = key if key.split("/")[0] in students.COMMON else f"{name}/{key}"
       sums[key] = sums.get(key, 0) + np.asarray(x)
   assert values.keys() == totals.keys() and gradient.keys() == sums.keys()
   for key, x in values.items():
@@ -105,7 +105,7 @@ def counted():
   counts = collections.Counter()
 
   def count(call, args, kwargs, context):
-    if context.method_name == "__call__" and isinstance(context.module, (VGG16, tiny.Ear)):
+    if context.method_name == "__call__" and isinstance(context.module, (VGG16, Neck, tiny.Ear)):
       what, number = type(context.module).__name__, len(args[0])
       jax.debug.callback(lambda: counts.update({what: number}))
     return call(*args, **kwargs)
@@ -120,25 +120,27 @@ def test_a_step_encodes_every_frame_once(random_variables):
   network, variables = make_joint(random_variables)
   with counted() as counts:
     jax.block_until_ready(jax.jit(lambda x: network.apply(variables, **x))(inputs(3)))
-  assert counts == {"VGG16": 3 * 15, "Ear": 3 * 5}
+  assert counts == {"VGG16": 3 * 15, "Neck": 3 * 15, "Ear": 3 * 5}
 
 
 def test_prediction_encodes_every_frame_once_for_all_students(random_variables):
   _, variables = make_joint(random_variables)
   switch = random_variables(model.make_network(model.SWITCH, CONFIG, NUM), SIZE, seed=9)
   of = {model.SWITCH: switch, **{name: students.split(variables, name) for name in model.STUDENTS}}
-  maps = {}
-  for config, times in ((JOINT, 1), (CONFIG, 3)):
-    made = model.Model(config, CATEGORIES, 8.0, STORED, "synthetic", of, {}, {})
-    predictor = Predictor(made, batch=4)
+  made = model.Model(JOINT, CATEGORIES, 8.0, STORED, "synthetic", of, {}, {})
+
+  def maps(*names):
+    predictor = Predictor(made, 4, names)
     (clip,) = windows(iter(make_samples(11)))
     with counted() as counts:
       launched = predictor.launch(clip)
-    maps[times] = {name: fetch(chunks, 11) for name, chunks in launched.items()}
-    assert counts == {"VGG16": 12 * times, "Ear": 12}, "filled up to whole batches"
+    assert counts == {"VGG16": 12, "Neck": 12, "Ear": 12}, "filled up to whole batches"
+    return {name: fetch(chunks, 11) for name, chunks in launched.items()}
+
+  together = maps(*model.STUDENTS)
   for name in model.STUDENTS:
-    np.testing.assert_allclose(maps[1][name], maps[3][name], rtol=1e-4, atol=1e-5)
-    assert np.std(maps[1][name]) > 1e-4
+    np.testing.assert_allclose(together[name], maps(name)[name], rtol=1e-4, atol=1e-5)
+    assert np.std(together[name]) > 1e-4
 
 
 def test_prediction_with_one_backbone_transfers_explicitly(random_variables):
@@ -154,21 +156,21 @@ def test_prediction_with_one_backbone_transfers_explicitly(random_variables):
 
   with counted() as counts:
     run()
-  assert counts == {"VGG16": 24, "Ear": 24}
+  assert counts == {"VGG16": 24, "Neck": 24, "Ear": 24}
   with jax.transfer_guard("disallow"):
     assert len(run()) == 9
 
 
 def test_frozen_parts_keep_their_statistics(random_variables):
   """In training they are also the functions that they are in prediction."""
-  frozen = ("visual", "sound", "sta")
+  frozen = (*students.COMMON, "sta")
   config = JOINT.model_copy(update={"sta": Training(size=SIZE, frozen=frozen)})
   network, variables = make_joint(random_variables, config)
   run = tiny.quick_jit(lambda variables, x: network.apply(variables, **x, train=True, mutable=["batch_stats"]))
   given = inputs()
   out, changed = run(variables, given)
   before, after = (weights.flatten(x["batch_stats"]) for x in (variables, changed))
-  assert {key.split("/")[0] for key in before} == {"visual", *model.STUDENTS}
+  assert {key.split("/")[0] for key in before} == {"visual", "neck", *model.STUDENTS}
   for key, x in before.items():
     assert np.array_equal(x, after[key]) == (key.split("/")[0] in frozen), key
   predicted = tiny.compiled(network)(variables, given)
@@ -186,9 +188,10 @@ def test_students_begin_with_finished_networks(random_variables):
     found = weights.flatten(students.split(merged, name))
     for key, x in weights.flatten(expected).items():
       np.testing.assert_array_equal(found[key], x, err_msg=key)
-    prefixed = {f"{key.split('/')[0]}/{name}/{key.split('/', 1)[1]}" for key in kept if key.split("/")[1] != "sound"}
+    parts = [key.split("/", 2) for key in kept]
+    prefixed = {f"{kind}/{name}/{part}/{rest}" for kind, part, rest in parts if part not in students.COMMON}
     assert prefixed == {key for key in own if key.split("/")[1] == name} and prefixed
-  assert not [key for key in own if key.split("/")[1] == "visual"]
+  assert not [key for key in own if key.split("/")[1] in ("visual", "neck")]
   assert [key for key in own if key.split("/")[1] == "sound"], "ST does not hear"
 
 
@@ -198,7 +201,7 @@ def test_backbones_have_their_own_rate(random_variables):
   for key, group in weights.flatten(groups).items():
     parts = key.split("/")
     assert group == 2 * (parts[0] not in ("visual", "sound")) + (parts[-1] == "bias"), key
-  assert {"visual", "sound", *model.STUDENTS} == set(groups)
+  assert {*students.COMMON, *model.STUDENTS} == set(groups)
 
 
 def test_all_students_are_trained_as_the_field_sta_says():

@@ -57,6 +57,15 @@ class Encoders(nn.Module):
     self.visual = VGG16(self.width, self.depths, self.norm, self.dtype)
     self.sound = ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
 
+  def make_neck(self) -> Neck:
+    return Neck(
+      self.num_categories,
+      self.width * self.neck_width,
+      self.neck_depth,
+      norm=self.head_norm or self.norm,
+      dtype=self.dtype,
+    )
+
   def backbone(
     self, frames: jnp.ndarray, train: bool = False, keep: Sequence[str] = ("f3", "f4", "f5")
   ) -> dict[str, jnp.ndarray]:
@@ -89,7 +98,7 @@ class Student(Encoders):
   def setup(self) -> None:
     super().setup()
     head = {"norm": self.head_norm or self.norm, "dtype": self.dtype}
-    self.neck = Neck(self.num_categories, self.width * self.neck_width, self.neck_depth, **head)
+    self.neck = self.make_neck()
     self.temporal = TemporalBranch(self.num_categories, self.dtype)
     self.sound_map = SoundMap(self.num_categories, self.dtype)
     self.combine = nn.Conv(self.num_categories, (1, 1), dtype=self.dtype)
@@ -194,7 +203,8 @@ class Student(Encoders):
       switch: (b, n).
       train: whether batch statistics are computed and updated.
       stages: of `backbone`, in place of the frames: {"f5": (b, n, 3, h, w, c)} and, of STA's middle frames,
-        {"f3": (b, n, 1, …), "f4": (b, n, 1, …)}. Then `visual` is not needed, but `size`.
+        {"f3": (b, n, 1, …), "f4": (b, n, 1, …)}. Then `visual` is not needed, but `size`. With "s" (b, n, 3, h, w, c)
+        among them the neck is not needed either, and "f5" only of STA's middle frames.
       size: (H, W) of the result; the frames' where there are any.
       audio: (b, n, d) of `encode_sound`, in place of the sound.
 
@@ -206,9 +216,15 @@ class Student(Encoders):
       flat = self.backbone(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train, self.needed)
       b, n = frames.shape[:2]
       stages = {name: rearrange(x, "(b n t) h w c -> b n t h w c", b=b, n=n) for name, x in flat.items()}
-    n, t = stages["f5"].shape[1:3]
-    spatial = self.neck(rearrange(stages["f5"], "b n t h w c -> (b n t) h w c"), self._trains("neck", train))
-    spatial = rearrange(spatial, "(m t) h w c -> m t h w c", t=t)
+    stages = dict(stages)
+    if "s" in stages:
+      spatial = stages.pop("s")
+    else:
+      b, n = stages["f5"].shape[:2]
+      spatial = self.neck(rearrange(stages["f5"], "b n t h w c -> (b n t) h w c"), self._trains("neck", train))
+      spatial = rearrange(spatial, "(b n t) h w c -> b n t h w c", b=b, n=n)
+    n, t = spatial.shape[1:3]
+    spatial = rearrange(spatial, "b n t h w c -> (b n) t h w c")
     if audio is None:
       audio = self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train)
     else:

@@ -1,4 +1,4 @@
-"""The three students as one network: both backbones once, what comes after them three times.
+"""The three students as one network: backbones and neck once, what comes after them three times.
 
 Axes as of `stajax.nets.student`; n is 5: the target, its two short companions, its two long ones.
 """
@@ -14,12 +14,15 @@ from stajax.nets.student import Encoders, Student
 
 NODES = {"sta": (0,), "sta_plus_short": (0, 1, 2), "sta_plus_long": (0, 3, 4)}
 """Which nodes of a group each student reads; its own parameters are in the top-level part of its name."""
-BACKBONES = ("visual", "sound")
+COMMON = ("visual", "neck", "sound")
 """Top-level parts that all three read."""
 
 
 class Students(Encoders):
-  """STA, STA+ short and STA+ long on one visual and one audio backbone; every frame of a group is encoded once."""
+  """STA, STA+ short and STA+ long on one visual backbone with its neck and one audio backbone.
+
+  Every frame of a group is encoded once.
+  """
 
   @property
   def num_nodes(self) -> int:
@@ -33,6 +36,7 @@ class Students(Encoders):
 
   def setup(self) -> None:
     super().setup()
+    self.neck = self.make_neck()
     own = {field.name for field in dataclasses.fields(Encoders)} - {"parent", "name", "frozen"}
     common = {name: getattr(self, name) for name in own}
     for name, nodes in NODES.items():
@@ -53,14 +57,16 @@ class Students(Encoders):
     """
     b, n, t = frames.shape[:3]
     flat = self.backbone(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train)
+    flat["s"] = self.neck(flat["f5"], self._trains("neck", train))
     stages = {name: rearrange(x, "(b n t) h w c -> b n t h w c", b=b, n=n) for name, x in flat.items()}
     # Only motion needs more than a fragment's middle frame.
-    stages = {name: x if name == "f5" else x[:, :, t // 2, None] for name, x in stages.items()}
+    stages = {name: x if name == "s" else x[:, :, t // 2, None] for name, x in stages.items()}
     audio = rearrange(self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train), "(b n) d -> b n d", b=b)
     maps = []
     for name, nodes in NODES.items():
       student = getattr(self, name)
-      own = {stage: _take(stages[stage], nodes) for stage in student.needed}
+      needed = ("s",) if student.plus else stages
+      own = {stage: _take(stages[stage], nodes) for stage in needed}
       heard = {"switch": _take(switch, nodes), "audio": _take(audio, nodes)}
       maps.append(student(stages=own, size=frames.shape[3:5], train=self._trains(name, train), **heard))
     return jnp.concatenate(maps, axis=1)
@@ -69,7 +75,7 @@ class Students(Encoders):
 def split(variables: Mapping[str, Any], student: str) -> dict[str, Any]:
   """One student's variables, as those of `Student`, of the three's."""
   return {
-    collection: {**{part: parts[part] for part in BACKBONES if part in parts}, **parts.get(student, {})}
+    collection: {**{part: parts[part] for part in COMMON if part in parts}, **parts.get(student, {})}
     for collection, parts in variables.items()
   }
 
@@ -78,8 +84,8 @@ def join(variables: Mapping[str, Any]) -> dict[str, Any]:
   """One network's variables where `Students` has parts of their names: in each of the three students."""
   joined = {}
   for collection, parts in variables.items():
-    own = {part: x for part, x in parts.items() if part not in BACKBONES}
-    joined[collection] = {part: x for part, x in parts.items() if part in BACKBONES} | dict.fromkeys(NODES, own)
+    own = {part: x for part, x in parts.items() if part not in COMMON}
+    joined[collection] = {part: x for part, x in parts.items() if part in COMMON} | dict.fromkeys(NODES, own)
   return joined
 
 

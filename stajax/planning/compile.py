@@ -104,14 +104,14 @@ def dense_inference(
 ) -> list[Program]:
   """The parts of networks as `stajax.dense` runs them on `batch` frames of a clip, on one device: no other takes part.
 
-  Students with one backbone have it, and what hears, run once for all.
+  Students that share backbones and neck have these run once for all, with what only STA makes of a frame.
 
   Args:
     names: networks, and how many there are of each.
   """
   mesh = Mesh(np.array([device]), ("data",), axis_types=(AxisType.Auto,))
   programs = []
-  once = ("backbone", "sound") if models.is_joint(config) else ()
+  once = ("frames", "sound") if models.is_joint(config) else ()
   for place, (name, number) in enumerate(names.items()):
     for part, function, arrays in _parts(config, name, num_categories, batch):
       if part in once and place:
@@ -137,12 +137,6 @@ def _parts(
   def encode(variables: Any, frames: jax.Array, boxes: jax.Array | None = None) -> Any:
     return network.apply(variables, to_size(frames, size, boxes), method="encode_frames")
 
-  def backbone(variables: Any, frames: jax.Array) -> Any:
-    return network.apply(variables, to_size(frames, size), keep=models.STA_STAGES, method="backbone")
-
-  def embed(variables: Any, stages: Any) -> Any:
-    return network.apply(variables, stages, method="embed")
-
   def hear(variables: Any, sound: jax.Array) -> jax.Array:
     return network.apply(variables, sound, method="encode_sound")
 
@@ -163,9 +157,6 @@ def _parts(
   frames = (shape(batch, side, side, 3, dtype=jnp.uint8), *([shape(batch, 4)] if cropped else []))
   features = jax.eval_shape(encode, variables, *frames)
   parts = [("frames", encode, frames)]
-  if models.is_joint(config) and name in models.STUDENTS:
-    stages = jax.eval_shape(backbone, variables, *frames)
-    parts = [("backbone", backbone, frames), ("frames", embed, ({stage: stages[stage] for stage in network.needed},))]
   heard: tuple[Any, ...] = ()
   if network.hears:
     sound = shape(batch, *_SOUND)
