@@ -25,7 +25,6 @@ config = Config(
   name="ave",
   data=Data(source="records", path="data/ave", rate=8.0),
   # §3.3: VGG-16, without normalisation as its ImageNet weights are, and the VGGSound network; §4.3: m steps.
-  # The block is not the paper's: it makes the C-GCN fast on TPUs (`benchmarks/NOTES.md`).
   network=Network(
     width=1.0,
     norm="none",
@@ -33,7 +32,6 @@ config = Config(
     audio_norm="batch",
     audio_pooling="netvlad",
     reasoning_steps=3,
-    attention_block=128,
   ),
   # §3.2: the coarse stage sees whole frames. §3.3: the switch is an SA network; the tagger gives its labels.
   s_coarse=Training(**_COARSE),

@@ -96,6 +96,23 @@ def test_a_second_that_was_taken_off_is_put_back():
   assert cost.compiler_seconds(None, "") is None and cost.compiler_seconds({}, "") is None
 
 
+def test_what_is_in_a_loop_is_not_believed():
+  """The analysis counts one round, whatever their number: here a tenth of the products."""
+
+  def text(unroll: int) -> tuple[float, str]:
+    def product(x, _):
+      return x @ x, None
+
+    run = jax.jit(lambda x: jax.lax.scan(product, x, length=10, unroll=unroll)[0])
+    compiled = run.lower(jax.ShapeDtypeStruct((64, 64), "float32")).compile()
+    return compiled.cost_analysis()["flops"], compiled.as_text()
+
+  (once, loop), (ten, unrolled) = text(1), text(10)
+  assert ten > 5 * once
+  assert cost.has_loop(loop) and not cost.has_loop(unrolled)
+  assert cost.compiler_seconds({"optimal_seconds": 0.1}, loop) is None
+
+
 def test_what_is_not_parameters_grows_with_the_batch():
   memory = {"arguments": 100 + 80, "outputs": 10, "temporary": 720, "code": 0, "of_batch": 80}  # 8 examples: 100 each
   assert cost.largest_batch(memory, 8, (110 + 32 * 100) / 0.98 + 1) == 32

@@ -1,14 +1,15 @@
 """C-GCN: reasoning over a target and its companions (paper §4.3, Eqs. 5–10).
 
-Axes: b batch, n nodes, o the n − 1 others of a node, q and p positions h·w of a node and of its others, c channels.
+Axes: b batch, n nodes, o the n − 1 others of a node, q and p positions h·w of a node and of its others, c channels,
+m ordered pairs of nodes.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from einops import rearrange
 
 STEPS = 3
@@ -19,6 +20,7 @@ DISCARD_THRESHOLD = 0.8
 """T_d of Eq. 9."""
 REFINEMENT_RATE = 0.6
 """T_r of Eq. 10."""
+_LANES = 128  # of a TPU's vectors
 
 
 class ConservativeGCN(nn.Module):
@@ -28,7 +30,8 @@ class ConservativeGCN(nn.Module):
     features: c.
     steps: m.
     frl: whether each step ends with the fixation refine layer.
-    block: positions whose attention is in memory at a time; memory grows with block · h·w, not with (h·w)².
+    block: positions whose attention is in memory at a time; memory grows with block · h·w, not with (h·w)². On TPUs
+      all are at once, as the compiler does without most of that memory itself.
     dtype: of the projections and products; states, softmax and sums are float32.
   """
 
@@ -62,30 +65,50 @@ def messages(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block
   Args:
     queries: (b, r, h·w, c) of the first r nodes.
     keys, values: (b, n, h·w, c).
-    block: queries whose attention is computed at a time.
+    block: queries whose attention is computed at a time; on TPUs all are.
 
   Returns:
     (b, r, h·w, c) float32.
   """
-  num_receivers, num_positions = queries.shape[1:3]
-  num_nodes = keys.shape[1]
-  others = np.array([[other for other in range(num_nodes) if other != node] for node in range(num_receivers)])
-  keys, values = keys[:, others], values[:, others]
+  receivers, num_nodes = range(queries.shape[1]), keys.shape[1]
+  pairs = [(node, other) for node in receivers for other in range(num_nodes) if other != node]
+  # By slices, as the gradient of a gather is a scatter, which is slow on accelerators.
+  queries = jnp.concatenate([queries[:, node] for node, _ in pairs])
+  keys, values = (jnp.concatenate([x[:, other] for _, other in pairs]) for x in (keys, values))
+  received = jax.lax.platform_dependent(
+    queries, keys, values, tpu=_attend_padded, default=functools.partial(_attend_in_blocks, block=block)
+  )
+  return rearrange(received, "(n o b) q c -> b n o q c", n=len(receivers), o=num_nodes - 1).sum(axis=2)
 
-  def attend(queries: jnp.ndarray) -> jnp.ndarray:
-    scores = jnp.einsum("bnqc,bnopc->bnqop", queries, keys, preferred_element_type=jnp.float32)
-    attention = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-    return jnp.einsum("bnqop,bnopc->bnqc", attention, values, preferred_element_type=jnp.float32)
 
-  if num_positions <= block:
-    return attend(queries)
-  num_blocks = -(-num_positions // block)
-  size = -(-num_positions // num_blocks)  # as even as can be: 1936 positions are 8 blocks of 242, none padded
-  queries = jnp.pad(queries, ((0, 0), (0, 0), (0, num_blocks * size - num_positions), (0, 0)))
-  queries = rearrange(queries, "b n (blocks q) c -> blocks b n q c", q=size)
+def _attend(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, positions: int) -> jnp.ndarray:
+  """softmax(q kᵀ) v of many pairs m, over the first `positions` keys: (m, q, c) float32."""
+  scores = jnp.einsum("mqc,mpc->mqp", queries, keys, preferred_element_type=jnp.float32)
+  if positions < keys.shape[1]:
+    scores = jnp.where(jnp.arange(keys.shape[1]) < positions, scores, -jnp.inf)
+  attention = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+  return jnp.einsum("mqp,mpc->mqc", attention, values, preferred_element_type=jnp.float32)
+
+
+def _attend_padded(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray) -> jnp.ndarray:
+  """All at once, on whole vectors: a TPU's compiler then fuses scores and softmax (`benchmarks/NOTES.md`)."""
+  positions = queries.shape[1]
+  padding = ((0, 0), (0, -positions % _LANES), (0, 0))
+  return _attend(*(jnp.pad(x, padding) for x in (queries, keys, values)), positions)[:, :positions]
+
+
+def _attend_in_blocks(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block: int) -> jnp.ndarray:
+  """`block` queries at a time."""
+  positions = queries.shape[1]
+  if positions <= block:
+    return _attend(queries, keys, values, positions)
+  num_blocks = -(-positions // block)
+  size = -(-positions // num_blocks)  # as even as can be: 1936 positions are 8 blocks of 242, none padded
+  queries = jnp.pad(queries, ((0, 0), (0, num_blocks * size - positions), (0, 0)))
+  queries = rearrange(queries, "m (blocks q) c -> blocks m q c", q=size)
   # Without the checkpoint every block's attention would be kept for the gradient.
-  received = jax.lax.map(jax.checkpoint(attend, prevent_cse=False), queries)
-  return rearrange(received, "blocks b n q c -> b n (blocks q) c")[:, :, :num_positions]
+  attend = jax.checkpoint(lambda x: _attend(x, keys, values, positions), prevent_cse=False)
+  return rearrange(jax.lax.map(attend, queries), "blocks m q c -> m (blocks q) c")[:, :positions]
 
 
 def fixation_refine(states: jnp.ndarray) -> jnp.ndarray:

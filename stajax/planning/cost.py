@@ -49,20 +49,25 @@ def compiler_seconds(analysis: Mapping[str, float] | None, text: str) -> float |
   """The time that the compiler's model gives a program, or None where it gives none.
 
   It takes a second off for every call of ConcatBitcast (seen in libtpu 0.0.52), which is put back; what is not between
-  0 and 1 s then is not believed.
+  0 and 1 s then is not believed. Of a loop it counts one round only, so a program with a loop has no time.
   """
   seconds = (analysis or {}).get("optimal_seconds")
-  if seconds is None:
+  if seconds is None or has_loop(text):
     return None
   seconds += text.count('custom_call_target="ConcatBitcast"')
   return seconds if 0 < seconds < 1 else None
+
+
+def has_loop(text: str) -> bool:
+  """Whether optimised HLO has a loop, of which the compiler's analysis counts one round only."""
+  return re.search(r" while\(", text) is not None
 
 
 def program_costs(program: Any, topology: Topology) -> dict[str, Any]:
   """Of a `stajax.planning.compile.Program` once, on one device: see `summary`; and its memory by kind, in bytes."""
   chip, text = topology.chip, program.compiled.as_text()
   analysis, memory = program.compiled.cost_analysis(), program.compiled.memory_analysis()
-  found_bytes = (analysis or {}).get("bytes accessed")
+  found_bytes = None if has_loop(text) else (analysis or {}).get("bytes accessed")
   costs = {
     "times": program.times,
     "flops": 2 * program.macs,
@@ -170,7 +175,7 @@ def lines(summary_: Mapping[str, Any], unit: str, batch: int, topology: Topology
     out.append(f"{found['per_second_a_chip']:.1f} {unit} a second a chip")
   elif found["at_best"]:
     out.append(
-      f"time unknown: this compiler gives none; floors: FLOPs {milliseconds(found['flop_floor'])}, bytes "
+      f"time unknown: this compiler gives none, or counts a loop only once; floors: FLOPs {milliseconds(found['flop_floor'])}, bytes "
       f"{milliseconds(found['byte_floor'])}, so at best {found['at_best']:.1f} {unit} a second a chip"
     )
   else:
