@@ -12,7 +12,7 @@ from jax import lax
 
 from stajax import config as configuration
 from stajax import plan
-from stajax.config import Config, Network, Training
+from stajax.config import Config, Training
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 NETWORKS = [name for name, field in Config.model_fields.items() if field.annotation is Training]

@@ -175,8 +175,9 @@ def lines(summary_: Mapping[str, Any], unit: str, batch: int, topology: Topology
     out.append(f"{found['per_second_a_chip']:.1f} {unit} a second a chip")
   elif found["at_best"]:
     out.append(
-      f"time unknown: this compiler gives none, or counts a loop only once; floors: FLOPs {milliseconds(found['flop_floor'])}, bytes "
-      f"{milliseconds(found['byte_floor'])}, so at best {found['at_best']:.1f} {unit} a second a chip"
+      "time unknown: this compiler gives none, or counts a loop only once; floors: FLOPs "
+      f"{milliseconds(found['flop_floor'])}, bytes {milliseconds(found['byte_floor'])}, so at best "
+      f"{found['at_best']:.1f} {unit} a second a chip"
     )
   else:
     out.append("time unknown: this compiler gives none, and nobody says what this processor can do")
