@@ -1,12 +1,15 @@
 """How many final maps a second the three students make, against the paper's scheme in PyTorch (extra `bench`).
 
   python -m benchmarks.dense_inference [--seconds 10] [--rate 8] [--size 256] [--dtype float32|bfloat16] [--batch 8]
-    [--rounds 3] [--width 1] [--peers eager compiled] [--peer-maps 8] [--peer-batch 1] [--json FILE]
+    [--rounds 3] [--width 1] [--students separate shared] [--sound] [--peers eager compiled] [--peer-maps 8]
+    [--peer-batch 1] [--json FILE]
 
-A clip without sound, in memory, at `size`, with no audio switch on either side; random weights, each student its own
-backbone. stajax encodes every frame once for each student. The peer makes every map by itself, as the paper's code
-does, in batches of --peer-batch maps: STA on three frames, both STA+ on nine, so 21 passes of the backbone a map; it is
-timed on --peer-maps of the clip's maps. From frames as uint8 in memory to Eq. 17's maps in memory, on both sides.
+A clip in memory, at `size`; random weights, each student its own backbone, or all the same one with its neck
+(--students). Without --sound it is silent and there is no audio switch on either side. stajax encodes every frame once
+for each backbone. The peer makes every map by itself, as the paper's code does, in batches of --peer-batch maps: STA on
+three frames, both STA+ on nine, so 21 passes of the backbone a map, and with --sound the switch once for each of the
+seven fragments, so 28; it is timed on --peer-maps of the clip's maps. From frames as uint8 and spectrograms in memory
+to Eq. 17's maps in memory, on both sides.
 FLOPs are multiply-accumulates, by stajax.plan, times two: each side's own, and stajax needs fewer for a map.
 """
 
@@ -22,6 +25,8 @@ from benchmarks.measure import Contestant
 
 NUM_CATEGORIES = 28
 STUDENTS = ("sta", "sta_plus_short", "sta_plus_long")
+SWITCH = "switch"
+_SOUND = (257, 98)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--attention-block", type=int, default=256)
   parser.add_argument("--batch", type=int, default=8, help="frames that stajax computes together")
   parser.add_argument("--rounds", type=int, default=3)
+  parser.add_argument("--students", nargs="+", choices=("separate", "shared"), default=["separate", "shared"])
+  parser.add_argument("--sound", action="store_true", help="the clip has sound, and the audio switch is set by it")
   parser.add_argument("--peers", nargs="*", choices=("eager", "compiled"))
   parser.add_argument("--peer-maps", type=int, default=8)
   parser.add_argument("--peer-batch", type=int, default=1, help="maps that the peer makes together")
@@ -47,18 +54,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   if peers is None:
     peers = ["eager", "compiled"] if measure.torch_device() == "cuda" else ["eager"]
   frames = make_frames(round(arguments.seconds * arguments.rate), arguments.size)
+  sounds = make_sounds(len(frames)) if arguments.sound else None
   config = make_config(arguments.size, arguments.dtype, arguments.width, arguments.attention_block)
-  contestants = {"stajax": stajax_maps(config, frames, arguments.batch)}
+  of_map, contestants = count(config, arguments.size, arguments.sound), {}
+  for backbone in arguments.students:
+    name = "stajax" if backbone == "separate" else "stajax, shared"
+    contestants[name] = stajax_maps(config, frames, sounds, arguments.batch, backbone == "shared")
+    contestants[name].about["flops"] = 2 * of_map[backbone] * len(frames)
   for peer in peers:
-    contestants[f"PyTorch {peer}"] = torch_maps(arguments, frames, peer == "compiled")
-  staged, alone = count(config, arguments.size)
-  for name, contestant in contestants.items():
-    contestant.about["flops"] = 2 * (staged if name == "stajax" else alone) * contestant.work
+    contestant = torch_maps(arguments, frames, sounds, peer == "compiled")
+    contestant.about["flops"] = 2 * of_map["alone"] * contestant.work
+    contestants[f"PyTorch {peer}"] = contestant
   results = measure.measure(contestants, arguments.rounds, 1)
   result = {
     "benchmark": "dense_inference",
-    "title": f"final maps of a silent clip of {len(frames)} frames of {arguments.size}×{arguments.size}, "
-    f"{arguments.dtype}",
+    "title": f"final maps of a clip of {len(frames)} frames of {arguments.size}×{arguments.size}, "
+    f"{'with sound and switch' if arguments.sound else 'silent'}, {arguments.dtype}",
     "arguments": {name: value for name, value in vars(arguments).items() if name != "json"},
     "unit": "maps/s",
     **measure.about(),
@@ -77,34 +88,49 @@ def make_frames(number: int, size: int) -> np.ndarray:
   return frames.repeat(8, axis=1).repeat(8, axis=2)
 
 
+def make_sounds(number: int) -> np.ndarray:
+  """Noise in place of normalised log-spectrograms, (number, 257, 98) float32."""
+  return np.random.default_rng(1).normal(size=(number, *_SOUND)).astype(np.float32)
+
+
 def make_config(size: int, dtype: str, width: float, block: int) -> Any:
   """The paper's students at one size."""
   from stajax import config as configuration
 
   settings = configuration.Network(dtype=dtype, width=width, audio_width=width, attention_block=block)
   training = configuration.Training(size=size)
-  return configuration.Config(name="benchmark", network=settings, sta=training, sta_plus=training)
+  return configuration.Config(name="benchmark", network=settings, switch=training, sta=training, sta_plus=training)
 
 
-def stajax_maps(config: Any, frames: np.ndarray, batch: int) -> Contestant:
-  """All maps of the clip by `stajax.dense`, each student with weights of its own."""
+def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batch: int, shared: bool) -> Contestant:
+  """All maps of the clip by `stajax.dense`; `shared`: the students have the same backbones and neck."""
   import jax
 
   from stajax import clip as clips
   from stajax import dense, model, prediction, sources
+  from stajax.nets.students import COMMON
 
-  size = config.sta.size
-  students = {}
-  for seed, name in enumerate(STUDENTS):
+  size, common = config.sta.size, {}
+
+  def make(seed: int, name: str) -> Any:
     variables = model.initialise(model.make_network(name, config, NUM_CATEGORIES), size, jax.random.key(seed))
-    students[name] = sources.make_dense(name, variables, config, NUM_CATEGORIES, batch)
-  samples = [(frame, None) for frame in frames]
+    if shared and name != SWITCH:
+      for collection, parts in variables.items():
+        own = {part: x for part, x in parts.items() if part in COMMON}
+        variables[collection] = {**parts, **common.setdefault(collection, own)}
+    return sources.make_dense(name, variables, config, NUM_CATEGORIES, batch)
+
+  students = {name: make(seed, name) for seed, name in enumerate(STUDENTS)}
+  switch = None if sounds is None else make(len(STUDENTS), SWITCH)
+  samples = list(zip(frames, [None] * len(frames) if sounds is None else sounds, strict=True))
 
   def run(times: int) -> None:
     for _ in range(times):
       number = 0
       for clip in clips.windows(samples):
         launched = {}
+        if switch is not None:
+          clip = clip.with_switch(sources.switch_values(switch, clip))
         for name, student in students.items():
           granularity = model.granularity_of(name)
           groups = sources.make_groups(clip, granularity, student.network.num_times, 0) if granularity else None
@@ -118,8 +144,12 @@ def stajax_maps(config: Any, frames: np.ndarray, batch: int) -> Contestant:
   return Contestant(run, len(frames), {"peak_bytes": measure.jax_peak_bytes()})
 
 
-def count(config: Any, size: int) -> tuple[int, int]:
-  """Multiply-accumulates of one final map, where every frame is encoded once for each student, and made by itself."""
+def count(config: Any, size: int, sound: bool) -> dict[str, int]:
+  """Multiply-accumulates of one final map, where each frame and sound is encoded once.
+
+  Returns:
+    "separate", for each student, and "shared", for all; "alone", where each map is made by itself.
+  """
   from functools import partial
 
   import jax
@@ -127,8 +157,8 @@ def count(config: Any, size: int) -> tuple[int, int]:
 
   from stajax import model, plan
 
-  staged = alone = 0
-  for name in STUDENTS:
+  found = dict.fromkeys(("separate", "shared", "alone"), 0)
+  for name in (*STUDENTS, SWITCH) if sound else STUDENTS:
     network = model.make_network(name, config, NUM_CATEGORIES)
     variables = model.expected_variables(network, size)
     n, t = network.num_nodes, network.num_times
@@ -142,17 +172,25 @@ def count(config: Any, size: int) -> tuple[int, int]:
       return jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype)
 
     features, encode = part("encode_frames", jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
-    audio, hear = part("encode_sound", jax.ShapeDtypeStruct((1, 257, 98), jnp.float32))
+    audio, hear = part("encode_sound", jax.ShapeDtypeStruct((1, *_SOUND), jnp.float32))
     of_fragment = {"s": many(features["s"], 1, t)}
     fused, fuse = part("fuse", of_fragment, audio, jax.ShapeDtypeStruct((1,), jnp.float32))
+    if name == SWITCH:
+      once = encode + hear + fuse + part("reason", many(fused, 1, n))[1]
+      fragments = 1 + 3 + 3  # of the students
+      found = {key: value + once * (fragments if key == "alone" else 1) for key, value in found.items()}
+      continue
     own = {key: many(x, 1, 1) for key, x in features.items()}
     _, reason = part("reason", many(fused, 1, n), own, size=(size, size), read=1)
-    staged += encode + hear + fuse + reason
-    alone += n * (t * encode + hear + fuse) + reason
-  return staged, alone
+    found["separate"] += encode + hear + fuse + reason
+    found["shared"] += fuse + reason + (encode + hear if name == STUDENTS[0] else 0)
+    found["alone"] += n * (t * encode + hear + fuse) + reason
+  return found
 
 
-def torch_maps(arguments: argparse.Namespace, frames: np.ndarray, compiled: bool) -> Contestant:
+def torch_maps(
+  arguments: argparse.Namespace, frames: np.ndarray, sounds: np.ndarray | None, compiled: bool
+) -> Contestant:
   """`peer_maps` maps of the clip by the paper's scheme: nothing that one map needs is kept for another."""
   import torch
 
@@ -163,10 +201,13 @@ def torch_maps(arguments: argparse.Namespace, frames: np.ndarray, compiled: bool
   measure.prepare_torch()
   device = measure.torch_device()
   held = measure.torch_forget_peak()
-  students = []
-  for name in STUDENTS:
-    network = models.make(name, NUM_CATEGORIES, arguments.width).to(device, memory_format=torch.channels_last).eval()
-    students.append(torch.compile(network) if compiled else network)
+
+  def make(name: str, num_categories: int = NUM_CATEGORIES) -> torch.nn.Module:
+    network = models.make(name, num_categories, arguments.width).to(device, memory_format=torch.channels_last).eval()
+    return torch.compile(network) if compiled else network
+
+  students = [make(name) for name in STUDENTS]
+  set_switch = None if sounds is None else make("sa", 1)
   lower = {"device_type": device, "dtype": torch.bfloat16, "enabled": arguments.dtype == "bfloat16"}
   wanted = np.linspace(0, len(frames) - 1, arguments.peer_maps).round().astype(int)
   nodes = [
@@ -181,9 +222,14 @@ def torch_maps(arguments: argparse.Namespace, frames: np.ndarray, compiled: bool
     for student, centres in zip(students, nodes, strict=True):
       index = reflect(centres[chosen][:, :, None] + np.arange(-1, 2), len(frames))
       inputs = torch.from_numpy(frames[index]).to(device).permute(0, 1, 2, 5, 3, 4).float() / 255
-      sound = torch.zeros(*index.shape[:2], 257, 98, device=device)
+      sound = torch.zeros(*index.shape[:2], *_SOUND, device=device)
+      switch = torch.zeros(index.shape[:2], device=device)
       with torch.autocast(**lower):
-        logits = student(inputs, sound, torch.zeros(index.shape[:2], device=device), 1)
+        if set_switch is not None:
+          sound = torch.from_numpy(sounds[centres[chosen]]).to(device)
+          one_by_one = (x.flatten(0, 1)[:, None] for x in (inputs[:, :, 1:2], sound, torch.ones_like(switch)))
+          switch = (set_switch(*one_by_one).logits[:, 0] > 0).float().unflatten(0, switch.shape)
+        logits = student(inputs, sound, switch, 1)
       maps.append(torch.sigmoid(logits[:, 0]))
     sta, short, long = maps
     final = (minmax(minmax(sta) * minmax(short) * minmax(long)) + minmax(sta + short + long)) / 2

@@ -105,14 +105,19 @@ def test_training_step_runs(tmp_path, capsys):
 def test_dense_inference_runs(tmp_path):
   path = tmp_path / "result.json"
   small = ["--size", "16", "--width", "0.125", "--seconds", "1", "--rate", "2", "--rounds", "1", "--peers"]
-  assert dense_inference.main([*small, "--json", str(path)]) == 0
+  assert dense_inference.main([*small, "--sound", "--json", str(path)]) == 0
   result = json.loads(path.read_text())
   assert result["results"]["stajax"]["seconds"] and "2 frames" in result["title"]
+  assert result["results"]["stajax, shared"]["flops"] < result["results"]["stajax"]["flops"]
 
 
 def test_work_of_a_map_by_itself_is_21_passes_of_the_backbone():
-  staged, alone = dense_inference.count(dense_inference.make_config(256, "float32", 1.0, 256), 256)
-  assert 6.4 < alone / staged < 7.1  # 7 but for sound, fusion and reasoning
+  config = dense_inference.make_config(256, "float32", 1.0, 256)
+  found, heard = (dense_inference.count(config, 256, sound) for sound in (False, True))
+  assert 6.4 < found["alone"] / found["separate"] < 7.1  # 7 but for sound, fusion and reasoning
+  assert 18 < found["alone"] / found["shared"] < 21
+  extra = {name: heard[name] - found[name] for name in found}
+  assert extra["alone"] == 7 * extra["shared"] and extra["shared"] == extra["separate"]
 
 
 def test_metrics_and_their_page(tmp_path, capsys):
