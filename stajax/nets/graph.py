@@ -5,6 +5,7 @@ m ordered pairs of nodes.
 """
 
 import functools
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
@@ -70,15 +71,20 @@ def messages(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block
   Returns:
     (b, r, h·w, c) float32.
   """
-  receivers, num_nodes = range(queries.shape[1]), keys.shape[1]
-  pairs = [(node, other) for node in receivers for other in range(num_nodes) if other != node]
-  # By slices, as the gradient of a gather is a scatter, which is slow on accelerators.
-  queries = jnp.concatenate([queries[:, node] for node, _ in pairs])
-  keys, values = (jnp.concatenate([x[:, other] for _, other in pairs]) for x in (keys, values))
+  b, num_receivers, num_nodes = *queries.shape[:2], keys.shape[1]
+  pairs = [(node, other) for node in range(num_receivers) for other in range(num_nodes) if other != node]
+
+  def of_pairs(x: jnp.ndarray, nodes: Iterable[int]) -> jnp.ndarray:
+    # By slices, as the gradient of a gather is a scatter, which is slow on accelerators; and b stays outermost, as it
+    # is split over devices.
+    return rearrange(jnp.stack([x[:, node] for node in nodes], axis=1), "b m p c -> (b m) p c")
+
+  receivers, others = zip(*pairs, strict=True)
+  queries, keys, values = of_pairs(queries, receivers), of_pairs(keys, others), of_pairs(values, others)
   received = jax.lax.platform_dependent(
     queries, keys, values, tpu=_attend_padded, default=functools.partial(_attend_in_blocks, block=block)
   )
-  return rearrange(received, "(n o b) q c -> b n o q c", n=len(receivers), o=num_nodes - 1).sum(axis=2)
+  return rearrange(received, "(b n o) q c -> b n o q c", b=b, n=num_receivers).sum(axis=2)
 
 
 def _attend(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, positions: int) -> jnp.ndarray:
