@@ -129,7 +129,8 @@ def fragments(video: StavisVideo, reach: int, side: int, seed: int) -> Fragments
   sound, offsets, runs = _sound(video, rate), np.array([-reach, 0, reach]), []
   for frame in at.tolist():
     before, middle, after = (_read_frame(video.frame_paths[i], side) for i in reflect(frame + offsets, count))
-    runs.append([(before, None), (middle, None if sound is None else sound.window(frame / rate)), (after, None)])
+    heard = None if sound is None else sound.window(frame / rate).copy()
+    runs.append([(before, None), (middle, heard), (after, None)])
   return Fragments(runs, at)
 
 

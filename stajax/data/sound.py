@@ -25,6 +25,7 @@ EARLY_END = 0.25  # seconds; what is missing at the end of most files is less, a
 # Columns (20 s, 2 MB) that a stream keeps. A picture may outlast its sound by that much and windows are reflected
 # exactly; beyond it they stay at the kept tail's beginning.
 KEPT_COLUMNS = 2048
+STRIP_COLUMNS = 4 * WINDOW_COLUMNS  # of which successive windows are views
 
 
 def log_spectrogram(samples: np.ndarray) -> np.ndarray:
@@ -97,7 +98,9 @@ def window_columns(time: float, num_columns: int) -> np.ndarray:
 
 def normalise(columns: np.ndarray, mean: float, deviation: float) -> np.ndarray:
   """(columns - mean) / (deviation + 1e-9) of the whole sound, float32."""
-  return ((columns - np.float32(mean)) / np.float32(deviation + 1e-9)).astype(np.float32, copy=False)
+  normalised = columns - np.float32(mean)
+  normalised /= np.float32(deviation + 1e-9)
+  return normalised.astype(np.float32, copy=False)
 
 
 def samples_from_wav(path: str | Path) -> np.ndarray:
@@ -155,7 +158,10 @@ def file_windows(path: str | Path, notes: list[str], end: float | None = None) -
 
 
 class SoundWindows:
-  """Normalised one-second windows of a sound that is read once, front to back, in bounded memory."""
+  """Normalised one-second windows of a sound that is read once, front to back, in bounded memory.
+
+  Successive windows overlap: those of four frames a second would have every column four times.
+  """
 
   def __init__(
     self, make_columns: Callable[[], Iterable[np.ndarray]], num_columns: int, mean: float, deviation: float
@@ -170,6 +176,7 @@ class SoundWindows:
     self._blocks = iter(make_columns())
     self._kept: deque[np.ndarray] = deque()  # single columns; the first is column `self._first`
     self._first = 0
+    self._strip, self._strip_first = np.zeros((NUM_BINS, 0), np.float32), 0
     self._num_columns, self._mean, self._deviation = num_columns, mean, deviation
 
   def again(self) -> "SoundWindows":
@@ -179,28 +186,42 @@ class SoundWindows:
   def window(self, time: float) -> np.ndarray:
     """The window of `window_columns`, (257, 98) float32; times must not decrease.
 
+    It is not to be written to, and shares memory with the next ones: one that is kept without them is better copied.
+
     Raises:
       ValueError: `time` needs columns that are no longer kept, or the stream is shorter than it said.
     """
     end = (self._num_columns * HOP + SEGMENT) / SAMPLE_RATE
     outlasts = (KEPT_COLUMNS - 2 * WINDOW_COLUMNS) * HOP / SAMPLE_RATE
     columns = window_columns(min(time, end + outlasts), self._num_columns)
-    self._read_to(int(columns.max()))
+    first, last = int(columns[0]), int(columns[-1])
+    if last - first != WINDOW_COLUMNS - 1:  # reflected
+      return self._normalised(columns)
+    if not self._strip_first <= first <= last < self._strip_first + self._strip.shape[1]:
+      self._strip = self._normalised(np.arange(first, min(first + STRIP_COLUMNS, self._num_columns)))
+      self._strip.flags.writeable = False
+      self._strip_first = first
+    return self._strip[:, first - self._strip_first : last + 1 - self._strip_first]
+
+  def _normalised(self, columns: np.ndarray) -> np.ndarray:
+    self._read_to(int(columns.min()), int(columns.max()))
     if columns.min() < self._first:
-      raise ValueError(f"window at {time} s: columns before {self._first} are no longer kept")
+      raise ValueError(f"columns from {columns.min()} on: those before {self._first} are no longer kept")
     window = np.stack([self._kept[column - self._first] for column in columns], axis=1)
     return normalise(window, self._mean, self._deviation)
 
-  def _read_to(self, column: int) -> None:
-    while self._first + len(self._kept) <= column:
+  def _read_to(self, first: int, last: int) -> None:
+    """Reads on to column `last`, and drops what is neither kept nor after `first`."""
+    dropped = min(first, last - KEPT_COLUMNS)
+    while self._first + len(self._kept) <= last:
       block = next(self._blocks, None)
       if block is None:
         raise ValueError(f"sound of {self._num_columns} columns ended after {self._first + len(self._kept)}")
       self._kept.extend(block.T)
-      self._drop(column)
-    self._drop(column)
+      self._drop(dropped)
+    self._drop(dropped)
 
-  def _drop(self, column: int) -> None:
-    while self._kept and self._first < column - KEPT_COLUMNS:
+  def _drop(self, before: int) -> None:
+    while self._kept and self._first < before:
       self._kept.popleft()
       self._first += 1
