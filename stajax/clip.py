@@ -106,6 +106,15 @@ def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: 
     held, first, begin = held[dropped:], first + dropped, end - dropped
 
 
+def in_buffers_of(window: Clip, clip: Clip) -> Clip:
+  """The clip, which is not longer, in buffers as large as those of a window that a network has run on.
+
+  Programs that are compiled for the window then serve the clip, too: they take much more memory than small buffers.
+  """
+  capacity = len(jax.tree.leaves(window.features)[0])
+  return replace(clip, carried=({"": {"": np.empty((capacity, 0))}}, 0, 0))
+
+
 def joined(videos: Sequence[Sequence[Sample]], reach: int = 1) -> Clip:
   """Short videos as one clip, so that they share batches; results are those of each by itself, one after the other."""
   starts = np.cumsum([0, *map(len, videos[:-1])]).tolist()

@@ -150,7 +150,7 @@ class Predictor:
         chosen, are_two = reservoir.companions(self.seed, clip)
         if are_two.any():
           given["groups"][are_two, 1:] = len(clip) + chosen[are_two]
-          given["pool"] = reservoir.nodes(dense, always_heard)
+          given["pool"] = reservoir.nodes(dense, always_heard, clip)
       launched[name] = dense.launch(clip, **given)
     return launched
 

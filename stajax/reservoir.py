@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from stajax import groups
-from stajax.clip import Clip, Sample, joined
+from stajax.clip import Clip, Sample, in_buffers_of, joined
 from stajax.data.keyframes import RUN, sampled_runs
 from stajax.data.media import MediaInfo
 from stajax.data.sound import SoundWindows
@@ -34,7 +34,7 @@ class Fragments:
 
 
 class Reservoir:
-  """The fragments of one video, which are read when a window first needs them, and encoded once for a network.
+  """The fragments of one video, which are read when a window first needs them, encoded once, and dropped.
 
   Args:
     read: finds them; fewer than two are no reservoir.
@@ -43,9 +43,9 @@ class Reservoir:
 
   def __init__(self, read: Callable[[], Fragments], with_switch: Callable[[Clip], Clip]) -> None:
     self._read, self._with_switch = read, with_switch
-    self._clips: dict[bool, Clip] = {}
-    self._nodes: dict[tuple[int, bool], jax.Array] = {}
     self._at: np.ndarray | None = None
+    self._runs: list[list[Sample]] = []
+    self._nodes: dict[bool, jax.Array] = {}
 
   def companions(self, seed: int, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Of a window's targets two different fragments (n, 2) that are far enough away, and (n,) whether there are two.
@@ -55,23 +55,24 @@ class Reservoir:
     """
     if self._at is None:
       found = self._read()
-      self._at = found.at
-      if found.runs:
-        # Always as many, so that programs fit: the last one stands for those that are missing.
-        runs = joined([*found.runs, *found.runs[-1:] * (SIZE - len(found.runs))])
-        self._clips = {True: runs.with_switch(np.ones(len(runs))), False: self._with_switch(runs)}
+      self._at, self._runs = found.at, found.runs
     frames = clip.first + np.asarray(clip.targets)
     return groups.far_items(seed, frames, self._at, groups.LONG_GAP * clip.reach)
 
-  def nodes(self, network: DenseNetwork, always_heard: bool) -> jax.Array:
-    """The fragments (SIZE, h, w, c) as a network sees them."""
-    if (id(network), always_heard) not in self._nodes:
+  def nodes(self, network: DenseNetwork, always_heard: bool, window: Clip) -> jax.Array:
+    """The fragments (SIZE, h, w, c) as a network sees them, which is the same one for all windows.
+
+    Args:
+      window: that needs them, with its switch.
+    """
+    if not self._nodes:
+      # Always as many, so that programs fit: the last one stands for those that are missing.
+      runs = in_buffers_of(window, joined([*self._runs, *self._runs[-1:] * (SIZE - len(self._runs))]))
       middles = jax.device_put(np.arange(RUN // 2, SIZE * RUN, RUN))
-      for heard, clip in self._clips.items():
-        self._nodes[id(network), heard] = _rows(network.nodes(clip), middles)
-        kept = clip.features
-      kept.clear()  # large, and there is one network with long companions
-    return self._nodes[id(network), always_heard]
+      for heard, clip in ((True, runs.with_switch(np.ones(len(runs)))), (False, self._with_switch(runs))):
+        self._nodes[heard] = _rows(network.nodes(clip), middles)
+      self._runs = []  # large, and there is one network with long companions
+    return self._nodes[always_heard]
 
 
 def of_file(info: MediaInfo, sound: SoundWindows | None, rate: float, reach: int, side: int, seed: int) -> Fragments:
@@ -87,7 +88,7 @@ def of_file(info: MediaInfo, sound: SoundWindows | None, rate: float, reach: int
   heard = None if sound is None else sound.again()
   fragments = []
   for time, (before, middle, after) in runs:
-    fragments.append([(before, None), (middle, None if heard is None else heard.window(time)), (after, None)])
+    fragments.append([(before, None), (middle, None if heard is None else heard.window(time).copy()), (after, None)])
   return Fragments(fragments, np.array([round(time * rate) for time, _ in runs], np.int64))
 
 
