@@ -16,21 +16,23 @@ class MapParts:
 
   def __init__(self, out: Path, name: str, fields: dict):
     self.out, self.name, self.fields, self.num_maps = out, name, fields, 0
-    self._maps: list[np.ndarray] = []
+    self._maps: np.ndarray | None = None  # of a whole part: many small ones would leave gaps where they were
     self._times: list[float] = []
 
   def record(self, timed_maps: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
     """Passes times and maps (maximum 1) on while keeping them."""
     for time, saliency in timed_maps:
-      self._maps.append(np.round(saliency * 255).astype(np.uint8))
+      if self._maps is None:
+        self._maps = np.empty((MAPS_PER_PART, *saliency.shape), np.uint8)
+      self._maps[len(self._times)] = np.round(saliency * 255)
       self._times.append(time)
       self.num_maps += 1
-      if len(self._maps) == MAPS_PER_PART:
+      if len(self._times) == MAPS_PER_PART:
         self._write()
       yield time, saliency
 
   def finish(self) -> None:
-    if self._maps:
+    if self._times:
       self._write()
 
   def _write(self) -> None:
@@ -41,11 +43,12 @@ class MapParts:
     temporary = target.with_name(f".{target.name}.partial")
     try:
       with temporary.open("wb") as file:
-        np.savez_compressed(file, maps=np.stack(self._maps), times=np.asarray(self._times, np.float64), **self.fields)
+        times = np.asarray(self._times, np.float64)
+        np.savez_compressed(file, maps=self._maps[: len(times)], times=times, **self.fields)
       os.replace(temporary, target)
     finally:
       temporary.unlink(missing_ok=True)
-    self._maps, self._times = [], []
+    self._times = []
 
   def _remove_earlier(self) -> None:
     """The JSON file goes first: it says that the others belong together."""
