@@ -22,8 +22,8 @@ FLOOR = 1e-7
 SILENT = 1e-6  # standard deviation of a log-spectrogram; 0 but for rounding where nothing sounds
 BLOCK_SAMPLES = 16384  # of one call in a stream
 EARLY_END = 0.25  # seconds; what is missing at the end of most files is less, and windows are reflected over it
-# Columns (20 s, 2 MB) that a stream keeps. A picture may outlast its sound by that much and windows are reflected
-# exactly; beyond it they stay at the kept tail's beginning.
+# Columns (20 s, 2 MB) that a stream keeps of a sound's end. A picture may outlast its sound by that much and windows
+# are reflected exactly; beyond it they stay at the kept tail's beginning.
 KEPT_COLUMNS = 2048
 STRIP_COLUMNS = 4 * WINDOW_COLUMNS  # of which successive windows are views
 
@@ -211,8 +211,8 @@ class SoundWindows:
     return normalise(window, self._mean, self._deviation)
 
   def _read_to(self, first: int, last: int) -> None:
-    """Reads on to column `last`, and drops what is neither kept nor after `first`."""
-    dropped = min(first, last - KEPT_COLUMNS)
+    """Reads on to column `last`, and drops what is before `first` and not of the tail that is kept."""
+    dropped = min(first, self._num_columns - 1 - KEPT_COLUMNS)
     while self._first + len(self._kept) <= last:
       block = next(self._blocks, None)
       if block is None:
