@@ -81,39 +81,46 @@ def messages(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block
 
   receivers, others = zip(*pairs, strict=True)
   queries, keys, values = of_pairs(queries, receivers), of_pairs(keys, others), of_pairs(values, others)
-  received = jax.lax.platform_dependent(
-    queries, keys, values, tpu=_attend_padded, default=functools.partial(_attend_in_blocks, block=block)
-  )
-  return rearrange(received, "(b n o) q c -> b n o q c", b=b, n=num_receivers).sum(axis=2)
+  num_others = num_nodes - 1
+  in_blocks = functools.partial(_attend_in_blocks, num_others=num_others, block=block)
+  at_once = functools.partial(_attend_at_once, num_others=num_others)
+  received = jax.lax.platform_dependent(queries, keys, values, tpu=at_once, default=in_blocks)
+  return rearrange(received, "(b n) q c -> b n q c", b=b)
 
 
-def _attend(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, positions: int) -> jnp.ndarray:
-  """softmax(q kᵀ) v of many pairs m, over the first `positions` keys: (m, q, c) float32."""
+def _attend(
+  queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int, positions: int
+) -> jnp.ndarray:
+  """Σ softmax(q kᵀ) v of successive `num_others` of m pairs, over the first `positions` keys: (m/o, q, c) float32."""
   scores = jnp.einsum("mqc,mpc->mqp", queries, keys, preferred_element_type=jnp.float32)
   if positions < keys.shape[1]:
     scores = jnp.where(jnp.arange(keys.shape[1]) < positions, scores, -jnp.inf)
   attention = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-  return jnp.einsum("mqp,mpc->mqc", attention, values, preferred_element_type=jnp.float32)
+  received = jnp.einsum("mqp,mpc->mqc", attention, values, preferred_element_type=jnp.float32)
+  return rearrange(received, "(m o) q c -> m o q c", o=num_others).sum(axis=1)
 
 
-def _attend_padded(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray) -> jnp.ndarray:
-  """All at once, on whole vectors: a TPU's compiler then fuses scores and softmax (`benchmarks/NOTES.md`)."""
+def _attend_at_once(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int) -> jnp.ndarray:
+  """All queries, on whole vectors: a TPU's compiler then fuses scores and softmax (`benchmarks/NOTES.md`)."""
   positions = queries.shape[1]
   padding = ((0, 0), (0, -positions % _LANES), (0, 0))
-  return _attend(*(jnp.pad(x, padding) for x in (queries, keys, values)), positions)[:, :positions]
+  queries, keys, values = (jnp.pad(x, padding) for x in (queries, keys, values))
+  return _attend(queries, keys, values, num_others, positions)[:, :positions]
 
 
-def _attend_in_blocks(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block: int) -> jnp.ndarray:
+def _attend_in_blocks(
+  queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int, block: int
+) -> jnp.ndarray:
   """`block` queries at a time."""
   positions = queries.shape[1]
   if positions <= block:
-    return _attend(queries, keys, values, positions)
+    return _attend(queries, keys, values, num_others, positions)
   num_blocks = -(-positions // block)
   size = -(-positions // num_blocks)  # as even as can be: 1936 positions are 8 blocks of 242, none padded
   queries = jnp.pad(queries, ((0, 0), (0, num_blocks * size - positions), (0, 0)))
   queries = rearrange(queries, "m (blocks q) c -> blocks m q c", q=size)
   # Without the checkpoint every block's attention would be kept for the gradient.
-  attend = jax.checkpoint(lambda x: _attend(x, keys, values, positions), prevent_cse=False)
+  attend = jax.checkpoint(lambda x: _attend(x, keys, values, num_others, positions), prevent_cse=False)
   return rearrange(jax.lax.map(attend, queries), "blocks m q c -> m (blocks q) c")[:, :positions]
 
 
