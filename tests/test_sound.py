@@ -142,6 +142,17 @@ def test_streamed_windows_equal_the_whole_in_bounded_memory(seconds):
   assert np.isfinite(windows.window(seconds + 1000)).all()
 
 
+def test_windows_of_successive_frames_share_their_columns():
+  samples = noise(16000 * 34, seed=4)
+  columns = log_spectrogram(samples)
+  windows = SoundWindows(lambda: spectrogram_blocks([samples]), columns.shape[1], *statistics([columns])[:2])
+  kept = [windows.window(time) for time in np.arange(1, 33, 0.25)]
+  strips = {id(window.base): window.base for window in kept}
+  assert sum(strip.nbytes for strip in strips.values()) < 0.4 * sum(window.nbytes for window in kept)
+  with pytest.raises(ValueError, match="read-only"):
+    kept[0][:] = 0
+
+
 def test_windows_far_apart_hold_no_more_and_can_begin_again():
   """What lies between two of them is dropped while it is read."""
   held, number = [], 300
