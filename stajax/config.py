@@ -141,6 +141,9 @@ class Maps(_Frozen):
   blur: NonNegativeFloat = 0.0
   """Standard deviation of a Gaussian that smooths what the students predict, as a part of the frame's width and height;
   0 for none. Students that learned from few clips are surer of single spots than they should be."""
+  time_blur: NonNegativeFloat = 0.0
+  """Standard deviation, in seconds, of a Gaussian in time that smooths the final maps; 0 for none. People's gaze is
+  steadier than what is predicted of each frame by itself."""
   centre: bool = False
   """Whether a Gaussian at the centre, 0.2 of the frame wide and high, multiplies what the students predict. It is not
   learned: it says that people look at the middle more often, which no tag tells."""

@@ -20,11 +20,15 @@ from stajax.dense import DenseNetwork, fetch
 from stajax.maps import baselines
 from stajax.maps.final import blurred, centre_factor, final_map
 from stajax.maps.pseudo import resize
+from stajax.maps.steady import Part, steadied
 from stajax.report.names import NO_CENTRE
 from stajax.reservoir import Fragments, Reservoir
 from stajax.sources import make_dense, make_groups, switch_values
 
+_BASELINES = ("spectral_residual", "feature_distance")
+
 Result = TypeVar("Result")
+Maps = TypeVar("Maps", bound=Part)
 Launched = dict[str, list[jax.Array]]
 """Of every student the maps (B, H, W) of successive targets, on the device; more of the last ones than there are."""
 
@@ -56,7 +60,9 @@ class Predictor:
     self._final_maps = partial(final_maps, blur=model.config.maps.blur)
     sha256 = {name: model.sha256.get(name) for name in (models.SWITCH, *students)}
     made_by = {"trained_on": model.trained_on, "sha256": sha256}
-    self.made_with = {**made_by, "blur": model.config.maps.blur, "centre": self.centre}
+    self._time_blur = model.config.maps.time_blur
+    blurs = {"blur": model.config.maps.blur, "time_blur": self._time_blur}
+    self.made_with = {**made_by, **blurs, "centre": self.centre}
 
     def dense(name: str) -> DenseNetwork:
       return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
@@ -82,30 +88,46 @@ class Predictor:
         video is longer than a window. None: long companions are of the same window.
     """
     reservoir = None if fragments is None else self.reservoir(fragments)
-    for maps in overlapped(_begun(partial(self.begin_final, reservoir=reservoir), windows(samples, reach))):
+    parts = overlapped(_begun(partial(self.begin_final, reservoir=reservoir), windows(samples, reach)))
+    for maps in self.steadied(parts, reach):
       yield from maps
 
   def reservoir(self, fragments: Callable[[], Fragments]) -> Reservoir:
     """The reservoir of a video, for `begin_final` and `begin_methods` of its windows."""
     return Reservoir(fragments, self.with_switch)
 
+  def steadied(self, parts: Iterable[Maps], reach: int) -> Iterator[Maps]:
+    """The maps of a video with the configuration's blur in time, in other parts.
+
+    Args:
+      parts: of one video, in order, of `begin_final` or `begin_methods`.
+      reach: neighbours in time are this many of its frames apart.
+    """
+    if not self._time_blur:
+      return iter(parts)
+    return steadied(parts, self._time_blur * self.rate * reach, plain=_BASELINES)
+
   def begin_final(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], np.ndarray]:
-    """Has the device begin, and returns what waits for the final maps (n, size, size) of the clip's targets."""
+    """Has the device begin, and returns what waits for the final maps (n, size, size) of the clip's targets.
+
+    Before the blur in time, as the clip may be a part of a video: `steadied`.
+    """
     final, count = self._final_maps(self.launch(self.with_switch(clip), reservoir), self.centre), len(clip.targets)
     return lambda: fetch(final, count)
 
   def method_maps(self, samples: Iterable[Sample], reach: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Of successive chunks of samples the maps (n, size, size) of every student, of their fusion and of baselines."""
-    return overlapped(_begun(self.begin_methods, windows(samples, reach)))
+    return self.steadied(overlapped(_begun(self.begin_methods, windows(samples, reach))), reach)
 
   def begin_methods(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], dict[str, np.ndarray]]:
-    """Has the device begin, and returns what waits for the maps of `method_maps` for the clip's targets."""
+    """Has the device begin, and returns what waits for the maps of `method_maps`, before the blur in time."""
     wait = self._begin_students(clip, reservoir)
     return lambda: wait() | self._baseline_maps(clip)
 
   def clip_maps(self, clip: Clip) -> dict[str, np.ndarray]:
-    """Maps (n, size, size) of every method for the targets of one clip; with the centre factor also without it."""
-    return self._begin_students(clip)()
+    """Maps (n, size, size) of every method for all frames of a clip; with the centre factor also without it."""
+    parts = list(self.steadied([self._begin_students(clip)()], clip.reach))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
   def _begin_students(
     self, clip: Clip, reservoir: Reservoir | None = None
@@ -122,12 +144,12 @@ class Predictor:
   def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """What is there without any training: of the frames alone, and of what an ImageNet backbone makes of them."""
     frames = [clip.samples[at][0] for at in clip.targets]
-    maps = {"spectral_residual": np.stack([baselines.spectral_residual(frame) for frame in frames])}
+    maps = {_BASELINES[0]: np.stack([baselines.spectral_residual(frame) for frame in frames])}
     if self._pretrained:
       student = next(iter(self._students.values()))
       f5 = np.asarray(_rows(student.stages(clip)["f5"], jax.device_put(np.asarray(clip.targets))), np.float32)
       distance = resize(baselines.feature_distance(f5), (student.size,) * 2)
-      maps["feature_distance"] = distance * centre_factor(distance.shape[1:])
+      maps[_BASELINES[1]] = distance * centre_factor(distance.shape[1:])
     return maps
 
   def with_switch(self, clip: Clip) -> Clip:

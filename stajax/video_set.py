@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -37,11 +38,30 @@ def set_maps(predictor: Predictor, begin: Begin, videos: Sequence[StavisVideo]) 
     begin: of the predictor: `begin_final` or `begin_methods`.
 
   Yields:
-    A video, and of its next frames what `begin` gives; or, where it cannot be read on, the exception that says why.
+    A video, and of its next frames what `begin` gives, with the blur in time; or, where it cannot be read on, the
+    exception that says why.
   """
   packs = pack(videos, predictor.rate, max(WINDOW, predictor.batch))
-  for parts in overlapped(wait for together in packs for wait in _begin(predictor, begin, together)):
-    yield from parts
+  found = overlapped(wait for together in packs for wait in _begin(predictor, begin, together))
+  for _, parts in itertools.groupby(itertools.chain.from_iterable(found), key=lambda part: _key(part[0])):
+    yield from _steadied(predictor, parts)
+
+
+def _steadied(predictor: Predictor, parts: Iterator[tuple[StavisVideo, Any]]) -> Iterator[tuple[StavisVideo, Any]]:
+  """The parts of one video, with the blur in time; an exception stays the last of them."""
+  video, first = next(parts)
+  failed = []
+
+  def maps() -> Iterator[Any]:
+    for _, part in itertools.chain([(video, first)], parts):
+      if isinstance(part, Exception):
+        failed.append(part)
+      else:
+        yield part
+
+  reach = 1 if isinstance(first, Exception) else reach_of(video, predictor.rate)
+  for part in itertools.chain(predictor.steadied(maps(), reach), failed):
+    yield video, part
 
 
 def pack(videos: Sequence[StavisVideo], rate: float, length: int = WINDOW) -> list[list[StavisVideo]]:
