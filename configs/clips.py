@@ -63,9 +63,9 @@ config = Config(
   st_plus=_after("st", 60, batch=8),
   sa_plus=_after("sa", 60, ("sound",)),
   sta=_after(("st", "sa"), 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
-  sta_plus=_after("sta", 50, ("sound",), batch=8),
+  sta_plus=_after("sta", 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
   # Nothing is cut from the pseudo-fixations: of so few clips, the highest values show what is peculiar to one of them.
-  maps=Maps(size=64, threshold=0.0, blur=0.04, centre=True),
+  maps=Maps(size=64, threshold=0.0, blur=0.04, time_blur=0.5, centre=True),
   checkpoint_every=100,
   log_every=10,
   inference_batch=8,
