@@ -11,6 +11,7 @@ categories, P companions of other clips.
 
 import functools
 import hashlib
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -60,13 +61,7 @@ class DenseNetwork:
     self._stages_key = f"{size} {cropped} {_digest(variables, ['visual'])}" if keep_stages else None
     self._sound_key = _digest(variables, ["sound"])
     self._shapes: dict[str, Any] = {}
-    # Buffers are written in place.
-    self._encode_frames = jax.jit(self._frames_chunk, donate_argnums=1)
-    self._encode_stages = jax.jit(self._stages_chunk, donate_argnums=1)
-    self._embed = jax.jit(self._embedded, donate_argnums=1)
-    self._encode_sound = jax.jit(self._sound_chunk, donate_argnums=1)
-    self._fuse = jax.jit(self._fuse_chunk, donate_argnums=1)
-    self._reason = jax.jit(self._reason_chunk)
+    self._programs = _programs_of(network, size, self._keep)
 
   def run(
     self, clip: Clip, select: Sequence[int] = (), groups: np.ndarray | None = None, pool: jax.Array | None = None
@@ -106,7 +101,7 @@ class DenseNetwork:
       nodes = jnp.concatenate([nodes, pool.astype(nodes.dtype)])
     select = jax.device_put(np.asarray(select, np.int32))
     chunks = (_filled(groups[at : at + self._batch], self._batch) for at in range(0, len(targets), self._batch))
-    return [self._reason(self.variables, nodes, features, jax.device_put(chunk), select) for chunk in chunks]
+    return [self._programs.reason(self.variables, nodes, features, jax.device_put(chunk), select) for chunk in chunks]
 
   def nodes(self, clip: Clip) -> jax.Array:
     """The fused fragments (n, h, w, c) of all samples, for the pools of other clips."""
@@ -117,10 +112,11 @@ class DenseNetwork:
     features, n = self._features(clip), len(clip)
     offsets = (np.arange(self.network.num_times) - self.network.num_times // 2) * clip.reach
     nodes = self._buffer(
-      "nodes", self._capacity(clip), self._fuse_chunk, None, features, *self._fragments(clip, offsets, 0)
+      "nodes", self._capacity(clip), self._programs.fuse_chunk, None, features, *self._fragments(clip, offsets, 0)
     )
     for start in range(0, n, self._batch):
-      nodes = self._fuse(self.variables, nodes, features, *jax.device_put(self._fragments(clip, offsets, start)))
+      fragments = jax.device_put(self._fragments(clip, offsets, start))
+      nodes = self._programs.fuse(self.variables, nodes, features, *fragments)
     return nodes
 
   def _fragments(self, clip: Clip, offsets: np.ndarray, start: int) -> tuple[np.ndarray, np.ndarray, np.int32]:
@@ -130,21 +126,20 @@ class DenseNetwork:
 
   def _features(self, clip: Clip) -> dict[str, jax.Array]:
     """Encoded frames and sound of the clip, each once for all networks with this encoder: (capacity, …)."""
+    run = self._programs
     if self._frames_key not in clip.features:
       if self._stages_key is None:
-        self._encode(clip, self._frames_key, self._encode_frames, self._frames_chunk, *self._images(clip))
+        self._encode(clip, self._frames_key, run.encode_frames, run.frames_chunk, *self._images(clip))
       else:
         stages = self.stages(clip)
         index = np.arange(len(clip))
-        self._encode(clip, self._frames_key, self._embed, self._embedded, lambda at: index[at], stages=stages)
+        self._encode(clip, self._frames_key, run.embed, run.embed_chunk, lambda at: index[at], stages=stages)
     features = clip.features[self._frames_key]
     clip.features.setdefault(self._spatial_key, {"s": features["s"]})
     if not self.network.hears:
       return features
     if self._sound_key not in clip.features:
-      self._encode(
-        clip, self._sound_key, self._encode_sound, self._sound_chunk, lambda at: sounds(clip.samples[at])
-      )
+      self._encode(clip, self._sound_key, run.encode_sound, run.sound_chunk, lambda at: sounds(clip.samples[at]))
     return features | clip.features[self._sound_key]
 
   def _images(self, clip: Clip) -> list[Callable[[slice], np.ndarray]]:
@@ -157,9 +152,10 @@ class DenseNetwork:
     Only of networks with `keep_stages`.
     """
     kept = clip.features.setdefault(self._stages_key, {})
+    run = self._programs
     missing = [stage for stage in self.network.needed if stage not in kept]
     if missing and clip.stored is None:
-      self._encode(clip, self._stages_key, self._encode_stages, self._stages_chunk, *self._images(clip))
+      self._encode(clip, self._stages_key, run.encode_stages, run.stages_chunk, *self._images(clip))
       kept = clip.features[self._stages_key]
     elif missing:
       capacity = self._capacity(clip)
@@ -209,43 +205,73 @@ class DenseNetwork:
     before = jax.tree.leaves(clip.carried[0]) if clip.carried is not None else []
     return max(self._batch * 2 ** (batches - 1).bit_length(), len(before[0]) if before else 0)
 
-  def _frames_chunk(
+
+class _Programs:
+  """The parts of a network on chunks, and jitted; those with a `buffer` then write in place.
+
+  Args: as of `DenseNetwork`.
+  """
+
+  def __init__(self, network: nn.Module, size: int, keep_stages: tuple[str, ...]) -> None:
+    self._network, self._size, self._keep = network, size, keep_stages
+    self.encode_frames = jax.jit(self.frames_chunk, donate_argnums=1)
+    self.encode_stages = jax.jit(self.stages_chunk, donate_argnums=1)
+    self.embed = jax.jit(self.embed_chunk, donate_argnums=1)
+    self.encode_sound = jax.jit(self.sound_chunk, donate_argnums=1)
+    self.fuse = jax.jit(self.fuse_chunk, donate_argnums=1)
+    self.reason = jax.jit(self.reason_chunk)
+
+  def frames_chunk(
     self, variables: Any, buffer: Any, at: Any, frames: jax.Array, boxes: jax.Array | None = None
   ) -> dict[str, jax.Array]:
-    features = self.network.apply(variables, to_size(frames, self.size, boxes), method="encode_frames")
+    features = self._network.apply(variables, to_size(frames, self._size, boxes), method="encode_frames")
     return _written(buffer, features, at)
 
-  def _stages_chunk(
+  def stages_chunk(
     self, variables: Any, buffer: Any, at: Any, frames: jax.Array, boxes: jax.Array | None = None
   ) -> dict[str, jax.Array]:
-    images = to_size(frames, self.size, boxes)
-    return _written(buffer, self.network.apply(variables, images, keep=self._keep, method="backbone"), at)
+    images = to_size(frames, self._size, boxes)
+    return _written(buffer, self._network.apply(variables, images, keep=self._keep, method="backbone"), at)
 
-  def _embedded(self, variables: Any, buffer: Any, at: Any, index: jax.Array, stages: Any) -> dict[str, jax.Array]:
-    features = self.network.apply(variables, jax.tree.map(lambda x: x[index], stages), method="embed")
+  def embed_chunk(self, variables: Any, buffer: Any, at: Any, index: jax.Array, stages: Any) -> dict[str, jax.Array]:
+    features = self._network.apply(variables, jax.tree.map(lambda x: x[index], stages), method="embed")
     return _written(buffer, features, at)
 
-  def _sound_chunk(self, variables: Any, buffer: Any, at: Any, sound: jax.Array) -> dict[str, jax.Array]:
-    return _written(buffer, {"audio": self.network.apply(variables, sound, method="encode_sound")}, at)
+  def sound_chunk(self, variables: Any, buffer: Any, at: Any, sound: jax.Array) -> dict[str, jax.Array]:
+    return _written(buffer, {"audio": self._network.apply(variables, sound, method="encode_sound")}, at)
 
-  def _fuse_chunk(
+  def fuse_chunk(
     self, variables: Any, nodes: Any, features: Any, indices: jax.Array, switch: jax.Array, at: Any
   ) -> jax.Array:
     centres = indices[:, indices.shape[1] // 2]
-    heard = (features["audio"][centres], switch) if self.network.hears else ()
-    fused = self.network.apply(variables, {"s": features["s"][indices]}, *heard, method="fuse")
+    heard = (features["audio"][centres], switch) if self._network.hears else ()
+    fused = self._network.apply(variables, {"s": features["s"][indices]}, *heard, method="fuse")
     return _written(nodes, fused, at)
 
-  def _reason_chunk(self, variables: Any, nodes: jax.Array, features: Any, groups: jax.Array, select: jax.Array) -> Any:
+  def reason_chunk(self, variables: Any, nodes: jax.Array, features: Any, groups: jax.Array, select: jax.Array) -> Any:
     grouped = nodes[groups]
-    if hasattr(self.network, "source"):
-      out = self.network.apply(variables, grouped, method="reason")
+    if hasattr(self._network, "source"):
+      out = self._network.apply(variables, grouped, method="reason")
       return ClassMaps(out.class_maps[..., select], jax.nn.sigmoid(out.logits))
     # Only the target is read out.
     own = {name: x[groups[:, :1]] for name, x in features.items() if name != "audio"}
-    size = (self.size, self.size)
-    logits = self.network.apply(variables, grouped, own, size, read=1, method="reason")
+    size = (self._size, self._size)
+    logits = self._network.apply(variables, grouped, own, size, read=1, method="reason")
     return jax.nn.sigmoid(logits[:, 0])
+
+
+_SHARED: "weakref.WeakValueDictionary[tuple[nn.Module, int, tuple[str, ...]], _Programs]" = (
+  weakref.WeakValueDictionary()
+)
+
+
+def _programs_of(network: nn.Module, size: int, keep_stages: tuple[str, ...]) -> _Programs:
+  """The same for all that have an equal network, as both STA+ are: each program is compiled once."""
+  key = (network, size, keep_stages)
+  found = _SHARED.get(key)
+  if found is None:
+    found = _SHARED[key] = _Programs(*key)
+  return found
 
 
 def fetch(results: Sequence[Any], count: int) -> Any:

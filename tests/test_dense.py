@@ -253,6 +253,20 @@ def test_networks_share_frozen_backbones_and_equal_encoders():
       assert counted == ({} if "same" in name else once(range(1, 15), False)), name
 
 
+def test_equal_networks_share_programs(random_variables):
+  """Both STA+ do, though their weights differ: what they compute is their own."""
+  clip, found = make_clip(5), {}
+  for number, name in enumerate(model.STUDENTS):
+    network = model.make_network(name, CONFIG, len(CATEGORIES))
+    found[name] = DenseNetwork(network, random_variables(network, SIZE, seed=number), SIZE, 4)
+  sta, short, long = found.values()
+  assert short._programs is long._programs and short._programs is not sta._programs
+  groups = np.stack([np.arange(5), np.arange(5)[::-1], np.full(5, 2)], axis=1)
+  maps = [student.run(clip, groups=groups) for student in (short, long)]
+  assert short._programs.reason._cache_size() == short._programs.fuse._cache_size() == 1
+  assert np.abs(maps[0] - maps[1]).max() > 1e-3
+
+
 def test_switch():
   """It is on where there is sound, and silence stays unheard; copies share what was computed of the frames."""
   clip = Clip(list(numbered(7)))

@@ -11,9 +11,8 @@ import tiny
 from small_network import Small, make_batch, sgd
 from tiny import SIZE, make_samples
 
-from stajax import prediction
+from stajax import dense, prediction
 from stajax.clip import joined, windows
-from stajax.dense import DenseNetwork
 from stajax.reservoir import Fragments
 from stajax.training import loop, step
 
@@ -87,17 +86,18 @@ def test_buffers_of_prediction_are_written_in_place(model_folder, monkeypatch):
 
     return call
 
-  real = DenseNetwork.__init__
+  real = dense._Programs.__init__
 
   def init(self, *arguments, **keywords):
     real(self, *arguments, **keywords)
-    for name in ("_encode_frames", "_encode_sound", "_fuse"):
+    for name in ("encode_frames", "encode_sound", "fuse"):
       setattr(self, name, watched(name, getattr(self, name)))
 
-  monkeypatch.setattr(DenseNetwork, "__init__", init)
+  monkeypatch.setattr(dense._Programs, "__init__", init)
+  monkeypatch.setattr(dense, "_SHARED", {})
   predictor = prediction.load_predictor(model_folder, batch=4)
   list(predictor.maps(make_samples(11)))
-  assert list(seen) == ["_encode_frames", "_encode_sound", "_fuse"]
+  assert list(seen) == ["encode_frames", "encode_sound", "fuse"]
   for name, (function, (variables, buffer, arguments, keywords)) in seen.items():
     compiled = function.lower(variables, buffer, *arguments, **keywords).compile()
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(buffer))

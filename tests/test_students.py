@@ -12,7 +12,7 @@ from small_network import make_batch
 from tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
 
 from stajax import config as configuration
-from stajax import model
+from stajax import dense, model
 from stajax.clip import windows
 from stajax.config import Students, Training
 from stajax.dense import fetch
@@ -123,13 +123,14 @@ def test_a_step_encodes_every_frame_once(random_variables):
   assert counts == {"VGG16": 3 * 15, "Neck": 3 * 15, "Ear": 3 * 5}
 
 
-def test_prediction_encodes_every_frame_once_for_all_students(random_variables):
+def test_prediction_encodes_every_frame_once_for_all_students(random_variables, monkeypatch):
   _, variables = make_joint(random_variables)
   switch = random_variables(model.make_network(model.SWITCH, CONFIG, NUM), SIZE, seed=9)
   of = {model.SWITCH: switch, **{name: students.split(variables, name) for name in model.STUDENTS}}
   made = model.Model(JOINT, CATEGORIES, 8.0, STORED, "synthetic", of, {}, {})
 
   def maps(*names):
+    monkeypatch.setattr(dense, "_SHARED", {})
     predictor = Predictor(made, 4, names)
     (clip,) = windows(iter(make_samples(11)))
     with counted() as counts:
@@ -143,8 +144,9 @@ def test_prediction_encodes_every_frame_once_for_all_students(random_variables):
     assert np.std(together[name]) > 1e-4
 
 
-def test_prediction_with_one_backbone_transfers_explicitly(random_variables):
+def test_prediction_with_one_backbone_transfers_explicitly(random_variables, monkeypatch):
   """Windows too, and these do not encode again what they share."""
+  monkeypatch.setattr(dense, "_SHARED", {})  # what others have compiled does not count
   _, variables = make_joint(random_variables)
   of = {model.SWITCH: random_variables(model.make_network(model.SWITCH, CONFIG, NUM), SIZE, seed=9)}
   of |= {name: students.split(variables, name) for name in model.STUDENTS}

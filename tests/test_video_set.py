@@ -9,11 +9,10 @@ import tiny
 from PIL import Image
 from tiny import SIZE, SMALL, make_samples
 
-from stajax import evaluate, model, predict, video_set
+from stajax import dense, evaluate, model, predict, video_set
 from stajax.clip import Clip, joined
 from stajax.data.stavis import StavisError, StavisVideo, read_tree
 from stajax.data.stavis_write import write_fold_lists, write_video
-from stajax.dense import DenseNetwork
 from stajax.predict_set import predict_set
 from stajax.video_set import method_maps, pack
 
@@ -103,11 +102,11 @@ def test_joined_videos_have_the_maps_of_each_alone(predictor, reach):
 
 def count_calls(monkeypatch):
   """How often the device is called, by what for."""
-  calls, real = collections.Counter(), DenseNetwork.__init__
+  calls, real = collections.Counter(), dense._Programs.__init__
 
   def init(self, *arguments, **keywords):
     real(self, *arguments, **keywords)
-    for name in ("_encode_frames", "_encode_sound", "_fuse", "_reason"):
+    for name in ("encode_frames", "encode_sound", "fuse", "reason"):
       setattr(self, name, counted(name, getattr(self, name)))
 
   def counted(name, function):
@@ -117,7 +116,8 @@ def count_calls(monkeypatch):
 
     return call
 
-  monkeypatch.setattr(DenseNetwork, "__init__", init)
+  monkeypatch.setattr(dense._Programs, "__init__", init)
+  monkeypatch.setattr(dense, "_SHARED", {})
   return calls
 
 
@@ -128,10 +128,10 @@ def test_short_videos_share_calls_of_the_device(short_videos, model_folder, monk
   videos = read_tree(short_videos).videos
   found = list(video_set.set_maps(predictor, predictor.begin_final, videos))
   assert [(video.name, maps.shape) for video, maps in found] == [(f"v{n}", (n, SIZE, SIZE)) for n in range(1, 8)]
-  assert calls == dict.fromkeys(("_encode_frames", "_encode_sound", "_fuse", "_reason"), 8)
+  assert calls == dict.fromkeys(("encode_frames", "encode_sound", "fuse", "reason"), 8)
   calls.clear()
   alone = [part for video in videos for part in video_set.set_maps(predictor, predictor.begin_final, [video])]
-  assert calls["_encode_frames"] == 28
+  assert calls["encode_frames"] == 28
   for (_, together), (_, maps) in zip(found, alone, strict=True):
     np.testing.assert_allclose(together, maps, atol=1e-4)  # scaled to [0, 1], which may enlarge rounding
 
