@@ -119,7 +119,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   sha256 = weights.save(variant.folder / "weights.safetensors", state.variables())
   about = {"sha256": sha256, **judged, "steps": training.steps, "init": taken, "environment": checkpoint.environment()}
   if models.granularity_of(name) == "cross":
-    about["clips_alone_in_tag"] = int(np.sum(Tags(records.tags, records.num_frames).alone))
+    about["clips_alone_in_tag"] = int(np.sum(Tags(records.tags * ~apart[:, None], records.num_frames).alone[~apart]))
   return about
 
 
