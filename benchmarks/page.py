@@ -86,8 +86,8 @@ def section(result: Mapping[str, Any]) -> list[str]:
   out += ["| " + " | ".join(row[column] for column in used) + " |" for row in rows]
   options = []
   for name, value in result["arguments"].items():
-    if value is not None:
-      values = value if isinstance(value, list) else [value]
+    if value is not None and value is not False:
+      values = value if isinstance(value, list) else [] if value is True else [value]
       options.append(" ".join([f"--{name.replace('_', '-')}", *map(str, values)]))
   commit = result["versions"].get("commit")
   out += ["", f"`python -m benchmarks.{result['benchmark']} {' '.join(options)}`" + (f" at {commit}" if commit else "")]
