@@ -51,9 +51,7 @@ def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> 
   Returns:
     boxes (b, 4) float32, square, (y0, x0, y1, x1) in [0, 1]; flips (b,) bool.
   """
-
-  four = tf.TensorSpec([4], tf.float32)
-  numbers = _draw(position, seed, four, lambda key: tf.random.stateless_uniform([4], key, alg="philox"))
+  numbers = _uniform(position, seed)
   side = min_scale + (1 - min_scale) * numbers[:, :1]
   corner = numbers[:, 1:3] * (1 - side)
   flips = numbers[:, 3] < (0.5 if flip else 0.0)
@@ -80,8 +78,8 @@ def stored_views(number: int, min_scale: float, seed: int) -> tuple[np.ndarray, 
 
 def choose_view(position: tf.Tensor, seed: int, number: int) -> tf.Tensor:
   """Which of `number` stored views each example is: (b,) int64 at positions (b,)."""
-  one = tf.TensorSpec([], tf.int64)
-  return _draw(position, seed, one, lambda key: tf.random.stateless_uniform([], key, 0, number, tf.int64, alg="philox"))
+  drawn = tf.cast(_uniform(position, seed)[:, 0] * number, tf.int64)
+  return tf.minimum(drawn, number - 1)  # the largest number below 1 may be rounded up
 
 
 def crop_inside(boxes: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
@@ -98,15 +96,19 @@ def crop_inside(boxes: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
   return tf.concat([corner, corner], -1) + tf.concat([extent, extent], -1) * views[:, None, None]
 
 
-def _draw(
-  position: tf.Tensor, seed: int, signature: tf.TensorSpec, draw: Callable[[tf.Tensor], tf.Tensor]
-) -> tf.Tensor:
-  """What `draw` makes of a key of (seed, position), for each position."""
-  start = tf.constant([seed, AUGMENTATION], tf.int64)
-  # What is folded in becomes the second half of a key whose first half is the same for all, so that is made once.
-  first = tf.random.experimental.stateless_fold_in(start, tf.constant(0, tf.int64), alg="philox")[0]
-  keys = tf.stack([tf.fill(tf.shape(position), first), position], axis=1)
-  return tf.map_fn(draw, keys, fn_output_signature=signature)
+def _uniform(position: tf.Tensor, seed: int) -> tf.Tensor:
+  """Four random numbers in [0, 1) for each position: (b, 4) float32 at positions (b,) int64, near each other.
+
+  The generator, Philox, makes four of a key and a counter, which is the position here. One call makes those of all
+  positions from the first to the last: a call for each would take longer than decoding some of the frames.
+  """
+  key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.constant([seed, AUGMENTATION], tf.int64))
+  first, last = tf.reduce_min(position), tf.reduce_max(position)
+  counter = tf.stack([tf.cast(first, tf.uint64), counter[1]])
+  shape = tf.stack([last - first + 1, 4])
+  philox = tf.random.Algorithm.PHILOX.value
+  numbers = tf.raw_ops.StatelessRandomUniformV2(shape=shape, key=key, counter=counter, alg=philox, dtype=tf.float32)
+  return tf.gather(numbers, position - first)
 
 
 def make_draw_group(
