@@ -4,8 +4,8 @@
 
 Both are measured in turn, round after round, with the same number of threads, so that a machine that others use, too,
 slows both; medians are of the rounds, and so is the ratio (by the clock; and by the time that all processors spent,
-which says more where others use them). The plain rate is that of TensorFlow's decoder (the one of
-the pipeline, at the same scale) on files in memory, with nothing else done: no reading, no sound, no batches.
+which says more where others use them). The plain rate is that of TensorFlow's decoder (at the
+same scale as the pipeline's) on files in memory, with nothing else done: no reading, no sound, no batches.
 
 Without `--records`, clips are made for the occasion: moving shapes and noise, about as large as real frames (70 kB).
 """
@@ -30,9 +30,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from stajax.data.assembly import assemble
+from stajax.data.decoding import decode_ratio
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.pipeline import batches
-from stajax.data.records import Records, decode_ratio
+from stajax.data.records import Records
 from stajax.data.shards import read_bytes
 from stajax.data.staging import PreparedClip, Staging, encode_jpeg
 from stajax.data.tensorflow_cpu import tf

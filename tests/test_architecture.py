@@ -27,6 +27,7 @@ PLACES = {
   "tensorflow": ("data/", "training/logs.py lazily"),
   "tensorflow_datasets": ("data/",),
   "array_record": ("data/",),
+  "simplejpeg": ("data/decoding.py",),
   "librosa": ("data/",),
   "av": ("data/", "report/overlay.py"),
   "ai_edge_litert": ("data/yamnet.py lazily",),

@@ -4,7 +4,6 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -15,13 +14,14 @@ pytest.importorskip("tensorflow")
 
 from stajax.data import sampler
 from stajax.data.assembly import assemble
+from stajax.data.decoding import FrameDecoder
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.pipeline import batches, trainable_items
 from stajax.data.records import Records
 from stajax.data.shards import RecordError, ShardReader
 from stajax.data.sound import normalise, window_columns
 from stajax.data.staging import encode_jpeg
-from stajax.data.streams import make_decode_frame
+from stajax.data.streams import make_decode_window
 from stajax.data.tensorflow_cpu import tf
 from stajax.nets.images import to_size
 
@@ -340,11 +340,38 @@ def test_what_is_not_decoded_is_not_seen(tmp_path, side, decode_size, scaled_to)
   assert scaled_to == 3 or (min(parts) < 0.1 and np.mean(parts) < 0.6)
 
 
+def test_a_part_of_a_batch_may_be_kept(records):
+  """Memory of frames is used again, but not while anything refers to it."""
+  expected = run(records, stop=30)
+  kept = []
+  for batch in batches(
+    records, seed=3, global_batch=8, start_step=0, stop_step=30, num_times=3, sound=True, decode_size=64, flip=True
+  ):
+    kept.append(batch["frames"][5, 0, 1])
+    del batch
+  for frame, batch in zip(kept, expected, strict=True):
+    np.testing.assert_array_equal(frame, batch["frames"][5, 0, 1])
+
+
+@pytest.mark.parametrize("changes", [{"min_scale": 1.0}, {"scaled_to": 32}])
+def test_a_frame_that_cannot_be_decoded_is_named(tmp_path, changes):
+  """Whether it is decoded as a whole or in part."""
+  (clip,) = fake_clips(64, number=1)
+  frames = [clip.frames[0], clip.frames[1][: len(clip.frames[1]) * 2 // 3], *clip.frames[2:]]
+  assemble(*stage(tmp_path / "staging", [replace(clip, frames=frames)]), tmp_path / "data", CATEGORIES, {})
+  with pytest.raises(RecordError, match="cannot be decoded") as caught:
+    run(Records.open(tmp_path / "data"), **changes)
+  assert str(tmp_path / "data") in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_a_frame_of_another_size_is_refused():
   """Whether it is decoded as a whole or in part: a frame of 72×72 in records of 64×64."""
-  decoders = (make_decode_frame(64, 1), partial(make_decode_frame(64, 1), window=tf.constant([8, 8, 20, 20])))
   right, wrong = (encode_jpeg(np.full((side, side, 3), 200, np.uint8)) for side in (64, 72))
-  for decode in decoders:
-    assert decode(right).shape == (64, 64, 3)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="frame size"):
-      decode(wrong)
+  decode, window = make_decode_window(64, 1), tf.constant([8, 8, 20, 20])
+  assert decode(right, window).shape == (64, 64, 3)
+  with pytest.raises(tf.errors.InvalidArgumentError, match="frame size"):
+    decode(wrong, window)
+  decode = FrameDecoder(64, 2, 1)
+  assert decode([right]).shape == (1, 32, 32, 3)
+  with pytest.raises(ValueError, match="72×72 pixels, expected 64×64"):
+    decode([right, wrong])

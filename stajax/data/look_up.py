@@ -15,11 +15,9 @@ from stajax.data.feature_set import FeatureSet
 from stajax.data.map_set import MapSet
 from stajax.data.records import Records
 from stajax.data.shards import read_bytes
-from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS, normalise
+from stajax.data.sound import EPSILON, NUM_BINS, WINDOW_COLUMNS
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole frame
-# float32 of every float16, by its bits: looking up takes half as long as NumPy's conversion.
-_FLOATS = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class LookUp:
     if self.num_times:
       found["box"] = self._boxes(self._fragments(clip, frame))
     if self.sound:
-      found["sound"] = self._sound(clip, frame)
+      found |= self._sound(clip, frame)
     if self.maps is not None:
       found["weight"] = self.maps.weights[frame_id]
     return found
@@ -94,16 +92,22 @@ class LookUp:
     box = _WHOLE if self.boxes is None else self.boxes[frame_id]
     return np.broadcast_to(box, (*frame_id.shape, 4)).astype(np.float32)
 
-  def _sound(self, clip: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Normalised windows (b, n, 257, 98) float32; 0 for clips without sound."""
+  def _sound(self, clip: np.ndarray, frame: np.ndarray) -> dict[str, np.ndarray]:
+    """Windows (b, n, 257, 98) float16 as stored, 0 for clips without sound; what normalises them, (b, n) float32."""
     records = self.records
-    windows = np.zeros((*clip.shape, NUM_BINS, WINDOW_COLUMNS), np.float32)
-    heard = np.nonzero(records.has_sound[clip])
+    has_sound = records.has_sound[clip]
+    found = {
+      "sound": np.empty((*clip.shape, NUM_BINS, WINDOW_COLUMNS), np.float16),
+      "sound_mean": np.where(has_sound, records.sound_mean[clip], np.float32(0)),
+      "sound_deviation": np.where(has_sound, records.sound_std[clip] + np.float32(EPSILON), np.float32(1)),
+    }
+    windows, heard = found["sound"], np.nonzero(has_sound)
+    windows[~has_sound] = 0
     clip, frame = clip[heard], frame[heard]
     parts, columns = sampler.sound_windows(frame, records.rate[clip], records.num_columns[clip])
     pieces = records.sound_columns((records.first_sound[clip][:, None] + parts).ravel())
     for i, place in enumerate(zip(*heard, strict=True)):
-      bits = np.concatenate(pieces[2 * i : 2 * i + 2], axis=1).view(np.uint16)
-      window = _FLOATS.take(bits.take(columns[i], axis=1))
-      windows[place] = normalise(window, records.sound_mean[clip[i]], records.sound_std[clip[i]])
-    return windows
+      joined, first, last = np.concatenate(pieces[2 * i : 2 * i + 2], axis=1), columns[i, 0], columns[i, -1]
+      is_straight = last - first == WINDOW_COLUMNS - 1  # not reflected at an end of the sound
+      windows[place] = joined[:, first : last + 1] if is_straight else joined.take(columns[i], axis=1)
+    return found

@@ -1,9 +1,10 @@
 """Batches for a training step, from records, by tf.data.
 
 Three streams of the same draws are joined: images of frames, images of maps, and all else. For a batch, or for some
-where they are small, one Python call a stream reads what is needed, each shard once; decoding runs in TensorFlow's
-threads. An image is an element of its own until it gets its place in the batch, so that it is copied once: what
-surrounds decoding must cost little beside it. Cropping, mirroring and resizing are the training step's, on its device.
+where they are small, one Python call a stream reads what is needed, each shard once. Whole frames are decoded straight
+into the batch (`stajax.data.decoding`), parts of frames and maps in TensorFlow's threads, where each is an element of
+its own until it is copied into the batch: what surrounds decoding must cost little beside it. Cropping, mirroring and
+resizing are the training step's, on its device.
 Legend: b examples of this host, n fragments of a group, t frames of a fragment, S decoded side, c categories.
 """
 
@@ -20,10 +21,11 @@ import numpy as np
 
 from stajax import groups
 from stajax.data import sampler
+from stajax.data.decoding import decode_ratio, scaled_side
 from stajax.data.feature_set import FeatureSet
 from stajax.data.look_up import LookUp
 from stajax.data.map_set import MapSet
-from stajax.data.records import Records, decode_ratio, scaled_side
+from stajax.data.records import Records
 from stajax.data.shards import RecordError
 from stajax.data.streams import Streams
 from stajax.data.tensorflow_cpu import tf

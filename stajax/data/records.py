@@ -7,18 +7,16 @@ Legend: C clips, c categories, n frames of a clip.
 
 from __future__ import annotations
 
-import io
 import json
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from stajax.data.damage import Damaged, find_damage
+from stajax.data.decoding import FrameDecoder, decode_ratio
 from stajax.data.schema import INTEGERS, SOUND_COLUMNS
 from stajax.data.shards import RecordError, SelectedReader, ShardReader, read_bytes
 from stajax.data.sound import NUM_BINS
@@ -139,20 +137,11 @@ class Records:
     """
     first = int(self.first_frame[clip])
     jpegs = read_bytes(self.frames, np.arange(first, first + int(self.num_frames[clip])), "image")
-    out = scaled_side(self.side, decode_ratio(self.side, size or self.side))
-
-    def decode(jpeg: bytes) -> np.ndarray:
-      try:
-        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
-          if image.size != (self.side, self.side):
-            raise ValueError(f"{image.size} pixels, expected {self.side}")
-          image.draft("RGB", (out, out))
-          return np.asarray(image.convert("RGB"))
-      except (OSError, ValueError) as error:
-        raise RecordError(f"{self.frames.folder}: bad frame in {self.names[clip]} ({error})") from error
-
-    with ThreadPoolExecutor(threads) as pool:
-      return np.stack(list(pool.map(decode, jpegs)))
+    decode = FrameDecoder(self.side, decode_ratio(self.side, size or self.side), threads)
+    try:
+      return decode(jpegs)
+    except ValueError as error:
+      raise RecordError(f"{self.frames.folder}: bad frame in {self.names[clip]} ({error})") from error
 
   def clip_columns(self, clip: int) -> np.ndarray:
     """The whole log-spectrogram of a clip, (257, m) float16, not normalised; m = 0 without sound."""
@@ -190,13 +179,3 @@ def _read_tables(clips: ShardReader, num_categories: int) -> dict[str, Any]:
     "tags": multi_hot,
     "has_sound": columns["has_sound"].numpy() != 0,
   }
-
-
-def decode_ratio(side: int, size: int) -> int:
-  """The largest factor in 1, 2, 4, 8 by which JPEG can be decoded smaller and still have `size` pixels a side."""
-  return next((ratio for ratio in (8, 4, 2) if scaled_side(side, ratio) >= size), 1)
-
-
-def scaled_side(side: int, ratio: int) -> int:
-  """Side of a JPEG that is decoded at 1/ratio."""
-  return -(-side // ratio)

@@ -269,13 +269,15 @@ class SelectedReader:
 
 
 def read_bytes(reader: ShardReader | SelectedReader, ids: np.ndarray | Sequence[int], name: str) -> list[bytes]:
-  """The feature `image`, `map` or `columns` of the records `ids`.
+  """The feature `image`, `map` or `columns` of the records `ids`, the same object wherever an id is repeated.
 
   Raises:
     RecordError: a shard is damaged, or a record has no such value.
   """
+  wanted, positions = np.unique(np.asarray(ids, np.int64), return_inverse=True)
   try:
-    return [find_bytes(record, name) for record in reader.read(ids)]
+    values = [find_bytes(record, name) for record in reader.read(wanted)]
+    return [values[position] for position in positions]
   except ValueError as error:
     raise error if isinstance(error, RecordError) else RecordError(f"{reader.folder}: {error}") from error
 

@@ -19,6 +19,7 @@ SEGMENT = 512
 HOP = 159
 WINDOW_COLUMNS = 98  # one second of sound, 16000 samples, has 98 columns
 FLOOR = 1e-7
+EPSILON = 1e-9  # added to a deviation before dividing by it
 SILENT = 1e-6  # standard deviation of a log-spectrogram; 0 but for rounding where nothing sounds
 BLOCK_SAMPLES = 16384  # of one call in a stream
 EARLY_END = 0.25  # seconds; what is missing at the end of most files is less, and windows are reflected over it
@@ -99,7 +100,7 @@ def window_columns(time: float, num_columns: int) -> np.ndarray:
 def normalise(columns: np.ndarray, mean: float, deviation: float) -> np.ndarray:
   """(columns - mean) / (deviation + 1e-9) of the whole sound, float32."""
   normalised = columns - np.float32(mean)
-  normalised /= np.float32(deviation + 1e-9)
+  normalised /= np.float32(deviation + EPSILON)
   return normalised.astype(np.float32, copy=False)
 
 

@@ -1,0 +1,97 @@
+"""JPEG files of frames, decoded side by side into one array: training and dense inference see the same pixels.
+
+libjpeg-turbo writes each frame where it is wanted. TensorFlow's decoder, which is an older one, makes a tensor of each,
+which then is copied into the batch.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import simplejpeg
+
+_ALIGNMENT = 64  # bytes; TensorFlow copies an array that begins elsewhere
+_PARTS = 4  # that the frames of a call are divided in for each thread, so that none waits long for the others
+
+
+def decode_ratio(side: int, size: int) -> int:
+  """The largest factor in 1, 2, 4, 8 by which JPEG can be decoded smaller and still have `size` pixels a side."""
+  return next((ratio for ratio in (8, 4, 2) if scaled_side(side, ratio) >= size), 1)
+
+
+def scaled_side(side: int, ratio: int) -> int:
+  """Side of a JPEG that is decoded at 1/ratio."""
+  return -(-side // ratio)
+
+
+class _Blocks:
+  """Memory for arrays of one size, which is used again as soon as an array and all views of it are gone.
+
+  Fresh memory has to be cleared by the system: for frames of 512×512 that takes a tenth of the decoding.
+  """
+
+  def __init__(self) -> None:
+    self._free: list[np.ndarray] = []
+
+  def empty(self, shape: tuple[int, ...]) -> np.ndarray:
+    """A uint8 array with arbitrary content, which becomes a tensor without being copied."""
+    size = math.prod(shape)
+    try:
+      block = self._free.pop()  # not asked first whether there is one: other threads take them, too
+    except IndexError:
+      block = np.empty(0, np.uint8)
+    if block.size < size + _ALIGNMENT:
+      block = np.empty(size + _ALIGNMENT, np.uint8)
+    # Of a memoryview, because views of a view would refer to the block itself, and this array could go before them.
+    array = np.frombuffer(memoryview(block), np.uint8, size, -block.ctypes.data % _ALIGNMENT)
+    weakref.finalize(array, self._free.append, block).atexit = False
+    return array.reshape(shape)
+
+
+class FrameDecoder:
+  """Decodes square frames of one stored side at 1/ratio in threads of its own; safe to use from several threads."""
+
+  def __init__(self, stored_side: int, ratio: int, threads: int | None = None):
+    self._stored_side, self._side = stored_side, scaled_side(stored_side, ratio)
+    self._threads, self._blocks = threads or os.cpu_count() or 1, _Blocks()
+    self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decoding")
+
+  def __call__(self, jpegs: Sequence[bytes]) -> np.ndarray:
+    """Decodes.
+
+    Args:
+      jpegs: n files; one that is there several times, as the same object, is decoded once.
+
+    Returns:
+      (n, S, S, 3) uint8, RGB; S = `scaled_side`.
+
+    Raises:
+      ValueError: one is no intact JPEG file of the stored side.
+    """
+    frames = self._blocks.empty((len(jpegs), self._side, self._side, 3))
+    first = {id(jpeg): i for i, jpeg in reversed(list(enumerate(jpegs)))}
+    places = list(first.values())
+    length = -(-len(places) // (_PARTS * self._threads)) or 1
+
+    def decode(begin: int) -> None:
+      for place in places[begin : begin + length]:
+        self._decode(jpegs[place], frames[place])
+
+    for _ in self._pool.map(decode, range(0, len(places), length)):
+      pass  # raises what one of them has raised
+    for place, jpeg in enumerate(jpegs):
+      if first[id(jpeg)] != place:
+        frames[place] = frames[first[id(jpeg)]]
+    return frames
+
+  def _decode(self, jpeg: bytes, frame: np.ndarray) -> None:
+    # Asked before decoding, so that a damaged or hostile record cannot take unbounded memory.
+    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+    if (height, width) != (self._stored_side, self._stored_side):
+      raise ValueError(f"{height}×{width} pixels, expected {self._stored_side}×{self._stored_side}")
+    simplejpeg.decode_jpeg(jpeg, min_height=self._side, min_width=self._side, buffer=frame)
