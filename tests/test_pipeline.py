@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -375,3 +376,20 @@ def test_a_frame_of_another_size_is_refused():
   assert decode([right]).shape == (1, 32, 32, 3)
   with pytest.raises(ValueError, match="72×72 pixels, expected 64×64"):
     decode([right, wrong])
+
+
+def test_what_was_read_leaves_no_threads(records):
+  """Read to the end, or left early: a run has many networks, and each has a pipeline."""
+
+  def decoding():
+    return {thread for thread in threading.enumerate() if thread.name.startswith("decoding")}
+
+  before = decoding()
+  run(records)
+  early = batches(records, start_step=0, stop_step=50, seed=3, global_batch=8, num_times=3, sound=True, decode_size=64)
+  next(early)
+  assert decoding() - before
+  early.close()
+  for thread in decoding() - before:
+    thread.join(timeout=20)
+  assert not decoding() - before

@@ -83,7 +83,7 @@ def test_students_may_be_trained_as_one():
     ({"data": Data()}, "data.path is missing"),
     (SHARED | {"sta": Training(start=("sta_plus_long",))}, "sta.start has 'sta_plus_long', expected one of s_coarse"),
     (SHARED | {"sta": Training(start=("students",))}, "sta.start has 'students', expected one of s_coarse"),
-    (SHARED | {"sta": Training(frozen=("visual", "graph"))}, "sta.frozen has 'graph', expected of shared students some"),
+    (SHARED | {"sta": Training(frozen=("visual", "graph"))}, "sta.frozen has 'graph', expected of shared students"),
     (SHARED | {"network": Network(backbone="frozen")}, "students.backbone is shared, but with network.backbone frozen"),
   ],
 )

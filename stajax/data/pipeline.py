@@ -173,7 +173,7 @@ def batches(
   options.threading.private_threadpool_size = streams.num_threads
   options.threading.max_intra_op_parallelism = 1
   iterator = dataset.with_options(options).as_numpy_iterator()
-  generator = _with_plain_errors(iterator, records, streams.failures)
+  generator = _with_plain_errors(iterator, records, streams)
   _open_batches.add(generator)
   return generator
 
@@ -201,16 +201,18 @@ def _num_cores() -> int:
   return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _with_plain_errors(
-  iterator: Iterator[Batch], records: Records, failures: list[Exception]
-) -> Generator[Batch, None, None]:
+def _with_plain_errors(iterator: Iterator[Batch], records: Records, streams: Streams) -> Generator[Batch, None, None]:
   """Gives the errors of reading their own class and message back, which TensorFlow wraps in a traceback."""
   try:
     for steps in iterator:
       for k in range(len(steps["clip"])):
         yield {name: values[k] for name, values in steps.items()}
   except (tf.errors.OpError, UnicodeDecodeError) as error:  # the latter where a message quotes a record's bytes
-    if failures:
-      raise failures[0] from None
+    if streams.failures:
+      raise streams.failures[0] from None
     reason = str(getattr(error, "message", error)).partition("\n")[0]
     raise RecordError(f"{records.path}: a record cannot be decoded ({reason})") from error
+  finally:
+    del iterator  # what it has begun needs the decoders
+    for decoder in streams.decoders:
+      decoder.close()

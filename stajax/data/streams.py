@@ -38,6 +38,7 @@ class Streams:
     steps_at_once: the largest k.
     num_threads: of decoding.
     failures: what Python has raised, filled while streams are read.
+    decoders: to be closed when the streams have been read.
   """
 
   look_up: LookUp
@@ -52,6 +53,7 @@ class Streams:
   steps_at_once: int
   num_threads: int
   failures: list[Exception] = field(default_factory=list)
+  decoders: list[FrameDecoder] = field(default_factory=list)
 
   def numbers(self) -> tf.data.Dataset:
     """All but images and features, each (k, b, n, …), `flip` (k, b)."""
@@ -101,6 +103,7 @@ class Streams:
     if scaled_to is not None:
       return self._images(self._windows(side, scaled_to), make_decode_window(records.side, ratio), form)
     decode = FrameDecoder(records.side, ratio, self.num_threads)
+    self.decoders.append(decode)
 
     def find(target: np.ndarray) -> list[np.ndarray]:
       jpegs = self.look_up.frames(target)
