@@ -285,11 +285,14 @@ def test_students_that_are_one_begin_with_finished_networks(tmp_path, records, c
     return {name: {"kernel": np.full(size, value, np.float32)} for name, size in sizes.items()}
 
   run.folder("st_coarse").mkdir(parents=True)
-  weights.save(run.folder("st_coarse") / "weights.safetensors", {"params": variables(1, visual=3, neck=2, classify=2)})
-  own = {name: variables(0, neck=2, combine=1) for name in model.STUDENTS}
-  merged, random = train_network._started("students", run, {"params": {**variables(0, visual=3, sound=4), **own}})
+  finished = variables(1, visual=3, neck=2, temporal=2, classify=2)
+  weights.save(run.folder("st_coarse") / "weights.safetensors", {"params": finished})
+  own = {name: variables(0, temporal=2, combine=1) for name in model.STUDENTS}
+  begun = {"params": {**variables(0, visual=3, neck=2, sound=4), **own}}
+  merged, random = train_network._started("students", run, begun)
   values = {name: float(x[0]) for name, x in weights.flatten(merged).items()}
-  taken = {"params/visual/kernel", *(f"params/{name}/neck/kernel" for name in model.STUDENTS)}
+  taken = {"params/visual/kernel", "params/neck/kernel"}
+  taken |= {f"params/{name}/temporal/kernel" for name in model.STUDENTS}
   new = {"params/sound/kernel", *(f"params/{name}/combine/kernel" for name in model.STUDENTS)}
   assert values == dict.fromkeys(taken, 1) | dict.fromkeys(new, 0) and random == new
   assert "students: starts from st_coarse; new: combine, sound\n" in capsys.readouterr().out

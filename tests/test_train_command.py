@@ -19,6 +19,7 @@ import pytest
 
 from stajax import model
 from stajax.nets import weights
+from stajax.nets.students import COMMON
 from stajax.prediction import load_predictor
 from stajax.report.table_1 import ROWS
 
@@ -237,7 +238,7 @@ def test_students_with_one_backbone(trained, shared):
     assert found.keys() == weights.read(trained / "model" / path.name).keys()
     for key, x in found.items():
       collection, part, rest = key.split("/", 2) if key.count("/") > 1 else (*key.split("/"), "")
-      own = key if part in ("visual", "sound") else f"{collection}/{name}/{part}/{rest}".rstrip("/")
+      own = key if part in COMMON else f"{collection}/{name}/{part}/{rest}".rstrip("/")
       np.testing.assert_array_equal(x, together[own], err_msg=key)
     assert any((found[key] != x).any() for key, x in before.items() if key.split("/")[1] == "visual"), "it learns"
 
