@@ -25,7 +25,7 @@ from stajax.report.names import NO_CENTRE
 from stajax.reservoir import Fragments, Reservoir
 from stajax.sources import make_dense, make_groups, switch_values
 
-_BASELINES = ("spectral_residual", "feature_distance")
+_BASELINES = (_SPECTRAL_RESIDUAL, _FEATURE_DISTANCE) = ("spectral_residual", "feature_distance")
 
 Result = TypeVar("Result")
 Maps = TypeVar("Maps", bound=Part)
@@ -144,12 +144,12 @@ class Predictor:
   def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """What is there without any training: of the frames alone, and of what an ImageNet backbone makes of them."""
     frames = [clip.samples[at][0] for at in clip.targets]
-    maps = {_BASELINES[0]: np.stack([baselines.spectral_residual(frame) for frame in frames])}
+    maps = {_SPECTRAL_RESIDUAL: np.stack([baselines.spectral_residual(frame) for frame in frames])}
     if self._pretrained:
       student = next(iter(self._students.values()))
       f5 = np.asarray(_rows(student.stages(clip)["f5"], jax.device_put(np.asarray(clip.targets))), np.float32)
       distance = resize(baselines.feature_distance(f5), (student.size,) * 2)
-      maps[_BASELINES[1]] = distance * centre_factor(distance.shape[1:])
+      maps[_FEATURE_DISTANCE] = distance * centre_factor(distance.shape[1:])
     return maps
 
   def with_switch(self, clip: Clip) -> Clip:
