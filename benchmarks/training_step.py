@@ -82,7 +82,8 @@ def make_batch(name: str, batch: int, size: int) -> dict[str, np.ndarray]:
     "flip": generator.random(batch) < 0.5,
   }
   if name.startswith("sa") or name.startswith("sta"):
-    arrays["sound"] = generator.normal(size=(batch, n, 257, 98)).astype(np.float32)
+    arrays["sound"] = generator.normal(size=(batch, n, 257, 98)).astype(np.float16)
+    arrays |= {"sound_mean": np.zeros((batch, n), np.float32), "sound_deviation": np.ones((batch, n), np.float32)}
     arrays["switch"] = (generator.random((batch, n)) < 0.7).astype(np.float32)
   if name.startswith("sta"):
     arrays["map"] = generator.integers(0, 256, (batch, n, size // 2, size // 2), np.uint8)
@@ -175,7 +176,7 @@ def torch_step(
     frames, flip = arrays["frames"].permute(0, 1, 2, 5, 3, 4), arrays["flip"]
     frames = frames.float() / 255
     frames = torch.where(flip[:, None, None, None, None, None], frames.flip(-1), frames)
-    heard = (arrays["sound"], arrays["switch"]) if "sound" in arrays else ()
+    heard = (arrays["sound"].float(), arrays["switch"]) if "sound" in arrays else ()
     with torch.autocast(**lower):
       out = network(frames, *heard)
     if "map" not in arrays:

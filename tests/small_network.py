@@ -40,6 +40,11 @@ def make_batch(number, batch=16, nodes=1, times=3, sound=False):
   """The batch of a step, of three categories."""
   rng = np.random.default_rng(number)
   low = rng.uniform(0, 0.3, (batch, nodes, times, 2))
+  sound = {
+    "sound": rng.normal(size=(batch, nodes, 257, 98)).astype(np.float16),
+    "sound_mean": rng.normal(size=(batch, nodes)).astype(np.float32),
+    "sound_deviation": rng.uniform(0.5, 2, (batch, nodes)).astype(np.float32),
+  } if sound else {}  # fmt: skip
   return {
     "frames": rng.integers(0, 255, (batch, nodes, times, 20, 20, 3), dtype=np.uint8),
     "box": np.concatenate([low, low + 0.7], axis=-1).astype(np.float32),
@@ -49,7 +54,7 @@ def make_batch(number, batch=16, nodes=1, times=3, sound=False):
     "weight": (rng.random((batch, nodes)) < 0.4).astype(np.float32),
     "clip": np.arange(batch, dtype=np.int32)[:, None].repeat(nodes, axis=1),
     "frame": np.zeros((batch, nodes), np.int32),
-    **({"sound": rng.normal(size=(batch, nodes, 257, 98)).astype(np.float32)} if sound else {}),
+    **sound,
     "switch": np.ones((batch, nodes), np.float32),
   }
 

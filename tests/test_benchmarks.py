@@ -69,7 +69,7 @@ def test_peers_compute_the_same(name):
     model.initialise(network, size, jax.random.key(0)),
   )
   batch = training_step.make_batch(name, 1, size)
-  inputs = {key: batch[key] for key in ("sound", "switch") if key in batch}
+  inputs = {key: batch[key].astype(np.float32) for key in ("sound", "switch") if key in batch}
   frames = batch["frames"].astype(np.float32) / 255
   expected = network.apply(variables, frames, **inputs)
   peer = models.make(name, 28, WIDTH).eval()

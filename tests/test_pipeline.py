@@ -120,7 +120,8 @@ def test_content_is_that_of_the_records(many, many_maps, granularity):
   for batch in run(many, stop=7, maps=many_maps, items=all_frames, granularity=granularity):
     assert batch["frames"].shape == (8, nodes, 3, 64, 64, 3) and batch["frames"].dtype == np.uint8
     assert batch["sound"].shape == (8, nodes, 257, 98) and batch["map"].shape == (8, nodes, 5, 5)
-    assert {name for name in batch if batch[name].dtype != np.float32} == {"frames", "map", "clip", "frame", "flip"}
+    integers = {"frames", "map", "clip", "frame", "flip"}
+    assert {name for name in batch if batch[name].dtype != np.float32} == integers | {"sound"}
     assert (batch["clip"].dtype, batch["flip"].shape, batch["weight"].shape) == (np.int32, (8,), (8, nodes))
     for i, node in np.ndindex(8, nodes):
       clip, frame = int(batch["clip"][i, node]), int(batch["frame"][i, node])
@@ -135,7 +136,9 @@ def test_content_is_that_of_the_records(many, many_maps, granularity):
         columns = many.clip_columns(clip)
         window = columns[:, window_columns(frame / many.rate[clip], columns.shape[1])].astype(np.float32)
         expected = normalise(window, many.sound_mean[clip], many.sound_std[clip])
-        np.testing.assert_allclose(batch["sound"][i, node], expected, rtol=1e-5, atol=1e-6)
+        sound, mean, deviation = (batch[f"sound{part}"][i, node] for part in ("", "_mean", "_deviation"))
+        assert sound.dtype == np.float16
+        np.testing.assert_allclose((sound.astype(np.float32) - mean) / deviation, expected, rtol=1e-5, atol=1e-6)
       frame_id = many.first_frame[clip] + frame
       assert (batch["map"][i, node] == frame_id).all()
       assert batch["weight"][i, node] == np.float32(frame_id / 10 if frame_id % 3 else 0)

@@ -77,10 +77,15 @@ def test_the_switch_learns_one_binary_output():
 def test_the_tagger_is_shown_sound_alone():
   rng = np.random.default_rng(0)
   logits, tags = rng.normal(size=(3, 4)).astype(np.float32), np.eye(4, dtype=np.float32)[[1, 3, 1]][:, None]
-  batch = {"tags": tags, "sound": rng.normal(size=(3, 1, 257, 98)), "switch": np.ones((3, 1))}
+  sound, mean, deviation = rng.normal(size=(3, 1, 257, 98)), np.full((3, 1), 2, np.float32), np.full((3, 1), 0.5, np.float32)
+  batch = {
+    "tags": tags, "sound": sound.astype(np.float16), "sound_mean": mean, "sound_deviation": deviation,
+    "switch": np.ones((3, 1)),
+  }  # fmt: skip
   network = Told(Classification(None, logits, logits[:, None]), times=0, hears=True)
   value, (shown, metrics) = step.classification_loss(32)(network, {}, batch)
-  assert set(shown) == {"sound"} and shown["sound"] is batch["sound"]
+  assert set(shown) == {"sound"} and shown["sound"].dtype == np.float32
+  np.testing.assert_allclose(shown["sound"], 2 * (batch["sound"].astype(np.float32) - 2), rtol=1e-6)
   np.testing.assert_allclose(value, np.mean([soft_margin(*pair) for pair in zip(logits, tags[:, 0])]), rtol=1e-5)
   np.testing.assert_allclose(metrics["accuracy"], np.mean([tag[0, np.argmax(x)] for x, tag in zip(logits, tags)]))
 

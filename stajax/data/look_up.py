@@ -14,6 +14,7 @@ from stajax.data import sampler
 from stajax.data.feature_set import FeatureSet
 from stajax.data.map_set import MapSet
 from stajax.data.records import Records
+from stajax.data.schema import SOUND_COLUMNS
 from stajax.data.shards import read_bytes
 from stajax.data.sound import EPSILON, NUM_BINS, WINDOW_COLUMNS
 
@@ -49,10 +50,10 @@ class LookUp:
     frames = {stage: middle if number == 1 else needed for stage, number in stages.items()}
     return [features.read(stage, ids, np.broadcast_to(view[:, None, None], ids.shape)) for stage, ids in frames.items()]
 
-  def pseudo_fixations(self, target: np.ndarray) -> list[bytes]:
-    """PNG files (b·n,) of the maps of their groups."""
+  def pseudo_fixations(self, target: np.ndarray) -> np.ndarray:
+    """Maps (b·n, h, w) uint8 of their groups."""
     clip, frame = self._group(target)
-    return read_bytes(self.maps.maps, (self.records.first_frame[clip] + frame).ravel(), "map")
+    return self.maps.read((self.records.first_frame[clip] + frame).ravel())
 
   def frame_boxes(self, target: np.ndarray) -> np.ndarray:
     """Boxes (b, n, t, 4) float32 of the frames of their groups."""
@@ -107,7 +108,10 @@ class LookUp:
     parts, columns = sampler.sound_windows(frame, records.rate[clip], records.num_columns[clip])
     pieces = records.sound_columns((records.first_sound[clip][:, None] + parts).ravel())
     for i, place in enumerate(zip(*heard, strict=True)):
-      joined, first, last = np.concatenate(pieces[2 * i : 2 * i + 2], axis=1), columns[i, 0], columns[i, -1]
-      is_straight = last - first == WINDOW_COLUMNS - 1  # not reflected at an end of the sound
-      windows[place] = joined[:, first : last + 1] if is_straight else joined.take(columns[i], axis=1)
+      (left, right), first, last = pieces[2 * i : 2 * i + 2], columns[i, 0], columns[i, -1]
+      if last - first == WINDOW_COLUMNS - 1 and first < SOUND_COLUMNS <= last:  # most are: without a copy of both
+        windows[place][:, : SOUND_COLUMNS - first] = left[:, first:]
+        windows[place][:, SOUND_COLUMNS - first :] = right[:, : last + 1 - SOUND_COLUMNS]
+      else:  # reflected at an end of the sound
+        windows[place] = np.concatenate([left, right], axis=1).take(columns[i], axis=1)
     return found

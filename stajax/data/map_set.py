@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,21 +136,22 @@ class MapSet:
       raise RecordError(f"{path / 'weights.npy'}: {weights.dtype} {weights.shape}, expected float32 ({len(maps)},)")
     return MapSet(path, weights, (height, width), summary, maps)
 
-  def read(self, ids: np.ndarray, threads: int | None = None) -> np.ndarray:
-    """Maps (n, h, w) uint8 of the frames `ids` (n,)."""
-    pngs = read_bytes(self.maps, ids, "map")
+  def read(self, ids: np.ndarray) -> np.ndarray:
+    """Maps (n, h, w) uint8 of the frames `ids` (n,).
 
-    def decode(png: bytes) -> np.ndarray:
+    Raises:
+      RecordError: a shard or a map is damaged.
+    """
+    maps = np.empty((len(ids), *self.size), np.uint8)
+    for i, png in enumerate(read_bytes(self.maps, ids, "map")):
       try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
           if (image.height, image.width) != self.size or image.mode != "L":
             raise ValueError(f"{image.mode} {image.size} pixels, expected L {self.size[::-1]}")
-          return np.asarray(image)
+          maps[i] = image
       except (OSError, ValueError) as error:
         raise RecordError(f"{self.path}: bad map ({error})") from error
-
-    with ThreadPoolExecutor(threads) as pool:
-      return np.stack(list(pool.map(decode, pngs)))
+    return maps
 
   def clip_maps(self, records: Records, clip: int) -> tuple[np.ndarray, np.ndarray]:
     """Maps (n, h, w) uint8 and weights (n,) float32 of one clip."""

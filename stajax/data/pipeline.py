@@ -2,9 +2,9 @@
 
 Three streams of the same draws are joined: images of frames, images of maps, and all else. For a batch, or for some
 where they are small, one Python call a stream reads what is needed, each shard once. Whole frames are decoded straight
-into the batch (`stajax.data.decoding`), parts of frames and maps in TensorFlow's threads, where each is an element of
-its own until it is copied into the batch: what surrounds decoding must cost little beside it. Cropping, mirroring and
-resizing are the training step's, on its device.
+into the batch (`stajax.data.decoding`), parts of frames in TensorFlow's threads, where each is an element of its own
+until it is copied into the batch: what surrounds decoding must cost little beside it. Cropping, mirroring, resizing and
+normalising sound are the training step's, on its device.
 Legend: b examples of this host, n fragments of a group, t frames of a fragment, S decoded side, c categories.
 """
 
@@ -31,10 +31,10 @@ from stajax.data.streams import Streams
 from stajax.data.tensorflow_cpu import tf
 
 Batch = dict[str, np.ndarray]
-# Batches of few images are made some at a time: a call of Python, and an element of a data set, take as long as some
-# images. Not too many: they wait in memory, three times.
-_IMAGES_AT_ONCE = 64
-_BYTES_AT_ONCE = 24 * 2**20
+# Batches of few images are made some at a time: a call of Python, and an element of a data set, take as long as three
+# images. Not too many: they wait in memory, up to five times.
+_IMAGES_AT_ONCE = 128
+_BYTES_AT_ONCE = 64 * 2**20
 _open_batches: weakref.WeakSet[Generator] = weakref.WeakSet()
 
 
@@ -110,10 +110,11 @@ def batches(
     Of b groups of n nodes (`groups.num_nodes`), the target first. All but `flip` are of each node itself.
     Unless num_times is 0: frames (b, n, t, S, S, 3) uint8, 0 where scaled_to leaves pixels out, or each stage (b, n,
     its t, h, w, c) of the features; box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and flip (b,) bool: what
-    the step is to do to frames and maps, one crop of their boxes for all. sound (b, n, 257, 98) float32 if `sound`,
-    normalised, 0 for clips without; switch (b, n) float32, 1 where the clip has sound and `switch` is not 0; tags
-    (b, n, c) float32 of the clips, or the frames' labels (b, n, k); map (b, n, h, w) uint8 and weight (b, n) float32
-    if `maps`; clip and frame (b, n) int32, index of the clip and of the frame in it.
+    the step is to do to frames and maps, one crop of their boxes for all. If `sound`, sound (b, n, 257, 98) float16,
+    0 for clips without, and sound_mean and sound_deviation (b, n) float32, by which the step normalises it; switch
+    (b, n) float32, 1 where the clip has sound and `switch` is not 0; tags (b, n, c) float32 of the clips, or the
+    frames' labels (b, n, k); map (b, n, h, w) uint8 and weight (b, n) float32 if `maps`; clip and frame (b, n) int32,
+    index of the clip and of the frame in it.
 
   Raises:
     ValueError: an argument out of range.
@@ -170,7 +171,8 @@ def batches(
   options = tf.data.Options()
   options.deterministic = True
   options.autotune.enabled = False
-  options.threading.private_threadpool_size = streams.num_threads
+  # Two more than cores, because calls wait in these threads until the decoder's own have decoded.
+  options.threading.private_threadpool_size = streams.num_threads + 2
   options.threading.max_intra_op_parallelism = 1
   iterator = dataset.with_options(options).as_numpy_iterator()
   generator = _with_plain_errors(iterator, records, streams)

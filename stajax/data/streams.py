@@ -20,6 +20,8 @@ from stajax.data.shards import RecordError
 from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS
 from stajax.data.tensorflow_cpu import tf
 
+_CALLS_AT_ONCE = 3  # of a stream: while one reads and one decodes, a finished one may wait for the other streams
+
 Views = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -66,16 +68,12 @@ class Streams:
         name: tf.ensure_shape(value, [None, self.nodes, *shape])
         for value, (name, (_, shape)) in zip(found, features.items(), strict=True)
       }
-      if self.look_up.sound:
-        # float16 to float32 takes TensorFlow a fifth of the time that it takes NumPy.
-        mean, deviation = (made.pop(f"sound_{name}")[..., None, None] for name in ("mean", "deviation"))
-        made["sound"] = (tf.cast(made["sound"], tf.float32) - mean) / deviation
       if self.look_up.num_times:
         crops, made["flip"] = self.views(position)
         made["box"] = sampler.crop_inside(made["box"], crops)
       return {name: tf.reshape(value, (-1, self._local, *value.shape[1:])) for name, value in made.items()}
 
-    return self.steps.map(make, num_parallel_calls=2)
+    return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
 
   def features(self, stored: FeatureSet, stages: dict[str, int]) -> tf.data.Dataset:
     """Each of the stored stages, (k, b, n, t, …)."""
@@ -94,15 +92,20 @@ class Streams:
         for x, stage in zip(found, stages, strict=True)
       }
 
-    return self.steps.map(make, num_parallel_calls=2)
+    return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
 
   def frames(self, ratio: int, scaled_to: int | None) -> tf.data.Dataset:
     """Frames (k, b, n, t, S, S, 3) uint8, decoded at 1/ratio; see `stajax.data.pipeline.batches` about scaled_to."""
     records, form = self.look_up.records, (self.nodes, self.look_up.num_times)
     side = scaled_side(records.side, ratio)
     if scaled_to is not None:
-      return self._images(self._windows(side, scaled_to), make_decode_window(records.side, ratio), form)
-    decode = FrameDecoder(records.side, ratio, self.num_threads)
+      number = self.steps_at_once * self._local * math.prod(form)
+      files, decode = self._windows(side, scaled_to), make_decode_window(records.side, ratio)
+      windows = self.steps.map(files, num_parallel_calls=_CALLS_AT_ONCE).unbatch()
+      windows = windows.map(decode, num_parallel_calls=2 * self.num_threads)
+      return windows.batch(number).map(lambda frames: tf.reshape(frames, (-1, self._local, *form, side, side, 3)))
+    # One more than cores: a thread waits for Python's lock after each frame.
+    decode = FrameDecoder(records.side, ratio, self.num_threads + 1)
     self.decoders.append(decode)
 
     def find(target: np.ndarray) -> list[np.ndarray]:
@@ -116,7 +119,7 @@ class Streams:
       (frames,) = self._read(find, self._positions(step), [tf.uint8])
       return tf.reshape(frames, (-1, self._local, *form, side, side, 3))
 
-    return self.steps.map(make, num_parallel_calls=2)
+    return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
 
   def _windows(self, side: int, scaled_to: int) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """Steps (k,) to JPEG files of frames and the windows of them that are seen."""
@@ -136,19 +139,11 @@ class Streams:
   def maps(self) -> tf.data.Dataset:
     """Maps (k, b, n, h, w) uint8."""
 
-    def find(target: np.ndarray) -> list[np.ndarray]:
-      return [np.asarray(self.look_up.pseudo_fixations(target), object)]
+    def make(step: tf.Tensor) -> tf.Tensor:
+      (maps,) = self._read(lambda x: [self.look_up.pseudo_fixations(x)], self._positions(step), [tf.uint8])
+      return tf.reshape(maps, (-1, self._local, self.nodes, *self.look_up.maps.size))
 
-    def files(step: tf.Tensor) -> tuple[tf.Tensor]:
-      (pngs,) = self._read(find, self._positions(step), [tf.string])
-      return (tf.ensure_shape(pngs, [None]),)
-
-    size = self.look_up.maps.size
-
-    def decode(png: tf.Tensor) -> tf.Tensor:
-      return tf.ensure_shape(tf.io.decode_png(png, channels=1)[..., 0], size)
-
-    return self._images(files, decode, (self.nodes,))
+    return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
 
   @property
   def _local(self) -> int:
@@ -171,21 +166,6 @@ class Streams:
         raise
 
     return tf.numpy_function(call, [sampler.draw_items(position, self.seed, self.items.size), *drawn], types)
-
-  def _images(
-    self,
-    files: Callable[[tf.Tensor], tuple[tf.Tensor, ...]],
-    decode: Callable[..., tf.Tensor],
-    form: tuple[int, ...],
-  ) -> tf.data.Dataset:
-    """Images (k, b, *form, …), decoded of what `files` gives for steps (k,), one by one."""
-    return (
-      self.steps.map(files, num_parallel_calls=2)
-      .unbatch()
-      .map(decode, num_parallel_calls=2 * self.num_threads)
-      .batch(self.steps_at_once * self._local * math.prod(form))
-      .map(lambda images: tf.reshape(images, (-1, self._local, *form, *images.shape[1:])))
-    )
 
 
 def _features(look_up: LookUp) -> dict[str, tuple[tf.DType, tuple[int, ...]]]:

@@ -69,7 +69,8 @@ def batch_shapes(config: Config, name: str, num_categories: int, batch: int) -> 
     if cropped or training.min_scale < 1:
       shapes["box"] = ((n, t, 4), np.float32)
   if network.hears:
-    shapes["sound"] = ((n, *_SOUND), np.float32)
+    shapes["sound"] = ((n, *_SOUND), np.float16)
+    shapes |= {f"sound_{name}": ((n,), np.float32) for name in ("mean", "deviation")}
   if network.hears and t:
     shapes["switch"] = ((n,), np.float32)
   if models.learns_fixations(name):

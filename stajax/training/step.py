@@ -164,7 +164,8 @@ def _apply(
     frames = to_size(rearrange(batch["frames"], "b n t H W rgb -> (b n t) H W rgb"), size, boxes, flip)
     inputs["frames"] = rearrange(frames, "(b n t) H W rgb -> b n t H W rgb", b=b, n=n, t=t)
   if network.hears:
-    inputs["sound"] = batch["sound"]
+    mean, deviation = (batch[f"sound_{name}"][..., None, None] for name in ("mean", "deviation"))
+    inputs["sound"] = (batch["sound"].astype(jnp.float32) - mean) / deviation
     if network.num_times:
       inputs["switch"] = batch["switch"]
   out, changed = network.apply(variables, **inputs, train=train, mutable=[_STATISTICS])
