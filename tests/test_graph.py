@@ -11,6 +11,7 @@ from conftest import randomise
 from flax import traverse_util
 
 from stajax import model
+from stajax.nets import graph
 from stajax.nets.classifier import Classifier
 from stajax.nets.graph import ConservativeGCN, fixation_refine
 from stajax.nets.student import Student
@@ -59,11 +60,34 @@ def test_equations_9_and_10():
   states = random_nodes((2, 3, 5, 6, 4))
   states[0, 1] -= 5
   states[1, 2] = 0.7
-  out = jax.jit(fixation_refine)(states)
+  out = jax.jit(fixation_refine)(states.reshape(2, 3, 30, 4)).reshape(states.shape)
   for group, node in np.ndindex(2, 3):
     np.testing.assert_allclose(out[group, node], by_hand.fixation_refine(states[group, node]), rtol=1e-5, atol=1e-6)
   share = out[1, 2] / states[1, 2]
   np.testing.assert_allclose(share, 0.5 * (by_hand.sigmoid(0.7) + 1), rtol=1e-5)
+
+
+def test_the_form_of_a_tpu_equals_the_blocks():
+  """Values and gradients of it, run here; 35 positions are padded to whole vectors."""
+  queries, keys, values = (list(random_nodes((3, 2, 35, 4), seed=seed)) for seed in range(3))
+  weight = random_nodes((2, 2, 35, 4), seed=3)
+
+  def of(form):
+    def total(queries, keys, values):
+      received = form(queries[:2], keys, values)
+      return sum(jnp.sum(x * y) for x, y in zip(received, weight, strict=True)), received
+
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))(queries, keys, values)
+
+  (_, expected), slopes = of(functools.partial(graph._messages_in_blocks, block=9))
+  (_, found), own_slopes = of(graph._messages_at_once)
+  alone = jax.jit(graph._messages_at_once)(queries[:2], keys, values)  # without a gradient it is another one
+  for x, y, z in zip(expected, found, alone, strict=True):
+    np.testing.assert_allclose(y, x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(z, x, rtol=1e-5, atol=1e-6)
+  for x, y in zip(jax.tree.leaves(slopes), jax.tree.leaves(own_slopes), strict=True):
+    np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-5)
+  assert min(float(jnp.abs(x).max()) for x in jax.tree.leaves(slopes)[:2]) > 1e-3
 
 
 def test_blocks_equal_the_plain_form():

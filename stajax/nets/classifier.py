@@ -176,7 +176,10 @@ class Classifier(nn.Module):
       case "sa":
         fused = fuse_source(spatial, self.sound_map(audio, switch, spatial.shape[1:3]))
       case _:
-        fused = fixation_refine(spatial.astype(jnp.float32)) if self.refine_spatial else spatial
+        fused = spatial
+        if self.refine_spatial:
+          flat = rearrange(spatial.astype(jnp.float32), "m h w c -> m (h w) c")
+          fused = fixation_refine(flat).reshape(spatial.shape)
     return self.classify(fused).astype(jnp.float32)
 
   def reason(self, nodes: jnp.ndarray) -> Classification:

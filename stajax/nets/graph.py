@@ -5,7 +5,7 @@ m ordered pairs of nodes.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -22,6 +22,8 @@ DISCARD_THRESHOLD = 0.8
 REFINEMENT_RATE = 0.6
 """T_r of Eq. 10."""
 _LANES = 128  # of a TPU's vectors
+
+Nodes = Sequence[jnp.ndarray]
 
 
 class ConservativeGCN(nn.Module):
@@ -45,82 +47,108 @@ class ConservativeGCN(nn.Module):
   @nn.compact
   def __call__(self, nodes: jnp.ndarray, read: int | None = None) -> jnp.ndarray:
     """(b, n, h, w, c) to the final states of the first `read` nodes, None for all: (b, read, h, w, c) float32."""
-    height = nodes.shape[2]
     # A 1×1 convolution is a dense layer on every position.
     query, key = (nn.Dense(self.features, dtype=self.dtype, name=name) for name in ("query", "key"))
-    states = nodes.astype(jnp.float32)
+    # Each node apart: put together for all pairs, a TPU would spend as long on copying them as on attention.
+    states = [rearrange(nodes[:, node], "b h w c -> b (h w) c").astype(jnp.float32) for node in range(nodes.shape[1])]
     for step in range(self.steps):
-      flat = rearrange(states, "b n h w c -> b n (h w) c")
       # Nobody hears what the others become in the last step: of one node it costs a third.
-      last = read if step == self.steps - 1 else None
-      received = messages(query(flat[:, :last]), key(flat), flat.astype(self.dtype), self.block)
-      states = states[:, :last] * jax.nn.sigmoid(rearrange(received, "b n (h w) c -> b n h w c", h=height))
+      receivers = states[:read] if step == self.steps - 1 else states
+      queries, keys = [query(x) for x in receivers], [key(x) for x in states]
+      received = messages(queries, keys, [x.astype(self.dtype) for x in states], self.block)
+      states = [x * jax.nn.sigmoid(message) for x, message in zip(receivers, received, strict=True)]
       if self.frl:
-        states = fixation_refine(states)
-    return states
+        states = [fixation_refine(x) for x in states]
+    return rearrange(jnp.stack(states, axis=1), "b n (h w) c -> b n h w c", h=nodes.shape[2])
 
 
-def messages(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block: int) -> jnp.ndarray:
+def messages(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> list[jnp.ndarray]:
   """The sums inside σ of Eqs. 7 and 8: Σ over the others of softmax(q kᵀ) v, softmax over the other's positions.
 
   Args:
-    queries: (b, r, h·w, c) of the first r nodes.
-    keys, values: (b, n, h·w, c).
+    queries: r times (b, h·w, c), of the first r nodes.
+    keys, values: n times (b, h·w, c).
     block: queries whose attention is computed at a time; on TPUs all are.
 
   Returns:
-    (b, r, h·w, c) float32.
+    r times (b, h·w, c) float32.
   """
-  b, num_receivers, num_nodes = *queries.shape[:2], keys.shape[1]
-  pairs = [(node, other) for node in range(num_receivers) for other in range(num_nodes) if other != node]
+  in_blocks = functools.partial(_messages_in_blocks, block=block)
+  return jax.lax.platform_dependent(list(queries), list(keys), list(values), tpu=_messages_at_once, default=in_blocks)
 
-  def of_pairs(x: jnp.ndarray, nodes: Iterable[int]) -> jnp.ndarray:
-    # By slices, as the gradient of a gather is a scatter, which is slow on accelerators; and b stays outermost, as it
-    # is split over devices.
-    return rearrange(jnp.stack([x[:, node] for node in nodes], axis=1), "b m p c -> (b m) p c")
 
+def _others(node: int, num_nodes: int) -> list[int]:
+  return [other for other in range(num_nodes) if other != node]
+
+
+@jax.custom_vjp
+def _messages_at_once(queries: Nodes, keys: Nodes, values: Nodes) -> list[jnp.ndarray]:
+  """All queries of a pair of nodes at a time; a TPU's compiler makes one kernel of each (`benchmarks/NOTES.md`)."""
+  positions = queries[0].shape[1]
+  queries, keys, values = (_whole_vectors(x) for x in (queries, keys, values))
+  return [
+    sum(_attend(query, keys[other], values[other], positions) for other in _others(node, len(keys)))[:, :positions]
+    for node, query in enumerate(queries)
+  ]
+
+
+def _whole_vectors(nodes: Nodes) -> list[jnp.ndarray]:
+  return [jnp.pad(x, ((0, 0), (0, -x.shape[1] % _LANES), (0, 0))) for x in nodes]
+
+
+def _begin_gradient(queries: Nodes, keys: Nodes, values: Nodes) -> tuple[list[jnp.ndarray], Any]:
+  # With all pairs together the gradient takes a fifth less.
+  return jax.vjp(_messages_together, queries, keys, values)
+
+
+def _messages_together(queries: Nodes, keys: Nodes, values: Nodes) -> list[jnp.ndarray]:
+  positions = queries[0].shape[1]
+  attend = functools.partial(_attend, positions=positions)
+  received = _of_all_pairs(attend, *(_whole_vectors(x) for x in (queries, keys, values)))
+  return [x[:, :positions] for x in received]
+
+
+_messages_at_once.defvjp(_begin_gradient, lambda pull_back, received: pull_back(received))
+
+
+def _messages_in_blocks(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> list[jnp.ndarray]:
+  return _of_all_pairs(functools.partial(_attend_in_blocks, block=block), queries, keys, values)
+
+
+def _of_all_pairs(attend: Callable[..., jnp.ndarray], queries: Nodes, keys: Nodes, values: Nodes) -> list[jnp.ndarray]:
+  """What every receiver attends to, all pairs of nodes as one batch."""
+  pairs = [(node, other) for node in range(len(queries)) for other in _others(node, len(keys))]
   receivers, others = zip(*pairs, strict=True)
-  queries, keys, values = of_pairs(queries, receivers), of_pairs(keys, others), of_pairs(values, others)
-  num_others = num_nodes - 1
-  in_blocks = functools.partial(_attend_in_blocks, num_others=num_others, block=block)
-  at_once = functools.partial(_attend_at_once, num_others=num_others)
-  received = jax.lax.platform_dependent(queries, keys, values, tpu=at_once, default=in_blocks)
-  return rearrange(received, "(b n) q c -> b n q c", b=b)
+
+  def of_pairs(nodes: Nodes, chosen: Iterable[int]) -> jnp.ndarray:
+    # b stays outermost, as it is split over devices.
+    return rearrange(jnp.stack([nodes[node] for node in chosen], axis=1), "b m p c -> (b m) p c")
+
+  received = attend(of_pairs(queries, receivers), of_pairs(keys, others), of_pairs(values, others))
+  received = rearrange(received, "(b n o) q c -> b n o q c", n=len(queries), o=len(keys) - 1).sum(axis=2)
+  return [received[:, node] for node in range(len(queries))]
 
 
-def _attend(
-  queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int, positions: int
-) -> jnp.ndarray:
-  """Σ softmax(q kᵀ) v of successive `num_others` of m pairs, over the first `positions` keys: (m/o, q, c) float32."""
+def _attend(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, positions: int) -> jnp.ndarray:
+  """softmax(q kᵀ) v of m pairs over the first `positions` keys: (m, q, c) float32."""
   scores = jnp.einsum("mqc,mpc->mqp", queries, keys, preferred_element_type=jnp.float32)
   if positions < keys.shape[1]:
     scores = jnp.where(jnp.arange(keys.shape[1]) < positions, scores, -jnp.inf)
   attention = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-  received = jnp.einsum("mqp,mpc->mqc", attention, values, preferred_element_type=jnp.float32)
-  return rearrange(received, "(m o) q c -> m o q c", o=num_others).sum(axis=1)
+  return jnp.einsum("mqp,mpc->mqc", attention, values, preferred_element_type=jnp.float32)
 
 
-def _attend_at_once(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int) -> jnp.ndarray:
-  """All queries, on whole vectors: a TPU's compiler then fuses scores and softmax (`benchmarks/NOTES.md`)."""
-  positions = queries.shape[1]
-  padding = ((0, 0), (0, -positions % _LANES), (0, 0))
-  queries, keys, values = (jnp.pad(x, padding) for x in (queries, keys, values))
-  return _attend(queries, keys, values, num_others, positions)[:, :positions]
-
-
-def _attend_in_blocks(
-  queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int, block: int
-) -> jnp.ndarray:
-  """`block` queries at a time."""
+def _attend_in_blocks(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block: int) -> jnp.ndarray:
+  """The same, `block` queries at a time."""
   positions = queries.shape[1]
   if positions <= block:
-    return _attend(queries, keys, values, num_others, positions)
+    return _attend(queries, keys, values, positions)
   num_blocks = -(-positions // block)
   size = -(-positions // num_blocks)  # as even as can be: 1936 positions are 8 blocks of 242, none padded
   queries = jnp.pad(queries, ((0, 0), (0, num_blocks * size - positions), (0, 0)))
   queries = rearrange(queries, "m (blocks q) c -> blocks m q c", q=size)
   # Without the checkpoint every block's attention would be kept for the gradient.
-  attend = jax.checkpoint(lambda x: _attend(x, keys, values, num_others, positions), prevent_cse=False)
+  attend = jax.checkpoint(lambda x: _attend(x, keys, values, positions), prevent_cse=False)
   return rearrange(jax.lax.map(attend, queries), "blocks m q c -> m (blocks q) c")[:, :positions]
 
 
@@ -130,12 +158,12 @@ def fixation_refine(states: jnp.ndarray) -> jnp.ndarray:
   Response is the mean over channels. Where all are negative, all are below, as printed.
 
   Args:
-    states: (…, h, w, c) float32.
+    states: (…, h·w, c) float32.
 
   Returns:
     The same shape.
   """
   response = jnp.mean(states, axis=-1, keepdims=True)
-  is_redundant = response < DISCARD_THRESHOLD * jnp.max(response, axis=(-3, -2), keepdims=True)
+  is_redundant = response < DISCARD_THRESHOLD * jnp.max(response, axis=-2, keepdims=True)
   kept = jax.nn.sigmoid(response) * jnp.where(is_redundant, REFINEMENT_RATE, 1.0)
   return 0.5 * (states * kept + states)
