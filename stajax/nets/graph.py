@@ -5,7 +5,7 @@ m ordered pairs of nodes.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -49,7 +49,7 @@ class ConservativeGCN(nn.Module):
     """(b, n, h, w, c) to the final states of the first `read` nodes, None for all: (b, read, h, w, c) float32."""
     # A 1×1 convolution is a dense layer on every position.
     query, key = (nn.Dense(self.features, dtype=self.dtype, name=name) for name in ("query", "key"))
-    # Each node apart: put together for all pairs, a TPU would spend as long on copying them as on attention.
+    # Each node apart: put together, a TPU would spend more time on copying them than on attention.
     states = [rearrange(nodes[:, node], "b h w c -> b (h w) c").astype(jnp.float32) for node in range(nodes.shape[1])]
     for step in range(self.steps):
       # Nobody hears what the others become in the last step: of one node it costs a third.
@@ -62,8 +62,12 @@ class ConservativeGCN(nn.Module):
     return rearrange(jnp.stack(states, axis=1), "b n (h w) c -> b n h w c", h=nodes.shape[2])
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def messages(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> list[jnp.ndarray]:
   """The sums inside σ of Eqs. 7 and 8: Σ over the others of softmax(q kᵀ) v, softmax over the other's positions.
+
+  A pair of nodes at a time, which takes the least time. The gradient goes over all pairs as one batch, for the same
+  reason (`benchmarks/NOTES.md`).
 
   Args:
     queries: r times (b, h·w, c), of the first r nodes.
@@ -73,50 +77,14 @@ def messages(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> list[jnp
   Returns:
     r times (b, h·w, c) float32.
   """
-  in_blocks = functools.partial(_messages_in_blocks, block=block)
-  return jax.lax.platform_dependent(list(queries), list(keys), list(values), tpu=_messages_at_once, default=in_blocks)
-
-
-def _others(node: int, num_nodes: int) -> list[int]:
-  return [other for other in range(num_nodes) if other != node]
-
-
-@jax.custom_vjp
-def _messages_at_once(queries: Nodes, keys: Nodes, values: Nodes) -> list[jnp.ndarray]:
-  """All queries of a pair of nodes at a time; a TPU's compiler makes one kernel of each (`benchmarks/NOTES.md`)."""
-  positions = queries[0].shape[1]
-  queries, keys, values = (_whole_vectors(x) for x in (queries, keys, values))
   return [
-    sum(_attend(query, keys[other], values[other], positions) for other in _others(node, len(keys)))[:, :positions]
+    sum(_attend(query, keys[other], values[other], block) for other in _others(node, len(keys)))
     for node, query in enumerate(queries)
   ]
 
 
-def _whole_vectors(nodes: Nodes) -> list[jnp.ndarray]:
-  return [jnp.pad(x, ((0, 0), (0, -x.shape[1] % _LANES), (0, 0))) for x in nodes]
-
-
-def _begin_gradient(queries: Nodes, keys: Nodes, values: Nodes) -> tuple[list[jnp.ndarray], Any]:
-  # With all pairs together the gradient takes a fifth less.
-  return jax.vjp(_messages_together, queries, keys, values)
-
-
-def _messages_together(queries: Nodes, keys: Nodes, values: Nodes) -> list[jnp.ndarray]:
-  positions = queries[0].shape[1]
-  attend = functools.partial(_attend, positions=positions)
-  received = _of_all_pairs(attend, *(_whole_vectors(x) for x in (queries, keys, values)))
-  return [x[:, :positions] for x in received]
-
-
-_messages_at_once.defvjp(_begin_gradient, lambda pull_back, received: pull_back(received))
-
-
-def _messages_in_blocks(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> list[jnp.ndarray]:
-  return _of_all_pairs(functools.partial(_attend_in_blocks, block=block), queries, keys, values)
-
-
-def _of_all_pairs(attend: Callable[..., jnp.ndarray], queries: Nodes, keys: Nodes, values: Nodes) -> list[jnp.ndarray]:
-  """What every receiver attends to, all pairs of nodes as one batch."""
+def _together(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> list[jnp.ndarray]:
+  """The same, all pairs of nodes as one batch."""
   pairs = [(node, other) for node in range(len(queries)) for other in _others(node, len(keys))]
   receivers, others = zip(*pairs, strict=True)
 
@@ -124,31 +92,66 @@ def _of_all_pairs(attend: Callable[..., jnp.ndarray], queries: Nodes, keys: Node
     # b stays outermost, as it is split over devices.
     return rearrange(jnp.stack([nodes[node] for node in chosen], axis=1), "b m p c -> (b m) p c")
 
-  received = attend(of_pairs(queries, receivers), of_pairs(keys, others), of_pairs(values, others))
-  received = rearrange(received, "(b n o) q c -> b n o q c", n=len(queries), o=len(keys) - 1).sum(axis=2)
+  of_all = of_pairs(queries, receivers), of_pairs(keys, others), of_pairs(values, others)
+  received = rearrange(_attend(*of_all, block, len(keys) - 1), "(b n) q c -> b n q c", n=len(queries))
   return [received[:, node] for node in range(len(queries))]
 
 
-def _attend(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, positions: int) -> jnp.ndarray:
-  """softmax(q kᵀ) v of m pairs over the first `positions` keys: (m, q, c) float32."""
+def _begin_gradient(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> tuple[list[jnp.ndarray], Any]:
+  return jax.vjp(functools.partial(_together, block=block), queries, keys, values)
+
+
+messages.defvjp(_begin_gradient, lambda block, pull_back, received: pull_back(received))
+
+
+def _others(node: int, num_nodes: int) -> list[int]:
+  return [other for other in range(num_nodes) if other != node]
+
+
+def _attend(
+  queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block: int, num_others: int = 1
+) -> jnp.ndarray:
+  """Σ softmax(q kᵀ) v of successive `num_others` of m pairs: (m/o, q, c) float32."""
+  in_blocks = functools.partial(_attend_in_blocks, num_others=num_others, block=block)
+  at_once = functools.partial(_attend_at_once, num_others=num_others)
+  return jax.lax.platform_dependent(queries, keys, values, tpu=at_once, default=in_blocks)
+
+
+def _attend_to(
+  queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int, positions: int
+) -> jnp.ndarray:
+  """The same, to the first `positions` keys."""
   scores = jnp.einsum("mqc,mpc->mqp", queries, keys, preferred_element_type=jnp.float32)
   if positions < keys.shape[1]:
     scores = jnp.where(jnp.arange(keys.shape[1]) < positions, scores, -jnp.inf)
   attention = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
-  return jnp.einsum("mqp,mpc->mqc", attention, values, preferred_element_type=jnp.float32)
+  received = jnp.einsum("mqp,mpc->mqc", attention, values, preferred_element_type=jnp.float32)
+  if num_others == 1:  # a sum over one would keep a TPU's compiler from its best layout
+    return received
+  return rearrange(received, "(m o) q c -> m o q c", o=num_others).sum(axis=1)
 
 
-def _attend_in_blocks(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, block: int) -> jnp.ndarray:
-  """The same, `block` queries at a time."""
+def _attend_at_once(queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int) -> jnp.ndarray:
+  """All queries, on whole vectors: without a gradient a TPU's compiler makes one kernel of it."""
+  positions = queries.shape[1]
+  padding = ((0, 0), (0, -positions % _LANES), (0, 0))
+  queries, keys, values = (jnp.pad(x, padding) for x in (queries, keys, values))
+  return _attend_to(queries, keys, values, num_others, positions)[:, :positions]
+
+
+def _attend_in_blocks(
+  queries: jnp.ndarray, keys: jnp.ndarray, values: jnp.ndarray, num_others: int, block: int
+) -> jnp.ndarray:
+  """`block` queries at a time."""
   positions = queries.shape[1]
   if positions <= block:
-    return _attend(queries, keys, values, positions)
+    return _attend_to(queries, keys, values, num_others, positions)
   num_blocks = -(-positions // block)
   size = -(-positions // num_blocks)  # as even as can be: 1936 positions are 8 blocks of 242, none padded
   queries = jnp.pad(queries, ((0, 0), (0, num_blocks * size - positions), (0, 0)))
   queries = rearrange(queries, "m (blocks q) c -> blocks m q c", q=size)
   # Without the checkpoint every block's attention would be kept for the gradient.
-  attend = jax.checkpoint(lambda x: _attend(x, keys, values, positions), prevent_cse=False)
+  attend = jax.checkpoint(lambda x: _attend_to(x, keys, values, num_others, positions), prevent_cse=False)
   return rearrange(jax.lax.map(attend, queries), "blocks m q c -> m (blocks q) c")[:, :positions]
 
 
