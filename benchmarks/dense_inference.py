@@ -103,12 +103,13 @@ def make_config(size: int, dtype: str, width: float, block: int) -> Any:
 
 
 def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batch: int, shared: bool) -> Contestant:
-  """All maps of the clip by `stajax.dense`; `shared`: the students have the same backbones and neck."""
+  """All maps of the clip by `stajax.inference.dense`; `shared`: the students have the same backbones and neck."""
   import jax
 
-  from stajax import clip as clips
-  from stajax import dense, model, prediction, sources
-  from stajax.nets.students import COMMON
+  from stajax import model
+  from stajax.inference import class_maps, dense, predictor
+  from stajax.inference import clip as clips
+  from stajax.nets.shared_students import COMMON
 
   size, common = config.sta.size, {}
 
@@ -118,7 +119,7 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
       for collection, parts in variables.items():
         own = {part: x for part, x in parts.items() if part in COMMON}
         variables[collection] = {**parts, **common.setdefault(collection, own)}
-    return sources.make_dense(name, variables, config, NUM_CATEGORIES, batch)
+    return class_maps.make_dense(name, variables, config, NUM_CATEGORIES, batch)
 
   students = {name: make(seed, name) for seed, name in enumerate(STUDENTS)}
   switch = None if sounds is None else make(len(STUDENTS), SWITCH)
@@ -130,12 +131,12 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
       for clip in clips.windows(samples):
         launched = {}
         if switch is not None:
-          clip = clip.with_switch(sources.switch_values(switch, clip))
+          clip = clip.with_switch(class_maps.switch_values(switch, clip))
         for name, student in students.items():
           granularity = model.granularity_of(name)
-          groups = sources.make_groups(clip, granularity, student.network.num_times, 0) if granularity else None
+          groups = class_maps.make_groups(clip, granularity, student.network.num_times, 0) if granularity else None
           launched[name] = student.launch(clip, groups=groups)
-        maps = dense.fetch(prediction.final_maps(launched), len(clip.targets))
+        maps = dense.fetch(predictor.final_maps(launched), len(clip.targets))
         number += len(maps)
       if number != len(frames) or not np.isfinite(maps).all():
         raise FloatingPointError(f"{number} maps of {len(frames)} frames, or values that are not finite")
@@ -155,7 +156,8 @@ def count(config: Any, size: int, sound: bool) -> dict[str, int]:
   import jax
   import jax.numpy as jnp
 
-  from stajax import model, plan
+  from stajax import model
+  from stajax.plan import __main__ as plan
 
   found = dict.fromkeys(("separate", "shared", "alone"), 0)
   for name in (*STUDENTS, SWITCH) if sound else STUDENTS:
@@ -195,7 +197,7 @@ def torch_maps(
   import torch
 
   from benchmarks.peers import models
-  from stajax import groups
+  from stajax import companions
   from stajax.grid import reflect
 
   measure.prepare_torch()
@@ -212,8 +214,8 @@ def torch_maps(
   wanted = np.linspace(0, len(frames) - 1, arguments.peer_maps).round().astype(int)
   nodes = [
     wanted[:, None],
-    np.concatenate([wanted[:, None], groups.short_companions(wanted, len(frames), groups.short_spacing(3))], axis=1),
-    np.concatenate([wanted[:, None], groups.long_companions(0, 0, wanted, len(frames))], axis=1),
+    np.concatenate([wanted[:, None], companions.short_companions(wanted, len(frames), companions.short_spacing(3))], axis=1),
+    np.concatenate([wanted[:, None], companions.long_companions(0, 0, wanted, len(frames))], axis=1),
   ]
 
   @torch.inference_mode()

@@ -29,15 +29,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from stajax.data.assembly import assemble
-from stajax.data.decoding import decode_ratio
+from stajax.companions import Granularity
+from stajax.data.batches import batches
+from stajax.data.jpeg import decode_ratio
 from stajax.data.map_set import MapSet, MapWriter
-from stajax.data.pipeline import batches
 from stajax.data.records import Records
 from stajax.data.shards import read_bytes
-from stajax.data.staging import PreparedClip, Staging, encode_jpeg
 from stajax.data.tensorflow_cpu import tf
-from stajax.groups import Granularity
+from stajax.prepare.assembly import assemble
+from stajax.prepare.staging import PreparedClip, Staging, encode_jpeg
 
 _WARM_UP = 0.5  # seconds, until what was read ahead is used up
 TAGS = ("bell", "drum", "horn", "siren")
@@ -45,7 +45,7 @@ TAGS = ("bell", "drum", "horn", "siren")
 
 @dataclass(frozen=True)
 class Case:
-  """What one kind of network is fed with; see `stajax.data.pipeline.batches`."""
+  """What one kind of network is fed with; see `stajax.data.batches.batches`."""
 
   stage: str
   source: str

@@ -17,7 +17,7 @@ import scipy.ndimage
 from benchmarks import measure
 from benchmarks.measure import Contestant
 from benchmarks.peers import scores as peer
-from stajax.metrics.protocol import METRICS, prepare_map, score_frame
+from stajax.scoring.protocol import METRICS, prepare_map, score_frame
 
 _MAP = 256  # side of predicted maps
 

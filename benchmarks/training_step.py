@@ -3,7 +3,7 @@
   python -m benchmarks.training_step --network st_plus [--batch 8] [--size 256] [--dtype float32|bfloat16]
     [--steps 20] [--rounds 5] [--width 1] [--attention-block 256 1024] [--peers eager compiled] [--json FILE]
 
-The whole step of `stajax.training.step` on a batch that lies on the device: frames scaled to [0, 1] and mirrored,
+The whole step of `stajax.train.step` on a batch that lies on the device: frames scaled to [0, 1] and mirrored,
 forward, loss, backward, and SGD with Nesterov momentum; the peer does the same. bfloat16 is that of convolutions and
 products (PyTorch's autocast), parameters are float32 in both; on a GPU float32 products are TF32 in both.
 Networks: s, st, sa, sta and the same with `_plus`; the paper's, with full VGG-16, unless --width says otherwise.
@@ -74,7 +74,7 @@ _LEARNING_RATE = 1e-7
 
 
 def make_batch(name: str, batch: int, size: int) -> dict[str, np.ndarray]:
-  """What the input pipeline would give for a network: see `stajax.data.pipeline.batches`."""
+  """What the input pipeline would give for a network: see `stajax.data.batches.batches`."""
   generator = np.random.default_rng(0)
   n, t = 3 if name.endswith("_plus") else 1, 3 if name.startswith("st") else 1
   arrays = {
@@ -99,8 +99,8 @@ def _parts(name: str, size: int, dtype: str, width: float, block: int) -> tuple[
 
   from stajax import config as configuration
   from stajax import model
-  from stajax.planning.compile import make_train_step
-  from stajax.training import step
+  from stajax.plan.compile import make_train_step
+  from stajax.train import step
 
   settings = configuration.Network(dtype=dtype, width=width, audio_width=width, attention_block=block)
   config = configuration.Config(name="benchmark", network=settings)
@@ -120,7 +120,7 @@ def stajax_step(name: str, batch: dict[str, np.ndarray], size: int, dtype: str, 
   import jax
 
   from stajax import model
-  from stajax.training import step
+  from stajax.train import step
 
   network, update, train_step, mesh, _ = _parts(name, size, dtype, width, block)
   state = step.replicate(step.make_state(model.initialise(network, size, jax.random.key(0)), update), mesh)
@@ -144,8 +144,8 @@ def count(name: str, batch: dict[str, np.ndarray], size: int, dtype: str, width:
   """Multiply-accumulates of the training step, with all attention at once: none is computed again for the gradient."""
   import jax
 
-  from stajax import plan
-  from stajax.training import step
+  from stajax.plan import __main__ as plan
+  from stajax.train import step
 
   _, update, train_step, _, variables = _parts(name, size, dtype, width, block=size * size)
   state = jax.eval_shape(lambda variables: step.make_state(variables, update), variables)

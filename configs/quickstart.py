@@ -51,7 +51,7 @@ config = Config(
     reasoning_steps=1,
   ),
   s_coarse=_training(360, 3e-3),
-  # What is new in these, for motion and for sound, begins without a say (`stajax.nets.weights.merge`). Motion may learn
+  # What is new in these, for motion and for sound, begins without a say (`stajax.weights.store.merge`). Motion may learn
   # fast; at that rate SA's gate saturates at one for every sound, and nothing brings it back.
   st_coarse=_after("s_coarse", 100, learning_rate=1e-2),
   tagger=_training(100, 3e-3),

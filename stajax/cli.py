@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   verb = argv[0] if argv else "--help"
   if verb in VERBS:
-    return importlib.import_module(f"stajax.{verb}").main(argv[1:])
+    return importlib.import_module(f"stajax.{verb}.__main__").main(argv[1:])
   if verb in ("-h", "--help"):
     print(__doc__, *(f"  {name:<9} {what}" for name, what in VERBS.items()), sep="\n")
     return 0

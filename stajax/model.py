@@ -17,14 +17,14 @@ import numpy as np
 
 import stajax
 from stajax import config as configuration
+from stajax.companions import Granularity
 from stajax.config import Config
-from stajax.groups import Granularity
-from stajax.nets import weights
 from stajax.nets.classifier import Classifier
+from stajax.nets.shared_students import NODES, Students
 from stajax.nets.student import Student
-from stajax.nets.students import NODES, Students
 from stajax.nets.tagger import Tagger
 from stajax.nets.visual import VGG16, stage_shapes
+from stajax.weights import store
 
 NUM_FOLDS = 3
 COARSE = ("s_coarse", "st_coarse", "sa_coarse")
@@ -267,7 +267,7 @@ def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Mode
   if is_frozen(config):
     visual = load_visual(config, folder / VISUAL)
     variables = {name: with_visual(found, visual) for name, found in variables.items()}
-  companions = weights.read(folder / COMPANIONS) if set(names) & set(PLUS) else {}
+  companions = store.read(folder / COMPANIONS) if set(names) & set(PLUS) else {}
   return Model(config, categories, rate, side, trained_on, variables, sha256, companions)
 
 
@@ -278,7 +278,7 @@ def load_network(name: str, config: Config, num_categories: int, path: Path) -> 
     WeightsError: one line that names the file.
   """
   network, size = make_network(name, config, num_categories), training_of(name, config).size
-  return weights.load(path, expected_variables(network, size, is_frozen(config)))
+  return store.load(path, expected_variables(network, size, is_frozen(config)))
 
 
 def load_visual(config: Config, path: Path) -> Any:
@@ -287,7 +287,7 @@ def load_visual(config: Config, path: Path) -> Any:
   Raises:
     WeightsError: one line that names the file.
   """
-  return jax.device_put(weights.load(path, {"params": visual_shapes(config)})["params"]["visual"])
+  return jax.device_put(store.load(path, {"params": visual_shapes(config)})["params"]["visual"])
 
 
 def visual_shapes(config: Config) -> dict[str, Any]:
@@ -318,7 +318,7 @@ def save(
   partial.mkdir(parents=True)
   for name, path in files.items():
     shutil.copyfile(path, partial / f"{name}.safetensors")
-  weights.save(partial / COMPANIONS, companions)
+  store.save(partial / COMPANIONS, companions)
   (partial / "config.json").write_text(configuration.dumps(config), encoding="utf-8")
   description = {"format": FORMAT, "stajax": stajax.__version__, **about}
   text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"

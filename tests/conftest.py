@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 if "jax" in sys.modules:
@@ -21,6 +20,8 @@ if _FORCED not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits it
 _USER = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"stajax-tests-{_USER}" / "compiled")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+
+from helpers.paths import SHARED  # noqa: E402
 
 from stajax import runtime  # noqa: E402
 
@@ -43,10 +44,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def shared() -> Path:
   """The folder of sample media and weights beside the repository; nothing in the package needs it."""
-  folder = Path(__file__).resolve().parents[2] / "shared"
-  if not folder.is_dir():
+  if not SHARED.is_dir():
     pytest.skip("needs the folder `shared` beside the repository")
-  return folder
+  return SHARED
 
 
 @pytest.fixture
@@ -64,25 +64,8 @@ def random_variables() -> Callable[..., dict[str, Any]]:
 
 
 def _random_variables(network: Any, size: int, seed: int = 0) -> dict[str, Any]:
+  from helpers.random_variables import randomise
+
   from stajax import model
 
   return randomise(model.expected_variables(network, size), seed)
-
-
-def randomise(shapes: Any, seed: int = 0) -> Any:
-  """Random arrays in the place of shapes; no activation dies or explodes, no normalisation is the identity."""
-  import jax
-
-  rng = np.random.default_rng(seed)
-
-  def fill(path: tuple, leaf: Any) -> np.ndarray:
-    match path[-1].key:
-      case "kernel":
-        x = rng.normal(size=leaf.shape) * (2 / max(1, np.prod(leaf.shape[:-1]))) ** 0.5
-      case "scale" | "var" | "centroids":
-        x = rng.uniform(0.5, 1.5, leaf.shape)
-      case _:
-        x = rng.normal(0, 0.2, leaf.shape)
-    return x.astype(np.float32)
-
-  return jax.tree.map_with_path(fill, shapes)

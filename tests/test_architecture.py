@@ -8,33 +8,33 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "stajax").rglob("*.py"))
 
 # Parts of the package and the parts that they may import; the others may import all.
 ALLOWED = {
-  "data": {"data", "grid", "groups"},
-  "nets": {"nets", "grid", "groups"},
-  "maps": {"maps", "grid", "groups"},
-  "metrics": {"metrics", "grid", "groups"},
-  "training": {"training", "nets", "data", "grid", "groups"},
-  "report": {"report", "metrics", "data", "grid", "groups", "evaluation"},
+  "data": {"data", "media", "grid", "companions", "prepare"},
+  "media": {"media", "grid", "eyetracking"},
+  "nets": {"nets", "grid", "companions"},
+  "maps": {"maps", "grid", "companions"},
+  "scoring": {"scoring", "maps", "grid", "companions", "eyetracking"},
+  "report": {"report", "scoring", "media", "data", "grid", "companions", "eyetracking"},
 }
 
 # Libraries, and the only places that import them. A place with `lazily` does so inside a function.
 PLACES = {
-  "tensorflow": ("data/", "training/logs.py lazily"),
-  "tensorflow_datasets": ("data/",),
-  "array_record": ("data/",),
-  "simplejpeg": ("data/decoding.py",),
-  "librosa": ("data/",),
-  "av": ("data/", "report/overlay.py"),
-  "ai_edge_litert": ("data/yamnet.py lazily",),
-  "requests": ("fetch.py",),
-  "orbax": ("training/checkpoint.py",),
-  "optax": ("training/",),
-  "flax": ("nets/", "training/", "dense.py", "model.py"),
+  "tensorflow": ("data/", "prepare/", "train/logs.py lazily"),
+  "tensorflow_datasets": ("data/", "prepare/"),
+  "array_record": ("data/", "prepare/"),
+  "simplejpeg": ("data/jpeg.py",),
+  "librosa": ("media/",),
+  "av": ("media/", "report/overlay.py", "prepare/"),
+  "ai_edge_litert": ("prepare/yamnet.py lazily",),
+  "requests": ("weights/fetch.py",),
+  "orbax": ("train/checkpoint.py",),
+  "optax": ("train/",),
+  "flax": ("nets/", "train/", "weights/", "inference/dense.py", "model.py"),
 }
 
 
@@ -73,7 +73,7 @@ def test_libraries_stay_in_their_places(library):
 
 
 def test_leaves_do_without_jax():
-  leaves = ("data/", "maps/", "metrics/", "report/", "evaluation.py", "grid.py", "groups.py", "config.py")
+  leaves = ("data/", "media/", "prepare/", "maps/", "scoring/", "report/", "grid.py", "companions.py", "config.py")
   for path in FILES:
     if name(path).startswith(leaves):
       assert not [module for module, _ in imports(path) if module.split(".")[0] in ("jax", "flax", "optax")], path
@@ -85,9 +85,9 @@ def test_light_imports_load_no_training_libraries():
 import sys
 def loaded(*modules): return [module for module in modules if module in sys.modules]
 training = "tensorflow", "tensorflow_datasets", "array_record", "librosa", "orbax"
-import stajax, stajax.cli, stajax.config, stajax.evaluation
+import stajax, stajax.cli, stajax.config, stajax.scoring.videos
 print(loaded("jax", *training))
-import stajax.predict, stajax.evaluate, stajax.prediction
+import stajax.predict.__main__, stajax.evaluate.__main__, stajax.inference.predictor
 print(loaded(*training))
 """
   child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -95,7 +95,7 @@ print(loaded(*training))
 
 
 def test_files_stay_small():
-  for path in [*FILES, *(ROOT / "tests").glob("*.py")]:
+  for path in [*FILES, *(ROOT / "tests").rglob("*.py")]:
     assert len(path.read_text().splitlines()) <= 400, path
 
 

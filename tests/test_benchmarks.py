@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 from flax import traverse_util
+from helpers.paths import ROOT
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # `benchmarks` is not installed with stajax
+sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed with stajax
 
 from benchmarks import dense_inference, measure, metrics, page, training_step
 from stajax import model

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 import stajax
-from stajax import cli, runtime, train
+from stajax import cli, runtime
+from stajax.train import __main__ as train
 
 
 @pytest.mark.parametrize(("verb", "nearest"), [("trian", "train"), ("evalute", "evaluate"), ("Predict", "predict")])

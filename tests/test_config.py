@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pydantic
 import pytest
+from helpers.paths import ROOT
 
 from stajax import config as configuration
 from stajax.config import Config, ConfigError, Optimizer, Training
 
-CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

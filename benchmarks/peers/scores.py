@@ -56,7 +56,7 @@ def sim(prediction: np.ndarray, density: np.ndarray) -> float:
 def score_frame(
   prediction: np.ndarray, fixations: np.ndarray, density: np.ndarray, union: np.ndarray, seed: int
 ) -> tuple[float, ...]:
-  """As `stajax.metrics.protocol.score_frame`."""
+  """As `stajax.scoring.protocol.score_frame`."""
   rng = np.random.default_rng(seed)
   return (
     auc_judd(prediction, fixations, rng),

@@ -19,14 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from stajax.data.clip_media import MediaSettings, segment_frames
-from stajax.data.limits import Limits
-from stajax.data.listing import Item, Listing, shown
-from stajax.data.preparation import work
 from stajax.data.records import Records
 from stajax.data.shards import RecordError, write_json
-from stajax.data.staging import Staging
-from stajax.data.yamnet import Part, Yamnet, hear
+from stajax.media.limits import Limits
+from stajax.prepare.clip import MediaSettings, segment_frames
+from stajax.prepare.listing import Item, Listing, shown
+from stajax.prepare.progress import work
+from stajax.prepare.staging import Staging
+from stajax.prepare.yamnet import Part, Yamnet, hear
 
 FOLDER = "class_scores"
 PART = "train"  # the only one whose sound is labelled
@@ -38,7 +38,7 @@ def scores_of(
   """Has YAMNet hear the part `train` of a prepared listing; what is finished is left as it is.
 
   Args:
-    listing, out, settings, limits: those that `stajax.data.prepare_media.prepare` has written the records with.
+    listing, out, settings, limits: those that `stajax.prepare.media_records.prepare` has written the records with.
     tagger: the TFLite file.
     processes: that decode.
 
@@ -46,7 +46,7 @@ def scores_of(
     The content of the summary.
 
   Raises:
-    YamnetError: see `stajax.data.yamnet.Yamnet`.
+    YamnetError: see `stajax.prepare.yamnet.Yamnet`.
     ValueError: there is no such part, its scores are another tagger's, or a file cannot be heard any more.
   """
   if PART not in listing.parts:

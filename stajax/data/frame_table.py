@@ -15,7 +15,7 @@ import numpy as np
 from stajax.data.map_set import records_digest
 from stajax.data.records import Records
 from stajax.data.shards import RecordError, write_json
-from stajax.data.staging import Staging
+from stajax.prepare.staging import Staging
 
 
 class FrameTableWriter:

@@ -16,14 +16,14 @@ from stajax.data.map_set import MapSet
 from stajax.data.records import Records
 from stajax.data.schema import SOUND_COLUMNS
 from stajax.data.shards import read_bytes
-from stajax.data.sound import EPSILON, NUM_BINS, WINDOW_COLUMNS
+from stajax.media.spectrogram import EPSILON, NUM_BINS, WINDOW_COLUMNS
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole frame
 
 
 @dataclass(frozen=True)
 class LookUp:
-  """Finds what belongs to targets, frame ids (b,); see `stajax.data.pipeline.batches` for what there is.
+  """Finds what belongs to targets, frame ids (b,); see `stajax.data.batches.batches` for what there is.
 
   draw_group: adds their companions (`stajax.data.sampler.make_draw_group`).
   """

@@ -19,7 +19,7 @@ from PIL import Image
 
 from stajax.data.records import Records
 from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, read_bytes, write_json
-from stajax.data.staging import Staging, join_bytes, split_bytes
+from stajax.prepare.staging import Staging, join_bytes, split_bytes
 
 
 def records_digest(records: Records) -> str:

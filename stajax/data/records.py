@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from stajax.data.damage import Damaged, find_damage
-from stajax.data.decoding import FrameDecoder, decode_ratio
+from stajax.data.jpeg import FrameDecoder, decode_ratio
 from stajax.data.schema import INTEGERS, SOUND_COLUMNS
 from stajax.data.shards import RecordError, SelectedReader, ShardReader, read_bytes
-from stajax.data.sound import NUM_BINS
 from stajax.data.tensorflow_cpu import tf
+from stajax.media.spectrogram import NUM_BINS
 
 
 @dataclass(frozen=True)

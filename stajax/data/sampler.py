@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stajax import groups
-from stajax.data.media_sound import SAMPLE_RATE
+from stajax import companions
 from stajax.data.schema import SOUND_COLUMNS
-from stajax.data.sound import HOP, SEGMENT, WINDOW_COLUMNS
 from stajax.data.tensorflow_cpu import tf
 from stajax.grid import reflect
+from stajax.media.audio import SAMPLE_RATE
+from stajax.media.spectrogram import HOP, SEGMENT, WINDOW_COLUMNS
 
 INDEX_SHUFFLE_PADDING = 498247692  # TensorFlow's, to make seeds of three parts
 AUGMENTATION = 1  # second half of the seed of boxes and flips, apart from the shuffle's
@@ -112,7 +112,7 @@ def _uniform(position: tf.Tensor, seed: int) -> tf.Tensor:
 
 
 def make_draw_group(
-  granularity: groups.Granularity | None, seed: int, num_times: int, tags: np.ndarray, num_frames: np.ndarray
+  granularity: companions.Granularity | None, seed: int, num_times: int, tags: np.ndarray, num_frames: np.ndarray
 ) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
   """Makes the function that adds their companions to targets.
 
@@ -126,7 +126,7 @@ def make_draw_group(
   Returns:
     A pure function: clip and frame (b,) of targets to clip and frame (b, n) of groups, the target first.
   """
-  shared = groups.Tags(tags, num_frames) if granularity == "cross" else None
+  shared = companions.Tags(tags, num_frames) if granularity == "cross" else None
 
   def draw_group(clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if shared is not None:
@@ -134,9 +134,9 @@ def make_draw_group(
       return np.column_stack([clip, clips]), np.column_stack([frame, frames])
     drawn = [frame]
     if granularity in ("short", "short_long"):
-      drawn.append(groups.short_companions(frame, num_frames[clip], groups.short_spacing(num_times)))
+      drawn.append(companions.short_companions(frame, num_frames[clip], companions.short_spacing(num_times)))
     if granularity in ("long", "short_long"):
-      drawn.append(groups.long_companions(seed, clip, frame, num_frames[clip]))
+      drawn.append(companions.long_companions(seed, clip, frame, num_frames[clip]))
     frames = np.column_stack(drawn)
     return np.repeat(clip[:, None], frames.shape[1], axis=1), frames
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow_datasets as tfds
 
-from stajax.data.sound import NUM_BINS
+from stajax.media.spectrogram import NUM_BINS
 
 Set = Literal["clips", "frames", "sounds"]
 SETS: tuple[Set, ...] = ("clips", "frames", "sounds")

@@ -1,4 +1,4 @@
-"""The streams of a run's steps that `stajax.data.pipeline` joins: frames, maps, stored features, and all else.
+"""The streams of a run's steps that `stajax.data.batches` joins: frames, maps, stored features, and all else.
 
 A stream goes over groups of successive steps (k,); one Python call reads what is needed for the k·b targets of each.
 Legend: b examples of this host, n fragments of a group, t frames of a fragment, S decoded side.
@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stajax.data import sampler
-from stajax.data.decoding import FrameDecoder, scaled_side
 from stajax.data.feature_set import FeatureSet
+from stajax.data.jpeg import FrameDecoder, scaled_side
 from stajax.data.look_up import LookUp
 from stajax.data.shards import RecordError
-from stajax.data.sound import NUM_BINS, WINDOW_COLUMNS
 from stajax.data.tensorflow_cpu import tf
+from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
 
 _CALLS_AT_ONCE = 3  # of a stream: while one reads and one decodes, a finished one may wait for the other streams
 
@@ -33,7 +33,7 @@ class Streams:
     look_up: finds what belongs to targets.
     items: frame ids that an epoch visits.
     seed: of the run.
-    global_batch, host, num_hosts: as of `stajax.data.pipeline.batches`.
+    global_batch, host, num_hosts: as of `stajax.data.batches.batches`.
     nodes: n.
     views: positions (b,) to boxes (b, 4) and flips (b,); None for whole frames as they are.
     steps: a data set of numbers of steps, groups (k,).
@@ -95,7 +95,7 @@ class Streams:
     return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
 
   def frames(self, ratio: int, scaled_to: int | None) -> tf.data.Dataset:
-    """Frames (k, b, n, t, S, S, 3) uint8, decoded at 1/ratio; see `stajax.data.pipeline.batches` about scaled_to."""
+    """Frames (k, b, n, t, S, S, 3) uint8, decoded at 1/ratio; see `stajax.data.batches.batches` about scaled_to."""
     records, form = self.look_up.records, (self.nodes, self.look_up.num_times)
     side = scaled_side(records.side, ratio)
     if scaled_to is not None:

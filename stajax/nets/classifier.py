@@ -14,10 +14,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 from einops import rearrange
 
+from stajax.nets.audio import Pooling, ResNet18
 from stajax.nets.fusion import SoundMap, TemporalBranch, fuse_source
 from stajax.nets.graph import BLOCK, STEPS, ConservativeGCN, fixation_refine
 from stajax.nets.layers import Norm
-from stajax.nets.sound import Pooling, ResNet18
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 
 Source = Literal["s", "st", "sa"]

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
+from stajax.nets.audio import Pooling, ResNet18
 from stajax.nets.fusion import SoundMap, TemporalBranch, gate
 from stajax.nets.graph import BLOCK, STEPS, ConservativeGCN
 from stajax.nets.layers import ConvBlock, Norm
-from stajax.nets.sound import Pooling, ResNet18
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 
 _REFINED = 32

@@ -8,9 +8,9 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from stajax.nets.audio import Pooling, ResNet18
 from stajax.nets.classifier import Classification
 from stajax.nets.layers import Norm
-from stajax.nets.sound import Pooling, ResNet18
 
 
 class Tagger(nn.Module):

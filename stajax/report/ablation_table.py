@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stajax.metrics.protocol import METRICS
 from stajax.report.score_files import Scores, format_score
 from stajax.report.table_1 import COMPARISONS, COMPONENTS, ROWS, Row
+from stajax.scoring.protocol import METRICS
 
 PUBLISHED_ON = "avad"
 METHODS = frozenset(row.method for row in ROWS)

@@ -14,9 +14,9 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageDraw, ImageFont
 
-from stajax.data.media import MediaInfo
-from stajax.data.media_file import MAX_GAP, MediaError, open_media, sound_stream
-from stajax.data.media_sound import aligned_sound
+from stajax.media.audio import aligned_sound
+from stajax.media.file import MAX_GAP, MediaError, open_media, sound_stream
+from stajax.media.video import MediaInfo
 
 TIME_BASE = Fraction(1, 90000)  # exact for every usual frame rate
 # Sound that an mp4 file holds as it is; anything else becomes AAC.

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from stajax.metrics.protocol import METRICS
 from stajax.report.names import title_of
+from stajax.scoring.protocol import METRICS
 
 PAIRS = (
   "scam:scam_coarse",

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stajax.evaluation import CENTRE_SIGMA, Evaluation, VideoScores
-from stajax.metrics.protocol import METRICS, SPLITS, STEP
 from stajax.report.names import title_of
+from stajax.scoring.protocol import METRICS, SPLITS, STEP
+from stajax.scoring.videos import CENTRE_SIGMA, Evaluation, VideoScores
 
 Scores = dict[str, dict[str, dict[str, float | None]]]
 """{set: {method: {metric: value, None where undefined}}}"""

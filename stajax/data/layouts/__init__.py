@@ -1,1 +1,0 @@
-"""Readers of the layouts that data sets come in: a folder to a `stajax.data.listing.Listing`, nothing is decoded."""

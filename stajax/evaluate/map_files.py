@@ -1,0 +1,123 @@
+"""Saliency maps that someone else made, as image or NumPy files. Needs no TensorFlow.
+
+Two layouts, with <db> the database's name or STAViS's short one:
+
+  DIR/split{1,2,3}_results/<db>/<video>/pred_sal_000001.jpg    one set of maps for each split's test list
+  DIR/<db>/<video>/…  or  DIR/<video>/…                        one set of maps for all lists
+
+A file's number is the last digits of its name; files are numbered from 1, like the frames. png, npy and jpg are read.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stajax.eyetracking import MAX_PIXELS, StavisError, numbered_files
+
+SHORT_NAMES = {
+  "AVAD": "avad",
+  "Coutrot_db1": "coutrot1",
+  "Coutrot_db2": "coutrot2",
+  "DIEM": "diem",
+  "SumMe": "summe",
+  "ETMD_av": "etmd",
+}
+# STANet writes maps as .png and coloured overlays as .jpg beside them, so png comes first.
+SUFFIXES = (".png", ".npy", ".jpg", ".jpeg")
+
+
+def find_splits(root: Path) -> dict[int, Path]:
+  """The folders of maps by split: {1: DIR/split1_results, …}, or {0: DIR} for maps that serve every list."""
+  root = Path(root)
+  if not root.is_dir():
+    raise StavisError(f"{root}: no such folder of maps")
+  splits = {
+    int(match[1]): path
+    for path in sorted(root.iterdir())
+    if path.is_dir() and (match := re.fullmatch(r"split(\d+)_results", path.name))
+  }
+  return splits or {0: root}
+
+
+def find_maps(root: Path, database: str, video: str, num_frames: int) -> tuple[dict[int, Path], list[str]]:
+  """The files of one video's maps by 0-based frame, and notes; files past `num_frames` are left out.
+
+  Raises:
+    StavisError: no folder, no map in it, a file numbered 0, or two files of one kind for one frame.
+  """
+  root = Path(root)
+  names = dict.fromkeys([database, SHORT_NAMES.get(database, database.lower())])
+  candidates = [root / name / video for name in names] + [root / video]
+  folder = next((path for path in candidates if path.is_dir()), None)
+  if folder is None:
+    others = ", ".join(str(path) for path in candidates[1:])
+    raise StavisError(f"{candidates[0]}: no such folder of maps (nor {others})")
+  numbered = numbered_files(folder, SUFFIXES)
+  if not numbered:
+    raise StavisError(f"{folder}: no numbered .png, .jpg or .npy file")
+  if 0 in numbered:
+    raise StavisError(f"{numbered[0][0]}: files are numbered from 1, like the frames")
+  files: dict[int, Path] = {}
+  shadowed: set[str] = set()
+  for number, paths in numbered.items():
+    paths = sorted(paths, key=lambda path: SUFFIXES.index(path.suffix.lower()))
+    shadowed |= {path.suffix for path in paths[1:]}
+    if len(paths) > 1 and paths[0].suffix == paths[1].suffix:
+      raise StavisError(f"{paths[1]}: a second map for frame {number}, beside {paths[0].name}")
+    if number <= num_frames:
+      files[number - 1] = paths[0]
+  notes = []
+  if shadowed:
+    first = next(iter(files.values())) if files else folder
+    notes.append(f"{folder}: {first.suffix} files are read, {', '.join(sorted(shadowed))} files beside them are not")
+  ignored = sum(number > num_frames for number in numbered)
+  if ignored:
+    notes.append(f"{folder}: {ignored} files past frame {num_frames} are ignored")
+  return files, notes
+
+
+def read_map(path: Path) -> np.ndarray:
+  """(h, w) uint8. Other numbers than uint8 are scaled to a maximum of 255, negative ones count as 0.
+
+  Raises:
+    StavisError: damaged, too large, in colour, not two-dimensional, or not finite.
+  """
+  try:
+    values = _read_array(path) if path.suffix.lower() == ".npy" else _read_image(path)
+  except StavisError:
+    raise
+  except Exception as error:  # Pillow and NumPy raise many kinds on damaged files
+    message = " ".join(str(error).split())[:200] or type(error).__name__
+    raise StavisError(f"{path}: cannot be read as a map: {message}") from error
+  if values.dtype == np.uint8:
+    return values
+  values = values.astype(np.float64)
+  if not np.isfinite(values).all():
+    raise StavisError(f"{path}: has values that are not finite")
+  values = np.maximum(values, 0)
+  high = values.max()
+  return np.round(values / high * 255).astype(np.uint8) if high > 0 else np.zeros(values.shape, np.uint8)
+
+
+def _read_array(path: Path) -> np.ndarray:
+  # Mapped, so that a header that promises too much fails instead of taking memory.
+  values = np.load(path, mmap_mode="r", allow_pickle=False)
+  if values.ndim != 2 or not 0 < values.size <= MAX_PIXELS or values.dtype.kind not in "buif":
+    raise StavisError(f"{path}: found {values.dtype} {values.shape}, expected real numbers (h, w)")
+  return np.array(values)
+
+
+def _read_image(path: Path) -> np.ndarray:
+  with Image.open(path) as image:
+    if image.width * image.height > MAX_PIXELS:
+      raise StavisError(f"{path}: {image.width}x{image.height}, expected at most {MAX_PIXELS} pixels")
+    if image.mode in ("L", "1", "LA"):
+      return np.asarray(image.convert("L"))
+    if image.mode.startswith(("I", "F")):  # 16 bits and more
+      return np.asarray(image, np.float64)
+    colours = np.asarray(image.convert("RGB"))
+  if (colours != colours[..., :1]).any():
+    raise StavisError(f"{path}: a colour image, expected a grey map (is it an overlay?)")
+  return np.ascontiguousarray(colours[..., 0])

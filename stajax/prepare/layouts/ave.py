@@ -1,0 +1,148 @@
+"""AVE (Tian et al. 2018): clips of ten seconds with the audio-visual event in them, in 28 categories.
+
+  AVE_Dataset/AVE/<video>.mp4
+  AVE_Dataset/Annotations.txt                 Category&VideoID&Quality&StartTime&EndTime
+  AVE_Dataset/{trainSet,valSet,testSet}.txt   the same rows
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stajax.prepare.layouts.tagged import PARTS, MediaIndex, Row, find_clips, join_rows
+from stajax.prepare.listing import Listing, ListingError, Remark, file_name, inside, known_category, text_lines
+
+# The order of first appearance in Annotations.txt, which the authors' features and labels have.
+CATEGORIES = (
+  *("Church bell", "Male speech, man speaking", "Bark", "Fixed-wing aircraft, airplane", "Race car, auto racing"),
+  *("Female speech, woman speaking", "Helicopter", "Violin, fiddle", "Flute", "Ukulele", "Frying (food)", "Truck"),
+  *("Shofar", "Motorcycle", "Acoustic guitar", "Train horn", "Clock", "Banjo", "Goat", "Baby cry, infant cry", "Bus"),
+  *("Chainsaw", "Cat", "Horse", "Toilet flush", "Rodents, rats, mice", "Accordion", "Mandolin"),
+)
+ANNOTATIONS = "Annotations.txt"
+SPLITS = {"train": "trainSet.txt", "val": "valSet.txt", "test": "testSet.txt"}
+FORM = "Category&VideoID&Quality&StartTime&EndTime"
+
+
+@dataclass(frozen=True)
+class _Annotation:
+  """A row; `dropped` says why it cannot be used."""
+
+  category: str
+  video: str
+  at: str
+  dropped: str = ""
+
+
+def read_ave(root: Path, videos: Path | None = None) -> Listing:
+  """Lists AVE: a clip a video with one tag or, of 46 videos, two, in the parts of the split files.
+
+  Rows whose event has no length are dropped. A video of two parts is in the one that is held out, with all its tags.
+  Without split files all is in `train`.
+
+  Args:
+    root: AVE_Dataset, or the folder above.
+    videos: the media files, where they are not in `root/AVE` or `root`.
+
+  Raises:
+    ListingError: no list is there, or one has an unknown category or a name that is a path.
+  """
+  root = Path(root)
+  base = _base(root)
+  remarks: list[Remark] = []
+  if base != root:
+    remarks.append(Remark("doubtful", base.name, "this folder is read, not the one above it"))
+  index = MediaIndex(_media_folder(base, videos, remarks))
+  annotations = _read(base / ANNOTATIONS)
+  splits = {part: _read(base / name) for part, name in SPLITS.items()}
+  if annotations is None:
+    remarks.append(Remark("missing", ANNOTATIONS, "the rows of the split files are taken alone"))
+  read = [entries for entries in (annotations, *splits.values()) if entries is not None]
+  # Split files repeat the rows of Annotations.txt: one remark is enough.
+  for entries in read if annotations is None else [annotations]:
+    remarks += [Remark("dropped", entry.at, entry.dropped) for entry in entries if entry.dropped]
+  clips, doubts = join_rows(_rows(annotations, splits, remarks))
+  items, missing = find_clips(clips, index, lambda name: [name], root)
+  for entry in (entry for entries in read for entry in entries):
+    index.take([entry.video])  # what a row names is not spare, even if the row cannot be used
+  remarks += [*doubts, *missing, *index.spare(root, "the lists")]
+  return Listing("ave", root, CATEGORIES, tuple(items), tuple(remarks))
+
+
+def _base(root: Path) -> Path:
+  lists = (ANNOTATIONS, *SPLITS.values())
+  if not root.is_dir():
+    raise ListingError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}, expected AVE_Dataset")
+  for base in (root, root / "AVE_Dataset", root / "data"):
+    if any((base / name).is_file() for name in lists):
+      return root if base == root else inside(root, base.name)
+  hint = "; they are in the folder above, give that" if any((root.parent / name).is_file() for name in lists) else ""
+  raise ListingError(f"{root}: has none of {', '.join(lists)}, nor has AVE_Dataset in it{hint}")
+
+
+def _media_folder(base: Path, videos: Path | None, remarks: list[Remark]) -> Path:
+  if videos is not None:
+    if not videos.is_dir():
+      raise ListingError(f"{videos}: no such folder, expected the one with <VideoID>.mp4")
+    return videos
+  if (base / "AVE").is_dir():
+    return inside(base, "AVE")
+  remarks.append(Remark("doubtful", "AVE", "no such folder: media files are looked for beside the lists"))
+  return base
+
+
+def _read(path: Path) -> list[_Annotation] | None:
+  """The rows of a file; None where it is not there."""
+  if not path.exists():
+    return None
+  found = []
+  for number, line in enumerate(text_lines(path), start=1):
+    at = f"{path.name}, line {number}"
+    fields = [field.strip() for field in line.split("&")]  # not by commas, which names of categories have
+    if len(fields) != 5 or not _is_integer(fields[4]):
+      if line.strip() and number > 1:  # the archive's file has a header line, the repository's has none
+        found.append(_Annotation("", "", at, f"found {line.strip()[:80]!r}, expected {FORM}"))
+      continue
+    category = known_category(fields[0], CATEGORIES, f"{path}, line {number}")
+    video = file_name(fields[1], f"{path}, line {number}")
+    dropped = ""
+    if not _is_integer(fields[3]) or int(fields[3]) >= int(fields[4]):
+      dropped = f"{video} is {category!r} from {fields[3]} to {fields[4]} s, which has no length"
+    found.append(_Annotation(category, video, at, dropped))
+  return found
+
+
+def _is_integer(text: str) -> bool:
+  return text.isascii() and text.removeprefix("-").isdigit()
+
+
+def _rows(
+  annotations: Sequence[_Annotation] | None, splits: dict[str, list[_Annotation] | None], remarks: list[Remark]
+) -> list[Row]:
+  """The rows of the split files, and those of Annotations.txt that they leave out of their videos."""
+  usable = [entry for entry in annotations or () if not entry.dropped]
+  if not any(entries is not None for entries in splits.values()):
+    remarks.append(Remark("doubtful", ", ".join(SPLITS.values()), "no split file is there: all is in train"))
+    return [Row(entry.video, entry.category, "train", entry.at) for entry in usable]
+  rows: list[Row] = []
+  for part in PARTS:
+    if splits[part] is None:
+      remarks.append(Remark("missing", SPLITS[part], "this split file is not there"))
+    rows += [Row(entry.video, entry.category, part, entry.at) for entry in splits[part] or () if not entry.dropped]
+  if annotations is None:
+    return rows
+  known = {(entry.video, entry.category) for entry in usable}
+  for row in rows:
+    if (row.clip, row.tag) not in known:
+      remarks.append(Remark("doubtful", row.at, f"{row.clip} is not {row.tag!r} in {ANNOTATIONS}"))
+  listed, parts = {(row.clip, row.tag) for row in rows}, {row.clip: row.part for row in reversed(rows)}
+  for entry in usable:
+    if entry.video not in parts:
+      remarks.append(Remark("dropped", entry.at, f"{entry.video} is in no split file"))
+    elif (entry.video, entry.category) not in listed:
+      reason = f"{entry.video} is {entry.category!r} here, but not in its split file: it is both"
+      remarks.append(Remark("doubtful", entry.at, reason))
+      rows.append(Row(entry.video, entry.category, parts[entry.video], entry.at))
+  return rows

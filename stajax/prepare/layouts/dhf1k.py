@@ -1,0 +1,114 @@
+"""DHF1K (Wang et al. 2018): 1,000 videos without sound, seen by 17 viewers.
+
+  video/001.AVI … 1000.AVI                    600 to train, 100 to validate, 300 to test
+  annotation/0001/maps/0001.png               grey density of every frame
+  annotation/0001/fixation/0001.png           fixated pixels, or
+  annotation/0001/fixation/maps/0001.mat      the same: variable I
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from stajax.eyetracking import numbered_files
+from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, media_files, missing_numbers, shown
+
+PARTS = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
+NUM_VIDEOS = 1000
+
+
+@dataclass(frozen=True)
+class Annotations:
+  """Files of one video by the number of their frame, 1 the first; frames in `fixations` are in `densities`, too."""
+
+  fixations: dict[int, Path]
+  densities: dict[int, Path]
+
+
+def read_dhf1k(root: Path) -> Listing:
+  """Lists the videos, named by their number (`0001`), in the official parts.
+
+  Annotations of the test part are not published; of the others it is remarked which are not there.
+
+  Args:
+    root: holds the folders `video` and `annotation`; or the folder above.
+
+  Raises:
+    ListingError: there is no folder `video`, or no numbered video in it.
+  """
+  base = base_folder(root)
+  remarks: list[Remark] = []
+  found: dict[int, Path] = {}
+  for path in media_files(inside(base, "video")):
+    name = shown(path, base)
+    if not re.fullmatch(r"\d{1,9}", path.stem) or not 1 <= int(path.stem) <= NUM_VIDEOS:
+      remarks.append(Remark("spare", name, f"is not named by a number from 1 to {NUM_VIDEOS}"))
+    elif (number := int(path.stem)) in found:
+      remarks.append(Remark("spare", name, f"{shown(found[number], base)} is used instead"))
+    else:
+      found[number] = path
+  if not found:
+    raise ListingError(f"{base / 'video'}: no video in it is named by its number, expected 001.AVI and so on")
+  items = []
+  for part, numbers in PARTS.items():
+    for number in numbers:
+      if number in found:
+        items.append(Item(f"{number:04d}", found[number], (), part))
+      else:
+        remarks.append(Remark("missing", f"video/{number:03d}.AVI", f"of the part {part}"))
+      if part != "test":
+        remarks += _check(base, number)
+  known = {f"{number:04d}" for number in range(1, NUM_VIDEOS + 1)}
+  folder = base / "annotation"
+  for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    if path.name not in known and not path.name.startswith("."):
+      remarks.append(Remark("spare", shown(path, base), f"is not named by a number from 0001 to {NUM_VIDEOS}"))
+  return Listing("dhf1k", base, (), tuple(items), tuple(remarks))
+
+
+def base_folder(root: Path) -> Path:
+  """The folder that holds `video`: the given one, or one in it. Raises ListingError: there is none."""
+  root = Path(root)
+  for base in (root, root / "DHF1K"):
+    if (base / "video").is_dir():
+      return base if base == root else inside(root, "DHF1K")
+  raise ListingError(f"{root}: has no folder 'video', expected that of DHF1K")
+
+
+def annotations(base: Path, name: str) -> Annotations | None:
+  """The annotation files of a video; None where there are none for any frame.
+
+  Raises:
+    ListingError: a link leads out of the folder.
+  """
+  folder = inside(base, "annotation", name)
+  densities = _first(numbered_files(folder / "maps", (".png",)))
+  images = _first(numbered_files(folder / "fixation", (".png",)))
+  matrices = _first(numbered_files(folder / "fixation" / "maps", (".mat",)))
+  fixations = {number: path for number, path in {**images, **matrices}.items() if number in densities}
+  for path in (path for files in (fixations, densities) for path in files.values() if path.is_symlink()):
+    inside(base, *path.relative_to(base).parts)
+  return Annotations(fixations, densities) if fixations else None
+
+
+def _check(base: Path, number: int) -> list[Remark]:
+  name = f"{number:04d}"
+  folder = f"annotation/{name}"
+  if not (base / folder).is_dir():
+    return [Remark("missing", folder, "no such folder: the video cannot be scored")]
+  try:
+    files = annotations(base, name)
+  except ListingError as error:
+    return [Remark("dropped", folder, str(error))]
+  if files is None:
+    expected = "maps/0001.png and fixation/0001.png or fixation/maps/0001.mat"
+    return [Remark("missing", folder, f"no frame has both {expected}")]
+  missing, names = missing_numbers(files.fixations, max(files.densities), "{:04d}")
+  reason = f"{missing} of {max(files.densities)} frames have no fixations or no map: {names}"
+  return [Remark("missing", folder, reason)] if missing else []
+
+
+def _first(files: dict[int, list[Path]]) -> dict[int, Path]:
+  return {number: paths[0] for number, paths in files.items() if number >= 1}

@@ -1,0 +1,181 @@
+"""A tree of eye-tracking sets in the layout of STAViS, as clips without tags: every video a folder of images.
+
+The layout is in `stajax.eyetracking`, which reads the annotations too. Here they are only looked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from stajax.eyetracking import FRAME_SUFFIXES, find_lists, numbered_files, read_fold_list
+from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, missing_numbers, shown
+
+TREES = ("video_frames", "video_audio", "annotations")
+
+
+@dataclass(frozen=True)
+class _Listed:
+  """A video of the lists; `lists` names the file of every row that names it."""
+
+  name: str
+  num_frames: int | None
+  fps: float | None
+  part: str
+  lists: tuple[str, ...]
+
+
+def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None = None) -> Listing:
+  """Lists the videos of a tree, each once, as `DATABASE/VIDEO`: in `test` if a test list names it, else in `train`.
+
+  Frames a second are those of the lists; a database without lists is taken whole if `fps` is given. A video without
+  sound or annotations is listed all the same, and the remarks say so.
+
+  Args:
+    root: the tree.
+    databases: names; empty: all.
+    fps: frames a second of videos that no list names, in databases without lists.
+
+  Raises:
+    ListingError: not such a tree, an unknown database, or no video that can be used.
+    StavisError: a malformed list.
+  """
+  root = Path(root)
+  if not (root / TREES[0]).is_dir():
+    raise ListingError(f"{root}: not a tree in the STAViS layout: it has no folder {TREES[0]!r}")
+  present = _databases(root)
+  if missing := [name for name in databases if name not in present]:
+    raise ListingError(f"{root}: no database {', '.join(missing)}; found {', '.join(present) or 'none'}")
+  items: list[Item] = []
+  remarks: list[Remark] = []
+  for database in sorted(set(databases) or present):
+    items += _Database(root, database, remarks).read(fps)
+  if not items:
+    first = f" ({remarks[0].file}: {remarks[0].reason})" if remarks else ""
+    raise ListingError(f"{root}: has no video that can be used{first}")
+  return Listing("stavis", root, (), tuple(items), tuple(remarks))
+
+
+def _databases(root: Path) -> list[str]:
+  """Those that have videos, annotations or lists."""
+  names = {name for tree in TREES for name in _folders(root / tree)}
+  lists = root / "fold_lists"
+  for name in os.listdir(lists) if lists.is_dir() else ():
+    if match := re.fullmatch(r"(\w.*)_list_(?:train|test)(?:_\d+)?_fps\.txt", name):
+      names.add(match[1])
+  return sorted(names)
+
+
+class _Database:
+  """Reads one database and adds to the remarks."""
+
+  def __init__(self, root: Path, name: str, remarks: list[Remark]) -> None:
+    self._root, self._name, self._remarks = root, name, remarks
+
+  def read(self, fps: float | None) -> list[Item]:
+    listed = self._listed(fps)
+    has_sound = bool(_folders(self._root / "video_audio" / self._name))
+    if not has_sound:
+      self._remark("doubtful", f"video_audio/{self._name}", "no sound: all its videos are silent")
+    items = [item for video in listed if (item := self._item(video, has_sound)) is not None]
+    known = {video.name for video in listed}
+    for tree in TREES:
+      for name in _folders(self._root / tree / self._name):
+        if name not in known:
+          self._remark("spare", f"{tree}/{self._name}/{name}", "no list names this video")
+    return items
+
+  def _listed(self, fps: float | None) -> list[_Listed]:
+    rows: dict[str, list[tuple[str, str, int, float]]] = {}
+    for part in ("test", "train"):
+      lists = find_lists(self._root, self._name, part)
+      if not lists and part == "test":  # train lists may be missing
+        self._remark("missing", f"fold_lists/{self._name}_list_test_1_fps.txt", "this database has no test list")
+      for path in lists.values():
+        for name, num_frames, rate in read_fold_list(path):
+          rows.setdefault(name, []).append((part, path.name, num_frames, rate))
+    if rows:
+      return [self._joined(name, named) for name, named in sorted(rows.items())]
+    names = _folders(self._root / "video_frames" / self._name)
+    if fps is None:
+      reason = f"without a list their frames a second are not known (see --fps): none of {len(names)} videos is used"
+      self._remark("dropped", f"video_frames/{self._name}", reason)
+    return [_Listed(name, None, fps, "test", ()) for name in names]
+
+  def _joined(self, name: str, rows: list[tuple[str, str, int, float]]) -> _Listed:
+    _, first, num_frames, fps = rows[0]
+    folder = f"video_frames/{self._name}/{name}"
+    for _, path, other_frames, other_fps in rows[1:]:
+      if (other_frames, other_fps) != (num_frames, fps):
+        reason = f"{num_frames} frames at {fps:g} a second in {first}, {other_frames} at {other_fps:g} in {path}"
+        self._remark("doubtful", folder, f"{reason}: the first counts")
+    tests = [path for part, path, *_ in rows if part == "test"]
+    if len(tests) > 1:
+      self._remark("doubtful", folder, f"counts {len(tests)} times when scored: listed in {', '.join(tests)}")
+    elif not tests and any(find_lists(self._root, self._name)):  # a single split leaves most videos out by intent
+      self._remark("doubtful", folder, "is never scored: no test list names it")
+    part = "test" if tests else "train"
+    return _Listed(name, num_frames, fps, part, tuple(path for _, path, *_ in rows))
+
+  def _item(self, video: _Listed, has_sound: bool) -> Item | None:
+    folder = f"video_frames/{self._name}/{video.name}"
+    try:
+      video.name.encode()
+      frames = inside(self._root, "video_frames", self._name, video.name)
+      wav = inside(self._root, "video_audio", self._name, video.name, f"{video.name}.wav")
+      images = numbered_files(frames, FRAME_SUFFIXES, "img_")
+      for path in (path for paths in images.values() for path in paths if path.is_symlink()):
+        inside(self._root, *path.relative_to(self._root).parts)
+    except UnicodeEncodeError:
+      self._remark("dropped", folder, "its name is not UTF-8")
+      return None
+    except ListingError as error:
+      self._remark("dropped", folder, str(error))
+      return None
+    numbers = [number for number in images if number >= 1]
+    if not numbers:
+      why = f"listed in {video.lists[0]}, " if video.lists else ""
+      found = "holds no img_00001.jpg and so on" if frames.is_dir() else "no such folder"
+      self._remark("missing", folder, why + found)
+      return None
+    num_frames = video.num_frames or numbers[-1]
+    self._lacks(folder, "img_", numbers, num_frames, "the one before is shown")
+    if numbers[-1] > num_frames:
+      reason = f"{len(numbers)} images, {num_frames} are listed in {video.lists[0]}"
+      self._remark("doubtful", folder, reason)
+    self._check_annotations(video.name, num_frames)
+    if has_sound and not wav.is_file():
+      self._remark("missing", shown(wav, self._root), "no such file: the video is silent")
+    if video.fps is None:
+      return None
+    return Item(f"{self._name}/{video.name}", frames, (), video.part, video.fps, wav if wav.is_file() else None)
+
+  def _check_annotations(self, name: str, num_frames: int) -> None:
+    folder = f"annotations/{self._name}/{name}"
+    path = self._root / folder
+    if not path.is_dir():
+      self._remark("missing", folder, "no such folder: the video cannot be scored")
+      return
+    for files, prefix in ((numbered_files(path, (".mat",), "fixMap_"), "fixMap_"),
+                          (numbered_files(path / "maps", FRAME_SUFFIXES, "eyeMap_"), "maps/eyeMap_")):  # fmt: skip
+      self._lacks(folder, prefix, files, num_frames, "these frames are not scored")
+
+  def _lacks(self, folder: str, prefix: str, numbers: Collection[int], num_frames: int, effect: str) -> None:
+    missing, names = missing_numbers(numbers, num_frames, prefix + "{:05d}")
+    if missing:
+      self._remark("missing", folder, f"{missing} of {num_frames} files, {names}: {effect}")
+
+  def _remark(self, kind: str, file: str, reason: str) -> None:
+    self._remarks.append(Remark(kind, shown(Path(file), self._root), reason))
+
+
+def _folders(path: Path) -> list[str]:
+  """Names of the visible folders in a folder, sorted; none where it is missing."""
+  return sorted(entry.name for entry in path.iterdir() if _is_visible_folder(entry)) if path.is_dir() else []
+
+
+def _is_visible_folder(path: Path) -> bool:
+  return path.is_dir() and not path.name.startswith(".")

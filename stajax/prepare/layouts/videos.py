@@ -1,0 +1,101 @@
+"""A folder of videos, with tables of fixations where there are any: ROOT/…/name.mp4, ROOT/…/name.csv."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from stajax.prepare.fixations import SUFFIXES, read_header
+from stajax.prepare.layouts.names import clip_names
+from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, media_files, shown
+
+PART = "test"  # videos with viewers are not trained on
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+  """A listing of videos, and the table of each clip that has one."""
+
+  listing: Listing
+  tables: dict[str, Path]
+
+
+def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
+  """Lists all videos under a folder, with the tables and sound files that have their names.
+
+  Args:
+    root: holds the videos, and beside each, if wanted, its sound as name.wav.
+    tables: holds the tables of `root/a/name.mp4` as `a/name.csv`; by default `root`.
+
+  Raises:
+    ListingError: not a folder, or there is no video in it.
+  """
+  root, tables = Path(root), Path(tables or root)
+  for folder in (root, tables):
+    if not folder.is_dir():
+      raise ListingError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
+  paths = media_files(root)
+  if not paths:
+    raise ListingError(f"{root}: no video is in this folder")
+  remarks: list[Remark] = []
+  beside = _Beside(root, (".wav",), remarks)
+  fixations = _Beside(tables, SUFFIXES, remarks)
+  names = clip_names([path.relative_to(root) for path in paths])
+  items, found = [], {}
+  for name, path in zip(names, paths):
+    stem = path.relative_to(root).with_suffix("").as_posix()
+    items.append(Item(name, path, (), PART, None, beside.take(stem)))
+    if (table := fixations.take(stem)) is not None:
+      found[name] = table
+      try:
+        read_header(table)
+      except ListingError as error:
+        remarks.append(Remark("doubtful", shown(table, root), str(error).removeprefix(f"{table}: ")))
+  if not found:
+    reason = "no video has a table of fixations: the tree can be predicted, but not scored"
+    remarks.append(Remark("doubtful", shown(tables, root), reason))
+  for item in items if found else ():
+    if item.name not in found:
+      reason = "has no table of fixations: it can be predicted, but not scored"
+      remarks.append(Remark("missing", shown(item.path, root), reason))
+  remarks += beside.spare("no video has this name") + fixations.spare("no video has this name")
+  return VideoFolder(Listing("videos", root, (), tuple(items), tuple(remarks)), found)
+
+
+class _Beside:
+  """Files of some suffixes under a folder, by their path without suffix."""
+
+  def __init__(self, folder: Path, suffixes: Collection[str], remarks: list[Remark]) -> None:
+    self._folder, self._paths, self._used = folder, {}, set()
+    for parent, folders, names in os.walk(folder):
+      folders[:] = sorted(name for name in folders if not name.startswith("."))
+      for path in (Path(parent, name) for name in sorted(names) if not name.startswith(".")):
+        if path.suffix.lower() in suffixes:
+          self._add(path, remarks)
+
+  def _add(self, path: Path, remarks: list[Remark]) -> None:
+    relative = path.relative_to(self._folder)
+    stem = relative.with_suffix("").as_posix()
+    try:
+      inside(self._folder, *relative.parts)
+    except ListingError:
+      remarks.append(Remark("spare", shown(path, self._folder), "a link out of the folder"))
+      return
+    if stem in self._paths:
+      remarks.append(Remark("spare", shown(path, self._folder), f"{self._paths[stem].name} is used instead"))
+    else:
+      self._paths[stem] = path
+
+  def take(self, stem: str) -> Path | None:
+    """The file of a name."""
+    path = self._paths.get(stem)
+    if path is not None:
+      self._used.add(stem)
+    return path
+
+  def spare(self, reason: str) -> list[Remark]:
+    """A remark for each file that was never taken."""
+    left = [path for stem, path in self._paths.items() if stem not in self._used]
+    return [Remark("spare", shown(path, self._folder), reason) for path in left]

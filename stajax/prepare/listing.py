@@ -1,0 +1,202 @@
+"""What a source of clips holds, before anything is decoded: one `Item` a clip, and remarks about what is not right.
+
+The readers in `stajax.prepare.layouts` turn a folder into a `Listing`, and `stajax.prepare.media_records` turns that into
+records. Needs neither TensorFlow nor PyAV.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Literal
+
+Kind = Literal["missing", "spare", "doubtful", "dropped"]
+
+MEDIA_SUFFIXES = frozenset((
+  *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
+  *(".ogg", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
+))  # fmt: skip
+"""Names that a folder of videos is searched for; what is in a file is found when it is decoded."""
+
+MAX_TEXT_BYTES = 2**28
+SHOWN_GAPS = 8
+
+
+class ListingError(ValueError):
+  """A source that cannot be read, such as a folder that is not in its layout; one line that names the file."""
+
+
+@dataclass(frozen=True)
+class Item:
+  """One clip of a source.
+
+  Attributes:
+    name: unique in its part, of letters, digits and `-_.` by choice; records are sorted by it.
+    path: a media file, or a folder of numbered images.
+    tags: categories, possibly several or none.
+    part: the set that it belongs to: `train`, `val`, `test`.
+    rate: frames a second of a folder of images; None for a media file.
+    wav: sound that lies apart from the picture; None where the media file has its own, or where there is none.
+  """
+
+  name: str
+  path: Path
+  tags: tuple[str, ...] = ()
+  part: str = "train"
+  rate: float | None = None
+  wav: Path | None = None
+
+
+@dataclass(frozen=True)
+class Remark:
+  """Something about a source that a person should know.
+
+  Attributes:
+    kind: `missing` (listed, not there), `spare` (there, not listed), `doubtful` (used, but look at it), `dropped`
+      (a row that says nothing that could be used).
+    file: what it is about: a file, or a file and a line.
+    reason: one line.
+  """
+
+  kind: Kind
+  file: str
+  reason: str
+
+
+@dataclass(frozen=True)
+class Listing:
+  """A source: its clips sorted by part and name, all categories in the order of their labels, and remarks."""
+
+  source: str
+  root: Path
+  categories: tuple[str, ...]
+  items: tuple[Item, ...]
+  remarks: tuple[Remark, ...] = ()
+
+  def __post_init__(self) -> None:
+    object.__setattr__(self, "items", tuple(sorted(self.items, key=lambda item: (item.part, item.name))))
+    for before, after in zip(self.items, self.items[1:]):
+      if (before.part, before.name) == (after.part, after.name):
+        raise ListingError(f"{self.root}: {before.path} and {after.path} would both be the clip {before.name!r}")
+
+  @property
+  def parts(self) -> tuple[str, ...]:
+    """Names of the parts that have clips."""
+    return tuple(dict.fromkeys(item.part for item in self.items))
+
+
+def inside(root: Path, *names: str) -> Path:
+  """The path of names that were read from a file, under a root that was given by a person.
+
+  Raises:
+    ListingError: a name is absolute or goes up, or a link leads out of the root.
+  """
+  for name in names:
+    if not _parts(name):
+      raise ListingError(f"{root}: {name!r} is not a path inside this folder")
+  path = Path(root, *names)
+  if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+    raise ListingError(f"{path}: leads out of {root}")
+  return path
+
+
+def file_name(name: str, at: str) -> str:
+  """A name that was read from a file, where it can only be that of a file or folder, without a path.
+
+  Raises:
+    ListingError: it is something else; the message begins with `at`.
+  """
+  if not re.fullmatch(r"[\w-]+", name) and _parts(name) != {name}:  # the first is fast
+    raise ListingError(f"{at}: {name[:80]!r} is not the name of a file")
+  return name
+
+
+def _parts(name: str) -> set[str]:
+  """The folders and the file of a relative path on any system; empty where it is none, or goes up."""
+  parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
+  leads_out = ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
+  return set() if "\0" in name or leads_out else parts
+
+
+def known_category(name: str, categories: Collection[str], at: str) -> str:
+  """A category that was read from a file.
+
+  Raises:
+    ListingError: it is not one of those expected; the message begins with `at` and names the nearest one.
+  """
+  if name not in categories:
+    near = difflib.get_close_matches(name, categories, n=1, cutoff=0)
+    raise ListingError(f"{at}: {name[:80]!r} is not a category, the nearest is {near[0]!r}")
+  return name
+
+
+def media_files(folder: Path) -> list[Path]:
+  """All files under a folder whose names look like videos, sorted; hidden ones and links out of it are left out."""
+  found = []
+  for parent, folders, files in os.walk(folder):
+    folders[:] = sorted(name for name in folders if not name.startswith("."))
+    found += [Path(parent, name) for name in sorted(files) if not name.startswith(".")]
+  root = os.path.realpath(folder)
+  return [
+    path
+    for path in found
+    if path.suffix.lower() in MEDIA_SUFFIXES
+    and (not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root))
+  ]
+
+
+def text_lines(path: Path) -> list[str]:
+  """The lines of a UTF-8 file, with or without a byte order mark.
+
+  Raises:
+    ListingError: it is missing, not text or larger than `MAX_TEXT_BYTES`.
+  """
+  path = Path(path)
+  try:
+    if path.exists() and not path.is_file():  # reading a pipe would not end
+      raise ListingError(f"{path}: is not a file, expected text")
+    if (size := path.stat().st_size) > MAX_TEXT_BYTES:
+      raise ListingError(f"{path}: has {size} bytes, expected text of at most {MAX_TEXT_BYTES}")
+    return path.read_text(encoding="utf-8-sig").splitlines()
+  except (OSError, UnicodeDecodeError) as error:
+    raise ListingError(f"{path}: cannot be read as text ({error.args[-1] if error.args else error})") from None
+
+
+def shown(path: Path, root: Path) -> str:
+  """A path as remarks name it: under the root where it is there, in characters that can be written anywhere."""
+  relative = path.relative_to(root) if path.is_relative_to(root) else path
+  return relative.as_posix().encode("utf-8", "backslashreplace").decode()
+
+
+def missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}") -> tuple[int, str]:
+  """Which numbers from 1 to `last` are not there.
+
+  Returns:
+    How many, and which in words, such as "00003, 00007 to 00012"; of very many gaps the first ones.
+  """
+  gaps, expected = [], 1
+  for number in [*sorted(number for number in set(present) if 1 <= number <= last), last + 1]:
+    if number > expected:
+      gaps.append((expected, number - 1))
+    expected = number + 1
+  words = [form.format(a) if a == b else f"{form.format(a)} to {form.format(b)}" for a, b in gaps]
+  if len(words) > SHOWN_GAPS:
+    words[SHOWN_GAPS:] = [f"and {len(words) - SHOWN_GAPS} more such"]
+  return sum(b + 1 - a for a, b in gaps), ", ".join(words)
+
+
+def count_remarks(remarks: Sequence[Remark]) -> dict[str, int]:
+  """How many remarks there are of each kind."""
+  counts: dict[str, int] = {}
+  for remark in remarks:
+    counts[remark.kind] = counts.get(remark.kind, 0) + 1
+  return counts
+
+
+def format_remarks(remarks: Iterable[Remark]) -> list[str]:
+  """One line each: kind, file, reason."""
+  return [f"{remark.kind:8} {remark.file}: {remark.reason}" for remark in remarks]

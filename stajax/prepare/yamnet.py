@@ -1,0 +1,137 @@
+"""YAMNet on the sound of media files: scores of AudioSet's 521 classes around every grid frame, by its TFLite file.
+
+Records keep a spectrogram that is not YAMNet's, and no waveform; so the sound is decoded once more, as preparation
+does it, by child processes. They load no TensorFlow. The TFLite interpreter comes with the extra `yamnet`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stajax.grid import reflect
+from stajax.media.audio import SAMPLE_RATE
+from stajax.media.file import MediaError
+from stajax.media.limits import Limits
+from stajax.media.spectrogram import HOP, SEGMENT
+from stajax.prepare.clip import MediaSettings, item_sound, segment_sound
+from stajax.prepare.listing import Item
+from stajax.prepare.staging import Staging
+
+SAMPLES = 15_600  # 0.975 s: 96 columns of 25 ms, 10 ms apart
+MAX_LABEL_BYTES = 2**20
+
+
+class YamnetError(ValueError):
+  """A file that is not YAMNet's, or no interpreter for it; one line."""
+
+
+@dataclass(frozen=True)
+class Part:
+  """A clip of the records that an item became.
+
+  Attributes:
+    key: names its scores in staging.
+    start: its first frame in the item.
+    num_frames: how many it has.
+    num_columns: of the spectrogram in the records, to find out whether the sound is still the same.
+    is_last: whether the item ends with it.
+  """
+
+  key: str
+  start: int
+  num_frames: int
+  num_columns: int
+  is_last: bool
+
+
+class Yamnet:
+  """A YAMNet TFLite file: a waveform (15600,) float32 in [-1, 1] at 16 kHz to a score in [0, 1] for every class.
+
+  Attributes:
+    classes: their names, from the list inside the file.
+    sha256: of the file.
+
+  Raises:
+    YamnetError: the file is missing or is something else, or the interpreter is not installed.
+  """
+
+  def __init__(self, path: Path) -> None:
+    try:
+      from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+      raise YamnetError(f"{path}: needs the package ai-edge-litert, pip install 'stajax[yamnet]' ({error})") from None
+    try:
+      content = Path(path).read_bytes()
+      with zipfile.ZipFile(path) as archive:  # TFLite metadata: a model's files are appended to it as an archive
+        (lists,) = [info for info in archive.infolist() if info.filename.endswith(".txt")]
+        if lists.file_size > MAX_LABEL_BYTES:
+          raise ValueError(f"{lists.filename} in it has {lists.file_size} bytes")
+        self.classes = tuple(archive.read(lists).decode().splitlines())
+      self._interpreter = Interpreter(model_content=content, num_threads=1)
+      self._interpreter.allocate_tensors()
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+      expected = "expected YAMNet as a TFLite file with its list of classes inside"
+      raise YamnetError(f"{path}: {expected} ({' '.join(str(error).split())})") from None
+    self.sha256 = hashlib.sha256(content).hexdigest()
+    ends = [*self._interpreter.get_input_details(), *self._interpreter.get_output_details()]
+    found = [(tuple(end["shape"].tolist()), end["dtype"]) for end in ends]
+    if found != [((SAMPLES,), np.float32), ((1, len(self.classes)), np.float32)]:
+      shapes = ", ".join(f"{np.dtype(dtype)} {shape}" for shape, dtype in found)
+      expected = f"float32 ({SAMPLES},) and (1, {len(self.classes)})"
+      raise YamnetError(f"{path}: takes and gives {shapes}, expected YAMNet's {expected}")
+    self._input, self._output = (end["index"] for end in ends)
+
+  def scores(self, samples: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """What is heard around each time.
+
+    Args:
+      samples: (m,) float32 at 16 kHz in [-1, 1], m > 0; reflected past its ends, as the windows of all networks are.
+      times: (n,) seconds.
+
+    Returns:
+      (n, classes) float16 in [0, 1].
+    """
+    scores = np.zeros((len(times), len(self.classes)), np.float16)
+    for i, time in enumerate(times.tolist()):
+      first = round(time * SAMPLE_RATE) - SAMPLES // 2
+      window = samples[reflect(np.arange(first, first + SAMPLES), len(samples))]
+      self._interpreter.set_tensor(self._input, window.astype(np.float32))
+      self._interpreter.invoke()
+      scores[i] = self._interpreter.get_tensor(self._output)[0]
+    return scores
+
+
+def hear(item: Item, parts: Sequence[Part], tagger: Path, folder: Path, settings: MediaSettings, limits: Limits) -> str:
+  """Stages the scores (n, classes) of an item's clips as `scores`; returns why it cannot, or nothing.
+
+  Call it by `stajax.media.limits.run_in_children`, where time and memory are limited.
+
+  Raises:
+    YamnetError: see `Yamnet`.
+    OSError: staging cannot be written.
+  """
+  try:
+    samples = item_sound(item, limits)
+  except MediaError as error:
+    return str(error).removeprefix(f"{item.path}: ")
+  staging, yamnet = Staging(folder), _opened(tagger)
+  for part in parts:
+    heard = segment_sound(samples, part.start, part.start + part.num_frames, part.is_last, settings.rate)
+    columns = max(0, len(heard) - SEGMENT) // HOP + 1 if len(heard) else 0
+    if columns != part.num_columns:
+      return f"its sound has {columns} spectrogram columns, in the records {part.num_columns}: is it another file now?"
+    scores = yamnet.scores(heard, np.arange(part.num_frames) / settings.rate)
+    staging.write_arrays(part.key, scores=scores)
+  return ""
+
+
+@functools.cache
+def _opened(path: Path) -> Yamnet:
+  return Yamnet(path)

@@ -1,0 +1,281 @@
+"""Sources of a clip: what each is asked for, which boxes, switches, companions and refine layers it gets."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from helpers.tiny import make_boxes
+
+from stajax import companions, model
+from stajax.config import Config, Maps
+from stajax.inference.class_maps import ClipSources, Networks, make_groups, stored_pool, switch_values, top_tag
+from stajax.inference.clip import Clip, windows
+from stajax.inference.dense import ClassMaps
+from stajax.maps.boxes import coarse_boxes
+from stajax.maps.scam import average, select, source_maps
+
+TAGS, SIZE, SIDE = (1, 3), 16, 5
+SILENT = 4  # this sample has no sound
+POOL_CLIPS = np.array([0, 7, 3, 7])
+
+
+class Watched:
+  """A network that remembers what it is run with; its results depend on it and the video's sample alone."""
+
+  def __init__(self, name, frl, calls):
+    self.name, self.frl, self.calls = name, frl, calls
+    self.network = SimpleNamespace(num_times=3 if name.startswith("st") else 1)
+
+  def start(self, *arguments, **given):
+    return lambda: self.run(*arguments, **given)
+
+  def run(self, clip, select=(), groups=None, pool=None):
+    self.calls.append(SimpleNamespace(name=self.name, frl=self.frl, clip=clip, groups=groups, pool=pool))
+    maps, confidences = [], []
+    for i in clip.targets:
+      heard = int(clip.switch[i]) if self.name.startswith("sa") or self.name == "switch" else 0
+      rng = np.random.default_rng([*self.name.encode(), heard, {None: 0, False: 1, True: 2}[self.frl], clip.first + i])
+      maps.append(rng.normal(size=(SIDE, SIDE, 5)))
+      confidences.append(rng.uniform(size=5))
+    return ClassMaps(np.array(maps, np.float32)[..., list(select)], np.array(confidences, np.float32))
+
+
+class World:
+  """Networks, and what they were run with."""
+
+  def __init__(self, pool_clips=POOL_CLIPS, reach=1):
+    self.calls, self.pools, self.pool_clips = [], [], pool_clips
+    self.networks = Networks(self.network, self.pool, Maps(size=SIZE, reach=reach), seed=5)
+
+  def network(self, name, frl):
+    return Watched(name, frl, self.calls)
+
+  def pool(self, name, tags, always_heard):
+    self.pools.append((name, tuple(tags), always_heard))
+    return np.zeros((len(self.pool_clips), SIDE, SIDE, 5)), self.pool_clips
+
+  def took(self):
+    """What ran since the last time."""
+    calls = self.calls[:]
+    self.calls.clear()
+    return calls
+
+
+def make_clip(count=9, **attributes):
+  sound = np.zeros((257, 98), np.float32)
+  samples = [(np.zeros((8, 8, 3), np.uint8), None if i == SILENT else sound) for i in range(count)]
+  return Clip(samples, **attributes).with_switch(np.arange(count) % 2)
+
+
+def by_hand(clip, name, heard=False, frl=None, boxes=None):
+  everything = Clip(clip.samples, first=clip.first, switch=clip.switch)
+  found = Watched(name, frl, []).run(everything.with_switch(np.ones(len(clip))) if heard else everything, TAGS)
+  return source_maps(found.class_maps, (SIZE, SIZE), boxes), found.confidences
+
+
+def coarse_by_hand(clip, heard=False, tags=TAGS):
+  parts = [by_hand(clip, name, heard) for name in model.COARSE]
+  return select([maps for maps, _ in parts], np.stack([confidences for _, confidences in parts]), tags)[0]
+
+
+def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
+  world, clip = World(), make_clip(targets=range(2, 7))
+  sources = ClipSources(world.networks, clip, TAGS)
+  names = (*model.FINE, *model.PLUS)
+  maps, found = sources.selected(names)
+  for _ in range(2):
+    sources.selected(model.SOURCES)
+    sources.averaged(model.COARSE)
+    sources.cam("sa")
+    sources.boxes()
+  calls = world.took()
+  assert sorted(call.name for call in calls) == sorted(model.SOURCES) and {call.frl for call in calls} == {None}
+  assert all(call.clip.targets == range(9) and call.clip.features is clip.features for call in calls)
+  boxes = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
+  parts = [by_hand(clip, name, boxes=boxes if name in model.FINE else None) for name in names]
+  stacked = [part for part, _ in parts], np.stack([confidences for _, confidences in parts])
+  expected, right = select(*stacked, TAGS)
+  np.testing.assert_allclose(maps, expected[2:7], atol=1e-6)
+  np.testing.assert_array_equal(found, right[2:7])
+  np.testing.assert_allclose(sources.averaged(names), average(stacked[0])[2:7], atol=1e-6)
+  np.testing.assert_allclose(sources.cam("sa"), parts[names.index("sa")][0].mean(axis=-1)[2:7], atol=1e-6)
+  phi, confidences = sources.source("st_plus_long")
+  assert phi.shape == (9, SIZE, SIZE, 2) and confidences.shape == (9, 5)
+
+
+@pytest.mark.parametrize("reach", [1, 2])
+def test_only_fine_sources_see_boxes(reach):
+  """Boxes are smoothed over frames of the grid, however close the samples are."""
+  world, clip = World(reach=2), make_clip(15, reach=reach)
+  sources = ClipSources(world.networks, clip, TAGS)
+  expected = coarse_boxes(coarse_by_hand(clip), 2 * reach, 2.0)
+  assert np.ptp(expected, axis=0).max() > 0
+  np.testing.assert_array_equal(sources.boxes(), expected)
+  sources.stacked(model.SOURCES)
+  for call in world.took():
+    if call.name in model.FINE:
+      np.testing.assert_array_equal(call.clip.boxes, expected)
+    else:
+      assert call.clip.boxes is None
+
+
+def test_networks_with_companions_see_crops_if_they_are_to():
+  assert set(model.see_crops(Config(name="a"))) == set(model.FINE)
+  crops = model.see_crops(Config(name="a", plus_crops=True))
+  assert set(crops) == {*model.FINE, *model.PLUS}
+  world, clip = World(), make_clip()
+  sources = ClipSources(replace(world.networks, crops=crops), clip, TAGS)
+  expected = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
+  maps, _ = sources.source("st_plus_short")
+  np.testing.assert_array_equal(maps, by_hand(clip, "st_plus_short", boxes=expected)[0])
+  world.took()
+  sources.stacked(model.PLUS)
+  for call in world.took():
+    np.testing.assert_array_equal(call.clip.boxes, expected)
+    assert call.clip.features is clip.features
+
+
+def test_crops_that_are_known_are_not_looked_for_again():
+  world, boxes = World(), make_boxes(9)
+  clip = make_clip(boxes=boxes)
+  sources = ClipSources(world.networks, clip, TAGS)
+  maps, _ = sources.source("s")
+  assert [call.name for call in world.took()] == ["s"]
+  np.testing.assert_array_equal(maps, by_hand(clip, "s", boxes=boxes)[0])
+  assert sources.source("s_coarse")[0].shape == maps.shape and world.took()[0].clip.boxes is None
+
+
+def test_always_heard_changes_what_hears_and_crops():
+  world, clip = World(), make_clip()
+  sources = ClipSources(world.networks, clip, TAGS)
+  usual = {name: sources.source(name) for name in model.SOURCES}
+  world.took(), world.pools.clear()
+  heard = {name: sources.source(name, always_heard=True) for name in model.SOURCES}
+  calls = {call.name: call.clip for call in world.took()}
+  assert set(calls) == {"sa_coarse", *model.FINE, "sa_plus_long", "sa_plus_cross"}
+  assert world.pools == [("sa_plus_cross", TAGS, True)]
+  boxes = coarse_boxes(coarse_by_hand(clip, heard=True), 1, 2.0)
+  np.testing.assert_array_equal(sources.boxes(always_heard=True), boxes)
+  assert not np.array_equal(boxes, sources.boxes())
+  for name, seen in calls.items():
+    assert seen.switch.tolist() == [i != SILENT for i in range(9)]
+    if name in model.FINE:
+      np.testing.assert_array_equal(seen.boxes, boxes)
+      assert seen.features is not clip.features, "crops elsewhere are other images"
+      assert seen.features is calls["s"].features
+    maps, confidences = by_hand(clip, name, True, None, boxes if name in model.FINE else None)
+    np.testing.assert_array_equal(heard[name][0], maps)
+    np.testing.assert_array_equal(heard[name][1], confidences)
+  for name in set(model.SOURCES) - set(calls):
+    assert heard[name] is usual[name]
+  assert all(usual[name] is sources.source(name) for name in model.SOURCES) and not world.took()
+
+
+def test_refine_layers_are_removed_from_plus_and_added_to_coarse_s():
+  world, clip = World(), make_clip()
+  sources = ClipSources(world.networks, clip, TAGS)
+  usual = {name: sources.source(name) for name in model.SOURCES}
+  world.took()
+  for frl, changed in ((False, set(model.PLUS)), (True, {"s_coarse"})):
+    found = {name: sources.source(name, frl=frl) for name in model.SOURCES}
+    calls = world.took()
+    assert {call.name for call in calls} == changed and all(call.frl is frl for call in calls)
+    for name in model.SOURCES:
+      assert (found[name] is usual[name]) == (name not in changed)
+  np.testing.assert_array_equal(sources.source("s_coarse", frl=True)[0], by_hand(clip, "s_coarse", frl=True)[0])
+
+
+def test_companions_of_the_clip_itself():
+  world, clip = World(), make_clip(20, targets=range(3, 6), reach=2)
+  ClipSources(world.networks, clip, TAGS, index=11).stacked(model.PLUS)
+  for call in world.took():
+    branch, granularity = call.name.split("_plus_")
+    if granularity == "cross":
+      continue
+    assert call.pool is None and call.groups.shape == (20, 3)
+    for target, group in enumerate(call.groups.tolist()):
+      assert group[0] == target
+      if granularity == "short":
+        padded = np.pad(np.arange(20), 6, mode="reflect")
+        spacing = 6 if branch == "st" else 2
+        assert group[1:] == [padded[6 + target - spacing], padded[6 + target + spacing]]
+      else:
+        assert group[1] != group[2] and all(abs(i - target) > 8 for i in group[1:])
+        assert group[1:] == companions.long_companions(5, 11, target, 20, 8).tolist(), "as in training"
+
+
+def test_companions_of_other_clips():
+  """Never of the own clip; of one item twice where no other is there; long ones where none is."""
+  for index, pool_clips, others in ((7, POOL_CLIPS, {0, 2}), (-1, POOL_CLIPS, {0, 1, 2}), (2, np.array([6, 2]), {0})):
+    world, clip = World(pool_clips), make_clip(12)
+    ClipSources(world.networks, clip, TAGS, index).source("s_plus_cross")
+    (call,) = world.took()
+    assert world.pools == [("s_plus_cross", TAGS, False)] and len(call.pool) == len(pool_clips)
+    np.testing.assert_array_equal(call.groups[:, 0], np.arange(12))
+    chosen = call.groups[:, 1:] - 12
+    assert set(pool_clips[chosen].ravel()) == {pool_clips[i] for i in others} and index not in pool_clips[chosen]
+    assert (chosen[:, 0] != chosen[:, 1]).all() == (len(others) > 1)
+  for pool_clips in (np.array([4, 4]), np.array([], int)):
+    world, clip = World(pool_clips), make_clip(12)
+    sources = ClipSources(world.networks, clip, TAGS, 4)
+    sources.stacked(["st_plus_cross", "st_plus_long"])
+    cross, long = world.took()
+    np.testing.assert_array_equal(cross.groups, long.groups)
+
+
+def test_stored_pool():
+  rng = np.random.default_rng(0)
+  nodes = {name: rng.normal(size=(4, 3, 2, 2, 4)).astype(np.float16) for name in ("s_plus_cross", "sa_plus_cross")}
+  heard = rng.normal(size=(4, 3, 2, 2, 4)).astype(np.float16)
+  clips = np.array([[4, 2, 9], [7, -1, -1], [-1, -1, -1], [2, 5, -1]], np.int32)
+  stored = {**nodes, "sa_plus_cross/heard": heard, "clips": clips}
+  for name, always_heard, expected in (
+    ("s_plus_cross", True, nodes["s_plus_cross"]),
+    ("sa_plus_cross", False, nodes["sa_plus_cross"]),
+    ("sa_plus_cross", True, heard),
+  ):
+    pool, of = stored_pool(stored, name, (3, 1, 2), always_heard)
+    np.testing.assert_array_equal(pool, np.stack([expected[3, 0], expected[3, 1], expected[1, 0]]))
+    assert of.tolist() == [2, 5, 7]
+  for tags in ((2,), ()):
+    pool, of = stored_pool(stored, "s_plus_cross", tags)
+    assert pool.shape == (0, 2, 2, 4) and of.shape == (0,)
+
+
+def test_groups_of_windows_stay_inside_and_differ():
+  """Long companions are drawn anew in every window, short ones are those of the whole video."""
+  samples, drawn = [(None, None)] * 40, []
+  for clip in windows(iter(samples), 1, length=16):
+    long, short = (make_groups(clip, granularity, 3, seed=2) for granularity in ("long", "short"))
+    np.testing.assert_array_equal(long[:, 0], clip.targets)
+    assert long.min() >= 0 and long.max() < len(clip)
+    drawn.append(long[:4, 1:] - long[:4, :1])
+    expected = make_groups(Clip(samples), "short", 3, seed=2)[clip.first + np.array(clip.targets)]
+    np.testing.assert_array_equal(short + clip.first, expected)
+  assert not np.array_equal(drawn[0], drawn[1])
+
+
+def test_top_tag_is_that_of_the_mean_confidence():
+  """Of every frame once, heard as the switch says; the frames that windows share count once."""
+  clip, calls = make_clip(60), []
+  total = sum(Watched(name, None, []).run(clip).confidences.sum(axis=0) for name in model.COARSE)
+
+  def parts():
+    for window in windows(iter(clip.samples), 1, length=16):
+      yield window.with_switch(clip.switch[window.first : window.first + len(window)])
+
+  assert top_tag(lambda name, frl: Watched(name, frl, calls), parts()) == np.argmax(total)
+  assert {call.name for call in calls} == set(model.COARSE) and {call.frl for call in calls} == {None}
+
+
+def test_switch_is_what_its_network_says_where_there_is_sound():
+  clip, calls = make_clip(12, targets=range(3, 5)), []
+  network = Watched("switch", None, calls)
+  values = switch_values(network, clip)
+  confidences = Watched("switch", None, []).run(Clip(clip.samples)).confidences[:, 0]
+  assert values.tolist() == [float(c > 0.5 and i != SILENT) for i, c in enumerate(confidences)]
+  assert {0, 1} == set(values) and confidences[SILENT] > 0.5
+  assert calls[0].clip.switch.tolist() == [i != SILENT for i in range(12)], "asked with all sound heard"
+  silent = Clip([(frame, None) for frame, _ in clip.samples])
+  assert switch_values(network, silent).tolist() == [0] * 12

@@ -1,0 +1,260 @@
+"""The videos of a data set share batches, and `predict --data` writes what `evaluate --model` scores."""
+
+import collections
+import json
+
+import numpy as np
+import pytest
+from helpers import tiny
+from helpers.tiny import SIZE, SMALL, make_samples
+from PIL import Image
+
+from stajax import model
+from stajax.evaluate import __main__ as evaluate
+from stajax.eyetracking import StavisError, StavisVideo, read_tree
+from stajax.inference import dataset, dense
+from stajax.inference.clip import Clip, joined
+from stajax.inference.dataset import method_maps, pack
+from stajax.predict import __main__ as predict
+from stajax.predict.per_dataset import predict_set
+from stajax.prepare.tree_files import write_fold_lists, write_video
+
+small_programs = tiny.small_programs
+networks, model_folder, predictor = tiny.networks, tiny.model_folder, tiny.predictor
+pytestmark = pytest.mark.usefixtures("small_programs")
+
+
+@pytest.fixture
+def tree(tmp_path):
+  """A video of 9 frames at 8 a second with sound, and one of a single frame without."""
+  rng = np.random.default_rng(0)
+  for name, count in (("long", 9), ("one frame", 1)):
+    frames = [rng.integers(0, 255, (24, 36, 3), dtype=np.uint8) for _ in range(count)]
+    fixations, densities = [rng.random((24, 36)) < 0.02] * count, [np.full((24, 36), 9, np.uint8)] * count
+    samples = np.sin(np.arange(18000) ** 1.2 / 10) if name == "long" else None
+    write_video(tmp_path, "Tiny", name, frames, 8.0, samples, fixations, densities)
+  write_fold_lists(tmp_path, "Tiny", [("long", 9, 8.0), ("one frame", 1, 8.0)])
+  return tmp_path
+
+
+def test_method_maps(predictor, tree, monkeypatch):
+  """Every native frame is predicted, at neighbours that are two frames apart; those asked for are given."""
+  videos = {video.name: video for video in read_tree(tree).videos}
+  maps, calls, run = method_maps(predictor), [], predictor.begin_methods
+
+  def watched(clip, *reservoir):
+    calls.extend((clip.reach, sound is not None) for _, sound in clip.samples)
+    return run(clip, *reservoir)
+
+  monkeypatch.setattr(predictor, "begin_methods", watched)
+  methods = [*model.STUDENTS, "final", "final_no_switch", "spectral_residual"]
+  some = list(maps(videos["long"], [1, 4, 8]))
+  assert calls == [(2, True)] * 9
+  assert [frame for frames, _ in some for frame in frames] == [1, 4, 8]
+  (every,) = (found for _, found in maps(videos["long"], range(9)))
+  assert list(every) == list(some[0][1]) == methods
+  for name, size in zip(methods, (SIZE, SMALL, SMALL, SIZE, SIZE, 64), strict=True):
+    chosen = np.concatenate([found[name] for _, found in some])
+    assert chosen.shape == (3, size, size) and chosen.dtype == np.uint8 and (chosen.max(axis=(1, 2)) == 255).all()
+    np.testing.assert_array_equal(every[name][[1, 4, 8]], chosen)
+  calls.clear()
+  ((frames, found),) = maps(videos["one frame"], [0])
+  assert frames == [0] and found["final"].shape == (1, SIZE, SIZE) and calls == [(2, False)]
+
+
+def test_a_broken_frame_is_named(predictor, tree):
+  video = next(video for video in read_tree(tree).videos if video.name == "long")
+  video.frame_paths[3].write_bytes(b"no picture")
+  with pytest.raises(StavisError, match=r"img_00004\.jpg: not a readable frame"):
+    list(method_maps(predictor)(video, [0]))
+
+
+@pytest.fixture
+def short_videos(tmp_path):
+  """Seven videos of 1 to 7 frames, every other one with sound."""
+  rng = np.random.default_rng(1)
+  for count in range(1, 8):
+    frames = [rng.integers(0, 255, (24, 36, 3), dtype=np.uint8) for _ in range(count)]
+    fixations, densities = [rng.random((24, 36)) < 0.02] * count, [rng.integers(0, 255, (24, 36), np.uint8)] * count
+    samples = np.sin(np.arange(16000) ** (1 + count / 10) / 10) if count % 2 else None
+    write_video(tmp_path / "tree", "Tiny", f"v{count}", frames, 4.0, samples, fixations, densities)
+  write_fold_lists(tmp_path / "tree", "Tiny", [(f"v{count}", count, 4.0) for count in range(1, 8)])
+  return tmp_path / "tree"
+
+
+def test_videos_that_are_computed_together():
+  def video(count, fps=4.0):
+    return StavisVideo("D", f"{count} {fps}", fps, count, (1,), (), {}, {})
+
+  videos = [video(100), video(20), video(300), video(9, 8.0), video(9), video(5, None), video(8), video(4, 8.4)]
+  found = [[other.name for other in together] for together in pack(videos, 4.0)]
+  assert found == [["100 4.0", "20 4.0"], ["300 4.0"], ["9 8.0", "4 8.4"], ["9 4.0", "8 4.0"], ["5 None"]]
+  assert [len(together) for together in pack(videos[:2] * 3, 4.0, 360)] == [6]
+
+
+@pytest.mark.parametrize("reach", [1, 3])
+def test_joined_videos_have_the_maps_of_each_alone(predictor, reach):
+  """Short and long companions too; nobody's neighbours are of another video."""
+  videos = [make_samples(count, seed=count) for count in (1, 2, 5, 9, 1, 14)]
+  together = predictor.clip_maps(joined(videos, reach))
+  for name in together:
+    alone = np.concatenate([predictor.clip_maps(Clip(samples, reach))[name] for samples in videos])
+    np.testing.assert_allclose(together[name], alone, rtol=1e-5, atol=1e-5, err_msg=name)
+    assert np.std(alone, axis=0).max() > 1e-4
+
+
+def count_calls(monkeypatch):
+  """How often the device is called, by what for."""
+  calls, real = collections.Counter(), dense._Programs.__init__
+
+  def init(self, *arguments, **keywords):
+    real(self, *arguments, **keywords)
+    for name in ("encode_frames", "encode_sound", "fuse", "reason"):
+      setattr(self, name, counted(name, getattr(self, name)))
+
+  def counted(name, function):
+    def call(*arguments, **keywords):
+      calls[name] += 1
+      return function(*arguments, **keywords)
+
+    return call
+
+  monkeypatch.setattr(dense._Programs, "__init__", init)
+  monkeypatch.setattr(dense, "_SHARED", {})
+  return calls
+
+
+def test_short_videos_share_calls_of_the_device(short_videos, model_folder, monkeypatch):
+  """28 frames in batches of 16 are two calls for each of four networks, where seven videos would be 28."""
+  calls = count_calls(monkeypatch)
+  predictor = tiny.load_predictor(model_folder, batch=16)
+  videos = read_tree(short_videos).videos
+  found = list(dataset.set_maps(predictor, predictor.begin_final, videos))
+  assert [(video.name, maps.shape) for video, maps in found] == [(f"v{n}", (n, SIZE, SIZE)) for n in range(1, 8)]
+  assert calls == dict.fromkeys(("encode_frames", "encode_sound", "fuse", "reason"), 8)
+  calls.clear()
+  alone = [part for video in videos for part in dataset.set_maps(predictor, predictor.begin_final, [video])]
+  assert calls["encode_frames"] == 28
+  for (_, together), (_, maps) in zip(found, alone, strict=True):
+    np.testing.assert_allclose(together, maps, atol=1e-4)  # scaled to [0, 1], which may enlarge rounding
+
+
+def test_method_maps_are_kept_until_they_are_asked_for(short_videos, predictor, monkeypatch):
+  """In any order, and more than once; a video that cannot be read is an error when it is asked for."""
+  videos, begun, run = read_tree(short_videos).videos, [], predictor.begin_methods
+  videos[2].frame_paths[1].write_bytes(b"no picture")
+  monkeypatch.setattr(predictor, "begin_methods", lambda clip, *_: begun.append(len(clip)) or run(clip))
+  maps, expected = method_maps(predictor, videos), method_maps(predictor)
+  for at in (0, 6, 3):
+    ((frames, found),) = maps(videos[at], range(at + 1))
+    assert begun == [25] and frames == list(range(at + 1)) and found["final"].shape == (at + 1, SIZE, SIZE)
+  with pytest.raises(StavisError, match=r"img_00002\.jpg: not a readable frame"):
+    list(maps(videos[2], [0]))
+  assert begun == [25]
+  ((_, again),) = maps(videos[3], range(4))
+  ((_, alone),) = expected(videos[3], range(4))
+  for name in alone:
+    np.testing.assert_array_equal(again[name], found[name])
+    assert np.abs(again[name].astype(int) - alone[name]).max() <= 1
+
+
+def run(*arguments):
+  return predict.main([str(argument) for argument in arguments])
+
+
+def read_maps(out):
+  return {path.relative_to(out).as_posix(): np.asarray(Image.open(path)) for path in sorted(out.rglob("*.png"))}
+
+
+def test_a_whole_set_is_predicted_and_scored_the_same(short_videos, model_folder, tmp_path, capsys):
+  """Scores of the written maps are those of the model; videos that are there are left alone."""
+  out, data = tmp_path / "maps", f"stavis:{short_videos}"
+  arguments = ["--model", model_folder, "--data", data, "--out", out]
+  assert run(*arguments) == 0
+  assert "7 of 7 videos, 0 were there, 28 maps" in capsys.readouterr().out
+  written = read_maps(out)
+  assert list(written) == [f"Tiny/v{count}/img_{n:05d}.png" for count in range(1, 8) for n in range(1, count + 1)]
+  assert all(x.shape == (SIZE, SIZE) and x.dtype == np.uint8 and x.max() == 255 for x in written.values())
+  about = json.loads((out / "predict.json").read_text())
+  assert about["trained_on"] == "synthetic" and set(about["sha256"]) == {model.SWITCH, *model.STUDENTS}
+
+  for given, where in ((["--model", model_folder], "by model"), (["--maps", out], "by maps")):
+    common = ["--data", data, "--out", tmp_path / where, "--processes", 1]
+    assert evaluate.main([str(argument) for argument in (*given, *common)]) == 0
+  found = [json.loads((tmp_path / where / "scores.json").read_text())["Tiny"] for where in ("by model", "by maps")]
+  by_model, by_maps = found
+  assert by_maps["maps"] == by_model["final"] and by_maps["maps"] != by_model["sta"]
+
+  kept = out / "Tiny" / "v3" / "img_00002.png"
+  kept.write_bytes(b"untouched")
+  (out / "Tiny" / "v5").rename(tmp_path / "gone")
+  (out / "Tiny" / ".v5.partial").mkdir()
+  assert run(*arguments) == 0 and kept.read_bytes() == b"untouched"
+  assert "1 of 7 videos, 6 were there, 5 maps" in capsys.readouterr().out
+  again = np.stack([np.asarray(Image.open(path)) for path in sorted((out / "Tiny" / "v5").iterdir())])
+  before = np.stack([written[f"Tiny/v5/img_{n:05d}.png"] for n in range(1, 6)])
+  assert np.abs(again.astype(int) - before).max() <= 1 and not (out / "Tiny" / ".v5.partial").exists()
+
+  assert run(*arguments, "--student", "sta") == 2
+  assert "predict.json: the maps here are of another model" in capsys.readouterr().err
+  (out / "predict.json").unlink()
+  assert run(*arguments) == 2 and "holds maps but no predict.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("student", model.STUDENTS)
+def test_a_student_alone(short_videos, model_folder, predictor, tmp_path, student):
+  """The same maps as the student has among the three."""
+  arguments = ["--model", model_folder, "--data", f"stavis:{short_videos}", "--out", tmp_path / "o"]
+  assert run(*arguments, "--student", student) == 0
+  found, size = read_maps(tmp_path / "o"), SMALL if "plus" in student else SIZE
+  for video in read_tree(short_videos).videos:
+    ((_, expected),) = method_maps(predictor)(video, range(video.num_frames))
+    for number, values in enumerate(expected[student], 1):
+      written = found[f"Tiny/{video.name}/img_{number:05d}.png"]
+      assert written.shape == (size, size) and np.abs(written.astype(int) - values).max() <= 1
+
+
+def test_a_bad_video_does_not_stop_the_others(short_videos, model_folder, tmp_path, capsys):
+  """Annotations are not needed."""
+  (short_videos / "video_frames" / "Tiny" / "v4" / "img_00003.jpg").write_bytes(b"no picture")
+  (short_videos / "annotations").rename(tmp_path / "elsewhere")
+  arguments = ["--model", model_folder, "--data", f"stavis:{short_videos}", "--out", tmp_path / "o", "--fast"]
+  assert run(*arguments, "--databases", "Tiny") == 1
+  captured = capsys.readouterr()
+  lines = [line for line in captured.err.splitlines() if "map/s" not in line]
+  assert len(lines) == 1 and "v4/img_00003.jpg: not a readable frame" in lines[0]
+  assert "6 of 7 videos, 0 were there, 24 maps" in captured.out and "1 failed" in captured.out
+  assert sorted(path.name for path in (tmp_path / "o" / "Tiny").iterdir()) == ["v1", "v2", "v3", "v5", "v6", "v7"]
+
+
+def test_a_long_video_that_breaks_leaves_nothing(predictor, tmp_path):
+  """Its first window was written before."""
+  frames = [np.full((8, 8, 3), i, np.uint8) for i in range(150)]
+  for name in ("broken", "fine"):
+    write_video(tmp_path / "tree", "Tiny", name, frames, 4.0, None, None, None)
+  write_fold_lists(tmp_path / "tree", "Tiny", [("broken", 150, 4.0), ("fine", 150, 4.0)])
+  videos = read_tree(tmp_path / "tree", need_annotations=False).videos
+  videos[0].frame_paths[140].write_bytes(b"no picture")
+  out = tmp_path / "out"
+  done = [(video.name, number, error is None) for video, number, error in predict_set(predictor, videos, out)]
+  assert done == [("broken", 0, False), ("fine", 150, True)]
+  assert sorted(path.name for path in (out / "Tiny").iterdir()) == ["fine"]
+  assert len(list((out / "Tiny" / "fine").iterdir())) == 150
+
+
+@pytest.mark.parametrize(
+  "arguments, expected",
+  [
+    (["--data", "mit:x"], "expected NAME:ROOT with NAME one of stavis"),
+    (["--data", "stavis:{tree}", "video.mp4"], "expected either a data set or videos"),
+    (["--data", "stavis:{tree}", "--fast", "--student", "sta_plus_long"], "expected one of them"),
+    (["--data", "stavis:{tree}", "--databases", "DIEM"], "no database DIEM"),
+    (["--data", "stavis:{tree}/video_frames"], "not a tree in the STAViS layout"),
+    ([], "no video"),
+  ],
+)
+def test_bad_input_is_one_line(short_videos, model_folder, tmp_path, capsys, arguments, expected):
+  filled = [argument.format(tree=short_videos) for argument in arguments]
+  assert run(*filled, "--model", model_folder, "--out", tmp_path / "o") == 2
+  error = capsys.readouterr().err
+  assert expected in error and error.count("\n") == 1 and not (tmp_path / "o").exists()

@@ -1,0 +1,96 @@
+"""Every network, with every kind of companion: staged inference of videos of 1 to 300 frames equals the whole network.
+
+Videos go through `windows`, as in prediction; what is compared are both ends and what lies around each window's border.
+"""
+
+import functools
+
+import numpy as np
+import pytest
+from helpers import tiny
+from helpers.tiny import CATEGORIES, CONFIG, SIZE, make_boxes, make_samples, whole
+
+from stajax import companions, model
+from stajax.grid import reflect
+from stajax.inference.class_maps import make_groups
+from stajax.inference.clip import Clip, windows
+from stajax.inference.dense import DenseNetwork
+
+NAMES = (*model.FINE, *model.PLUS, model.SWITCH, *model.STUDENTS)
+SEED, BATCH, LENGTH = 5, 16, 128
+COUNTS = (1, 2, 5, 300)
+CROPPED = {*model.FINE, *model.PLUS}
+
+small_programs = tiny.small_programs
+pytestmark = pytest.mark.usefixtures("small_programs")
+
+
+@functools.cache
+def make(network, random_variables, cropped):
+  """Networks with other companions are the same network."""
+  variables = random_variables(network, SIZE, seed=1)
+  return variables, DenseNetwork(network, variables, SIZE, BATCH, cropped)
+
+
+@functools.cache
+def make_video(count, cropped):
+  clip = Clip(make_samples(count, seed=count), boxes=make_boxes(count) if cropped else None)
+  return clip.with_switch(np.random.default_rng(count).integers(0, 2, count))
+
+
+def companions_of(name, network, clip, frame, number, first, count):
+  """Of frame `first + frame` of a video the frames of its group, by the paper's words; cross ones are in another video.
+
+  Long ones are drawn among the `number` frames of the window that begins with `first`.
+  """
+  match model.granularity_of(name):
+    case None:
+      return [(clip, first + frame)]
+    case "short":
+      found = reflect(first + frame + np.array([-1, 1]) * network.num_times, count)
+    case "long":
+      found = first + companions.long_companions(SEED, first, np.array(frame), np.array(number))
+    case "cross":
+      other = make_video(3, True)
+      return [(clip, first + frame), (other, frame % 3), (other, (frame + 1) % 3)]
+  return [(clip, first + frame), *((clip, at) for at in found.tolist())]
+
+
+def relative(found, expected):
+  """The largest difference, as a part of the values' range where that is above 1."""
+  return np.abs(found - expected).max() / max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_staged_equals_whole(name, random_variables):
+  network, cropped = model.make_network(name, CONFIG, len(CATEGORIES)), name in CROPPED
+  variables, dense = make(network, random_variables, cropped)
+  categories = range(len(CATEGORIES) if name != model.SWITCH else 1)
+  for count in COUNTS:
+    video = make_video(count, cropped)
+    found, gathered, compared = [], [], []
+    for window in windows(video.samples, length=LENGTH):
+      first, number = window.first, len(window)
+      window.boxes = video.boxes[first : first + number] if cropped else None
+      window = window.with_switch(video.switch[first : first + number])
+      given, granularity, targets = {}, model.granularity_of(name), np.array(window.targets)
+      if granularity == "cross":
+        chosen = number + np.stack([targets % 3, (targets + 1) % 3], axis=1)
+        pool = dense.nodes(make_video(3, cropped))
+        given = {"groups": np.concatenate([targets[:, None], chosen], axis=1), "pool": pool}
+      elif granularity:
+        given = {"groups": make_groups(window, granularity, network.num_times, SEED)}
+      found.append(dense.run(window, categories, **given))
+      ends = targets if count < 10 else targets[[0, 1, 4, -5, -2, -1]]
+      compared += (first + ends).tolist()
+      gathered += [companions_of(name, network, video, int(at), number, first, count) for at in ends]
+    # In portions of one shape.
+    parts = [whole(network, variables, gathered[at : at + 12]) for at in range(0, len(gathered), 12)]
+    if name in model.STUDENTS:
+      found, expected = [np.concatenate(found)], [np.concatenate(parts)]
+    else:
+      found, expected = ([np.concatenate(x) for x in zip(*values, strict=True)] for values in (found, parts))
+    for staged, direct in zip(found, expected, strict=True):
+      assert len(staged) == count and staged.dtype == np.float32
+      assert relative(staged[compared], direct) < 1e-5, f"{count} frames"
+      assert count == 1 or np.std(direct, axis=0).max() > 1e-4

@@ -1,0 +1,173 @@
+"""Long companions from all over a video: which fragments, where they are read, and what the student makes of them."""
+
+import functools
+
+import numpy as np
+import pytest
+from helpers import tiny
+from helpers.media_files import clicks, write_video
+from helpers.tiny import CONFIG, make_samples, whole
+
+from stajax import companions
+from stajax.eyetracking import read_tree
+from stajax.inference import dataset, reservoir
+from stajax.inference import predictor as prediction
+from stajax.inference.clip import Clip, joined, windows
+from stajax.inference.reservoir import SIZE, Fragments, of_file
+from stajax.media import keyframes
+from stajax.media.file import MediaError
+from stajax.media.keyframes import sampled_runs
+from stajax.media.spectrogram import file_windows
+from stajax.media.video import native_frames, probe
+from stajax.predict import __main__ as predict
+from stajax.prepare import tree_files
+
+small_programs = tiny.small_programs
+networks, model_folder, predictor = tiny.networks, tiny.model_folder, tiny.predictor
+
+
+def test_items_are_far_different_and_drawn_evenly():
+  items = np.array([3, 4, 10, 11, 30, 31, 50])
+  frames = np.arange(60)
+  chosen, are_two = companions.far_items(7, frames, items, 4)
+  assert are_two.all() and chosen.shape == (60, 2) and (chosen[:, 0] != chosen[:, 1]).all()
+  assert (np.abs(items[chosen] - frames[:, None]) > 4).all()
+  np.testing.assert_array_equal(companions.far_items(7, frames[20:30], items, 4)[0], chosen[20:30])
+  assert not np.array_equal(companions.far_items(8, frames, items, 4)[0], chosen)
+  far = companions.far_items(0, np.arange(100, 4000), items, 4)[0]
+  np.testing.assert_allclose(np.bincount(far.ravel(), minlength=7) / far.size, 1 / 7, atol=0.02)
+  assert companions.far_items(0, np.array([3, 12]), np.array([4, 9, 14]), 4)[1].tolist() == [True, False]
+  assert companions.far_items(0, np.array([3]), np.zeros(0, int), 4)[1].tolist() == [False]
+
+
+def moving(count):
+  """Frames that are known by their grey."""
+  return np.broadcast_to((np.arange(count) % 250).astype(np.uint8)[:, None, None, None], (count, 48, 64, 3))
+
+
+@pytest.mark.parametrize(
+  "name, settings",
+  [
+    ("a.mp4", {"options": {"g": "24"}}),
+    ("a.ts", {"options": {"g": "24", "bf": "3"}}),
+    ("open.mkv", {"options": {"g": "24", "x264-params": "open-gop=1"}}),
+    ("a.avi", {"codec": "mpeg4"}),
+    ("a.mkv", {"codec": "ffv1", "pixels": "bgr0"}),  # nothing but keyframes
+    ("late.mkv", {"options": {"g": "24"}, "times": [7 + n / 20 for n in range(700)]}),
+  ],
+)
+def test_runs_are_the_frames_of_their_times(tmp_path, monkeypatch, name, settings):
+  path, decoded, real = write_video(tmp_path / name, moving(700), rate=20, **settings), [], keyframes._decode
+  monkeypatch.setattr(keyframes, "_decode", lambda stream, packets, *rest: decoded.append(len(packets)) or real(
+    stream, packets, *rest))  # fmt: skip
+  found = sampled_runs(path, probe(path).origin, 8, 1 / 8, 24, seed=3)
+  assert len(found) == 8 and sum(decoded) < 350, "most is not decoded"
+  shown = list(native_frames(path, (24, 24)))
+  times, at = np.array([time for time, _ in shown]), [time for time, _ in found]
+  assert at == sorted(at) and at[-1] - at[0] > 15, "from all over the video"
+  for middle, run in found:
+    for time, frame in zip(middle + np.array([-1, 0, 1]) / 8, run, strict=True):
+      expected = shown[np.searchsorted(times, time + 2e-3, "right") - 1][1]
+      np.testing.assert_allclose(frame.astype(int), expected, atol=6)
+  again = sampled_runs(path, probe(path).origin, 8, 1 / 8, 24, seed=3)
+  assert [time for time, _ in again] == at
+  assert [time for time, _ in sampled_runs(path, probe(path).origin, 8, 1 / 8, 24, seed=4)] != at
+
+
+def test_runs_of_few_keyframes_and_of_damaged_files(tmp_path):
+  path = write_video(tmp_path / "a.mp4", moving(30), rate=20, options={"g": "1000"})
+  ((time, run),) = sampled_runs(path, 0.0, 8, 1 / 8, 24, 0)
+  assert time == pytest.approx(1 / 8) and len(run) == 3
+  one = write_video(tmp_path / "one.mp4", moving(1))
+  ((_, run),) = sampled_runs(one, 0.0, 8, 1 / 8, 24, 0)
+  assert len(run) == 3 and all(np.array_equal(frame, run[0]) for frame in run)
+  content = write_video(tmp_path / "b.ts", moving(400), rate=20, options={"g": "24"}).read_bytes()
+  (tmp_path / "cut.ts").write_bytes(content[: len(content) // 2] + bytes(range(256)) * 8)
+  assert sampled_runs(tmp_path / "cut.ts", 0.0, 8, 1 / 8, 24, 0)
+  (tmp_path / "none.mp4").write_bytes(b"nothing")
+  with pytest.raises(MediaError, match=r"none\.mp4"):
+    sampled_runs(tmp_path / "none.mp4", 0.0, 8, 1 / 8, 24, 0)
+
+
+def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
+  sound = np.random.default_rng(0).normal(0, 0.1, (1, 40 * 16000)).astype(np.float32)
+  path = write_video(tmp_path / "a.mkv", moving(800), rate=20, options={"g": "20"}, sound=sound,
+                     sound_codec="pcm_s16le", sound_rate=16000)  # fmt: skip
+  windows_of, info = file_windows(path, []), probe(path)
+  windows_of.window(15.0)  # prediction has gone on meanwhile
+  found = of_file(info, windows_of, 4.0, 1, 24, seed=0)
+  assert len(found.runs) == SIZE == len(found.at) and (np.diff(found.at) >= 0).all() and found.at[-1] < 160
+  times = [time for time, _ in sampled_runs(path, info.origin, SIZE, 1 / 4, 24, 0)]
+  np.testing.assert_array_equal(found.at, np.round(np.array(times) * 4))
+  fresh = file_windows(path, [])
+  for time, ((_, none), (_, heard), (_, nothing)) in zip(times, found.runs, strict=True):
+    assert none is nothing is None
+    np.testing.assert_array_equal(heard, fresh.window(time))
+  assert all(heard is None for _, (_, heard), _ in of_file(info, None, 4.0, 1, 24, seed=0).runs)
+
+
+@pytest.mark.usefixtures("small_programs")
+@pytest.mark.parametrize("number", [9, SIZE])
+def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, networks, monkeypatch, number):
+  """The student's maps are those of the whole network; the others' do not change; it is read and encoded once."""
+  monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=14))
+  samples, asked = make_samples(30, heard=1), []
+  runs = [[*make_samples(3, seed=100 + i, heard=1)] for i in range(number)]
+  at = np.arange(number) * 31 // number
+
+  def fragments():
+    asked.append(1)
+    return Fragments([[(a, None), b, (c, None)] for (a, _), b, (c, _) in runs], at)
+
+  kept, parts = predictor.reservoir(fragments), []
+  for clip in windows(samples, length=14):
+    parts.append(predictor.begin_methods(clip, kept)())
+  found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+  assert asked == [1] and len(found["final"]) == 30
+  final = np.array(list(predictor.maps(samples, 1, fragments)))
+  np.testing.assert_array_equal(final, found["final"])
+  alone = list(predictor.method_maps(samples))
+  for name in ("sta", "sta_plus_short"):
+    np.testing.assert_allclose(found[name], np.concatenate([part[name] for part in alone]), atol=1e-5)
+  assert np.abs(found["sta_plus_long"] - np.concatenate([part["sta_plus_long"] for part in alone])).max() > 1e-4
+
+  network, variables, size = networks["sta_plus_long"]
+  video, others = predictor.with_switch(Clip(samples)), predictor.with_switch(joined(runs))
+  assert 0 < others.switch.sum() < len(others)
+  chosen, are_two = companions.far_items(CONFIG.seed, np.arange(30), at, 4)
+  assert are_two.all()
+  fragments_of = [Clip(run, switch=others.switch[3 * i : 3 * i + 3]) for i, run in enumerate(runs)]
+  gathered = [[(video, i), *((fragments_of[p], 1) for p in chosen[i])] for i in range(30)]
+  expected = [whole(network, variables, gathered[i : i + 12], size) for i in range(0, 30, 12)]
+  np.testing.assert_allclose(found["sta_plus_long"], np.concatenate(expected), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("small_programs")
+def test_short_videos_need_no_reservoir(predictor, tmp_path, monkeypatch):
+  """Of a file that is one window nothing is read twice, and maps are as they were; a longer one is asked once."""
+  asked, real = [], reservoir.of_file
+  monkeypatch.setattr(reservoir, "of_file", lambda *arguments: asked.append(arguments) or real(*arguments))
+  for count, times in ((60, 0), (400, 1)):
+    wave = clicks(count / 4, np.arange(0.5, count / 4, 3), 16000)
+    path = write_video(tmp_path / f"{count}.mp4", moving(count), rate=4, sound=wave, sound_rate=16000,
+                       options={"g": "4"})  # fmt: skip
+    assert predict.predict_video(predictor, path, tmp_path, overlay=False).maps == count
+    assert len(asked) == times
+  assert asked[0][2:] == (4.0, 1, predictor.side, CONFIG.seed)
+
+
+def test_fragments_of_a_tree(tmp_path):
+  """Random frames with neighbours that are as far away as the grid's."""
+  frames = [np.full((8, 8, 3), i, np.uint8) for i in range(150)]
+  wave = np.random.default_rng(0).normal(0, 0.1, 16000 * 38)
+  tree_files.write_video(tmp_path, "Tiny", "v", frames, 4.0, wave, None, None)
+  tree_files.write_fold_lists(tmp_path, "Tiny", [("v", 150, 4.0)])
+  (video,) = read_tree(tmp_path, need_annotations=False).videos
+  found, heard = dataset.fragments(video, 2, 8, seed=5), file_windows(video.wav, [], 37.5)
+  assert len(found.runs) == SIZE == len(set(found.at.tolist())) and (np.diff(found.at) > 0).all()
+  assert found.at[0] < 20 and found.at[-1] > 130
+  for middle, run in zip(found.at, found.runs, strict=True):
+    expected = [abs(middle - 2), middle, 149 - abs(149 - middle - 2)]
+    assert np.abs([int(frame.mean()) - i for (frame, _), i in zip(run, expected, strict=True)]).max() <= 1
+    np.testing.assert_array_equal(run[1][1], heard.window(middle / 4))
+    assert run[0][1] is run[2][1] is None

@@ -1,0 +1,271 @@
+"""C-GCN and the networks that reason with it: S+, ST+, SA+ and STA+."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from helpers import by_hand
+from helpers.random_variables import randomise
+
+from stajax import model
+from stajax.nets import graph
+from stajax.nets.classifier import Classifier
+from stajax.nets.graph import ConservativeGCN, fixation_refine
+from stajax.nets.student import Student
+
+TINY = {"num_categories": 4, "norm": "group", "width": 0.01, "audio_width": 0.01, "audio_pooling": "average"}
+
+
+def random_nodes(shape=(2, 3, 3, 4, 5), scale=1.5, seed=0):
+  return np.random.default_rng(seed).normal(0.2, scale, shape).astype(np.float32)
+
+
+def graph_of(nodes, seed=1, **attributes):
+  """A C-GCN and its variables, whose attention is far from uniform."""
+  network = ConservativeGCN(nodes.shape[-1], **attributes)
+  return network, randomise(jax.eval_shape(network.init, jax.random.key(0), nodes), seed)
+
+
+def run(network, variables, *inputs, **how):
+  return jax.jit(functools.partial(network.apply, **how))(variables, *inputs)
+
+
+def flat(tree):
+  return {name: x.shape for name, x in traverse_util.flatten_dict(tree, sep="/").items()}
+
+
+# C-GCN.
+
+
+@pytest.mark.parametrize("frl", [False, True], ids=["eqs_5_to_8", "eqs_5_to_10"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_equations_5_to_10(steps, frl):
+  nodes = random_nodes()
+  network, variables = graph_of(nodes, steps=steps, frl=frl)
+  expected = np.stack([by_hand.c_gcn(variables["params"], group, steps, frl) for group in nodes])
+  out = run(network, variables, nodes)
+  assert out.shape == nodes.shape and out.dtype == jnp.float32
+  np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
+  # Otherwise the transcription could be met without the query, the key or the attention.
+  for name in ("query", "key"):
+    params = {**variables["params"], name: jax.tree.map(np.zeros_like, variables["params"][name])}
+    assert np.abs(run(network, {"params": params}, nodes) - expected).max() > 1e-2
+
+
+def test_equations_9_and_10():
+  """Also of states whose mean responses are all negative, and of a constant one, of which nothing is discarded."""
+  states = random_nodes((2, 3, 5, 6, 4))
+  states[0, 1] -= 5
+  states[1, 2] = 0.7
+  out = jax.jit(fixation_refine)(states.reshape(2, 3, 30, 4)).reshape(states.shape)
+  for group, node in np.ndindex(2, 3):
+    np.testing.assert_allclose(out[group, node], by_hand.fixation_refine(states[group, node]), rtol=1e-5, atol=1e-6)
+  share = out[1, 2] / states[1, 2]
+  np.testing.assert_allclose(share, 0.5 * (by_hand.sigmoid(0.7) + 1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("attend", [graph._attend_at_once, functools.partial(graph._attend_in_blocks, block=9)])
+def test_every_form_of_attention_and_of_its_gradient(monkeypatch, attend):
+  """A pair at a time or all together, as a TPU's or in blocks, run here: against plain softmax, differentiated by JAX.
+
+  35 positions are padded to whole vectors, and to four blocks of nine.
+  """
+  monkeypatch.setattr(
+    graph, "_attend", lambda queries, keys, values, block, num_others=1: attend(queries, keys, values, num_others)
+  )
+  queries, keys, values = (list(random_nodes((3, 2, 35, 4), seed=seed)) for seed in range(3))
+  weight = random_nodes((2, 2, 35, 4), seed=3)
+
+  def plain(queries, keys, values, _):
+    def attention(node, other):
+      return jax.nn.softmax(queries[node] @ keys[other].swapaxes(1, 2), axis=-1) @ values[other]
+
+    return [attention(0, 1) + attention(0, 2), attention(1, 0) + attention(1, 2)]
+
+  def differentiated(form):
+    def total(queries, keys, values):
+      received = form(queries[:2], keys, values, 9)
+      return sum(jnp.sum(x * y) for x, y in zip(received, weight, strict=True)), received
+
+    return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))(queries, keys, values)
+
+  (_, expected), slopes = differentiated(plain)
+  (_, found), own_slopes = differentiated(graph.messages)
+  alone = jax.jit(functools.partial(graph.messages, block=9))(queries[:2], keys, values)
+  for x, y, z in zip(expected, found, alone, strict=True):
+    np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(z, x, rtol=1e-4, atol=1e-5)
+  for x, y in zip(jax.tree.leaves(slopes), jax.tree.leaves(own_slopes), strict=True):
+    np.testing.assert_allclose(y, x, rtol=1e-4, atol=2e-5)
+  assert min(float(jnp.abs(x).max()) for x in jax.tree.leaves(slopes)[:2]) > 1e-3
+
+
+def test_blocks_equal_the_plain_form():
+  """35 positions are four blocks of nine, one of them padded."""
+  nodes, towards = random_nodes((2, 3, 5, 7, 4)), random_nodes((2, 3, 5, 7, 4), seed=1)
+  plain, variables = graph_of(nodes, steps=2)
+  blocked, _ = graph_of(nodes, steps=2, block=9)
+
+  def value_and_gradients(network):
+    def value(variables, nodes):
+      out = network.apply(variables, nodes)
+      return jnp.sum(out * towards), out
+
+    (_, out), gradients = jax.jit(jax.value_and_grad(value, argnums=(0, 1), has_aux=True))(variables, nodes)
+    return out, gradients
+
+  (out, gradients), (expected, expected_gradients) = map(value_and_gradients, (blocked, plain))
+  np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+  for found, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
+    # A key's bias moves all scores of a query alike, so that its gradient is rounding alone.
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+  query = expected_gradients[0]["params"]["query"]["kernel"]
+  assert np.abs(query).max() > 1e-2
+
+
+def test_memory_grows_with_the_positions_not_their_square():
+  """Of the gradient; four times the positions would take sixteen times the memory in the plain form."""
+
+  def memory(side, block):
+    network = ConservativeGCN(4, steps=1, block=block)
+    nodes = jax.ShapeDtypeStruct((1, 3, side, side, 4), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), nodes)
+    gradient = jax.grad(lambda variables, nodes: network.apply(variables, nodes).sum(), argnums=(0, 1))
+    return jax.jit(gradient).lower(variables, nodes).compile().memory_analysis().temp_size_in_bytes
+
+  pairs, float_bytes = 6, 4
+  small, large = memory(32, 256), memory(64, 256)
+  assert small > pairs * 256 * 32**2 * float_bytes  # the measure sees a block's attention
+  assert large < 6 * small and large < pairs * 64**4 * float_bytes / 3
+
+
+def test_bfloat16_keeps_float32_states():
+  nodes = random_nodes((1, 3, 4, 4, 4), scale=0.5)
+  exact, variables = graph_of(nodes, frl=False)
+  rounded, _ = graph_of(nodes, frl=False, dtype=jnp.bfloat16, block=5)
+  expected, out = run(exact, variables, nodes), run(rounded, variables, nodes)
+  assert out.dtype == jnp.float32 and np.any(out != expected)
+  np.testing.assert_allclose(out, expected, atol=0.02 * np.abs(expected).max())
+
+
+# The networks.
+
+
+@pytest.fixture(scope="module")
+def plus_classifier():
+  network = Classifier("st", plus=True, **TINY)
+  return network, randomise(model.expected_variables(network, 32), 1)
+
+
+@pytest.fixture(scope="module")
+def plus_student():
+  network = Student(plus=True, **{**TINY, "norm": "none"})
+  return network, randomise(model.expected_variables(network, 32), 1)
+
+
+@pytest.mark.parametrize(("steps", "frl"), [(3, True), (2, False)])
+def test_reasoning_of_a_plus_classifier(plus_classifier, steps, frl):
+  _, variables = plus_classifier
+  network = Classifier("st", plus=True, steps=steps, frl=frl, block=7, **TINY)
+  params, nodes = variables["params"], random_nodes((2, 3, 4, 4, 4))
+  # States are class maps above a floor of -3.
+  final = np.stack([by_hand.c_gcn(params["graph"], group + 3, steps, frl)[0] for group in nodes])
+  class_maps = by_hand.conv(final, params["conclude"]["kernel"]) - 3
+  out = run(network, variables, nodes, method="reason")
+  np.testing.assert_allclose(out.class_maps, class_maps, rtol=1e-4, atol=1e-5)
+  logits = class_maps.mean(axis=(1, 2)) + params["conclude_bias"]
+  np.testing.assert_allclose(out.logits, logits, rtol=1e-4, atol=1e-5)
+  assert out.branch_logits.shape == (2, 3, 4)
+  for node in range(3):
+    expected = nodes[:, node].mean(axis=(1, 2)) + params["bias"]
+    np.testing.assert_allclose(out.branch_logits[:, node], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_branch_logits_are_those_of_the_branch(plus_classifier):
+  """With the branch's weights under the same names, every node is classified as the branch alone classifies it."""
+  network, variables = plus_classifier
+  branch = Classifier("st", **TINY)
+  names = model.expected_variables(branch, 32)["params"]
+  frames = np.random.default_rng(0).random((1, 3, 3, 32, 32, 3)).astype(np.float32)
+  out = run(network, variables, frames)
+  alone = run(branch, {"params": {name: variables["params"][name] for name in names}}, frames.swapaxes(0, 1))
+  np.testing.assert_allclose(out.branch_logits[0], alone.logits, rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(alone.branch_logits[:, 0], alone.logits)
+  assert np.abs(out.logits[0] - alone.logits[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("source", ["s", "st", "sa"])
+def test_a_plus_network_has_its_branchs_parameters(source):
+  branch, plus = (model.expected_variables(Classifier(source, plus=plus, **TINY), 32) for plus in (False, True))
+  branch, more = flat(branch), flat(plus)
+  assert branch.items() < more.items()
+  graph = {f"params/graph/{name}/{leaf}" for name in ("query", "key") for leaf in ("kernel", "bias")}
+  assert set(more) - set(branch) == graph | {"params/conclude/kernel", "params/conclude_bias"}
+  without_frl = model.expected_variables(Classifier(source, plus=True, frl=False, **TINY), 32)
+  assert flat(without_frl) == more
+
+
+def test_sta_plus_has_all_of_sta_but_the_decoder():
+  branch, plus = (model.expected_variables(Student(plus=plus, **TINY), 32) for plus in (False, True))
+  decoder = {f"{part}_{stage}" for part in ("refine", "decode") for stage in ("f3", "f4", "f5")} | {"readout"}
+  assert set(branch["params"]) - set(plus["params"]) == decoder
+  assert set(plus["params"]) - set(branch["params"]) == {"graph", "ref_32", "ref_1"}
+  shared = {name: branch["params"][name] for name in set(branch["params"]) - decoder}
+  assert flat(shared).items() < flat(plus["params"]).items()
+
+
+def test_equations_14_and_15(plus_student):
+  """The read-out of every node with its own spatial map; `read` only leaves out what is not wanted."""
+  network, variables = plus_student
+  params, nodes = variables["params"], np.abs(random_nodes((2, 3, 4, 4, 4)))
+  spatial = random_nodes((2, 3, 4, 4, 4), seed=3)
+  states = np.stack([by_hand.c_gcn(params["graph"], group, 3, True) for group in nodes])
+  out = run(network, variables, nodes, {"s": spatial}, size=(18, 20), method="reason")
+  assert out.shape == (2, 3, 18, 20) and out.dtype == jnp.float32
+  for node in range(3):
+    expected = by_hand.read_out(params, states[:, node], spatial[:, node], (18, 20))
+    np.testing.assert_allclose(out[:, node], expected, rtol=1e-4, atol=1e-4)
+  target = run(network, variables, nodes, {"s": spatial[:, :1]}, size=(18, 20), read=1, method="reason")
+  np.testing.assert_allclose(target, out[:, :1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["plus_classifier", "plus_student"])
+def test_swapped_companions_leave_the_targets_map(kind, request):
+  """And a companion matters: with another one in its place the map is another."""
+  network, variables = request.getfixturevalue(kind)
+  rng = np.random.default_rng(0)
+  inputs = {name: rng.random(x.shape, np.float32) for name, x in model.example_inputs(network, 32).items()}
+
+  def target_map(order):
+    swapped = {name: x[:, order] for name, x in inputs.items()}
+    out = apply(variables, **swapped)
+    return np.asarray(out[:, 0] if kind == "plus_student" else out.class_maps)
+
+  apply = jax.jit(network.apply)
+  original = target_map([0, 1, 2])
+  np.testing.assert_allclose(target_map([0, 2, 1]), original, rtol=1e-5, atol=1e-6)
+  assert np.abs(target_map([0, 1, 1]) - original).max() > 1e-4
+
+
+def test_what_companions_confirm_goes_through_a_new_plus_network():
+  """Confirmed by large companions, a target's class maps come back as they were; unconfirmed ones fall to the floor."""
+  network = Classifier("s", plus=True, frl=False, **TINY)
+  variables = model.initialise(network, 32, jax.random.key(0))
+  nodes = random_nodes((2, 3, 4, 4, TINY["num_categories"]))
+  nodes[:, 1:] = np.array([100, -100, 100, -100])
+  out = network.apply(variables, nodes, method="reason")
+  np.testing.assert_allclose(out.class_maps[..., ::2], nodes[:, 0, ..., ::2], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(out.class_maps[..., 1::2], -3, atol=1e-6)
+  np.testing.assert_allclose(out.logits[:, 1::2], -3, rtol=1e-5)
+
+
+def test_what_speaks_most_against_a_category_stays_the_least_likely():
+  network = Classifier("s", plus=True, steps=3, **TINY)
+  variables = model.initialise(network, 32, jax.random.key(0))
+  level = np.linspace(-2.5, -0.5, TINY["num_categories"], dtype=np.float32)  # all against, none equally
+  nodes = np.broadcast_to(level, (1, 3, 4, 4, len(level)))
+  logits = network.apply(variables, nodes, method="reason").logits[0]
+  assert (np.diff(logits) > 0).all()

@@ -1,0 +1,251 @@
+"""Eye-tracking sets: trees in the layout of STAViS with their oddities, and DHF1K."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.media_files import ramp
+from helpers.paths import SHARED
+
+from stajax.eyetracking import StavisError
+from stajax.prepare.__main__ import main
+from stajax.prepare.layouts.dhf1k import annotations, read_dhf1k
+from stajax.prepare.layouts.stavis import read_stavis
+from stajax.prepare.listing import Item, ListingError, Remark
+from stajax.prepare.tree_files import write_video
+
+
+def touch(path: Path) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.touch()
+
+
+def make_video(root: Path, database: str, video: str, count: int = 3, wav: bool = True, annotated: bool = True) -> None:
+  """A video of empty files: nothing is decoded here."""
+  for number in range(1, count + 1):
+    touch(root / "video_frames" / database / video / f"img_{number:05d}.jpg")
+    if annotated:
+      touch(root / "annotations" / database / video / f"fixMap_{number:05d}.mat")
+      touch(root / "annotations" / database / video / "maps" / f"eyeMap_{number:05d}.jpg")
+  if wav:
+    touch(root / "video_audio" / database / video / f"{video}.wav")
+
+
+def write_list(root: Path, name: str, rows: list[str]) -> None:
+  (root / "fold_lists").mkdir(parents=True, exist_ok=True)
+  (root / "fold_lists" / f"{name}_fps.txt").write_text("".join(f"{row}\n" for row in rows))
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+  """AVAD in three splits, DIEM in one."""
+  for video in ("V3_Speech3", "V28_Dog1", "V26_Piano2"):
+    make_video(tmp_path, "AVAD", video)
+  make_video(tmp_path, "DIEM", "one_minute", 4)
+  make_video(tmp_path, "DIEM", "training")
+  write_list(tmp_path, "AVAD_list_test_1", ["V3_Speech3 3 25"])
+  write_list(tmp_path, "AVAD_list_test_2", ["V26_Piano2 3 29.97"])
+  write_list(tmp_path, "AVAD_list_train_1", ["V28_Dog1 3 25", "V26_Piano2 3 29.97"])
+  write_list(tmp_path, "DIEM_list_test", ["one_minute 4 30"])
+  write_list(tmp_path, "DIEM_list_train", ["training 3 30"])
+  return tmp_path
+
+
+def test_videos_are_listed_once_with_their_rate(tree):
+  listing = read_stavis(tree)
+  assert (listing.source, listing.categories) == ("stavis", ())
+  frames, sound = tree / "video_frames", tree / "video_audio"
+  assert listing.items == (
+    Item("AVAD/V26_Piano2", frames / "AVAD/V26_Piano2", (), "test", 29.97, sound / "AVAD/V26_Piano2/V26_Piano2.wav"),
+    Item("AVAD/V3_Speech3", frames / "AVAD/V3_Speech3", (), "test", 25.0, sound / "AVAD/V3_Speech3/V3_Speech3.wav"),
+    Item("DIEM/one_minute", frames / "DIEM/one_minute", (), "test", 30.0, sound / "DIEM/one_minute/one_minute.wav"),
+    Item("AVAD/V28_Dog1", frames / "AVAD/V28_Dog1", (), "train", 25.0, sound / "AVAD/V28_Dog1/V28_Dog1.wav"),
+    Item("DIEM/training", frames / "DIEM/training", (), "train", 30.0, sound / "DIEM/training/training.wav"),
+  )  # fmt: skip
+  # A single split leaves most videos out by intent; three splits do so by accident.
+  assert listing.remarks == (
+    Remark("doubtful", "video_frames/AVAD/V28_Dog1", "is never scored: no test list names it"),
+  )
+  assert [item.name for item in read_stavis(tree, ["DIEM"]).items] == ["DIEM/one_minute", "DIEM/training"]
+
+
+def test_a_video_listed_twice_is_one_clip_that_counts_twice(tree):
+  write_list(tree, "AVAD_list_test_1", ["V3_Speech3 3 25", "V3_Speech3 3 25"])
+  write_list(tree, "AVAD_list_test_3", ["V3_Speech3 3 25", "V26_Piano2 3 30"])
+  listing = read_stavis(tree)
+  assert [item.name for item in listing.items if item.part == "test"][:2] == ["AVAD/V26_Piano2", "AVAD/V3_Speech3"]
+  reasons = {remark.file: remark.reason for remark in listing.remarks[::-1]}
+  first, third = "AVAD_list_test_1_fps.txt", "AVAD_list_test_3_fps.txt"
+  assert reasons["video_frames/AVAD/V3_Speech3"] == (
+    f"counts 3 times when scored: listed in {first}, {first}, {third}"
+  )
+  assert "3 frames at 29.97 a second in AVAD_list_test_2_fps.txt, 3 at 30" in (
+    reasons["video_frames/AVAD/V26_Piano2"]
+  )
+
+
+def test_what_is_missing_is_named_file_by_file(tree):
+  (tree / "video_frames/DIEM/one_minute/img_00002.jpg").unlink()
+  (tree / "annotations/DIEM/one_minute/fixMap_00001.mat").unlink()
+  (tree / "annotations/DIEM/one_minute/maps/eyeMap_00003.jpg").unlink()
+  (tree / "annotations/DIEM/one_minute/maps/eyeMap_00004.jpg").unlink()
+  (tree / "video_audio/AVAD/V3_Speech3/V3_Speech3.wav").unlink()
+  shutil.rmtree(tree / "annotations/AVAD/V26_Piano2")
+  shutil.rmtree(tree / "video_frames/AVAD/V28_Dog1")
+  touch(tree / "video_frames/DIEM/training/img_00004.jpg")
+  make_video(tree, "AVAD", "in no list")
+  write_list(tree, "AVAD_list_test_3", ["nowhere 3 25"])
+  listing = read_stavis(tree)
+  assert [item.name for item in listing.items] == [
+    "AVAD/V26_Piano2", "AVAD/V3_Speech3", "DIEM/one_minute", "DIEM/training"
+  ]  # fmt: skip
+  assert next(item for item in listing.items if item.name == "AVAD/V3_Speech3").wav is None
+  found = {(remark.kind, remark.file, remark.reason) for remark in listing.remarks}
+  assert found >= {
+    ("missing", "video_frames/DIEM/one_minute", "1 of 4 files, img_00002: the one before is shown"),
+    ("missing", "annotations/DIEM/one_minute", "1 of 4 files, fixMap_00001: these frames are not scored"),
+    ("missing", "annotations/DIEM/one_minute",
+     "2 of 4 files, maps/eyeMap_00003 to maps/eyeMap_00004: these frames are not scored"),
+    ("missing", "video_audio/AVAD/V3_Speech3/V3_Speech3.wav", "no such file: the video is silent"),
+    ("missing", "annotations/AVAD/V26_Piano2", "no such folder: the video cannot be scored"),
+    ("missing", "video_frames/AVAD/V28_Dog1", "listed in AVAD_list_train_1_fps.txt, no such folder"),
+    ("missing", "video_frames/AVAD/nowhere", "listed in AVAD_list_test_3_fps.txt, no such folder"),
+    ("doubtful", "video_frames/DIEM/training", "4 images, 3 are listed in DIEM_list_train_fps.txt"),
+    ("spare", "video_frames/AVAD/in no list", "no list names this video"),
+    ("spare", "annotations/AVAD/in no list", "no list names this video"),
+    ("spare", "video_audio/AVAD/in no list", "no list names this video"),
+  }  # fmt: skip
+
+
+def test_databases_without_lists_need_a_rate(tree):
+  make_video(tree, "Mine", "a", wav=False)
+  listing = read_stavis(tree)
+  assert not [item for item in listing.items if item.name.startswith("Mine")]
+  found = {remark.file: (remark.kind, remark.reason) for remark in listing.remarks}
+  assert found["fold_lists/Mine_list_test_1_fps.txt"] == ("missing", "this database has no test list")
+  assert found["video_frames/Mine"][0] == "dropped" and "see --fps" in found["video_frames/Mine"][1]
+  assert found["video_audio/Mine"] == ("doubtful", "no sound: all its videos are silent")
+  with pytest.raises(ListingError, match="has no video that can be used"):
+    read_stavis(tree, ["Mine"])
+  (item,) = read_stavis(tree, ["Mine"], fps=8.0).items
+  assert (item.name, item.part, item.rate, item.wav) == ("Mine/a", "test", 8.0, None)
+
+
+def test_wrong_trees(tree):
+  with pytest.raises(ListingError, match="it has no folder 'video_frames'"):
+    read_stavis(tree / "fold_lists")
+  with pytest.raises(ListingError, match="no database SumMe; found AVAD, DIEM"):
+    read_stavis(tree, ["SumMe"])
+  write_list(tree, "AVAD_list_test_1", ["../DIEM/one_minute 3 25"])
+  with pytest.raises(StavisError, match="is not the name of a folder"):
+    read_stavis(tree)
+  write_list(tree, "AVAD_list_test_1", [f"V3_Speech3 {10**12} 25"])  # must not take memory for each
+  assert "999999999997 of 1000000000000 files" in {r.file: r.reason for r in read_stavis(tree).remarks}[
+    "video_frames/AVAD/V3_Speech3"
+  ]
+
+
+def test_links_that_lead_out_are_dropped(tree, tmp_path_factory):
+  secret = tmp_path_factory.mktemp("secret")
+  touch(secret / "img_00001.jpg")
+  shutil.rmtree(tree / "video_frames/AVAD/V3_Speech3")
+  (tree / "video_frames/AVAD/V3_Speech3").symlink_to(secret)
+  (tree / "video_frames/DIEM/one_minute/img_00002.jpg").unlink()
+  (tree / "video_frames/DIEM/one_minute/img_00002.jpg").symlink_to(secret / "img_00001.jpg")
+  listing = read_stavis(tree)
+  assert [item.name for item in listing.items if item.part == "test"] == ["AVAD/V26_Piano2"]
+  dropped = [(remark.file, "leads out of" in remark.reason) for remark in listing.remarks if remark.kind == "dropped"]
+  assert dropped == [("video_frames/AVAD/V3_Speech3", True), ("video_frames/DIEM/one_minute", True)]
+
+
+def test_the_real_tree():
+  root = SHARED / "data" / "fixations"
+  if not root.is_dir():
+    pytest.skip("shared/data/fixations is not there")
+  listing = read_stavis(root)
+  names = ["BlowingBubbles", "Cactus", "FourPeople", "Keiba", "Kimono", "PartyScene", "PeopleOnStreet", "Tennis"]
+  assert [item.name for item in listing.items] == [f"HEVC/{name}" for name in names]
+  assert {(item.part, item.rate, item.wav) for item in listing.items} == {("test", 10.0, None)}
+  assert listing.remarks == (Remark("doubtful", "video_audio/HEVC", "no sound: all its videos are silent"),)
+
+
+def test_from_the_tree_to_records(tmp_path, capsys):
+  tfds = pytest.importorskip("tensorflow_datasets")
+  pytest.importorskip("pebble")
+  from stajax.data.records import Records
+
+  root, nothing = tmp_path / "tree", [None] * 10
+  sound = np.sin(np.arange(16000) / 10)
+  write_video(root, "Tiny", "a", ramp(10), 10.0, sound, nothing, nothing)
+  write_video(root, "Tiny", "b", ramp(10), 10.0, None, None, None)
+  write_list(root, "Tiny_list_test_1", ["b 10 10", "a 10 10"])
+  command = ["stavis", "--root", str(root), "--side", "32", "--processes", "1"]
+  assert main([*command, "--check"]) == 1  # no annotations
+  assert "missing  annotations/Tiny/b: no such folder: the video cannot be scored" in capsys.readouterr().out
+  assert main([*command, "--out", str(tmp_path / "out")]) == 0
+  records = Records.open(tmp_path / "out" / "test")
+  assert records.names == ("Tiny/a", "Tiny/b") and records.tags.shape == (2, 0) and records.categories == ()
+  assert records.num_frames.tolist() == [8, 8] and records.has_sound.tolist() == [True, False]
+  levels = records.clip_frames(0)[:, 16, 16, 0].astype(int)
+  # Grid time k / 8 shows image floor(10 k / 8), whose level is 20 + 10 times that.
+  np.testing.assert_allclose(levels, [20, 30, 40, 50, 70, 80, 90, 100], atol=3)
+  builder = tfds.builder_from_directory(next((tmp_path / "out" / "test" / "clips").iterdir()))
+  assert [clip["tags"] for clip in builder.as_data_source(split="data")] == [[], []]
+
+
+@pytest.fixture
+def dhf1k(tmp_path) -> Path:
+  """Three annotated videos, one with both kinds of fixation files, and some that are not."""
+  for name in ("001.AVI", "002.avi", "600.AVI", "601.mp4", "700.AVI", "701.AVI", "1000.AVI"):
+    touch(tmp_path / "video" / name)
+  for video in ("0001", "0002", "0601"):
+    for number in range(1, 4):
+      touch(tmp_path / "annotation" / video / "maps" / f"{number:04d}.png")
+      touch(tmp_path / "annotation" / video / "fixation" / f"{number:04d}.png")
+  for number in range(1, 3):
+    touch(tmp_path / "annotation" / "0001" / "fixation" / "maps" / f"{number:04d}.mat")
+  (tmp_path / "annotation" / "0002" / "fixation" / "0002.png").unlink()
+  return tmp_path
+
+
+def test_dhf1k_has_the_official_parts(dhf1k):
+  listing = read_dhf1k(dhf1k)
+  assert {item.name: item.part for item in listing.items} == {
+    "0001": "train", "0002": "train", "0600": "train", "0601": "val", "0700": "val", "0701": "test", "1000": "test"
+  }  # fmt: skip
+  assert listing.items[0] == Item("0701", dhf1k / "video" / "701.AVI", (), "test")
+  above = dhf1k.parent / "above"
+  shutil.copytree(dhf1k, above / "DHF1K")
+  assert len(read_dhf1k(above).items) == 7
+
+
+def test_dhf1k_remarks(dhf1k):
+  for name in ("video/1001.AVI", "video/readme.mp4", "video/001.mp4", "annotation/1/maps/0001.png"):
+    touch(dhf1k / name)
+  listing = read_dhf1k(dhf1k)
+  missing = {remark.file: remark.reason for remark in listing.remarks if remark.kind == "missing"}
+  assert len([file for file in missing if file.startswith("video/")]) == 993
+  assert missing["video/003.AVI"] == "of the part train" and missing["video/999.AVI"] == "of the part test"
+  assert missing["annotation/0700"] == "no such folder: the video cannot be scored" and "annotation/0701" not in missing
+  assert len([file for file in missing if file.startswith("annotation/")]) == 698
+  assert missing["annotation/0002"] == "1 of 3 frames have no fixations or no map: 0002"
+  spare = [remark.file for remark in listing.remarks if remark.kind == "spare"]
+  assert spare == ["video/001.mp4", "video/1001.AVI", "video/readme.mp4", "annotation/1"]
+
+
+def test_dhf1k_annotation_files(dhf1k):
+  found = annotations(dhf1k, "0001")
+  fixation = dhf1k / "annotation" / "0001" / "fixation"
+  expected = {1: fixation / "maps" / "0001.mat", 2: fixation / "maps" / "0002.mat", 3: fixation / "0003.png"}
+  assert found.fixations == expected and list(found.densities) == [1, 2, 3]
+  assert list(annotations(dhf1k, "0002").fixations) == [1, 3] and annotations(dhf1k, "0600") is None
+
+
+def test_wrong_dhf1k(dhf1k):
+  with pytest.raises(ListingError, match="has no folder 'video'"):
+    read_dhf1k(dhf1k / "annotation")
+  shutil.rmtree(dhf1k / "video")
+  touch(dhf1k / "video" / "one.mp4")
+  with pytest.raises(ListingError, match="no video in it is named by its number"):
+    read_dhf1k(dhf1k)

@@ -1,0 +1,197 @@
+"""One clip of real media: what its frames, sound, segments and notes are, and why it is refused."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io.wavfile
+from helpers.media_files import clicks, onsets, ramp, write_video
+from PIL import Image
+
+from stajax.media.audio import audio_blocks
+from stajax.media.file import MediaError
+from stajax.media.limits import Limits
+from stajax.media.spectrogram import log_spectrogram
+from stajax.media.video import grid_frames
+from stajax.prepare.clip import MediaSettings, prepared_clips
+from stajax.prepare.listing import Item
+from stajax.prepare.staging import PreparedClip
+
+SETTINGS = MediaSettings(rate=8.0, side=32)
+
+
+def prepared(
+  item: Item, settings: MediaSettings = SETTINGS, limits: Limits | None = None
+) -> tuple[list[PreparedClip], list[str]]:
+  notes: list[str] = []
+  return list(prepared_clips(item, settings, limits or Limits(), notes)), notes
+
+
+def one(item: Item, **changes) -> tuple[PreparedClip, list[str]]:
+  (clip,), notes = prepared(item, **changes)
+  return clip, notes
+
+
+def levels(clip: PreparedClip) -> list[float]:
+  """The mean grey of each frame."""
+  return [float(np.asarray(Image.open(io.BytesIO(jpeg))).mean()) for jpeg in clip.frames]
+
+
+def sounding(columns: np.ndarray) -> list[float]:
+  """When bursts begin in a spectrogram, seconds (a burst of 10 ms is in up to four columns)."""
+  loud = np.flatnonzero(columns.astype(np.float32).max(axis=0) > -9)
+  return [float(column * 159 + 512) / 16000 for column in loud[np.diff(loud, prepend=-100) > 10]]
+
+
+def test_a_clip_is_the_grid_and_the_sound_of_its_file(tmp_path):
+  path = write_video(tmp_path / "a.mp4", ramp(20), sound=clicks(2, [0.5]))
+  clip, notes = one(Item("a", path, ("bell", "drum")))
+  assert (clip.name, clip.tags, clip.flags, clip.rate, notes) == ("a", ("bell", "drum"), (), 8.0, [])
+  assert (clip.width, clip.height, clip.duration) == (64, 48, 2.0)
+  frames = [frame for _, frame in grid_frames(path, 8.0, 32)]
+  assert len(clip.frames) == len(frames) == 16
+  for jpeg, frame in zip(clip.frames, frames):
+    image = Image.open(io.BytesIO(jpeg))
+    assert image.format == "JPEG" and image.size == (32, 32)
+    assert np.abs(np.asarray(image).astype(int) - frame).mean() < 2
+  columns = log_spectrogram(np.concatenate(list(audio_blocks(path))))
+  np.testing.assert_array_equal(clip.columns, columns.astype(np.float16))
+  assert clip.sound_mean == pytest.approx(columns.mean(), rel=1e-5)
+  assert clip.sound_std == pytest.approx(columns.std(), rel=1e-5)
+
+
+def test_frames_are_chosen_by_time_and_shared_while_they_are_shown(tmp_path):
+  times = [0, 0.3, 0.35, 1.0]
+  clip, _ = one(Item("a", write_video(tmp_path / "a.mkv", ramp(4), times, codec="ffv1", pixels="bgr0")))
+  assert levels(clip) == pytest.approx([20, 20, 20, 40, 40, 40, 40, 40, 50], abs=2)
+  assert clip.frames[0] is clip.frames[2] and not clip.has_sound
+
+
+def test_sound_is_in_sync_where_it_is_late_early_or_short(tmp_path):
+  pcm = {"sound_codec": "pcm_s16le", "sound_rate": 16000}
+  late = write_video(tmp_path / "late.mkv", ramp(20), sound=clicks(1, [0.5], 16000), sound_start=0.8, **pcm)
+  assert sounding(one(Item("a", late))[0].columns) == pytest.approx([1.3], abs=0.04)
+  moved = [1.25 + number / 10 for number in range(20)]
+  early = write_video(tmp_path / "early.mkv", ramp(20), moved, sound=clicks(3, [1.0, 2.0], 16000), **pcm)
+  assert sounding(one(Item("a", early))[0].columns) == pytest.approx([0.75], abs=0.04)
+  short = write_video(tmp_path / "short.mkv", ramp(40), sound=clicks(1, [0.5], 16000), **pcm)
+  clip, _ = one(Item("a", short))
+  assert clip.columns.shape[1] == (4 * 16000 - 512) // 159 + 1  # silent up to the picture's end
+  assert sounding(clip.columns) == pytest.approx([0.5], abs=0.04)
+  assert (clip.columns[:, 110:] < -16).all()
+
+
+def test_sound_beyond_the_picture_is_cut_but_counts_for_its_mean(tmp_path):
+  wave = clicks(5, [0.5, 4.5], 16000)
+  path = write_video(tmp_path / "a.mkv", ramp(10), sound=wave, sound_codec="pcm_s16le", sound_rate=16000)
+  clip, _ = one(Item("a", path))
+  assert clip.columns.shape[1] == (2 * 16000 - 512) // 159 + 1  # a second more than the picture
+  assert clip.sound_mean == pytest.approx(log_spectrogram(np.concatenate(list(audio_blocks(path)))).mean(), rel=1e-6)
+
+
+def test_silence_is_no_sound(tmp_path):
+  path = write_video(tmp_path / "a.mp4", ramp(10), sound=np.zeros((2, 44100)))
+  clip, notes = one(Item("a", path))
+  assert not clip.has_sound and clip.columns.shape == (257, 0) and (clip.sound_mean, clip.sound_std) == (0, 0)
+  assert notes == ["sound: silent throughout, not used"]
+
+
+def test_long_videos_are_segments_in_sync(tmp_path):
+  times = [0.25, 1.1, 2.3, 3.05, 4.4, 5.3]
+  wave = clicks(5.6, times, 16000)
+  path = write_video(tmp_path / "a.mkv", ramp(56), sound=wave, sound_codec="pcm_s16le", sound_rate=16000)
+  whole, _ = one(Item("a", path, ("bell",)))
+  for segment, lengths in ((2.0, [16, 16, 13]), (2.5, [20, 25]), (4.0, [45])):
+    clips, notes = prepared(Item("a", path, ("bell",)), replace(SETTINGS, segment=segment))
+    assert [len(clip.frames) for clip in clips] == lengths and not notes
+    assert [clip.name for clip in clips] == (["a"] if len(clips) == 1 else [f"a#{i:03d}" for i in range(len(clips))])
+    assert [jpeg for clip in clips for jpeg in clip.frames] == whole.frames
+    starts = np.cumsum([0, *lengths[:-1]]) / 8
+    heard = [start + time for start, clip in zip(starts, clips) for time in sounding(clip.columns)]
+    assert heard == pytest.approx(times, abs=0.04)
+    assert {(clip.tags, clip.sound_mean, clip.sound_std) for clip in clips} == {
+      (("bell",), whole.sound_mean, whole.sound_std)
+    }
+
+
+def test_a_long_clip_is_cut_and_says_so(tmp_path):
+  wave = clicks(5, [0.5, 1.5, 2.5], 16000)
+  path = write_video(tmp_path / "a.mkv", ramp(50), sound=wave, sound_codec="pcm_s16le", sound_rate=16000)
+  clip, notes = one(Item("a", path), limits=Limits(max_seconds=2))
+  assert (len(clip.frames), clip.duration, notes) == (16, 2.0, ["longer than 2 s, cut there"])
+  assert sounding(clip.columns) == pytest.approx([0.5, 1.5], abs=0.04)
+  clip, notes = one(Item("a", path), limits=Limits(max_seconds=5))
+  assert len(clip.frames) == 40 and notes == []
+  clip, notes = one(Item("a", path), limits=Limits(max_seconds=0.01))
+  assert len(clip.frames) == 1 and notes[-1] == "longer than 0.01 s, cut there"
+
+
+def test_limits_and_missing_files_are_one_line(tmp_path):
+  path = write_video(tmp_path / "a.mp4", ramp(4))
+  size = path.stat().st_size
+  for item, limits, message in (
+    (Item("a", path), Limits(max_pixels=64 * 48 - 1), "picture of 64×48 pixels"),
+    (Item("a", path), Limits(max_bytes=size - 1), f"has {size} bytes, at most {size - 1} are taken"),
+    (Item("a", tmp_path / "b.mp4"), Limits(), "no such file"),
+    (Item("a", tmp_path), Limits(), "is a folder"),
+    (Item("a", tmp_path / "images", rate=8), Limits(), "no such folder"),
+    (Item("a", tmp_path, rate=8), Limits(), "holds no numbered images"),
+  ):
+    with pytest.raises(MediaError, match=message) as error:
+      prepared(item, limits=limits)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+  "name, value", [("rate", 0), ("rate", float("nan")), ("side", 8), ("side", 10**6), ("segment", 0.01)]
+)
+def test_settings_are_checked(name, value):
+  with pytest.raises(ValueError, match=f"{name} is {value}"):
+    MediaSettings(**{name: value})
+
+
+def images(folder: Path, numbers: list[int], size: tuple[int, int] = (40, 30)) -> Path:
+  """Grey images whose level tells their number: 10 times it."""
+  folder.mkdir()
+  for number in numbers:
+    Image.new("RGB", size, (10 * number,) * 3).save(folder / f"img_{number:05d}.png")
+  return folder
+
+
+def test_a_folder_of_images_is_a_video_with_its_sound_apart(tmp_path):
+  folder = images(tmp_path / "images", list(range(1, 21)))
+  scipy.io.wavfile.write(tmp_path / "a.wav", 16000, (clicks(2, [0.5, 1.25], 16000)[0] * 32767).astype(np.int16))
+  clip, notes = one(Item("a", folder, rate=10.0, wav=tmp_path / "a.wav"))
+  assert (clip.width, clip.height, clip.duration, notes) == (40, 30, 2.0, [])
+  # At k / 8 s the image is number 1 + floor(10 k / 8).
+  assert levels(clip) == pytest.approx([10 * (1 + 10 * k // 8) for k in range(16)], abs=1)
+  assert sounding(clip.columns) == pytest.approx([0.5, 1.25], abs=0.04)
+  slow, _ = one(Item("a", images(tmp_path / "slow", [1, 2]), rate=2.0))
+  assert levels(slow) == pytest.approx([10] * 4 + [20] * 4, abs=1) and not slow.has_sound
+
+
+def test_missing_and_damaged_images_are_noted(tmp_path):
+  folder = images(tmp_path / "images", [1, 2, 4, 5, 6, 7, 8])
+  (folder / "img_00001.png").write_bytes(b"no image")
+  (folder / "img_00005.png").write_bytes((folder / "img_00005.png").read_bytes()[:40])
+  (folder / "notes.txt").touch()
+  clip, notes = one(Item("a", folder, rate=8.0, wav=tmp_path / "gone.wav"))
+  assert levels(clip) == pytest.approx([20, 20, 20, 40, 40, 60, 70, 80], abs=1)
+  assert notes == [
+    "picture: 1 image missing, the one before is shown", "sound: no such file", "picture: 2 damaged images skipped"
+  ]  # fmt: skip
+  sparse = images(tmp_path / "sparse", [1, 6, 11])
+  clip, notes = one(Item("a", sparse, rate=8.0))
+  assert levels(clip) == pytest.approx([10, 60, 110], abs=1) and "shown one after the other" in notes[0]
+  for path in folder.glob("*.png"):
+    path.write_bytes(b"no image")
+  with pytest.raises(MediaError, match="none of 7 images can be decoded"):
+    prepared(Item("a", folder, rate=8.0))
+
+
+def test_onsets_of_this_file_are_those_of_samples(tmp_path):
+  """`sounding` itself: against the samples that the spectrogram is made of."""
+  samples = clicks(2, [0.5, 1.25], 16000)[0]
+  assert sounding(log_spectrogram(samples)) == pytest.approx(onsets(samples), abs=0.04)

@@ -1,0 +1,251 @@
+"""Trees in the STAViS layout and folders of maps: what is read, and what is said about what is not right."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+import scipy.io
+import scipy.io.wavfile
+import scipy.sparse
+from helpers.paths import SHARED
+from PIL import Image
+
+from stajax import eyetracking
+from stajax.evaluate import map_files
+from stajax.eyetracking import StavisError, read_tree
+from stajax.prepare.tree_files import read_groups, write_fold_lists, write_groups, write_video
+
+SIZE = (24, 32)
+
+
+def make_video(root, database="Tiny", video="one", n=4, sound=True, seed=0):
+  rng = np.random.default_rng(seed)
+  frames = [np.full((*SIZE, 3), 20 * i, np.uint8) for i in range(n)]
+  fixations = [rng.random(SIZE) < 0.02 for _ in range(n)]
+  densities = [np.full(SIZE, 10 * (i + 1), np.uint8) for i in range(n)]
+  samples = np.sin(np.arange(8000) / 10) if sound else None
+  assert write_video(root, database, video, frames, 8.0, samples, fixations, densities) == n
+  return frames, fixations, densities
+
+
+@pytest.fixture
+def tree(tmp_path):
+  make_video(tmp_path, video="one", seed=1)
+  make_video(tmp_path, video="two words", sound=False, seed=2)
+  rows = [[("one", 4, 8.0)], [("two words", 4, 29.97), ("one", 4, 8.0), ("one", 4, 8.0)]]
+  write_fold_lists(tmp_path, "Tiny", rows)
+  return tmp_path
+
+
+def annotation(tree, name="fixMap_00001.mat", video="one"):
+  return tree / "annotations" / "Tiny" / video / name
+
+
+def test_what_is_written_is_read_again(tmp_path):
+  frames, fixations, densities = make_video(tmp_path)
+  write_fold_lists(tmp_path, "Tiny", [("one", 4, 8.0)])
+  (video,) = read_tree(tmp_path).videos
+  assert (video.database, video.name, video.fps, video.num_frames, video.entries) == ("Tiny", "one", 8.0, 4, (0,))
+  assert video.annotated == [0, 1, 2, 3] and video.has_wav
+  np.testing.assert_array_equal(video.times, [0, 0.125, 0.25, 0.375])
+  for i in range(4):
+    np.testing.assert_array_equal(video.fixations(i), fixations[i])
+    assert np.abs(video.density(i).astype(int) - densities[i]).max() <= 1
+    assert np.abs(np.asarray(Image.open(video.frame_paths[i])).astype(int) - frames[i]).max() <= 2
+  np.testing.assert_array_equal(video.union_of_fixations(), np.any(fixations, 0))
+  rate, samples = scipy.io.wavfile.read(video.wav)
+  assert rate == 16000 and samples.dtype == np.int16 and samples.shape == (8000,)
+  assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_every_list_row_counts(tree):
+  found = read_tree(tree)
+  assert {video.name: video.entries for video in found.videos} == {"one": (1, 2, 2), "two words": (2,)}
+  silent = next(video for video in found.videos if video.name == "two words")
+  assert silent.fps == 29.97 and not silent.has_wav
+  assert [path.name for path in found.fold_lists] == ["Tiny_list_test_1_fps.txt", "Tiny_list_test_2_fps.txt"]
+  assert not found.skipped and not found.notes
+
+
+def test_frames_go_by_number(tmp_path):
+  make_video(tmp_path, n=12)
+  folder = tmp_path / "video_frames" / "Tiny" / "one"
+  for path in list(folder.iterdir()):
+    path.rename(folder / f"img_{int(path.stem[4:])}.jpg")  # img_10 sorts before img_2
+  write_fold_lists(tmp_path, "Tiny", [("one", 12, 8.0)])
+  (video,) = read_tree(tmp_path).videos
+  assert [path.stem for path in video.frame_paths] == [f"img_{i}" for i in range(1, 13)]
+
+
+def test_without_fold_list_all_videos_are_used_once(tree):
+  shutil.rmtree(tree / "fold_lists")
+  found = read_tree(tree)
+  assert [video.name for video in found.videos] == ["one", "two words"]
+  assert [video.num_frames for video in found.videos] == [4, 4]
+  assert "no fold list" in found.notes[0] and "Tiny_list_test_1_fps.txt" in found.notes[0]
+  with pytest.raises(StavisError, match=r"Tiny/one: .*expected .*Tiny_list_test_1_fps\.txt"):
+    found.videos[0].rate()
+
+
+def test_missing_videos_and_frames_are_named(tree):
+  shutil.rmtree(tree / "annotations" / "Tiny" / "two words")
+  (tree / "video_frames" / "Tiny" / "one" / "img_00003.jpg").unlink()
+  annotation(tree, "fixMap_00002.mat").unlink()
+  found = read_tree(tree)
+  ((database, name, reason),) = found.skipped
+  assert (database, name) == ("Tiny", "two words") and "no such folder" in reason
+  (video,) = found.videos
+  assert video.num_frames == 2 and video.annotated == [0, 2, 3]
+  assert "img_00003.jpg is missing" in found.notes[0] and "1 of 2 frames have no fixations" in found.notes[1]
+  assert read_tree(tree, need_frames=False).videos[0].num_frames == 4
+
+
+@pytest.mark.parametrize("text", ["one 4", "one four 25", "one 4 0", "one 4 nan", "one 0 25", "../one 4 25", "4 25"])
+def test_bad_fold_lists_are_named(tree, text):
+  path = tree / "fold_lists" / "Tiny_list_test_1_fps.txt"
+  path.write_text(f"\none 4 25\r\n{text}\n")
+  with pytest.raises(StavisError, match=r"Tiny_list_test_1_fps\.txt: line 3: ") as error:
+    read_tree(tree)
+  assert "\n" not in str(error.value)
+
+
+def test_wrong_roots_and_databases(tree):
+  with pytest.raises(StavisError, match="no folder 'annotations'"):
+    read_tree(tree / "fold_lists")
+  with pytest.raises(StavisError, match="no database DIEM; found Tiny"):
+    read_tree(tree, ["DIEM"])
+
+
+def test_bad_fixation_files_are_named(tree):
+  path = annotation(tree)
+  contents = {
+    "expected a variable 'eyeMap'": lambda: scipy.io.savemat(path, {"other": np.ones((3, 3))}),
+    "expected numbers": lambda: scipy.io.savemat(path, {"eyeMap": np.ones((3, 3, 2))}),
+    "eyeMap is char": lambda: scipy.io.savemat(path, {"eyeMap": "text"}),
+    "at most": lambda: scipy.io.savemat(path, {"eyeMap": scipy.sparse.csc_matrix((60_000, 60_000))}),
+    "cannot be read": lambda: path.write_bytes(b"not a mat file" * 20),
+    "cannot be read as": lambda: path.write_bytes(annotation(tree, "fixMap_00002.mat").read_bytes()[:150]),
+    "MATLAB 7.3": lambda: path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124, b" ") + b"\x00\x02IM" + bytes(400)),
+  }
+  for expected, write in contents.items():
+    write()
+    with pytest.raises(StavisError, match=expected) as error:
+      eyetracking.read_fixations(path)
+    assert "fixMap_00001.mat" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_fixations_of_any_numeric_kind(tree):
+  path = annotation(tree)
+  fixations = np.random.default_rng(0).random(SIZE) < 0.1
+  for kind in (np.float64, np.uint8, np.bool_, scipy.sparse.csc_matrix):
+    scipy.io.savemat(path, {"eyeMap": kind(fixations), "more": "text"})
+    np.testing.assert_array_equal(eyetracking.read_fixations(path), fixations)
+
+
+def test_bad_density_is_named(tree):
+  path = annotation(tree, "maps/eyeMap_00001.jpg")
+  path.write_bytes(path.read_bytes()[:100])
+  with pytest.raises(StavisError, match=r"eyeMap_00001\.jpg: cannot be read as an image"):
+    eyetracking.read_density(path)
+
+
+def test_writer_refuses_other_folders_and_replaces_videos(tmp_path):
+  with pytest.raises(ValueError, match="not the name of a folder"):
+    write_video(tmp_path, "Tiny", "../one", [], 8.0, None, [], [])
+  make_video(tmp_path, n=4)
+  make_video(tmp_path, n=2, sound=False)
+  assert len(list((tmp_path / "video_frames" / "Tiny" / "one").iterdir())) == 2
+  assert not (tmp_path / "video_audio" / "Tiny" / "one").exists()
+  with pytest.raises(ValueError):  # fewer fixations than frames: nothing of it appears, the old video stays
+    write_video(tmp_path, "Tiny", "one", [np.zeros((*SIZE, 3), np.uint8)] * 3, 8.0, None, [], [])
+  assert len(list((tmp_path / "video_frames" / "Tiny" / "one").iterdir())) == 2
+
+
+def test_groups(tmp_path):
+  assert read_groups(tmp_path) == {}
+  write_groups(tmp_path, {"Tiny/foreign": ["b", "a"]})
+  assert read_groups(tmp_path) == {"Tiny/foreign": ["a", "b"]}
+  (tmp_path / "groups.json").write_text("[1]")
+  with pytest.raises(StavisError, match=r"groups\.json: expected"):
+    read_groups(tmp_path)
+
+
+def save(path, values):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  np.save(path, values) if path.suffix == ".npy" else Image.fromarray(values).save(path)
+  return path
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "split2_results/coutrot1/v/pred_sal_000001.jpg",
+    "split2_results/Coutrot_db1/v/0001.png",
+    "Coutrot_db1/v/img_00001.npy",
+    "coutrot1/v/1.png",
+    "v/img_00001.png",
+  ],
+)
+def test_layouts_of_maps(tmp_path, name):
+  path = save(tmp_path / name, np.full((4, 4), 5, np.uint8))
+  splits = map_files.find_splits(tmp_path)
+  assert list(splits) == ([2] if "split2" in name else [0])
+  files, notes = map_files.find_maps(next(iter(splits.values())), "Coutrot_db1", "v", 3)
+  assert files == {0: path} and not notes
+
+
+def test_maps_past_the_end_overlays_and_doubles(tmp_path):
+  grey = np.full((4, 4), 5, np.uint8)
+  for number in (1, 2, 5):
+    save(tmp_path / "v" / f"img_{number:05d}.png", grey)
+  save(tmp_path / "v" / "img_00001.jpg", np.zeros((4, 4, 3), np.uint8))  # STANet's overlay beside its map
+  files, notes = map_files.find_maps(tmp_path, "DIEM", "v", 4)
+  assert [path.name for path in files.values()] == ["img_00001.png", "img_00002.png"]
+  assert ".png files are read, .jpg files beside them are not" in notes[0]
+  assert "1 files past frame 4 are ignored" in notes[1]
+  save(tmp_path / "v" / "img_1.png", grey)
+  with pytest.raises(StavisError, match=r"img_1\.png: a second map for frame 1"):
+    map_files.find_maps(tmp_path, "DIEM", "v", 4)
+  save(tmp_path / "w" / "0000.png", grey)
+  with pytest.raises(StavisError, match=r"0000\.png: files are numbered from 1"):
+    map_files.find_maps(tmp_path, "DIEM", "w", 4)
+  with pytest.raises(StavisError, match="no such folder of maps"):
+    map_files.find_maps(tmp_path, "DIEM", "x", 4)
+
+
+def test_maps_are_read_as_uint8(tmp_path):
+  values = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
+  grey_as_colour = np.repeat(values[..., None], 3, -1)
+  for name, stored in [("a.png", values), ("b.npy", values), ("c.npy", values / 510), ("d.png", grey_as_colour)]:
+    np.testing.assert_array_equal(map_files.read_map(save(tmp_path / name, stored)), values)
+  np.testing.assert_array_equal(map_files.read_map(save(tmp_path / "e.png", values.astype(np.uint16) * 257)), values)
+  np.testing.assert_array_equal(map_files.read_map(save(tmp_path / "f.npy", -np.ones((2, 2)))), 0)
+
+
+def test_bad_maps_are_named(tmp_path):
+  colour = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+  pickled = tmp_path / "p.npy"
+  np.save(pickled, np.array([{}, 1], object), allow_pickle=True)
+  damaged = tmp_path / "q.png"
+  damaged.write_bytes(b"nothing")
+  for path, expected in [
+    (save(tmp_path / "a.png", colour), "a colour image"),
+    (save(tmp_path / "b.npy", np.array([[math.nan]])), "not finite"),
+    (save(tmp_path / "c.npy", np.zeros((2, 3, 4))), "expected real numbers"),
+    (pickled, "cannot be read"),
+    (damaged, "cannot be read"),
+  ]:
+    with pytest.raises(StavisError, match=expected) as error:
+      map_files.read_map(path)
+    assert path.name in str(error.value)
+
+
+@pytest.mark.skipif(not (SHARED / "data" / "fixations").is_dir(), reason="needs ../shared/data/fixations")
+def test_a_real_tree():
+  found = read_tree(SHARED / "data" / "fixations")
+  assert len(found.videos) == 8 and not found.skipped and not found.notes
+  keiba = next(video for video in found.videos if video.name == "Keiba")
+  assert (keiba.num_frames, keiba.fps, keiba.entries, keiba.has_wav) == (81, 10.0, (2,), False)
+  assert keiba.fixations(80).shape == keiba.density(80).shape == (277, 480)
+  assert keiba.fixations(0).sum() == 25 and len(keiba.frame_paths) == 81

@@ -1,0 +1,190 @@
+"""Training from the stored features of a frozen backbone equals training through one whose gradient is stopped."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+from helpers.fake_records import fake_records
+from helpers.small_network import sgd
+from helpers.tiny import CONFIG, small_programs  # noqa: F401
+
+from stajax import model
+from stajax.data import batches as pipeline
+from stajax.data import sampler
+from stajax.data.feature_set import FeatureSet
+from stajax.data.map_set import MapSet, MapWriter
+from stajax.data.shards import RecordError
+from stajax.inference.class_maps import make_dense
+from stajax.inference.clip import Clip, clip_samples
+from stajax.train import step, stored_features
+
+SIZE = 24
+
+
+def make_config(**network):
+  changes = {"backbone": "frozen", "norm": "none", **network}
+  size = {name: getattr(CONFIG, name).model_copy(update={"size": SIZE}) for name in ("st", "sa", "st_plus", "sta", "s")}
+  return CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update=changes), **size})
+
+
+pytestmark = pytest.mark.usefixtures("small_programs")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+  return fake_records(tmp_path_factory.mktemp("frozen"), number=6)
+
+
+@pytest.fixture(scope="module")
+def boxes(records):
+  rng = np.random.default_rng(5)
+  low, side = rng.uniform(0, 0.4, (2, records.total_frames, 2))
+  return np.concatenate([low, low + side + 0.2], axis=1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def maps(records, tmp_path_factory):
+  writer, rng = MapWriter(tmp_path_factory.mktemp("maps") / "maps", records), np.random.default_rng(6)
+  for clip, count in enumerate(records.num_frames):
+    writer.write(clip, rng.integers(0, 255, (count, 16, 16), np.uint8), np.ones(count, np.float32))
+  writer.finish({})
+  return MapSet.open(writer.path, records)
+
+
+@functools.cache
+def make_visual():
+  frames = jnp.zeros((1, SIZE, SIZE, 3))
+  return model.make_backbone(make_config()).init(jax.random.key(1), frames)["params"]
+
+
+def stored(config, records, folder, cropped, boxes, num_views, dtype="float32"):
+  views = sampler.stored_views(num_views, 0.6, seed=2)
+  features = stored_features.store(
+    folder / f"{num_views} {cropped} {dtype}", records, model.make_backbone(config), make_visual(), SIZE,
+    ("f3", "f4", "f5"), views, dtype, 4, boxes if cropped else None,
+  )  # fmt: skip
+  return views, features
+
+
+def train(network, variables, batches, frozen_parts):
+  """Parameters and losses after some steps."""
+  mesh, update = step.make_mesh(jax.devices()[:1]), sgd()
+  loss = (step.classification_loss if hasattr(network, "source") else step.fixation_loss)(SIZE)
+  train_step = step.make_train_step(network, loss, update, mesh, frozen_parts)
+  state, losses = step.make_state(jax.tree.map(jnp.array, variables), update), []
+  for batch in batches:
+    state, metrics = train_step(state, {key: x for key, x in batch.items() if key not in ("clip", "frame")})
+    losses.append(float(metrics["loss"]))
+  return traverse_util.flatten_dict(dict(state.params), sep="/"), losses
+
+
+CASES = [
+  ("st_plus_long", "long", True, 2, "float32", 1e-5),
+  ("sta", None, False, 4, "float32", 1e-5),
+  ("sta", None, False, 4, "bfloat16", 2e-2),
+]
+
+
+@pytest.mark.parametrize("name, granularity, cropped, num_views, dtype, tolerance", CASES)
+def test_equals_a_stopped_gradient(
+  records, boxes, maps, tmp_path, name, granularity, cropped, num_views, dtype, tolerance
+):
+  config = make_config()
+  network = model.make_network(name, config, len(records.categories))
+  views, features = stored(config, records, tmp_path, cropped, boxes, num_views, dtype)
+  options = {
+    "seed": 1, "global_batch": 4, "start_step": 0, "stop_step": 2, "num_times": network.num_times,
+    "sound": network.hears, "decode_size": SIZE, "granularity": granularity, "views": views,
+    "boxes": boxes if cropped else None, "maps": maps if name == "sta" else None,
+  }  # fmt: skip
+  own = model.initialise(network, SIZE, jax.random.key(3), stored=True)
+  whole = {**own, "params": {**own["params"], "visual": make_visual()}}
+  assert "visual" not in own["params"]
+  expected, losses = train(network, whole, pipeline.batches(records, **options), ("visual",))
+  stages = model.stage_times(network)
+  found, own_losses = train(
+    network, own, pipeline.batches(records, features=features, stages=stages, **options), ()
+  )
+  np.testing.assert_allclose(own_losses, losses, rtol=tolerance)
+  assert set(expected) - set(found) == {key for key in expected if key.startswith("visual/")}
+  begin = traverse_util.flatten_dict(dict(own["params"]), sep="/")
+  for key, x in found.items():
+    scale = np.abs(np.asarray(expected[key]) - np.asarray(begin[key])).max()
+    difference = np.abs(np.asarray(x) - np.asarray(expected[key])).max()
+    assert difference <= 10 * tolerance * scale + 1e-7, (key, difference, scale)
+
+  def distance(left, right):
+    return np.sqrt(sum(np.sum(np.square(np.asarray(left[key]) - np.asarray(right[key]))) for key in begin))
+
+  # All together are nearer: where few of a ReLU's inputs are positive, rounding may change a small gradient by more.
+  moved = distance(expected, begin)
+  assert moved > 1e-4 and distance(found, expected) <= tolerance * moved
+
+
+@pytest.mark.parametrize("name", ["st", "sta"])
+def test_dense_inference_takes_what_is_stored(records, boxes, tmp_path, name):
+  """Equal to encoding the frames, and no frame is encoded: the backbone's weights may be anything."""
+  config = make_config()
+  cropped = name == "st"
+  _, features = stored(config, records, tmp_path, cropped, boxes, 2)
+  network = model.make_network(name, config, len(records.categories))
+  own = model.initialise(network, SIZE, jax.random.key(3), stored=True)
+  visual = make_visual()
+  found = []
+  for weights in (visual, jax.tree.map(jnp.zeros_like, visual)):
+    dense = make_dense(name, model.with_visual(own, weights), config, len(records.categories), batch=8)
+    for clip in (0, 4):
+      first, count = int(records.first_frame[clip]), int(records.num_frames[clip])
+      made = Clip(clip_samples(records, clip, 32), boxes=boxes[first : first + count] if cropped else None)
+      if weights is not visual:
+        made = dataclasses.replace(made, stored=lambda *of, clip=clip: features.clip(clip, of[2])[0])
+      found.append(dense.run(made, select=(0, 1)) if cropped else (dense.run(made),))
+  for expected, result in zip(found[:2], found[2:], strict=True):
+    for x, y in zip(expected, result, strict=True):
+      np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_stored_is_kept(records, tmp_path):
+  """A second run computes the missing clips only; other records and damaged files are refused by name."""
+  config = make_config()
+  _, features = stored(config, records, tmp_path, False, None, 2)
+  files = sorted(features.path.glob("*.npy"))
+  assert len(files) == 3 * records.num_clips
+  times = {file: file.stat().st_mtime_ns for file in files}
+  files[4].unlink()
+  _, features = stored(config, records, tmp_path, False, None, 2)
+  changed = {file.name for file in files if file.stat().st_mtime_ns != times[file]}
+  assert changed == {file.name for file in files[3:6]}, "all stages of one clip"
+  ids = np.array([[0, 5], [7, 7]])
+  read = features.read("f5", ids, np.array([[1, 0], [1, 0]]))
+  assert read.shape[:2] == (2, 2)
+  for place in np.ndindex(2, 2):
+    clip = records.clip_of_frame[ids[place]]
+    frame = ids[place] - records.first_frame[clip]
+    np.testing.assert_array_equal(read[place], features.clip(clip, "f5")[1 - place[1], frame])
+  files[0].write_bytes(files[0].read_bytes()[:50])
+  with pytest.raises(RecordError, match=f"{files[0].name}: not stored features"):
+    dataclasses.replace(features, _maps={}).clip(0, "f3")
+  with pytest.raises(RecordError, match="features of other records"):
+    FeatureSet.open(features.path, records, ("f5",), 2)
+
+
+def test_other_crops_are_other_features(records, boxes, tmp_path):
+  config = make_config()
+  stored(config, records, tmp_path, True, boxes, 1)
+  stored(config, records, tmp_path, True, boxes, 1)
+  with pytest.raises(RecordError, match=r"1 True float32: features of other records than .*, or of other crops"):
+    stored(config, records, tmp_path, True, boxes * 0.9, 1)
+
+
+def test_views():
+  boxes, flips = sampler.stored_views(5, 0.6, seed=0)
+  assert flips.tolist() == [False, True, False, True, False]
+  np.testing.assert_array_equal(boxes[:2], [[0, 0, 1, 1]] * 2)
+  sides = boxes[:, 2:] - boxes[:, :2]
+  np.testing.assert_allclose(sides[:, 0], sides[:, 1], rtol=1e-5)
+  assert np.all(boxes >= 0) and np.all(boxes <= 1) and np.all(sides[2:] >= 0.6) and np.all(sides[2:] < 1)
