@@ -214,7 +214,9 @@ def torch_maps(
   wanted = np.linspace(0, len(frames) - 1, arguments.peer_maps).round().astype(int)
   nodes = [
     wanted[:, None],
-    np.concatenate([wanted[:, None], companions.short_companions(wanted, len(frames), companions.short_spacing(3))], axis=1),
+    np.concatenate(
+      [wanted[:, None], companions.short_companions(wanted, len(frames), companions.short_spacing(3))], axis=1
+    ),
     np.concatenate([wanted[:, None], companions.long_companions(0, 0, wanted, len(frames))], axis=1),
   ]
 

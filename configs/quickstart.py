@@ -1,6 +1,6 @@
 """The whole method on the embedded synthetic clips, in minutes on two CPU cores: narrow networks, trained from scratch.
 
-  python -m stajax.train --config configs/quickstart.py
+python -m stajax.train --config configs/quickstart.py
 """
 
 from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Training
@@ -51,8 +51,8 @@ config = Config(
     reasoning_steps=1,
   ),
   s_coarse=_training(360, 3e-3),
-  # What is new in these, for motion and for sound, begins without a say (`stajax.weights.store.merge`). Motion may learn
-  # fast; at that rate SA's gate saturates at one for every sound, and nothing brings it back.
+  # What is new in these, for motion and for sound, begins without a say (`stajax.weights.store.merge`).
+  # Motion may learn fast; at that rate SA's gate saturates at one for every sound, and nothing brings it back.
   st_coarse=_after("s_coarse", 100, learning_rate=1e-2),
   tagger=_training(100, 3e-3),
   switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD, learning_rate=3e-3),

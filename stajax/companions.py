@@ -128,9 +128,7 @@ class Tags:
     partners = self._members[self._first_member[label][:, None] + drawn + (drawn >= own)]
     first, second = partners.T
     clips[has_partner] = partners
-    frames[has_partner] = _draw_two(
-      self._num_frames[first], self._num_frames[second], first == second, *key, _FRAMES
-    )
+    frames[has_partner] = _draw_two(self._num_frames[first], self._num_frames[second], first == second, *key, _FRAMES)
     return clips, frames
 
 

@@ -171,6 +171,7 @@ def shared_stages(name: str, config: Config) -> tuple[str, ...]:
   """The stages of a network's backbone that others read too, so that a frame is encoded once for all; () for none."""
   if is_frozen(config):
     return stages_at(training_of(name, config).size, name in see_crops(config), config)
+
   def has_kept(training: configuration.Training) -> bool:
     return bool(training.start) and "visual" in training.frozen
 

@@ -22,7 +22,6 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"st
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
 from helpers.paths import SHARED  # noqa: E402
-
 from stajax import runtime  # noqa: E402
 
 runtime.configure()
@@ -65,7 +64,6 @@ def random_variables() -> Callable[..., dict[str, Any]]:
 
 def _random_variables(network: Any, size: int, seed: int = 0) -> dict[str, Any]:
   from helpers.random_variables import randomise
-
   from stajax import model
 
   return randomise(model.expected_variables(network, size), seed)

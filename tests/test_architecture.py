@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from helpers.paths import ROOT
 
 FILES = sorted((ROOT / "stajax").rglob("*.py"))

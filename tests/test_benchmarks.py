@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from flax import traverse_util
+
 from helpers.paths import ROOT
 
 sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed with stajax

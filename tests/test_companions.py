@@ -172,7 +172,9 @@ def test_pools_have_items_of_distinct_clips_of_every_tag():
   clips, frames = np.concatenate(chosen).T
   assert_even(clips, 50)
   assert set(frames[clips == 9].tolist()) == set(range(10))
-  np.testing.assert_array_equal(companions.pool_items(tags, num_frames, 4)[0], companions.pool_items(tags, num_frames, 4)[0])
+  np.testing.assert_array_equal(
+    companions.pool_items(tags, num_frames, 4)[0], companions.pool_items(tags, num_frames, 4)[0]
+  )
   assert len(companions.pool_items(tags, num_frames, 4)[0]) == 8
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pydantic
 import pytest
-from helpers.paths import ROOT
 
+from helpers.paths import ROOT
 from stajax import config as configuration
 from stajax.config import Config, ConfigError, Optimizer, Training
 

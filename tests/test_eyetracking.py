@@ -8,9 +8,9 @@ import pytest
 import scipy.io
 import scipy.io.wavfile
 import scipy.sparse
-from helpers.paths import SHARED
 from PIL import Image
 
+from helpers.paths import SHARED
 from stajax import eyetracking
 from stajax.evaluate import map_files
 from stajax.eyetracking import StavisError, read_tree

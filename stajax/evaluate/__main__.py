@@ -170,7 +170,9 @@ def ablation_method_maps(
   if arguments.retrain:
     from stajax.train import ablation_variants  # loads TensorFlow, as training does
 
-    retrained = ablation_variants.retrain(arguments.model, ablation.make_networks(loaded, arguments.batch), arguments.batch)
+    retrained = ablation_variants.retrain(
+      arguments.model, ablation.make_networks(loaded, arguments.batch), arguments.batch
+    )
   tags = ablation.read_tags(root, loaded.categories)
   predicted = sum(video.name not in tags for video in videos)
   if not predicted:

@@ -2,8 +2,8 @@
 
 How the rows are read is in `stajax.report.table_1`. A network is the same in all rows; what a row leaves out is left
 out at inference, and its title says so: the audio switch is forced to 1 (rows 9 and 22; in row 9 for the coarse SA
-too, so its crops may differ), the FRL is removed (row 21) or added (row 12). `stajax.train.ablation_variants` trains what rows 9, 21
-and 22 really need.
+too, so its crops may differ), the FRL is removed (row 21) or added (row 12). `stajax.train.ablation_variants`
+trains what rows 9, 21 and 22 really need.
 """
 
 import csv

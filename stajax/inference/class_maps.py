@@ -73,9 +73,7 @@ class ClipSources:
     self._boxes: dict[bool, np.ndarray] = {}
     self._heard_features: dict[str, dict[str, jax.Array]] = {}
 
-  def source(
-    self, name: str, always_heard: bool = False, frl: bool | None = None
-  ) -> tuple[np.ndarray, np.ndarray]:
+  def source(self, name: str, always_heard: bool = False, frl: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Φ (n, H, W, k) in [0, 1], and confidences (n, c), of one source.
 
     Args:
@@ -132,9 +130,7 @@ class ClipSources:
     started = {key: self._start(*key) for key in keys if key not in self._sources}
     self._sources |= {key: finish() for key, finish in started.items()}
 
-  def _start(
-    self, name: str, always_heard: bool, frl: bool | None
-  ) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
+  def _start(self, name: str, always_heard: bool, frl: bool | None) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
     clip, network = replace(self._clip, boxes=None), self._networks.network(name, frl)
     if always_heard:
       clip = clip.with_switch(np.ones(len(clip), np.float32))
@@ -168,9 +164,7 @@ class ClipSources:
     return make_groups(self._clip, granularity, network.network.num_times, self._networks.seed, self._index)
 
 
-def make_groups(
-  clip: Clip, granularity: groups.Granularity, num_times: int, seed: int, index: int = -1
-) -> np.ndarray:
+def make_groups(clip: Clip, granularity: groups.Granularity, num_times: int, seed: int, index: int = -1) -> np.ndarray:
   """Samples (n, 3) of the groups of a clip's targets, with short or long companions; `index` as of `ClipSources`."""
   targets = np.asarray(clip.targets)
   begin, count = clip.bounds(targets)

@@ -129,9 +129,7 @@ class Predictor:
     parts = list(self.steadied([self._begin_students(clip)()], clip.reach))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-  def _begin_students(
-    self, clip: Clip, reservoir: Reservoir | None = None
-  ) -> Callable[[], dict[str, np.ndarray]]:
+  def _begin_students(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], dict[str, np.ndarray]]:
     maps, count = self.launch(self.with_switch(clip), reservoir), len(clip.targets)
     methods = {name: {name: chunks} for name, chunks in maps.items()}
     if len(maps) > 1:

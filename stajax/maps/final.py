@@ -8,9 +8,7 @@ CENTRE_SIGMA = 0.2
 """Of the centre factor, as a part of the frame's width and height."""
 
 
-def final_map(
-  sta: np.ndarray, short: np.ndarray, long: np.ndarray, factor: np.ndarray | None = None
-) -> np.ndarray:
+def final_map(sta: np.ndarray, short: np.ndarray, long: np.ndarray, factor: np.ndarray | None = None) -> np.ndarray:
   """Eq. 17: half what STA, STA+ short and STA+ long agree on, half what any of them sees.
 
   Args:

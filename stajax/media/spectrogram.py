@@ -164,9 +164,7 @@ class SoundWindows:
   Successive windows overlap: those of four frames a second would have every column four times.
   """
 
-  def __init__(
-    self, make_columns: Callable[[], Iterable[np.ndarray]], num_columns: int, mean: float, deviation: float
-  ):
+  def __init__(self, make_columns: Callable[[], Iterable[np.ndarray]], num_columns: int, mean: float, deviation: float):
     """Args:
     make_columns: gives a fresh iterator of column blocks (257, k).
     num_columns: of the whole sound, at least 1.

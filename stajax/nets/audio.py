@@ -60,9 +60,7 @@ class ResNet18(nn.Module):
       (m, d) float32.
     """
     x = spectrogram[..., None].astype(self.dtype)
-    x = ConvBlock(
-      scaled(64, self.width), (7, 7), strides=2, norm=self.norm, dtype=self.dtype, name="conv1"
-    )(x, train)
+    x = ConvBlock(scaled(64, self.width), (7, 7), strides=2, norm=self.norm, dtype=self.dtype, name="conv1")(x, train)
     x = max_pool(x, window=3, stride=2, padding=1)
     for layer, channels in enumerate((64, 128, 256, 512), start=1):
       for block in range(2):
@@ -87,9 +85,9 @@ class _BasicBlock(nn.Module):
     y = ConvBlock(self.features, strides=self.strides, name="conv1", **settings)(x, train)
     y = ConvBlock(self.features, activation=None, name="conv2", **settings)(y, train)
     if self.strides != 1 or x.shape[-1] != self.features:
-      x = ConvBlock(
-        self.features, (1, 1), strides=self.strides, activation=None, name="downsample", **settings
-      )(x, train)
+      x = ConvBlock(self.features, (1, 1), strides=self.strides, activation=None, name="downsample", **settings)(
+        x, train
+      )
     return nn.relu(x + y)
 
 

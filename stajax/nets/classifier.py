@@ -126,18 +126,14 @@ class Classifier(nn.Module):
       self.graph = ConservativeGCN(outputs, self.steps, self.frl, self.block, self.dtype)
       # Begins as none: a new network says of what its companions confirm what its branch says.
       gain = _CONFIRMED ** (self.steps if self.frl else 0)
-      self.conclude = nn.Conv(
-        outputs, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=_scaled_identity(gain)
-      )
+      self.conclude = nn.Conv(outputs, (1, 1), use_bias=False, dtype=self.dtype, kernel_init=_scaled_identity(gain))
       self.conclude_bias = self.param("conclude_bias", nn.initializers.zeros, (outputs,), jnp.float32)
 
   def encode_frames(self, frames: jnp.ndarray, train: bool = False) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to {"s": (m, h, w, c)}."""
     return self.embed(self.backbone(frames, train), train)
 
-  def backbone(
-    self, frames: jnp.ndarray, train: bool = False, keep: Sequence[str] = ("f5",)
-  ) -> dict[str, jnp.ndarray]:
+  def backbone(self, frames: jnp.ndarray, train: bool = False, keep: Sequence[str] = ("f5",)) -> dict[str, jnp.ndarray]:
     """(m, H, W, 3) in [0, 1] to the backbone's stages `keep`: the part that networks with a frozen backbone share.
 
     Of them, "f5" (m, h, w, 512·width) is what this network reads.

@@ -42,9 +42,7 @@ class Students(Encoders):
     for name, nodes in NODES.items():
       setattr(self, name, Student(plus=len(nodes) > 1, **common))
 
-  def __call__(
-    self, frames: jnp.ndarray, sound: jnp.ndarray, switch: jnp.ndarray, train: bool = False
-  ) -> jnp.ndarray:
+  def __call__(self, frames: jnp.ndarray, sound: jnp.ndarray, switch: jnp.ndarray, train: bool = False) -> jnp.ndarray:
     """
     Args:
       frames: (b, n, 3, H, W, 3) in [0, 1].

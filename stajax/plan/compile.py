@@ -103,7 +103,7 @@ def training_step(config: Config, name: str, num_categories: int, batch: int, de
 def dense_inference(
   config: Config, names: Mapping[str, int], num_categories: int, batch: int, device: Any
 ) -> list[Program]:
-  """The parts of networks as `stajax.inference.dense` runs them on `batch` frames of a clip, on one device: no other takes part.
+  """The parts of networks as `stajax.inference.dense` runs them on `batch` frames of a clip, on one device alone.
 
   Students that share backbones and neck have these run once for all, with what only STA makes of a frame.
 

@@ -290,9 +290,7 @@ def from_listing(listing: Listing, options: Options) -> Result:
 
     scores_of(listing, options.out, options.tagger, settings, options.limits(), processes_of(options))
     parts += f"; {options.tagger.name} has heard train"
-  return Result(
-    f"{options.out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values())
-  )
+  return Result(f"{options.out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values()))
 
 
 def processes_of(options: LimitOptions) -> int:

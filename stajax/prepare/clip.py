@@ -46,9 +46,7 @@ class MediaSettings:
       raise ValueError(f"segment is {self.segment} s, which has no frame at {self.rate} a second")
 
 
-def prepared_clips(
-  item: Item, settings: MediaSettings, limits: Limits, notes: list[str]
-) -> Iterator[PreparedClip]:
+def prepared_clips(item: Item, settings: MediaSettings, limits: Limits, notes: list[str]) -> Iterator[PreparedClip]:
   """Decodes one item; the same file gives the same clips on every machine that has the same FFmpeg.
 
   Args:
@@ -160,9 +158,7 @@ def _first_samples(blocks: Iterable[np.ndarray], limits: Limits) -> Iterator[np.
       return
 
 
-def _first(
-  frames: Iterable[tuple[float, np.ndarray]], limits: Limits, notes: list[str]
-) -> Iterator[np.ndarray]:
+def _first(frames: Iterable[tuple[float, np.ndarray]], limits: Limits, notes: list[str]) -> Iterator[np.ndarray]:
   """The frames before the time where a clip is cut."""
   for time, frame in frames:
     if time > 0 and time + GRID_TOLERANCE >= limits.max_seconds:

@@ -1,7 +1,7 @@
 """What a source of clips holds, before anything is decoded: one `Item` a clip, and remarks about what is not right.
 
-The readers in `stajax.prepare.layouts` turn a folder into a `Listing`, and `stajax.prepare.media_records` turns that into
-records. Needs neither TensorFlow nor PyAV.
+The readers in `stajax.prepare.layouts` turn a folder into a `Listing`, and `stajax.prepare.media_records` turns
+that into records. Needs neither TensorFlow nor PyAV.
 """
 
 from __future__ import annotations

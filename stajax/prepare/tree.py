@@ -275,9 +275,7 @@ def _cut(blocks: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
       return
 
 
-def _job(
-  listing: Listing, item: Item, annotations: Annotations | None, limits: Limits
-) -> Job:
+def _job(listing: Listing, item: Item, annotations: Annotations | None, limits: Limits) -> Job:
   file_name(item.name, f"{item.path}: name")
   files = [item.path, *filter(None, (item.wav,)), *(annotations.files() if annotations is not None else ())]
   about = {

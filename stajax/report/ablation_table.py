@@ -36,19 +36,21 @@ def ablation_tables(scores: Scores, titles: Mapping[str, str]) -> list[dict[str,
     ours = {row.number: methods[row.method] for row in rows}
     papers = {row.number: row.published for row in rows} if name.lower() == PUBLISHED_ON else {}
     marked, paper = _best(ours), _best(papers)
-    tables.append({
-      "name": name,
-      "published": bool(papers),
-      "rows": [
-        (row.number, titles.get(row.method, row.title), _ticks(row), marked[row.number], paper.get(row.number, []))
-        for row in rows
-      ],
-      "differences": [
-        (claim, f"{high} − {low}", _difference(ours, high, low), _difference(papers, high, low))
-        for claim, high, low in COMPARISONS
-        if high in ours and low in ours
-      ],
-    })
+    tables.append(
+      {
+        "name": name,
+        "published": bool(papers),
+        "rows": [
+          (row.number, titles.get(row.method, row.title), _ticks(row), marked[row.number], paper.get(row.number, []))
+          for row in rows
+        ],
+        "differences": [
+          (claim, f"{high} − {low}", _difference(ours, high, low), _difference(papers, high, low))
+          for claim, high, low in COMPARISONS
+          if high in ours and low in ours
+        ],
+      }
+    )
   return tables
 
 

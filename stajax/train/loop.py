@@ -114,8 +114,10 @@ def _collect(name: str, pending: Sequence[tuple], clip_names: Sequence[str]) -> 
 def _tell_differences(name: str, written_by: Mapping[str, str]) -> None:
   for key, now in checkpoint.environment().items():
     if written_by.get(key) != now:
-      tqdm.write(f"{name}: resumes with {key} {now!r}, the checkpoint was written with {written_by.get(key)!r}: "
-                 "results may differ in the last bits")
+      tqdm.write(
+        f"{name}: resumes with {key} {now!r}, the checkpoint was written with {written_by.get(key)!r}: "
+        "results may differ in the last bits"
+      )
 
 
 class _Progress:

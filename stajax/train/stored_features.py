@@ -100,4 +100,3 @@ def _encode_clip(
     stage: np.stack([np.concatenate([np.asarray(part[stage]) for part in parts])[:count] for parts in found])
     for stage in found[0][0]
   }
-

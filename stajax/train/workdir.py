@@ -1,15 +1,15 @@
 """A work folder: what the stages of one training share.
 
-  config.json            the resolved configuration
-  init/                  what parts of the networks begin with, where that is not random
-  data/                  rendered clips, where the source is `synthetic`
-  stages/NAME/           done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
-  tables/                of every grid frame: whether the tagger heard the tag, the audio switch, the fine crop
-  tags.csv               which classes of an off-the-shelf tagger the tags are; can be edited
-  features/SIZE[_crops]/ what a frozen visual backbone makes of the training frames
-  maps/scam_plus/        pseudo-fixations as records
-  model/                 what `stajax.predict` takes
-  report/                index.html, scores.json, …
+config.json            the resolved configuration
+init/                  what parts of the networks begin with, where that is not random
+data/                  rendered clips, where the source is `synthetic`
+stages/NAME/           done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
+tables/                of every grid frame: whether the tagger heard the tag, the audio switch, the fine crop
+tags.csv               which classes of an off-the-shelf tagger the tags are; can be edited
+features/SIZE[_crops]/ what a frozen visual backbone makes of the training frames
+maps/scam_plus/        pseudo-fixations as records
+model/                 what `stajax.predict` takes
+report/                index.html, scores.json, …
 """
 
 import json
@@ -138,9 +138,7 @@ class Run:
   @property
   def networks(self) -> Networks:
     """The sources, for `stajax.inference.class_maps`."""
-    return Networks(
-      self.dense, self.pool, self.config.maps, self.config.seed, models.see_crops(self.config)
-    )
+    return Networks(self.dense, self.pool, self.config.maps, self.config.seed, models.see_crops(self.config))
 
   @cached_property
   def companions(self) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from einops import rearrange
+
 from helpers.fake_records import CATEGORIES, fake_clips, fake_records, stage
 
 pytest.importorskip("tensorflow")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from helpers.fake_records import fake_records
 
 pytest.importorskip("tensorflow")

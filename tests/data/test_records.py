@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from helpers.fake_records import CATEGORIES, fake_clips, fake_records, stage
 from PIL import Image
+
+from helpers.fake_records import CATEGORIES, fake_clips, fake_records, stage
 
 tfds = pytest.importorskip("tensorflow_datasets")
 

@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.paths import SHARED
 from PIL import Image
 
+from helpers.paths import SHARED
 from stajax.evaluate.__main__ import main
 from stajax.eyetracking import StavisError, read_tree
 from stajax.prepare.tree_files import write_fold_lists, write_groups, write_video
@@ -88,7 +88,9 @@ def test_results_do_not_depend_on_processes_and_workers_stay_light(tree, monkeyp
     for method in one.methods:
       for metric in protocol.METRICS:
         np.testing.assert_array_equal(first.scores[method][metric], second.scores[method][metric])
-  code = "import sys, stajax.scoring.videos; print([m for m in ('jax', 'tensorflow', 'librosa', 'av') if m in sys.modules])"
+  code = (
+    "import sys, stajax.scoring.videos; print([m for m in ('jax', 'tensorflow', 'librosa', 'av') if m in sys.modules])"
+  )
   light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert light.stdout.strip() == "[]"
 
@@ -272,8 +274,6 @@ def test_centre_map():
   np.testing.assert_array_equal(values, values[::-1, ::-1])
   assert values.max() == 255
   assert values[25, 69] / values[25, 49] == pytest.approx(np.exp(-0.5 * (19.5**2 - 0.5**2) / 20**2), abs=0.005)
-
-
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "fixations").is_dir(), reason="needs ../shared/data/fixations")

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.paths import SHARED
 
+from helpers.paths import SHARED
 from stajax import model
 from stajax.config import Maps
 from stajax.evaluate.__main__ import main, with_thresholds

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers.tiny import make_boxes
 
+from helpers.tiny import make_boxes
 from stajax import companions, model
 from stajax.config import Config, Maps
 from stajax.inference.class_maps import ClipSources, Networks, make_groups, stored_pool, switch_values, top_tag

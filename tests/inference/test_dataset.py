@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
-from helpers import tiny
-from helpers.tiny import SIZE, SMALL, make_samples
 from PIL import Image
 
+from helpers import tiny
+from helpers.tiny import SIZE, SMALL, make_samples
 from stajax import model
 from stajax.evaluate import __main__ as evaluate
 from stajax.eyetracking import StavisError, StavisVideo, read_tree

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from helpers import tiny
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, fragment, make, make_boxes, make_clip, walk, whole
-
 from stajax import model
 from stajax.inference.clip import WINDOW, Clip, clip_samples, windows
 from stajax.inference.dense import DenseNetwork, make_tagger

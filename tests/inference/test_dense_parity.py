@@ -7,9 +7,9 @@ import functools
 
 import numpy as np
 import pytest
+
 from helpers import tiny
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, make_boxes, make_samples, whole
-
 from stajax import companions, model
 from stajax.grid import reflect
 from stajax.inference.class_maps import make_groups

@@ -6,10 +6,10 @@ import functools
 import jax
 import numpy as np
 import pytest
+
 from helpers import small_network, tiny
 from helpers.small_network import Small, make_batch, sgd
 from helpers.tiny import SIZE, make_samples
-
 from stajax.inference import dense
 from stajax.inference import predictor as prediction
 from stajax.inference.clip import joined, windows

@@ -5,9 +5,9 @@ import functools
 import jax
 import numpy as np
 import pytest
+
 from helpers import tiny
 from helpers.tiny import CONFIG, SIZE, STORED, make_samples, walk, whole
-
 from stajax import companions as groups
 from stajax import model
 from stajax.inference import predictor as prediction

@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 import pytest
+
 from helpers import tiny
 from helpers.media_files import clicks, write_video
 from helpers.tiny import CONFIG, make_samples, whole
-
 from stajax import companions
 from stajax.eyetracking import read_tree
 from stajax.inference import dataset, reservoir

@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from helpers.tiny import CONFIG, make_samples
 
+from helpers.tiny import CONFIG, make_samples
 from stajax import model
 from stajax.inference import predictor as prediction
 from stajax.inference.clip import Clip

@@ -5,10 +5,10 @@ import functools
 
 import numpy as np
 import pytest
-from helpers import tiny
-from helpers.tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
 from scipy.ndimage import gaussian_filter1d
 
+from helpers import tiny
+from helpers.tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
 from stajax import model
 from stajax.inference import dataset
 from stajax.inference.clip import Clip

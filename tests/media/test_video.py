@@ -7,10 +7,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from helpers.media_files import CLOCK, clicks, onsets, ramp, write_video
-from helpers.paths import SHARED
 from PIL import Image
 
+from helpers.media_files import CLOCK, clicks, onsets, ramp, write_video
+from helpers.paths import SHARED
 from stajax.media import video as media
 from stajax.media.audio import audio_blocks
 from stajax.media.file import Decoding, MediaError
@@ -152,9 +152,7 @@ def test_coded_sound_keeps_its_time(tmp_path, name, codec, rate):
 )
 def test_any_bits_rate_and_channels(tmp_path, codec, rate, channels):
   wave = clicks(2, [0.5, 1.25], rate, channels)
-  samples = heard(
-    write_video(tmp_path / "a.mkv", ramp(20), sound=wave, sound_codec=codec, sound_rate=rate)
-  )
+  samples = heard(write_video(tmp_path / "a.mkv", ramp(20), sound=wave, sound_codec=codec, sound_rate=rate))
   assert onsets(samples) == pytest.approx([0.5, 1.25], abs=4e-3)
   assert np.abs(samples).max() == pytest.approx(0.8, abs=0.05)  # every channel has it
   assert abs(np.median(samples)) < 1e-3 and abs(len(samples) - 32000) < 400

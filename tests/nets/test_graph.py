@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+
 from helpers import by_hand
 from helpers.random_variables import randomise
-
 from stajax import model
 from stajax.nets import graph
 from stajax.nets.classifier import Classifier

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+
 from helpers import by_hand
 from helpers.paths import CONFIGS
 from helpers.random_variables import randomise
-
 from stajax import config as configuration
 from stajax import model
 from stajax.config import Config, Network
@@ -262,9 +262,9 @@ def test_time_and_channels_stay_apart():
   spatial = np.random.default_rng(0).random((1, 3, 4, 5, 4)).astype(np.float32)
   network = TemporalBranch(4)
   apply = jitted(network)
-  zeros = jax.tree.map(
-    lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(network.init, jax.random.key(0), spatial)
-  )["params"]
+  zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(network.init, jax.random.key(0), spatial))[
+    "params"
+  ]
   for name in ("space1", "space2"):
     zeros[name]["kernel"][0, 1, 1] = np.eye(4)
   for frame in range(3):

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import by_hand
-from helpers.random_variables import randomise
 from jax.sharding import AxisType, PartitionSpec
 
+from helpers import by_hand
+from helpers.random_variables import randomise
 from stajax.nets import packed
 from stajax.nets.visual import VGG16
 from stajax.plan import __main__ as plan

@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+
 from helpers import tiny
 from helpers.small_network import make_batch
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
-
 from stajax import config as configuration
 from stajax import model
 from stajax.config import Students, Training

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from helpers import by_hand
 from helpers.random_variables import randomise
-
 from stajax.nets.fusion import SoundMap
 
 
@@ -16,8 +16,10 @@ def sound_map():
   audio = np.random.default_rng(0).normal(size=(2, 8)).astype(np.float32)
   shape = jax.eval_shape(lambda key: network.init(key, audio, jnp.ones(2), (4, 4)), jax.random.key(0))
   apply = jax.jit(network.apply, static_argnums=3)
-  return lambda audio, switch, size: np.asarray(apply(variables, audio, jnp.asarray(switch), size)), audio, (
-    variables := randomise(shape)
+  return (
+    lambda audio, switch, size: np.asarray(apply(variables, audio, jnp.asarray(switch), size)),
+    audio,
+    (variables := randomise(shape)),
   )
 
 

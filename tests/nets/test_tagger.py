@@ -4,9 +4,9 @@ import functools
 
 import jax
 import numpy as np
+
 from helpers import by_hand
 from helpers.random_variables import randomise
-
 from stajax import model
 from stajax.nets.classifier import Classifier
 from stajax.nets.tagger import Tagger

@@ -7,9 +7,9 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-from helpers.paths import CONFIGS
 from jax import lax
 
+from helpers.paths import CONFIGS
 from stajax import config as configuration
 from stajax.config import Config, Training
 from stajax.plan import __main__ as plan

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import jax
 import pytest
-from helpers.paths import ROOT
 
+from helpers.paths import ROOT
 from stajax import config as configuration
 from stajax.plan import __main__ as plan
 from stajax.plan import compile as compiling

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helpers.media_files import clicks, write_video
 from helpers.tiny import CATEGORIES, PLUS_CONFIG, SIZE, SMALL, write_model
-
 from stajax import model
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,6 @@ import av
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
-from tests.media.test_video import bad_files, clicks, heard, onsets, ramp, write_video
 
 from stajax.media.file import MediaError
 from stajax.media.video import frame_times, native_frames, probe
@@ -19,6 +18,7 @@ from stajax.predict import outputs
 from stajax.predict.__main__ import find_videos, main, predict_video
 from stajax.report import overlay
 from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
+from tests.media.test_video import bad_files, clicks, heard, onsets, ramp, write_video
 
 
 class Brightness:

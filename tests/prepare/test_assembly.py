@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from helpers.fake_records import CATEGORIES, contents, fake_clips, stage
 
 tfds = pytest.importorskip("tensorflow_datasets")

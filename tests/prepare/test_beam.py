@@ -1,10 +1,11 @@
 """Preparation on Apache Beam: by several workers, the same bytes as a local run.
 
-  pip install -e '.[train,test,beam]' && pytest tests/prepare/test_beam.py
+pip install -e '.[train,test,beam]' && pytest tests/prepare/test_beam.py
 """
 
 import numpy as np
 import pytest
+
 from helpers.fake_records import contents
 from helpers.media_files import clicks, ramp, write_video
 

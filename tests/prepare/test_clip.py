@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io.wavfile
-from helpers.media_files import clicks, onsets, ramp, write_video
 from PIL import Image
 
+from helpers.media_files import clicks, onsets, ramp, write_video
 from stajax.media.audio import audio_blocks
 from stajax.media.file import MediaError
 from stajax.media.limits import Limits

@@ -9,8 +9,9 @@ import time
 
 import numpy as np
 import pytest
-from helpers.fake_records import contents
 from PIL import Image
+
+from helpers.fake_records import contents
 
 pytest.importorskip("tensorflow")
 

@@ -68,7 +68,7 @@ def test_what_cannot_be_used_is_counted(tmp_path):
   ]
 
 
-@pytest.mark.parametrize("header", ["frame,x,y,viewer", "\ufeffFrame, X ,\"Y\",viewer", "frame\tx\ty\tviewer"])
+@pytest.mark.parametrize("header", ["frame,x,y,viewer", '\ufeffFrame, X ,"Y",viewer', "frame\tx\ty\tviewer"])
 def test_the_density_is_the_gaussian_of_every_viewer(tmp_path, header):
   sign = "\t" if "\t" in header else ","
   rows = [(0, 10, 5, "a"), (0, 10, 5, "a"), (0, 20, 12, "a"), (0, 30, 20, "b"), (0, 10, 5, "c")]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.media_files import clicks, ramp, write_video
 from PIL import Image
+
+from helpers.media_files import clicks, ramp, write_video
 
 pytest.importorskip("pebble")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helpers.fake_records import contents
 from helpers.media_files import clicks, ramp, write_video
 
@@ -196,9 +197,7 @@ def test_staging_keeps_what_an_earlier_run_made_of_unchanged_files(tree, tmp_pat
   assert outcomes[1] == Outcome(reason="is empty, expected a media file")
   assert outcomes[2] == Outcome(reason="no such file")
   assert [staged(task, staging) for task in tasks] == outcomes
-  keys, summary = collect(
-    listing, "train", tasks, [*outcomes[:2], Failure("took longer than 1 s")], SETTINGS, Limits()
-  )
+  keys, summary = collect(listing, "train", tasks, [*outcomes[:2], Failure("took longer than 1 s")], SETTINGS, Limits())
   assert keys == [f"{tasks[0].key}-000"]
   assert summary["skipped"][1] == {"file": "drum/gone.mp4", "reason": "took longer than 1 s"}
   staging.path(keys[0]).unlink()

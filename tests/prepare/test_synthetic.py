@@ -7,9 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from helpers.paths import ROOT
 from scipy.stats import chisquare
 
+from helpers.paths import ROOT
 from stajax.prepare.synthetic import CATEGORIES, Settings, make_clip, make_scene, true_density, view
 from stajax.prepare.synthetic.categories import TABLE, plan
 from stajax.prepare.synthetic.render import render
@@ -66,7 +66,9 @@ def test_difficulties_have_exact_shares_whatever_the_tag(start):
   repeat = [p for p in plans if p.repeat]
   assert len(foreign) == 36 and sum(p.foreign == "instead" for p in foreign) == 18
   assert len(repeat) == 24 and {sum(p.repeat == kind for p in repeat) for kind in ("returns", "copies", "leaves")} == {
-    7, 8, 9
+    7,
+    8,
+    9,
   }
   assert sum(1 for p in foreign if p.repeat) == 9  # independent: 36% of 24 are 8.64
   for tag in CATEGORIES:
@@ -194,11 +196,18 @@ def slow_density(scene, frame: int) -> np.ndarray:
   return density + (0.1 + 0.75 * (1 - factor)) * bump(newest.centre[frame], 0.3 * across)
 
 
-@pytest.mark.parametrize("wanted", [
-  {"foreign": None, "repeat": None}, {"foreign": "over", "repeat": None}, {"foreign": "instead", "repeat": None},
-  {"foreign": None, "repeat": "returns"}, {"foreign": None, "repeat": "copies"}, {"foreign": None, "repeat": "leaves"},
-  {"foreign": "over", "repeat": "returns"},
-])
+@pytest.mark.parametrize(
+  "wanted",
+  [
+    {"foreign": None, "repeat": None},
+    {"foreign": "over", "repeat": None},
+    {"foreign": "instead", "repeat": None},
+    {"foreign": None, "repeat": "returns"},
+    {"foreign": None, "repeat": "copies"},
+    {"foreign": None, "repeat": "leaves"},
+    {"foreign": "over", "repeat": "returns"},
+  ],
+)
 def test_density_is_the_fixed_mixture(wanted):
   scene = make_scene(SEED, first_index(**wanted), "heldout", SETTINGS)
   for frame in (0, 11, 23):

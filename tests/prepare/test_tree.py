@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.io.wavfile
-from helpers.media_files import clicks, onsets, ramp, write_video
 from PIL import Image
 
+from helpers.media_files import clicks, onsets, ramp, write_video
 from stajax.eyetracking import StavisError, read_tree
 from stajax.media.file import Decoding
 from stajax.media.limits import Failure, Limits

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helpers.fake_records import CATEGORIES, NUM_FRAMES, contents, fake_records
 from helpers.media_files import ramp, write_video
 from helpers.paths import CONFIGS
@@ -14,7 +15,6 @@ from helpers.random_variables import randomise
 pytest.importorskip("tensorflow")
 
 from helpers import by_hand
-
 from stajax import model
 from stajax.config import Config, ConfigError, Data, Hearing, Training
 from stajax.data import class_scores

@@ -8,11 +8,11 @@ import time
 import jax
 import jax.numpy as jnp
 import pytest
-from tests.train.test_train_command import CONFIG, METHODS, finish, run
 
 from stajax import config as configuration
 from stajax import model
 from stajax.weights import store
+from tests.train.test_train_command import CONFIG, METHODS, finish, run
 
 pytestmark = pytest.mark.slow
 

@@ -6,12 +6,12 @@ import json
 import jax
 import numpy as np
 import pytest
+
 from helpers.fake_records import fake_records
 
 pytest.importorskip("tensorflow")
 
 from helpers import tiny
-
 from stajax import model
 from stajax.config import Training
 from stajax.train import initial_weights, stages, train_network

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from helpers.fake_records import fake_records
 
 pytest.importorskip("tensorflow")

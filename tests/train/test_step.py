@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import scipy.special
 from flax import traverse_util
-from helpers.small_network import SIZE, Small, make_batch, on_devices, sgd, start
 from jax.sharding import AxisType
 
+from helpers.small_network import SIZE, Small, make_batch, on_devices, sgd, start
 from stajax import model
 from stajax.config import Config, Network, Training
 from stajax.nets.classifier import Classification, Classifier
@@ -77,7 +77,11 @@ def test_the_switch_learns_one_binary_output():
 def test_the_tagger_is_shown_sound_alone():
   rng = np.random.default_rng(0)
   logits, tags = rng.normal(size=(3, 4)).astype(np.float32), np.eye(4, dtype=np.float32)[[1, 3, 1]][:, None]
-  sound, mean, deviation = rng.normal(size=(3, 1, 257, 98)), np.full((3, 1), 2, np.float32), np.full((3, 1), 0.5, np.float32)
+  sound, mean, deviation = (
+    rng.normal(size=(3, 1, 257, 98)),
+    np.full((3, 1), 2, np.float32),
+    np.full((3, 1), 0.5, np.float32),
+  )
   batch = {
     "tags": tags, "sound": sound.astype(np.float16), "sound_mean": mean, "sound_deviation": deviation,
     "switch": np.ones((3, 1)),

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+
 from helpers.fake_records import fake_records
 from helpers.small_network import sgd
 from helpers.tiny import CONFIG, small_programs  # noqa: F401
-
 from stajax import model
 from stajax.data import batches as pipeline
 from stajax.data import sampler
@@ -106,9 +106,7 @@ def test_equals_a_stopped_gradient(
   assert "visual" not in own["params"]
   expected, losses = train(network, whole, pipeline.batches(records, **options), ("visual",))
   stages = model.stage_times(network)
-  found, own_losses = train(
-    network, own, pipeline.batches(records, features=features, stages=stages, **options), ()
-  )
+  found, own_losses = train(network, own, pipeline.batches(records, features=features, stages=stages, **options), ())
   np.testing.assert_allclose(own_losses, losses, rtol=tolerance)
   assert set(expected) - set(found) == {key for key in expected if key.startswith("visual/")}
   begin = traverse_util.flatten_dict(dict(own["params"]), sep="/")

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
-from helpers.small_network import MULTIPLIERS, SIZE, Small, make_batch, sgd, start
 
+from helpers.small_network import MULTIPLIERS, SIZE, Small, make_batch, sgd, start
 from stajax import model
 from stajax.config import Config
 from stajax.train import checkpoint, logs, loop, optimizer, step

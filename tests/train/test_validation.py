@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+
 from helpers.fake_records import fake_records
 from helpers.tiny import CONFIG
 

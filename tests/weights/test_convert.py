@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-from helpers import parity
-from helpers.torch_files import write_legacy, write_state, write_zip
 from PIL import Image
 
+from helpers import parity
+from helpers.torch_files import write_legacy, write_state, write_zip
 from stajax.nets.visual import VGG16
 from stajax.weights import __main__ as command
 from stajax.weights import convert, store

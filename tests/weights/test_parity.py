@@ -6,8 +6,8 @@ which then also writes the files.
 
 import numpy as np
 import pytest
-from helpers import parity
 
+from helpers import parity
 from stajax.weights import store
 from stajax.weights.array_files import open_arrays
 

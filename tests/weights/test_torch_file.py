@@ -15,10 +15,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from helpers.torch_files import ORDERED, PROTOCOL, Raw, Tensor, encode, pickled, write_legacy, write_state, write_zip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers.torch_files import ORDERED, PROTOCOL, Raw, Tensor, encode, pickled, write_legacy, write_state, write_zip
 from stajax.weights import plain_pickle
 from stajax.weights.array_files import open_arrays
 from stajax.weights.store import WeightsError

@@ -1,8 +1,8 @@
 """AVE (Tian et al. 2018): clips of ten seconds with the audio-visual event in them, in 28 categories.
 
-  AVE_Dataset/AVE/<video>.mp4
-  AVE_Dataset/Annotations.txt                 Category&VideoID&Quality&StartTime&EndTime
-  AVE_Dataset/{trainSet,valSet,testSet}.txt   the same rows
+AVE_Dataset/AVE/<video>.mp4
+AVE_Dataset/Annotations.txt                 Category&VideoID&Quality&StartTime&EndTime
+AVE_Dataset/{trainSet,valSet,testSet}.txt   the same rows
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """DHF1K (Wang et al. 2018): 1,000 videos without sound, seen by 17 viewers.
 
-  video/001.AVI … 1000.AVI                    600 to train, 100 to validate, 300 to test
-  annotation/0001/maps/0001.png               grey density of every frame
-  annotation/0001/fixation/0001.png           fixated pixels, or
-  annotation/0001/fixation/maps/0001.mat      the same: variable I
+video/001.AVI … 1000.AVI                    600 to train, 100 to validate, 300 to test
+annotation/0001/maps/0001.png               grey density of every frame
+annotation/0001/fixation/0001.png           fixated pixels, or
+annotation/0001/fixation/maps/0001.mat      the same: variable I
 """
 
 from __future__ import annotations

@@ -16,7 +16,15 @@ from stajax.prepare.synthetic.timbre import make_track
 from stajax.prepare.synthetic.viewers import Viewing, make_viewing, true_density
 
 __all__ = [
-  "CATEGORIES", "Part", "Scene", "Settings", "SyntheticClip", "Viewing", "make_clip", "make_scene", "true_density",
+  "CATEGORIES",
+  "Part",
+  "Scene",
+  "Settings",
+  "SyntheticClip",
+  "Viewing",
+  "make_clip",
+  "make_scene",
+  "true_density",
   "view",
 ]
 

@@ -48,7 +48,7 @@ def motion(
     # Each jump goes to another side of the circle, at least 100 degrees away, so that it is never small.
     stops = num_frames // 2 + 1
     direction = np.cumsum(rng.uniform(1.75, 2 * np.pi - 1.75, stops))
-    direction = np.repeat(direction, 2)[rng.integers(2):][:num_frames]
+    direction = np.repeat(direction, 2)[rng.integers(2) :][:num_frames]
     offset[:] = 0.65 * reach[:, None] * np.stack([np.cos(direction), np.sin(direction)], axis=-1)
   elif kind != "still":
     raise ValueError(f"motion must be 'still' or one of {', '.join(MOTIONS)}, got {kind!r}")

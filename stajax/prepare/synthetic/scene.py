@@ -162,10 +162,14 @@ def _design(rng: np.random.Generator, part: str, look: str | None, diameter: tup
     texture=_pick(rng, TRAIN_TEXTURES if part == "train" else HELDOUT_TEXTURES),
     texture_scale=rng.uniform(0.25, 0.6),
     texture_seed=int(rng.integers(2**31)),
-    colours=np.stack([
-      random_colour(rng, (0.2, 0.9), (0.3, 0.8)), random_colour(rng, (0.2, 0.9), (0.3, 0.8)),
-      random_colour(rng, (0.0, 0.35), (0.92, 1.0)), random_colour(rng, (0.3, 1.0), (0.05, 0.2)),
-    ]),
+    colours=np.stack(
+      [
+        random_colour(rng, (0.2, 0.9), (0.3, 0.8)),
+        random_colour(rng, (0.2, 0.9), (0.3, 0.8)),
+        random_colour(rng, (0.0, 0.35), (0.92, 1.0)),
+        random_colour(rng, (0.3, 1.0), (0.05, 0.2)),
+      ]
+    ),
     part=look,
     part_diameter=rng.uniform(*PART_DIAMETER),
     part_offset=rng.uniform(0.75, 1.0) * rim * np.array([np.cos(direction), np.sin(direction)]),
@@ -191,8 +195,13 @@ def _intervals(repeat: str | None, rng: np.random.Generator, n: int) -> list[tup
 
 
 def _appearance(
-  rng: np.random.Generator, design: Design, kind: str, times: np.ndarray, activity: np.ndarray,
-  interval: tuple[int, int], others: list[Thing],
+  rng: np.random.Generator,
+  design: Design,
+  kind: str,
+  times: np.ndarray,
+  activity: np.ndarray,
+  interval: tuple[int, int],
+  others: list[Thing],
 ) -> Thing:
   """The tagged object from frame `interval[0]` up to `interval[1]`, sliding in and out over the nearest side."""
   start, stop = interval

@@ -129,13 +129,11 @@ def _dots(x: np.ndarray, y: np.ndarray, places: Sequence[tuple[float, float]], r
 
 # Share of the light colour at (x, y) in the unit disc.
 LOOKS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-  "cross": lambda x, y: (
-    _soft(0.25 - np.minimum(np.abs(x), np.abs(y))) * _soft(0.85 - np.maximum(np.abs(x), np.abs(y)))
-  ),
+  "cross": lambda x, y: _soft(0.25 - np.minimum(np.abs(x), np.abs(y))) * _soft(0.85 - np.maximum(np.abs(x), np.abs(y))),
   "ring": lambda x, y: _soft(0.22 - np.abs(np.hypot(x, y) - 0.64)),
   "quadrants": lambda x, y: (
-    0.5 + 0.5 * np.clip(x / 0.1, -1, 1) * np.clip(y / 0.1, -1, 1)
-  ) * _soft(0.9 - np.hypot(x, y)),
+    (0.5 + 0.5 * np.clip(x / 0.1, -1, 1) * np.clip(y / 0.1, -1, 1)) * _soft(0.9 - np.hypot(x, y))
+  ),
   "bars": lambda x, y: _soft(0.23 - np.abs(np.abs(x) - 0.47)) * _soft(0.9 - np.hypot(x, y)),
   "trefoil": lambda x, y: _dots(x, y, [(0.55, 0.0), (-0.275, 0.476), (-0.275, -0.476)], 0.33),
   "halves": lambda x, y: _soft(x) * _soft(0.9 - np.hypot(x, y)),

@@ -81,14 +81,21 @@ def _knock(rng: np.random.Generator, times: np.ndarray, pitch: float, tempo: flo
 def _organ(rng: np.random.Generator, times: np.ndarray, pitch: float, tempo: float) -> np.ndarray:
   chord = sum(
     _sine(300 * pitch * interval * harmonic * times + rng.random()) / harmonic
-    for interval in (1.0, 1.25, 1.5) for harmonic in (1, 2, 4)
+    for interval in (1.0, 1.25, 1.5)
+    for harmonic in (1, 2, 4)
   )
   return chord * (1 + 0.4 * _sine(4 * tempo * times + rng.random()))
 
 
 TIMBRES: dict[str, Callable[[np.random.Generator, np.ndarray, float, float], np.ndarray]] = {
-  "bell": _bell, "buzz": _buzz, "whistle": _whistle, "rattle": _rattle,
-  "chirp": _chirp, "growl": _growl, "knock": _knock, "organ": _organ,
+  "bell": _bell,
+  "buzz": _buzz,
+  "whistle": _whistle,
+  "rattle": _rattle,
+  "chirp": _chirp,
+  "growl": _growl,
+  "knock": _knock,
+  "organ": _organ,
 }
 
 

@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from helpers.media_files import clicks, ramp, write_video
 
+from helpers.media_files import clicks, ramp, write_video
 from stajax.prepare.__main__ import main
 from stajax.prepare.layouts.ave import ANNOTATIONS, CATEGORIES, SPLITS, read_ave
 from stajax.prepare.listing import Item, ListingError, Remark

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from helpers.media_files import ramp
 from helpers.paths import SHARED
-
 from stajax.eyetracking import StavisError
 from stajax.prepare.__main__ import main
 from stajax.prepare.layouts.dhf1k import annotations, read_dhf1k
@@ -77,12 +77,8 @@ def test_a_video_listed_twice_is_one_clip_that_counts_twice(tree):
   assert [item.name for item in listing.items if item.part == "test"][:2] == ["AVAD/V26_Piano2", "AVAD/V3_Speech3"]
   reasons = {remark.file: remark.reason for remark in listing.remarks[::-1]}
   first, third = "AVAD_list_test_1_fps.txt", "AVAD_list_test_3_fps.txt"
-  assert reasons["video_frames/AVAD/V3_Speech3"] == (
-    f"counts 3 times when scored: listed in {first}, {first}, {third}"
-  )
-  assert "3 frames at 29.97 a second in AVAD_list_test_2_fps.txt, 3 at 30" in (
-    reasons["video_frames/AVAD/V26_Piano2"]
-  )
+  assert reasons["video_frames/AVAD/V3_Speech3"] == (f"counts 3 times when scored: listed in {first}, {first}, {third}")
+  assert "3 frames at 29.97 a second in AVAD_list_test_2_fps.txt, 3 at 30" in (reasons["video_frames/AVAD/V26_Piano2"])
 
 
 def test_what_is_missing_is_named_file_by_file(tree):
@@ -141,9 +137,10 @@ def test_wrong_trees(tree):
   with pytest.raises(StavisError, match="is not the name of a folder"):
     read_stavis(tree)
   write_list(tree, "AVAD_list_test_1", [f"V3_Speech3 {10**12} 25"])  # must not take memory for each
-  assert "999999999997 of 1000000000000 files" in {r.file: r.reason for r in read_stavis(tree).remarks}[
-    "video_frames/AVAD/V3_Speech3"
-  ]
+  assert (
+    "999999999997 of 1000000000000 files"
+    in {r.file: r.reason for r in read_stavis(tree).remarks}["video_frames/AVAD/V3_Speech3"]
+  )
 
 
 def test_links_that_lead_out_are_dropped(tree, tmp_path_factory):

@@ -4,8 +4,8 @@ import csv
 from pathlib import Path
 
 import pytest
-from helpers.media_files import clicks, ramp, write_video
 
+from helpers.media_files import clicks, ramp, write_video
 from stajax.prepare.__main__ import main
 from stajax.prepare.layouts.vggsound import read_vggsound
 from stajax.prepare.listing import Item, ListingError, Remark
