@@ -1,12 +1,10 @@
 """Staged inference over clips of any length: every frame goes through a network's `encode` once.
 
 For each clip (`stajax.inference.clip`) a network's three parts run one after the other: all frames are encoded,
-fragments read their neighbours' features, groups read their companions' fragments. Features stay on the device and are kept with the
-clip, so that networks whose encoders are equal (a frozen backbone) share them. Buffers have few sizes, so one compiled
-program serves every length. What goes to the device is put there explicitly, and results are waited for by `fetch`.
-
-Axes: B frames of a call, n samples of a clip, r reach, t frames of a fragment, h w map, c categories, k selected
-categories, P companions of other clips.
+fragments read their neighbours' features, groups read their companions' fragments. Features stay on the device and are
+kept with the clip, so that networks whose encoders are equal (a frozen backbone) share them. Buffers have few sizes, so
+one compiled program serves every length. What goes to the device is put there explicitly, and results are waited for by
+`fetch`.
 """
 
 import functools
