@@ -1,35 +1,128 @@
-"""The console script `stajax VERB …`; each verb is the command `python -m stajax.VERB`."""
+"""What all verbs share: how a command reads its arguments, reports an error on one line, and ends.
 
+Exit codes: 0 all is done, 1 some inputs failed, 2 the arguments or the data cannot be used, 3 all inputs failed.
+"""
+
+import contextlib
 import difflib
-import importlib
+import io
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-VERBS = {
-  "prepare": "media to records",
-  "train": "trains what is not trained yet, ends with the report",
-  "predict": "maps, overlay and numbers of videos",
-  "evaluate": "scores a model, or maps, on eye-tracking videos",
-  "weights": "published weights: downloads and converts them",
-  "plan": "what every network of a configuration costs",
-}
+T = TypeVar("T")
+
+BAD_INPUT = 2
+INTERRUPTED = 130
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs a verb; returns its exit code, 2 for an unknown one."""
-  argv = list(sys.argv[1:] if argv is None else argv)
-  verb = argv[0] if argv else "--help"
-  if verb in VERBS:
-    return importlib.import_module(f"stajax.{verb}.__main__").main(argv[1:])
-  if verb in ("-h", "--help"):
-    print(__doc__, *(f"  {name:<9} {what}" for name, what in VERBS.items()), sep="\n")
+def parse(
+  program: str,
+  target: Callable[..., T],
+  argv: Sequence[str] | None = None,
+  known: Iterable[str] = (),
+  usage: str | None = None,
+  **options: Any,
+) -> T:
+  """Reads arguments; wrong ones end the program with a line on stderr, `--help` with a text on stdout.
+
+  Args:
+    program: The command's name, such as `stajax predict`.
+    target: The dataclass, model or function whose fields or arguments are the command's options.
+    argv: The arguments; None: those of the process.
+    known: Options that are read elsewhere, so that a misspelled one of them gets a hint too.
+    usage: The command's name in the text of `--help`, if that has to be another one.
+    options: Further arguments of `tyro.cli`.
+
+  Returns:
+    What `target` makes of them.
+
+  Raises:
+    SystemExit: The arguments are wrong (code 2), or ask for help (code 0).
+  """
+  import tyro
+
+  argv, usage = list(sys.argv[1:] if argv is None else argv), usage or program
+  drawn = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(drawn):
+      return tyro.cli(target, args=argv, prog=usage, **options)
+  except SystemExit as stop:
+    if not stop.code:
+      raise
+  options = {**options, "add_help": True}
+  known = {*known, *_option_names(lambda: tyro.cli(target, args=["--help"], prog=usage, **options))}
+  raise SystemExit(fail(program, f"{_misspelled(argv, known) or _plain(drawn.getvalue())} (see `{usage} --help`)"))
+
+
+def run(program: str, command: Callable[[], int]) -> int:
+  """Runs a command; returns its exit code, or 2 after a line on stderr for an error that is the input's."""
+  try:
+    return command()
+  except (OSError, ValueError) as error:
+    return fail(program, error)
+  except KeyboardInterrupt:
+    return fail(program, "interrupted", INTERRUPTED)
+
+
+def fail(program: str, error: Exception | str, code: int = BAD_INPUT) -> int:
+  """Prints an error as one line on stderr, after the command's name; returns the exit code."""
+  print(f"{program}: {one_line(error)}", file=sys.stderr)
+  return code
+
+
+def exit_code(num_failed: int, num_inputs: int) -> int:
+  """Returns the exit code of a command that went through all its inputs."""
+  if not num_failed:
     return 0
-  if verb == "--version":
-    import stajax
+  return 3 if num_failed == num_inputs else 1
 
-    print(stajax.__version__)
-    return 0
-  nearest = difflib.get_close_matches(verb, VERBS, n=1)
-  hint = f"did you mean `{nearest[0]}`? " if nearest else ""
-  print(f"stajax: unknown verb {verb!r}; {hint}Known: {', '.join(VERBS)}", file=sys.stderr)
-  return 2
+
+def one_line(error: Exception | str, path: Path | None = None) -> str:
+  """Returns an error's message without line breaks.
+
+  Args:
+    error: The error. The kind of one that nobody expected is named.
+    path: The file or folder that the line has to name.
+  """
+  text = " ".join(str(error).split())
+  if isinstance(error, Exception) and not isinstance(error, OSError | ValueError):
+    text = f"{type(error).__name__}: {text}"
+  return text if path is None or str(path) in text else f"{path}: {text}"
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+  """Returns what to say of a name that is not one of the known ones: the nearest one, and all of them."""
+  known = list(known)
+  return f"unknown {kind} {name!r};{_hint(name, known)} Known: {', '.join(known)}"
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+  nearest = difflib.get_close_matches(name, known, n=1)
+  return f" did you mean `{nearest[0]}`?" if nearest else ""
+
+
+def _misspelled(argv: Sequence[str], known: Iterable[str]) -> str:
+  """Returns what to say of the first option that is like a known one, "" if there is none."""
+  for argument in argv:
+    name = argument.partition("=")[0].replace("_", "-")
+    if name.startswith("--") and name not in known and (hint := _hint(name, known)):
+      return f"unknown option {name};{hint}"
+  return ""
+
+
+def _option_names(show_help: Callable[[], object]) -> set[str]:
+  text = io.StringIO()
+  with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+    show_help()
+  return set(re.findall(r"--[\w.-]+", text.getvalue()))
+
+
+def _plain(drawn: str) -> str:
+  """Returns the first part of an error that is drawn as a box, as one line without the title and pydantic's details."""
+  drawn = re.sub(r"\x1b\[[\d;]*m", "", drawn)
+  title, *parts = re.split(r"^╭.*\n|^[│ ]*[─-]{3,}.*\n", drawn, flags=re.MULTILINE)
+  text = " ".join(parts[0].replace("│", " ").split()) if parts else title
+  return re.sub(r" \[type=.*| For further information visit \S*", "", text)

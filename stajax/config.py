@@ -3,17 +3,20 @@
 Modules never take these objects, only plain arguments: this is for the commands and the stage graph.
 """
 
-import argparse
+import dataclasses
 import difflib
 import json
 import runpy
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Protocol, TypeVar, get_args
 
 import pydantic
 import tyro
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from stajax import cli
 
 
 class ConfigError(ValueError):
@@ -256,25 +259,74 @@ def load(path: str | Path) -> Config:
   return config
 
 
-def override(config: Config, arguments: Sequence[str]) -> Config:
+class _Command(Protocol):
+  """Arguments of a command that takes a configuration."""
+
+  @property
+  def config(self) -> Path: ...
+
+
+Command = TypeVar("Command", bound=_Command)
+
+
+def parse(
+  program: str, target: type[Command], argv: Sequence[str] | None, description: str | None = None
+) -> tuple[Command, Config]:
+  """Reads the arguments of a command, and the configuration that its option `--config` names, with overrides.
+
+  Args:
+    program: The command's name, such as `stajax train`.
+    target: The dataclass of the command's own options; all others are overrides of the configuration's fields.
+    argv: The arguments; None: those of the process.
+    description: What `--help` says first; with `--config FILE` it lists the configuration's fields instead.
+
+  Raises:
+    ConfigError: The configuration cannot be used, or an override is out of range.
+    SystemExit: See `stajax.cli.parse`.
+  """
+  argv = list(sys.argv[1:] if argv is None else argv)
+  has_file = any(argument.partition("=")[0] == "--config" for argument in argv)
+  arguments, overrides = cli.parse(
+    program, target, argv, description=description, return_unknown_args=True, add_help=not has_file
+  )
+  names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(target)]
+  return arguments, override(load(arguments.config), overrides, program, names)
+
+
+def override(
+  config: Config, arguments: Sequence[str], program: str = "stajax train", known: Iterable[str] = ()
+) -> Config:
   """Applies command-line overrides such as `--sta.steps 100`; a wrong one ends the program with the nearest name.
 
   `--init NAME=FILE` adds to the field `init`.
 
+  Args:
+    config: The configuration to change.
+    arguments: The overrides.
+    program: The command's name in errors.
+    known: Options of the command that are read already, as hints for misspelled ones.
+
   Raises:
-    ConfigError: a value that is out of range.
+    ConfigError: A value is out of range.
+    SystemExit: See `stajax.cli.parse`.
   """
-  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-  parser.add_argument("--init", action="append", default=[])
-  found, arguments = parser.parse_known_args(arguments)
+  files, arguments = cli.parse(program, _Init, arguments, return_unknown_args=True, add_help=False)
   try:
-    if found.init:
-      config = Config.model_validate({**dict(config), "init": config.init | dict(map(_parse_init, found.init))})
+    if files.init:
+      config = Config.model_validate({**dict(config), "init": config.init | dict(map(_parse_init, files.init))})
     if not arguments:
       return config
-    return tyro.cli(Config, default=config, args=list(arguments), prog="stajax.train --config FILE")
+    usage = f"{program} --config FILE"
+    return cli.parse(program, Config, arguments, ("--init", *known), usage, default=config)
   except pydantic.ValidationError as error:
     raise ConfigError(explain(error)) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Init:
+  """The overrides that only name files."""
+
+  init: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
 
 def _parse_init(text: str) -> tuple[str, str]:

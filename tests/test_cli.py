@@ -1,46 +1,49 @@
-"""The console script's verbs and `python -m stajax.train` before there is anything to train."""
+"""The verbs of `stajax`, and `stajax train` before there is anything to train."""
 
+import dataclasses
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import stajax
+from stajax import __main__ as console
 from stajax import cli, runtime
 from stajax.train import __main__ as train
 
 
 @pytest.mark.parametrize(("verb", "nearest"), [("trian", "train"), ("evalute", "evaluate"), ("Predict", "predict")])
 def test_unknown_verb_names_the_nearest(verb, nearest, capsys):
-  assert cli.main([verb, "--config", "x"]) == 2
+  assert console.main([verb, "--config", "x"]) == 2
   out, error = capsys.readouterr()
   assert not out and error.startswith(f"stajax: unknown verb '{verb}'; did you mean `{nearest}`?")
-  assert error.count("\n") == 1 and all(known in error for known in cli.VERBS)
+  assert error.count("\n") == 1 and all(known in error for known in console.VERBS)
 
 
 def test_a_verb_like_none_lists_all(capsys):
-  assert cli.main(["zzzz"]) == 2
+  assert console.main(["zzzz"]) == 2
   error = capsys.readouterr().err
-  assert "did you mean" not in error and all(known in error for known in cli.VERBS)
+  assert "did you mean" not in error and all(known in error for known in console.VERBS)
 
 
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help_lists_the_verbs(arguments, capsys):
-  assert cli.main(arguments) == 0
+  assert console.main(arguments) == 0
   out = capsys.readouterr().out
-  assert all(f"  {verb} " in out and what in out for verb, what in cli.VERBS.items())
+  assert all(f"  {verb} " in out and what in out for verb, what in console.VERBS.items())
 
 
 def test_version(capsys):
-  assert cli.main(["--version"]) == 0
+  assert console.main(["--version"]) == 0
   assert capsys.readouterr().out.strip() == stajax.__version__
 
 
-@pytest.mark.parametrize("verb", cli.VERBS)
+@pytest.mark.parametrize("verb", console.VERBS)
 def test_every_verb_has_help(verb, capsys):
   try:
-    code = cli.main([verb, "--help"])
+    code = console.main([verb, "--help"])
   except SystemExit as stop:
     code = stop.code
   assert code in (0, None)
@@ -48,9 +51,53 @@ def test_every_verb_has_help(verb, capsys):
 
 
 def test_train_without_a_configuration_shows_how():
-  child = subprocess.run([sys.executable, "-m", "stajax.train"], capture_output=True, text=True)
-  assert child.returncode == 2 and "python -m stajax.train --config" in child.stdout + child.stderr
-  assert "Traceback" not in child.stderr
+  utf8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # in which tyro draws boxes
+  child = subprocess.run([sys.executable, "-m", "stajax.train"], capture_output=True, text=True, env=utf8)
+  assert child.returncode == 2 and not child.stdout
+  assert child.stderr.startswith("stajax train: Missing") and "--config" in child.stderr
+  assert child.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["--numbr", "3"], "unknown option --numbr; did you mean `--number`?"),
+    (["--no-detail=x", "--number", "3"], "unknown option --no-detail; did you mean `--no-detailed`?"),
+    (["--numbr", "3", "--elsewher"], "unknown option --numbr"),
+    (["--number", "3", "--elsewher"], "unknown option --elsewher; did you mean `--elsewhere`?"),
+    ([], "--number INT The count. (required)"),
+    (["--number", "x"], "invalid literal for int() with base 10: 'x'"),
+    (["--number", "3", "stray"], "stray"),
+  ],
+)
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_wrong_arguments_are_one_line(monkeypatch, capsys, arguments, message, columns):
+  @dataclasses.dataclass
+  class Arguments:
+    number: int
+    """The count."""
+    detailed: bool = True
+
+  monkeypatch.setenv("COLUMNS", columns)
+  with pytest.raises(SystemExit) as stop:
+    cli.parse("stajax test", Arguments, arguments, ["--elsewhere"])
+  out, error = capsys.readouterr()
+  assert stop.value.code == 2 and not out and error.count("\n") == 1
+  assert error.startswith("stajax test: ") and message in error and "`stajax test --help`" in error
+
+
+def test_errors_and_exit_codes(capsys):
+  def fail_with(error):
+    raise error
+
+  assert cli.run("stajax test", lambda: 1) == 1
+  assert cli.run("stajax test", lambda: fail_with(ValueError("two\nlines"))) == 2
+  assert capsys.readouterr().err == "stajax test: two lines\n"
+  assert cli.run("stajax test", lambda: fail_with(KeyboardInterrupt())) == 130
+  with pytest.raises(RuntimeError):
+    cli.run("stajax test", lambda: fail_with(RuntimeError("a mistake of ours")))
+  assert [cli.exit_code(failed, 3) for failed in range(4)] == [0, 1, 1, 3] and cli.exit_code(0, 0) == 0
+  assert cli.one_line(KeyError("a"), Path("b.mp4")) == "b.mp4: KeyError: 'a'"
 
 
 @pytest.mark.parametrize(

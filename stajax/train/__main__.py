@@ -1,36 +1,43 @@
-"""python -m stajax.train --config configs/X.py [--workdir DIR] [--init NAME=FILE] [overrides such as --sta.steps 100]
+"""Trains the networks of a configuration: runs the stages that are not done yet, in order, and ends with the report.
 
-Runs the stages that are not done yet, in order, resumes exactly where it was stopped, and ends with the report.
-`--config FILE --help` lists every field that can be overridden. Exit codes: 0 done, 1 training failed, 2 bad input.
+  stajax train --config configs/X.py [--workdir DIR] [--init NAME=FILE] [overrides such as --sta.steps 100]
+
+Training resumes exactly where it was stopped. `--config FILE --help` lists every field that can be overridden;
+`--init` names a file of trained weights for `visual` or `sound`, and may be repeated.
+Exit codes: 0 all is done, 1 training failed, 2 the configuration or the data cannot be used.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from stajax import cli
+
+PROGRAM = "stajax train"
+
+
+@dataclass(frozen=True)
+class Arguments:
+  """The options of `stajax train` that are not fields of the configuration."""
+
+  config: Path
+  """A configuration: a Python file that assigns `config = Config(…)`."""
+  workdir: Path | None = None
+  """The folder for everything that training writes; runs/NAME by default."""
+  distributed: bool = False
+  """This is one of several hosts that train together."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   from stajax import config as configuration
 
-  # Two parsers in a row: the fields that can be overridden are known only when the configuration file is read.
-  parser = argparse.ArgumentParser("stajax train", description=__doc__, add_help=False, allow_abbrev=False)
-  parser.add_argument("--config", type=Path)
-  parser.add_argument("--workdir", type=Path)
-  parser.add_argument("--distributed", action="store_true")
-  arguments, overrides = parser.parse_known_args(argv)
-  if arguments.config is None:
-    print(__doc__)
-    print("  --workdir DIR    where everything goes; runs/NAME by default\n  --distributed    one of several hosts")
-    print("  --init NAME=FILE trained weights for `visual` or `sound` of the networks; may be repeated")
-    return 0 if {"-h", "--help"} & set(overrides) else 2
   try:
-    config = configuration.override(configuration.load(arguments.config), overrides)
+    arguments, config = configuration.parse(PROGRAM, Arguments, argv, __doc__)
   except configuration.ConfigError as error:
-    print(f"stajax train: {error}", file=sys.stderr)
-    return 2
+    return cli.fail(PROGRAM, error)
   return run(config, arguments.workdir or Path("runs") / config.name, arguments.distributed)
 
 
@@ -56,11 +63,9 @@ def run(config: "configuration.Config", workdir: Path, distributed: bool = False
   try:
     print(stages.run_all(config, workdir))
   except (ConfigError, RecordError, WeightsError, stages.StageError) as error:
-    print(f"stajax train: {error}", file=sys.stderr)
-    return 2
+    return cli.fail(PROGRAM, error)
   except TrainingError as error:
-    print(f"stajax train: {error}", file=sys.stderr)
-    return 1
+    return cli.fail(PROGRAM, str(error), code=1)
   return 0
 
 

@@ -22,7 +22,7 @@ VOLUMES = ("NDHWC", "DHWIO", "NDHWC")
 @pytest.fixture(scope="module")
 def ave():
   """What the command prints for the paper's setting, and whether it loaded TensorFlow."""
-  program = "import sys; from stajax import cli; code = cli.main(sys.argv[1:])"
+  program = "import sys; from stajax import __main__; code = __main__.main(sys.argv[1:])"
   program += "; print([name for name in sys.modules if name.startswith('tensorflow')], file=sys.stderr); sys.exit(code)"
   command = [sys.executable, "-c", program, "plan", "--config", str(CONFIGS / "ave.py"), "--json"]
   child = subprocess.run([*command, "--data.path", "no/such/folder"], capture_output=True, text=True)

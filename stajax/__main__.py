@@ -1,0 +1,37 @@
+"""The command `stajax VERB …`, which is `python -m stajax VERB …` too; `stajax VERB --help` says what a verb takes."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+VERBS = {
+  "prepare": "turns media into records",
+  "train": "trains what is not trained yet, and ends with the report",
+  "predict": "writes maps, an overlay and numbers of videos",
+  "evaluate": "scores a model, or maps, on eye-tracking videos",
+  "weights": "downloads and converts published weights",
+  "plan": "says what every network of a configuration costs",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs a verb; returns its exit code, 2 for an unknown one."""
+  argv = list(sys.argv[1:] if argv is None else argv)
+  verb = argv[0] if argv else "--help"
+  if verb in VERBS:
+    return importlib.import_module(f"stajax.{verb}.__main__").main(argv[1:])
+  if verb in ("-h", "--help"):
+    print(__doc__, *(f"  {name:<9} {what}" for name, what in VERBS.items()), sep="\n")
+    return 0
+  if verb == "--version":
+    import stajax
+
+    print(stajax.__version__)
+    return 0
+  from stajax import cli
+
+  return cli.fail("stajax", cli.unknown("verb", verb, VERBS))
+
+
+if __name__ == "__main__":
+  sys.exit(main())
