@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import stajax
 from stajax import config as configuration
 from stajax.companions import Granularity
 from stajax.config import Config
+from stajax.files import atomic_folder, write_json, write_text
 from stajax.nets.classifier import Classifier
 from stajax.nets.shared_students import NODES, Students
 from stajax.nets.student import Student
@@ -314,18 +314,12 @@ def save(
     companions: of `Model`.
     about: `categories`, `rate`, `side`, `trained_on`, `sha256` of `Model`, and provenance.
   """
-  partial = folder.with_name(f".{folder.name}.partial")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir(parents=True)
-  for name, path in files.items():
-    shutil.copyfile(path, partial / f"{name}.safetensors")
-  store.save(partial / COMPANIONS, companions)
-  (partial / "config.json").write_text(configuration.dumps(config), encoding="utf-8")
-  description = {"format": FORMAT, "stajax": stajax.__version__, **about}
-  text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-  (partial / "model.json").write_text(text, encoding="utf-8")
-  shutil.rmtree(folder, ignore_errors=True)
-  os.replace(partial, folder)
+  with atomic_folder(folder) as partial:
+    for name, path in files.items():
+      shutil.copyfile(path, partial / f"{name}.safetensors")
+    store.save(partial / COMPANIONS, companions)
+    write_text(partial / "config.json", configuration.dumps(config))
+    write_json(partial / "model.json", {"format": FORMAT, "stajax": stajax.__version__, **about})
 
 
 def _dtype(name: str) -> Any:

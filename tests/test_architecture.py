@@ -15,12 +15,12 @@ FILES = sorted((ROOT / "stajax").rglob("*.py"))
 
 # Parts of the package and the parts that they may import; the others may import all.
 ALLOWED = {
-  "data": {"data", "media", "grid", "companions", "prepare"},
+  "data": {"data", "media", "grid", "companions", "files", "prepare"},
   "media": {"media", "grid", "eyetracking"},
   "nets": {"nets", "grid", "companions"},
   "maps": {"maps", "grid", "companions"},
   "scoring": {"scoring", "maps", "grid", "companions", "eyetracking"},
-  "report": {"report", "scoring", "media", "data", "grid", "companions", "eyetracking"},
+  "report": {"report", "scoring", "media", "data", "grid", "companions", "eyetracking", "files"},
 }
 
 # Libraries, and the only places that import them. A place with `lazily` does so inside a function.

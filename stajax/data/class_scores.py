@@ -11,7 +11,6 @@ on; needs no more memory for more clips.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from stajax.data.records import Records
-from stajax.data.shards import RecordError, write_json
+from stajax.data.shards import RecordError
+from stajax.files import atomic_folder, write_json, write_text
 from stajax.media.limits import Limits
 from stajax.prepare.clip import MediaSettings, segment_frames
 from stajax.prepare.listing import Item, Listing, shown
@@ -74,20 +74,17 @@ def scores_of(
     "sha256": yamnet.sha256,
     "clips": dict(zip(records.names, records.num_frames.tolist(), strict=True)),
   }
-  partial = path.with_name(f".{FOLDER}.partial")
-  shutil.rmtree(partial, ignore_errors=True)
-  partial.mkdir()
-  shape = (records.total_frames, len(yamnet.classes))
-  scores = np.lib.format.open_memmap(partial / "scores.npy", "w+", np.float16, shape)
-  for clip, heard in enumerate(records.has_sound.tolist()):
-    if heard:
-      first = int(records.first_frame[clip])
-      values = staging.read_arrays(_key(clip, yamnet.sha256))["scores"]
-      scores[first : first + int(records.num_frames[clip])] = values
-  scores.flush()
-  (partial / "classes.txt").write_text("\n".join(yamnet.classes) + "\n", encoding="utf-8")
-  write_json(partial / "summary.json", summary)
-  partial.rename(path)
+  with atomic_folder(path) as partial:
+    shape = (records.total_frames, len(yamnet.classes))
+    scores = np.lib.format.open_memmap(partial / "scores.npy", "w+", np.float16, shape)
+    for clip, heard in enumerate(records.has_sound.tolist()):
+      if heard:
+        first = int(records.first_frame[clip])
+        values = staging.read_arrays(_key(clip, yamnet.sha256))["scores"]
+        scores[first : first + int(records.num_frames[clip])] = values
+    scores.flush()
+    write_text(partial / "classes.txt", "\n".join(yamnet.classes) + "\n")
+    write_json(partial / "summary.json", summary)
   staging.remove()
   return summary
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
-from stajax.data.shards import RecordError, write_json
+from stajax.data.shards import RecordError
+from stajax.files import write_json
 
 if TYPE_CHECKING:
   from stajax.data.records import Records
@@ -57,7 +58,7 @@ def find_damage(records: Records) -> dict[str, str]:
       pool.shutdown(wait=False, cancel_futures=True)
       raise
   with contextlib.suppress(OSError):  # a folder that cannot be written is checked every time
-    write_json(path, {"shards": shards, "damaged": damaged})
+    write_json(path, {"shards": shards, "damaged": damaged}, shared=True)
   return damaged
 
 

@@ -10,8 +10,6 @@ Legend: K views, n frames, … any shape of frame ids.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 from stajax.data.map_set import records_digest
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
+from stajax.files import atomic_file, sha256_of_bytes, write_bytes
 
 _BITS = np.uint16
 """NumPy's files have no bfloat16: its bits are stored."""
@@ -54,12 +53,11 @@ class FeatureSet:
       RecordError: it is of other records, or of other inputs.
     """
     path.mkdir(parents=True, exist_ok=True)
-    identity, digest = path / "made_of", hashlib.sha256(records_digest(records).encode())
-    for array in inputs:
-      digest.update(np.ascontiguousarray(array).tobytes())
+    digest = sha256_of_bytes(records_digest(records).encode(), *(np.ascontiguousarray(x).tobytes() for x in inputs))
+    identity = path / "made_of"
     if not identity.exists():
-      _write(identity, lambda file: file.write(digest.hexdigest().encode()))
-    elif identity.read_text(encoding="utf-8", errors="replace") != digest.hexdigest():
+      write_bytes(identity, digest.encode(), shared=True)
+    elif identity.read_text(encoding="utf-8", errors="replace") != digest:
       raise RecordError(f"{path}: features of other records than {records.path}, or of other crops; delete it")
     return FeatureSet(path, records, stages, num_views)
 
@@ -72,7 +70,8 @@ class FeatureSet:
     for stage in self.stages:
       x = features[stage]
       bits = x.view(_BITS) if x.dtype == ml_dtypes.bfloat16 else x
-      _write(self._file(clip, stage), lambda file, bits=bits: np.save(file, bits))
+      with atomic_file(self._file(clip, stage), shared=True) as partial, partial.open("wb") as file:
+        np.save(file, bits)
 
   def clip(self, clip: int, stage: str) -> np.ndarray:
     """One stage of one clip, (K, n, h, w, c) on disk.
@@ -105,12 +104,3 @@ class FeatureSet:
 
   def _file(self, clip: int, stage: str) -> Path:
     return self.path / f"{clip:08d}.{stage}.npy"
-
-
-def _write(path: Path, write) -> None:
-  partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-  with open(partial, "wb") as file:
-    write(file)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(partial, path)

@@ -6,7 +6,6 @@ A stage that computes them writes clip after clip into staging and goes on where
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import numpy as np
 
 from stajax.data.map_set import records_digest
 from stajax.data.records import Records
-from stajax.data.shards import RecordError, write_json
+from stajax.data.shards import RecordError
+from stajax.files import atomic_folder, write_json
 from stajax.prepare.staging import Staging
 
 
@@ -48,12 +48,9 @@ class FrameTableWriter:
       staged = [self._staging.read_arrays(f"{clip:08d}")["values"] for clip in range(self._records.num_clips)]
     except ValueError as error:
       raise RecordError(str(error)) from error
-    partial = self.path.with_name(f".{self.path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    np.save(partial / "values.npy", np.concatenate(staged))
-    write_json(partial / "summary.json", {**summary, "records": records_digest(self._records)})
-    partial.rename(self.path)
+    with atomic_folder(self.path) as partial:
+      np.save(partial / "values.npy", np.concatenate(staged))
+      write_json(partial / "summary.json", {**summary, "records": records_digest(self._records)})
     self._staging.remove()
 
 

@@ -5,10 +5,8 @@ A stage that makes maps writes clip after clip into staging and goes on where it
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,15 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from stajax.data.records import Records
-from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, read_bytes, write_json
+from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, read_bytes
+from stajax.files import atomic_folder, sha256_of_json, write_json
 from stajax.prepare.staging import Staging, join_bytes, split_bytes
 
 
 def records_digest(records: Records) -> str:
   """Tells data sets apart whose frame ids mean different frames."""
   identity = [records.names, records.num_frames.tolist(), records.rate.tolist()]
-  return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
+  return sha256_of_json(identity)[:32]
 
 
 class MapWriter:
@@ -74,28 +73,26 @@ class MapWriter:
     missing = [name for clip, name in enumerate(records.names) if not self.has(clip)]
     if missing:
       raise ValueError(f"{self.path}: {len(missing)} clips have no maps yet, the first is {missing[0]}")
-    partial = self.path.with_name(f".{self.path.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     size = tuple(self._staging.read_arrays(f"{0:08d}")["size"].tolist())
     features = {
       "key": tfds.features.Text(),
       "map": tfds.features.Image(shape=(*size, 1), dtype=np.uint8, encoding_format="png"),
       "weight": np.float32,
     }
-    writer = ShardWriter(partial, "maps", features, max_shard_bytes)
-    weights = []
-    for clip, name in enumerate(records.names):
-      arrays = self._staging.read_arrays(f"{clip:08d}")
-      if tuple(arrays["size"].tolist()) != size:
-        raise ValueError(f"{self.path}: maps of {name} are {arrays['size'].tolist()}, others {list(size)}")
-      for i, (png, weight) in enumerate(zip(split_bytes(arrays), arrays["weights"].tolist(), strict=True)):
-        writer.write({"key": f"{name}/{i:06d}", "map": png, "weight": weight})
-      weights.append(arrays["weights"])
-    writer.close("stajax maps of grid frames")
-    # Which frames count must be known without reading every map.
-    np.save(partial / "weights.npy", np.concatenate(weights))
-    write_json(partial / "summary.json", {**summary, "records": records_digest(records)})
-    partial.rename(self.path)
+    with atomic_folder(self.path) as partial:
+      writer = ShardWriter(partial, "maps", features, max_shard_bytes)
+      weights = []
+      for clip, name in enumerate(records.names):
+        arrays = self._staging.read_arrays(f"{clip:08d}")
+        if tuple(arrays["size"].tolist()) != size:
+          raise ValueError(f"{self.path}: maps of {name} are {arrays['size'].tolist()}, others {list(size)}")
+        for i, (png, weight) in enumerate(zip(split_bytes(arrays), arrays["weights"].tolist(), strict=True)):
+          writer.write({"key": f"{name}/{i:06d}", "map": png, "weight": weight})
+        weights.append(arrays["weights"])
+      writer.close("stajax maps of grid frames")
+      # Which frames count must be known without reading every map.
+      np.save(partial / "weights.npy", np.concatenate(weights))
+      write_json(partial / "summary.json", {**summary, "records": records_digest(records)})
     self._staging.remove()
 
 

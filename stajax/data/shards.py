@@ -7,10 +7,8 @@ A set is a folder `NAME/VERSION/` that `tfds.builder_from_directory` opens (`as_
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
 from stajax.data.examples import Encoder, find_bytes
+from stajax.files import atomic_file
 
 VERSION = "1.0.0"
 SPLIT = "data"
@@ -39,17 +38,13 @@ def shard_path(folder: Path, name: str, index: int, count: int) -> Path:
 def write_shard(path: Path, records: Iterable[bytes]) -> tuple[int, int]:
   """Writes one shard atomically; several processes may write the same one. Returns its records and their bytes."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
   length = size = 0
-  try:
+  with atomic_file(path, shared=True) as partial:
     writer = _open_writer(partial)
     for record in records:
       writer.write(record)
       length, size = length + 1, size + len(record)
     writer.close()
-    os.replace(partial, path)
-  finally:
-    partial.unlink(missing_ok=True)
   return length, size
 
 
@@ -280,10 +275,3 @@ def read_bytes(reader: ShardReader | SelectedReader, ids: np.ndarray | Sequence[
     return [values[position] for position in positions]
   except ValueError as error:
     raise error if isinstance(error, RecordError) else RecordError(f"{reader.folder}: {error}") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-  """Writes JSON atomically; several processes may write the same file."""
-  partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-  partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-  os.replace(partial, path)

@@ -1,12 +1,15 @@
 """The files that `stajax.predict` writes while it goes through a video: maps in parts, and the frames' numbers."""
 
+import contextlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
+
+from stajax.files import atomic_file
 
 MAPS_PER_PART = 1000
 
@@ -40,14 +43,9 @@ class MapParts:
     if part == 0:
       self._remove_earlier()
     target = self.out / f"{self.name}.maps-{part:03d}.npz"
-    temporary = target.with_name(f".{target.name}.partial")
-    try:
-      with temporary.open("wb") as file:
-        times = np.asarray(self._times, np.float64)
-        np.savez_compressed(file, maps=self._maps[: len(times)], times=times, **self.fields)
-      os.replace(temporary, target)
-    finally:
-      temporary.unlink(missing_ok=True)
+    with atomic_file(target) as partial, partial.open("wb") as file:
+      times = np.asarray(self._times, np.float64)
+      np.savez_compressed(file, maps=self._maps[: len(times)], times=times, **self.fields)
     self._times = []
 
   def _remove_earlier(self) -> None:
@@ -64,21 +62,18 @@ class FrameLog:
   """A JSON object whose list `frames` is written entry by entry; gets its name when it is complete."""
 
   def __init__(self, path: Path):
-    self._path, self._temporary = path, path.with_name(f".{path.name}.partial")
-    self._separator = "\n"
+    self._path, self._separator = path, "\n"
 
   def __enter__(self) -> "FrameLog":
-    # A file name that is not UTF-8 becomes a JSON escape.
-    self._file = self._temporary.open("w", encoding="utf-8", errors="backslashreplace")
+    with contextlib.ExitStack() as stack:
+      partial = stack.enter_context(atomic_file(self._path))
+      # A file name that is not UTF-8 becomes a JSON escape.
+      self._file = stack.enter_context(partial.open("w", encoding="utf-8", errors="backslashreplace"))
+      self._opened = stack.pop_all()
     return self
 
-  def __exit__(self, kind: type | None, *_: object) -> None:
-    try:
-      self._file.close()
-      if kind is None:
-        os.replace(self._temporary, self._path)
-    finally:
-      self._temporary.unlink(missing_ok=True)
+  def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    self._opened.__exit__(kind, error, traceback)
 
   def begin(self, fields: dict) -> None:
     self._file.write(_dumps(fields)[:-1] + ', "frames": [')

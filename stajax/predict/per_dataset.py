@@ -20,9 +20,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from stajax.eyetracking import StavisVideo
+from stajax.files import partial_path, write_json
 from stajax.inference.dataset import set_maps
 from stajax.inference.predictor import Predictor, to_uint8
-from stajax.prepare.tree_files import write_text
 
 ABOUT = "predict.json"
 _COMPRESSION = 1  # of PNG; more takes longer than the maps
@@ -88,7 +88,7 @@ def _claim(out: Path, made_with: dict[str, Any], holds_maps: bool) -> None:
   except FileNotFoundError:
     if holds_maps:
       raise FileExistsError(f"{out}: holds maps but no {ABOUT}, expected an empty folder") from None
-    write_text(path, json.dumps(made_with, indent=2, ensure_ascii=False) + "\n")
+    write_json(path, made_with)
     return
   except ValueError as error:
     raise FileExistsError(f"{path}: not JSON ({error})") from None
@@ -101,4 +101,4 @@ def _folder(out: Path, video: StavisVideo) -> Path:
 
 
 def _partial(out: Path, video: StavisVideo) -> Path:
-  return out / video.database / f".{video.name}.partial"
+  return partial_path(_folder(out, video))

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from stajax.data.examples import Encoder
 from stajax.data.schema import SETS, SOUND_COLUMNS, Set, set_features
-from stajax.data.shards import MAX_SHARD_BYTES, shard_path, write_json, write_metadata, write_shard
+from stajax.data.shards import MAX_SHARD_BYTES, shard_path, write_metadata, write_shard
+from stajax.files import partial_path, write_json
 from stajax.media.limits import run_in_children
 from stajax.media.spectrogram import NUM_BINS
 from stajax.prepare.staging import ClipFacts, Staging
@@ -128,7 +129,7 @@ def plan_assembly(
     raise FileExistsError(f"{out}: exists already")
   if not keys:
     raise ValueError(f"{out}: there is no clip to write")
-  partial = out.with_name(f".{out.name}.partial")
+  partial = partial_path(out)
   shutil.rmtree(partial, ignore_errors=True)
   # Of 200,000 clips there is memory for these numbers, not for the facts themselves.
   num_frames, num_sounds, num_silent = [], [], 0

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from stajax import __version__
+from stajax.files import partial_path
 from stajax.media.spectrogram import log_spectrogram, statistics
 from stajax.prepare.progress import finished, staging_of, work
 from stajax.prepare.staging import PreparedClip, Staging, encode_jpeg, staging_key
@@ -89,7 +90,7 @@ def _prepare(out: Path, tree: Path | None, job: _Job, processes: int) -> dict[st
   new_tree = None
   if not has_tree:
     # Named after the job, so that leftovers of another one are not taken for this one's videos.
-    new_tree = tree.with_name(f".{tree.name}.{staging_key('tree', {**job.facts(), 'version': __version__})}.partial")
+    new_tree = partial_path(tree, staging_key("tree", {**job.facts(), "version": __version__}))
   missing = [i for i in range(job.num_clips) if not (staging.has(job.key(i)) and _has_video(new_tree, job, i))]
   tasks = [(job, index, staging.folder, new_tree) for index in missing]
   for _ in work(f"{job.part} clips", job.num_clips, _render, tasks, processes):

@@ -6,7 +6,6 @@ what is to be done, `stage` does one task in whatever process, `collect` says wh
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import av
 import numpy as np
 
 from stajax import __version__
+from stajax.files import sha256_of_json
 from stajax.media.file import MediaError
 from stajax.media.image_folder import numbered_images
 from stajax.media.limits import Failure, Limits
@@ -120,7 +120,7 @@ def prepare(
 def facts(listing: Listing, part: str, settings: MediaSettings, limits: Limits) -> dict[str, Any]:
   """What the records of a part depend on, as its summary says it; with other facts they would be others."""
   identities = [_identity(listing, item, with_times=False) for item in listing.items if item.part == part]
-  digest = hashlib.sha256(json.dumps([*identities, *listing.categories], sort_keys=True).encode()).hexdigest()[:12]
+  digest = sha256_of_json([*identities, *listing.categories])[:12]
   return {**_settings(settings, limits), "files": f"{len(identities)}, SHA-256 {digest}"}
 
 

@@ -7,11 +7,8 @@ Neither this module nor what it reads needs TensorFlow, so that worker processes
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
-import os
-import uuid
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from stajax.files import atomic_file, sha256_of_json
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class ClipFacts:
 
 def staging_key(source: str, settings: dict[str, Any]) -> str:
   """Names a clip in staging: a hash of the identity of its source and of the settings (JSON values)."""
-  return hashlib.sha256(json.dumps([source, settings], sort_keys=True).encode()).hexdigest()[:32]
+  return sha256_of_json([source, settings])[:32]
 
 
 def encode_jpeg(frame: np.ndarray) -> bytes:
@@ -152,10 +151,8 @@ class Staging:
 
   def write_arrays(self, key: str, **arrays: np.ndarray) -> None:
     """Stages arrays atomically; several processes may write the same key."""
-    partial = self.folder / f"{key}.{uuid.uuid4().hex}.partial"  # hosts that share a disk may share process ids
-    with partial.open("wb") as file:
+    with atomic_file(self.path(key), shared=True) as partial, partial.open("wb") as file:
       np.savez(file, **arrays)
-    os.replace(partial, self.path(key))
 
   def read_arrays(self, key: str, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """All staged arrays of a key, or those of some names.

@@ -6,7 +6,6 @@ goes on with the videos that are missing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from stajax import __version__
 from stajax.eyetracking import StavisError
+from stajax.files import sha256_of_json, write_json
 from stajax.media.audio import SAMPLE_RATE, audio_blocks
 from stajax.media.file import Decoding, MediaError
 from stajax.media.limits import Failure, Limits
@@ -32,7 +32,6 @@ from stajax.prepare.tree_files import (
   remove_unfinished,
   write_fold_lists,
   write_groups,
-  write_text,
   write_video,
 )
 
@@ -143,7 +142,7 @@ def prepare_tree(
     "remark_counts": count_remarks(listing.remarks),
     "remarks": [asdict(remark) for remark in listing.remarks],
   }  # fmt: skip
-  write_text(out / f"{database}_summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+  write_json(out / f"{database}_summary.json", summary)
   if groups:
     kept = {name: videos for name, videos in read_groups(out).items() if not name.startswith(f"{database}/")}
     own = {f"{database}/{name}": [video for video in videos if video in done] for name, videos in groups.items()}
@@ -183,7 +182,7 @@ def write_one(job: Job, out: Path, database: str, limits: Limits) -> Written:
     is_known = isinstance(error, MediaError | ListingError | StavisError)
     words = " ".join(str(error).split())[:500].removeprefix(f"{job.item.path}: ")
     state = Written(job.key, reason=words if is_known else f"cannot be decoded ({type(error).__name__}: {words})")
-  write_text(_state_path(out, database, job.item.name), json.dumps(asdict(state)))
+  write_json(_state_path(out, database, job.item.name), asdict(state))
   return state
 
 
@@ -287,7 +286,7 @@ def _job(listing: Listing, item: Item, annotations: Annotations | None, limits: 
     "preparation": PREPARATION,
     "version": __version__,
   }
-  return Job(item, annotations, hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32])
+  return Job(item, annotations, sha256_of_json(about)[:32])
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

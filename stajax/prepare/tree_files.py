@@ -12,6 +12,7 @@ import scipy.io
 from PIL import Image
 
 from stajax.eyetracking import StavisError
+from stajax.files import write_json, write_text
 from stajax.prepare.staging import encode_jpeg
 
 SAMPLE_RATE = 16_000
@@ -113,14 +114,14 @@ def write_fold_lists(
   paths = []
   for suffix, rows in numbered.items():
     text = "".join(f"{name} {num_frames} {fps:.12g}\n" for name, num_frames, fps in rows)
-    paths.append(write_text(Path(root) / "fold_lists" / f"{database}_list_test{suffix}_fps.txt", text))
+    paths.append(Path(root) / "fold_lists" / f"{database}_list_test{suffix}_fps.txt")
+    write_text(paths[-1], text)
   return paths
 
 
-def write_groups(root: Path, groups: Mapping[str, Iterable[str]]) -> Path:
+def write_groups(root: Path, groups: Mapping[str, Iterable[str]]) -> None:
   """Writes named subsets of videos, `<database>/<subset>` → video names, which `stajax.evaluate` scores as sets."""
-  text = json.dumps({name: sorted(videos) for name, videos in groups.items()}, indent=2)
-  return write_text(Path(root) / GROUPS_FILE, text + "\n")
+  write_json(Path(root) / GROUPS_FILE, {name: sorted(videos) for name, videos in groups.items()})
 
 
 def read_groups(root: Path) -> dict[str, list[str]]:
@@ -129,7 +130,7 @@ def read_groups(root: Path) -> dict[str, list[str]]:
   if not path.is_file():
     return {}
   try:
-    groups = json.loads(path.read_text())
+    groups = json.loads(path.read_text(encoding="utf-8"))
   except ValueError as error:
     raise StavisError(f"{path}: not JSON: {error}") from error
   if not isinstance(groups, dict) or not all(
@@ -137,12 +138,3 @@ def read_groups(root: Path) -> dict[str, list[str]]:
   ):
     raise StavisError(f"{path}: expected {{'database/subset': ['video', …]}}")
   return groups
-
-
-def write_text(path: Path, text: str) -> Path:
-  """Writes a file of a tree atomically, and returns its path."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  temporary.write_text(text, encoding="utf-8")
-  os.replace(temporary, path)
-  return path

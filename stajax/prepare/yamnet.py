@@ -7,7 +7,6 @@ does it, by child processes. They load no TensorFlow. The TFLite interpreter com
 from __future__ import annotations
 
 import functools
-import hashlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stajax.files import sha256_of_bytes
 from stajax.grid import reflect
 from stajax.media.audio import SAMPLE_RATE
 from stajax.media.file import MediaError
@@ -79,7 +79,7 @@ class Yamnet:
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
       expected = "expected YAMNet as a TFLite file with its list of classes inside"
       raise YamnetError(f"{path}: {expected} ({' '.join(str(error).split())})") from None
-    self.sha256 = hashlib.sha256(content).hexdigest()
+    self.sha256 = sha256_of_bytes(content)
     ends = [*self._interpreter.get_input_details(), *self._interpreter.get_output_details()]
     found = [(tuple(end["shape"].tolist()), end["dtype"]) for end in ends]
     if found != [((SAMPLES,), np.float32), ((1, len(self.classes)), np.float32)]:

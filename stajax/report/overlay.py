@@ -1,12 +1,13 @@
 """Saliency drawn over a video, with the video's own sound, and what a map says in four numbers."""
 
+import contextlib
 import functools
 import io
 import itertools
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
 
 import av
 import matplotlib
@@ -14,6 +15,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageDraw, ImageFont
 
+from stajax.files import atomic_file
 from stajax.media.audio import aligned_sound
 from stajax.media.file import MAX_GAP, MediaError, open_media, sound_stream
 from stajax.media.video import MediaInfo
@@ -101,25 +103,27 @@ class OverlayWriter:
     notes: receives a line where sound had to be left out.
     """
     self.path, self.info, self.notes = Path(path), info, notes if notes is not None else []
-    self._temporary = self.path.with_name(f".{self.path.name}.partial")
     self._sound: Iterator[tuple[float, av.Packet]] = iter(())
     self._waiting: tuple[float, av.Packet] | None = None
 
   def __enter__(self) -> "OverlayWriter":
-    self._start(self.info.has_sound)
+    with contextlib.ExitStack() as stack:
+      self._partial = stack.enter_context(atomic_file(self.path))
+      self._start(self.info.has_sound)
+      stack.push(self._finish)
+      self._opened = stack.pop_all()
     return self
 
-  def __exit__(self, kind: type | None, *_: object) -> None:
-    try:
-      if kind is None:
-        for packet in self._stream.encode(None):
-          self._mux_picture(packet)
-        self._mux_sound_until(float("inf"))
-      self._close()
-      if kind is None:
-        os.replace(self._temporary, self.path)
-    finally:
-      self._temporary.unlink(missing_ok=True)
+  def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    self._opened.__exit__(kind, error, traceback)
+
+  def _finish(self, kind: type | None, *_: object) -> None:
+    """Writes what is left after the last frame, unless there was an exception, and closes the file."""
+    if kind is None:
+      for packet in self._stream.encode(None):
+        self._mux_picture(packet)
+      self._mux_sound_until(float("inf"))
+    self._close()
 
   def write(self, time: float, frame: np.ndarray) -> None:
     """Adds a frame (height, width, 3) uint8 RGB at a time in seconds, later than the one before."""
@@ -133,7 +137,7 @@ class OverlayWriter:
 
   def _start(self, with_sound: bool) -> None:
     options = {"movflags": "+faststart"}
-    target = str(self._temporary.absolute())  # a relative name could be taken for a protocol
+    target = str(self._partial.absolute())  # a relative name could be taken for a protocol
     self._container = av.open(target, "w", format="mp4", container_options=options)
     rate = Fraction(self.info.rate).limit_denominator(1001)
     # A short look-ahead keeps few frames in memory.

@@ -9,8 +9,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
+from stajax.files import write_text
 from stajax.report import ablation_table, names
-from stajax.report.score_files import Scores, format_score, write_text
+from stajax.report.score_files import Scores, format_score
 from stajax.report.table_1 import COMPONENTS
 from stajax.scoring.protocol import METRICS
 from stajax.scoring.videos import BASELINES

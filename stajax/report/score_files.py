@@ -2,15 +2,14 @@
 
 import csv
 import io
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
+from stajax.files import write_json, write_text
 from stajax.report.names import title_of
 from stajax.scoring.protocol import METRICS, SPLITS, STEP
 from stajax.scoring.videos import CENTRE_SIGMA, Evaluation, VideoScores
@@ -43,8 +42,8 @@ def write_scores(evaluation: Evaluation, about: Mapping, out: str | Path) -> Sco
     for name, methods in evaluation.set_scores().items()
   }
   write_text(out / "per_video.csv", per_video_csv(evaluation))
-  write_text(out / "evaluation.json", json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-  write_text(out / "scores.json", json.dumps(scores, indent=2) + "\n")
+  write_json(out / "evaluation.json", about)
+  write_json(out / "scores.json", scores)
   return scores
 
 
@@ -147,10 +146,3 @@ def _version() -> str:
     return version("stajax")
   except PackageNotFoundError:
     return "not installed"
-
-
-def write_text(path: Path, text: str) -> None:
-  """Writes a file atomically."""
-  temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-  temporary.write_text(text, encoding="utf-8")
-  os.replace(temporary, path)

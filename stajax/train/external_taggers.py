@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import hashlib
 import io
 import re
 import sys
@@ -27,11 +26,12 @@ from stajax import model as models
 from stajax.config import ConfigError
 from stajax.data.class_scores import ClassScores
 from stajax.data.records import Records
+from stajax.files import sha256_of_bytes, write_text
 from stajax.inference.dense import make_tagger
 from stajax.nets.tagger import Tagger
 from stajax.prepare.layouts.vggsound import NUM_CATEGORIES, read_classes
 from stajax.prepare.listing import ListingError, text_lines
-from stajax.train.workdir import NOT_JUDGED, Run, write_text
+from stajax.train.workdir import NOT_JUDGED, Run
 from stajax.weights import convert, store
 
 TABLE = "tags.csv"
@@ -91,7 +91,7 @@ def open_ears(run: Run) -> Ears:
   advice = _advice(path, where, records.categories, covered, judged)
   if not (judged & records.has_sound & (records.tags > 0).any(axis=1)).any():
     raise ConfigError(advice or f"{records.path}: no clip has a tag and sound")
-  made_with["table"] = hashlib.sha256(text.encode()).hexdigest()
+  made_with["table"] = sha256_of_bytes(text.encode())
   return Ears(lambda clip: in_tags(score(clip), members, combine), covered, judged, made_with, text, advice)
 
 

@@ -1,10 +1,11 @@
 """Training curves: one JSON object a line, and TensorBoard event files."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
+
+from stajax.files import write_text
 
 
 class Log:
@@ -17,9 +18,7 @@ class Log:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "log.jsonl"
     kept = [line for line in read(path) if line["step"] <= start_step]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
-    os.replace(partial, path)
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
     self._lines = open(path, "a", buffering=1)  # noqa: SIM115, closed by __exit__
     self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
     self._scalar = tf.summary.scalar

@@ -30,6 +30,7 @@ from stajax.config import Config, ConfigError
 from stajax.data.frame_table import FrameTableWriter
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.shards import RecordError
+from stajax.files import write_json, write_text
 from stajax.grid import reflect
 from stajax.inference.class_maps import ClipSources, switch_values
 from stajax.inference.clip import Clip
@@ -39,7 +40,7 @@ from stajax.nets.shared_students import COMMON
 from stajax.prepare.embedded import prepare_heldout, prepare_synthetic
 from stajax.prepare.synthetic import Settings
 from stajax.train import checkpoint, external_taggers, initial_weights, train_network
-from stajax.train.workdir import NOT_JUDGED, Run, clip_tags, write_json, write_text
+from stajax.train.workdir import NOT_JUDGED, Run, clip_tags
 from stajax.weights import store
 
 _POOL_CHUNK = 32

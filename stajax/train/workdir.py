@@ -13,7 +13,6 @@ report/                index.html, scores.json, …
 """
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -65,7 +64,7 @@ class Run:
   def done(self, stage: str) -> dict[str, Any] | None:
     """What a finished stage said; None if it is not finished."""
     path = self.folder(stage) / "done.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
   @property
   def data(self) -> Path:
@@ -179,16 +178,3 @@ class Run:
 def clip_tags(records: Records, clip: int) -> tuple[int, ...]:
   """Category indices of a clip's tags."""
   return tuple(np.flatnonzero(records.tags[clip]).tolist())
-
-
-def write_json(path: Path, value: Any) -> None:
-  """Writes a JSON file atomically."""
-  write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-  """Writes a text file atomically."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial_path = path.with_name(path.name + ".partial")
-  partial_path.write_text(text, encoding="utf-8")
-  os.replace(partial_path, path)

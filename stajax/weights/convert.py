@@ -5,7 +5,6 @@ and (in, out). The one vector that is flattened from several axes is NetVLAD's, 
 """
 
 import functools
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from stajax.files import sha256_of_file
 from stajax.nets.audio import Pooling
 from stajax.nets.tagger import Tagger
 from stajax.nets.visual import DEPTHS, VGG16
@@ -106,8 +106,7 @@ def digest(path: str | Path) -> str:
     WeightsError: it cannot be read.
   """
   try:
-    with open(path, "rb") as file:
-      return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of_file(path)
   except OSError as error:
     raise WeightsError(f"{path}: {error.strerror}") from None
 

@@ -1,7 +1,5 @@
 """Downloads of published weights from their publishers' addresses: whole, checked, and moved into place at the end."""
 
-import contextlib
-import os
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +12,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 
+from stajax.files import atomic_file
 from stajax.weights.convert import digest
 
 _CHUNK = 1 << 16  # what a broken connection loses at most
@@ -76,18 +75,13 @@ def fetch(publication: Publication, folder: Path, tries: int = 5, wait: float = 
   target = folder / publication.name
   if target.is_file():
     return target, _verify(target, publication, str(target))
-  partial = target.with_name(target.name + ".partial")
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    partial.unlink(missing_ok=True)
-    _download(publication, partial, tries, wait)
-    sha256 = _verify(partial, publication, publication.address)
-    os.replace(partial, target)
+    with atomic_file(target) as partial:
+      _download(publication, partial, tries, wait)
+      sha256 = _verify(partial, publication, publication.address)
   except OSError as error:
     raise FetchError(f"{publication.address}: cannot be written to {target} ({error.strerror or error})") from None
-  finally:
-    with contextlib.suppress(OSError):
-      partial.unlink()
   return target, sha256
 
 
@@ -118,8 +112,6 @@ def _download(publication: Publication, partial: Path, tries: int, wait: float) 
       except requests.RequestException as error:
         raise FetchError(f"{publication.address}: {_reason(error)}") from None
       time.sleep(wait * 2 ** (attempt - 1))
-    file.flush()
-    os.fsync(file.fileno())
 
 
 class _Download:

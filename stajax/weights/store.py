@@ -1,8 +1,6 @@
 """Trained variables as safetensors files: plain arrays, nothing in them can run."""
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 from flax import traverse_util
+
+from stajax.files import sha256_of_bytes, write_bytes
 
 _ABOUT = "stajax"
 _SHOWN = 5
@@ -48,14 +48,8 @@ def save(path: str | Path, variables: Mapping[str, Any], about: Mapping[str, Any
   # One entry, as the library writes several in no certain order.
   metadata = None if about is None else {_ABOUT: json.dumps(about, sort_keys=True)}
   data = safetensors.numpy.save({name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}, metadata)
-  path = Path(path)
-  temporary = path.with_name(path.name + ".partial")
-  with open(temporary, "wb") as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)
-  return hashlib.sha256(data).hexdigest()
+  write_bytes(path, data)
+  return sha256_of_bytes(data)
 
 
 def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:

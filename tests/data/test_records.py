@@ -169,7 +169,7 @@ def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
 
 def test_skipping_has_bounds(tmp_path, monkeypatch):
   path = fake_records(tmp_path).path
-  monkeypatch.setattr(damage, "write_json", lambda *_: (_ for _ in ()).throw(OSError("read-only")))
+  monkeypatch.setattr(damage, "write_json", lambda *_, **__: (_ for _ in ()).throw(OSError("read-only")))
   assert Records.open(path, "skip").num_clips == 4 and not (path / damage.FILE).exists()
   for shard in Records.open(path).frames.shards:
     damage_shard(shard, "cut")

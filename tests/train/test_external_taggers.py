@@ -20,7 +20,8 @@ from stajax.config import Config, ConfigError, Data, Hearing, Training
 from stajax.data import class_scores
 from stajax.data.class_scores import ClassScores
 from stajax.data.records import Records
-from stajax.data.shards import RecordError, write_json
+from stajax.data.shards import RecordError
+from stajax.files import write_json
 from stajax.media.limits import Limits
 from stajax.media.spectrogram import samples_from_wav
 from stajax.nets.tagger import Tagger

@@ -1,6 +1,7 @@
 """Weights files and model folders: what is written is read again, and what is wrong is one line that names the file."""
 
 import json
+import os
 import pickle
 import struct
 
@@ -64,7 +65,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
   def full(*_):
     raise OSError(28, "No space left on device")
 
-  monkeypatch.setattr(store.os, "fsync", full)
+  monkeypatch.setattr(os, "fsync", full)
   with pytest.raises(OSError):
     store.save(path, make_variables(1))
   assert path.read_bytes() == before

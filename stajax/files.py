@@ -1,0 +1,101 @@
+"""Files and folders that appear whole or not at all, and SHA-256 digests.
+
+What is written gets its name only when it is complete: until then it is a hidden file or folder beside it, whose name
+ends in `.partial`. A process that is killed leaves at most such a partial one behind.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+def partial_path(path: Path, token: str = "") -> Path:
+  """Returns the name that a file or folder has until it is complete; different tokens give different names."""
+  return path.with_name(f".{path.name}.{token}{'.' if token else ''}partial")
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
+  """Yields the name of a file to write, which replaces `path` when the block ends without an exception.
+
+  After an exception `path` is as it was before, and nothing of the new file remains. The content reaches the disk
+  before the file gets its name, so that a machine that fails cannot leave an empty one.
+
+  Args:
+    path: The file to write, in a folder that is there.
+    shared: Whether other processes may write the same file at the same time; the last one to finish wins.
+  """
+  path = Path(path)
+  # A unique name is not the rule, because nobody would ever remove what killed processes leave. Hosts that share a
+  # disk may share process ids, too, so that these would not do.
+  partial = partial_path(path, uuid.uuid4().hex if shared else "")
+  try:
+    yield partial
+    with open(partial, "rb+") as file:
+      os.fsync(file.fileno())
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+  """Yields an empty folder to fill, which replaces `path` when the block ends without an exception.
+
+  After an exception `path` is as it was before, and nothing of the new folder remains.
+  """
+  path = Path(path)
+  partial = partial_path(path)
+  shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+  partial.mkdir(parents=True)
+  try:
+    yield partial
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(partial, path)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_bytes(path: str | Path, content: bytes, shared: bool = False) -> None:
+  """Writes a file atomically; see `atomic_file` for the arguments."""
+  with atomic_file(path, shared) as partial:
+    partial.write_bytes(content)
+
+
+def write_text(path: str | Path, text: str) -> None:
+  """Writes a text file atomically, in UTF-8. Makes its folder if it is missing."""
+  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, value: Any, shared: bool = False) -> None:
+  """Writes a JSON file atomically, in UTF-8; see `atomic_file` for the arguments. Makes its folder if it is missing."""
+  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+  # Names of files need not be UTF-8: what cannot be encoded becomes a JSON escape.
+  write_bytes(path, text.encode(errors="backslashreplace"), shared)
+
+
+def sha256_of_file(path: str | Path) -> str:
+  """Returns the SHA-256 of a file's content, in hexadecimal digits. Raises OSError."""
+  with open(path, "rb") as file:
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_bytes(*parts: bytes) -> str:
+  """Returns the SHA-256 of byte strings one after the other, in hexadecimal digits."""
+  digest = hashlib.sha256()
+  for part in parts:
+    digest.update(part)
+  return digest.hexdigest()
+
+
+def sha256_of_json(value: Any) -> str:
+  """Returns the SHA-256 of a JSON value, in hexadecimal digits; the order of a dictionary's keys does not matter."""
+  return sha256_of_bytes(json.dumps(value, sort_keys=True).encode())
