@@ -17,7 +17,7 @@ from stajax.config import Config, Maps
 from stajax.inference.clip import Clip
 from stajax.inference.dense import DenseNetwork
 from stajax.maps.boxes import coarse_boxes
-from stajax.maps.scam import average, over_tags, select, source_maps
+from stajax.maps.scam import average, average_over_tags, select, source_maps
 
 Pool = tuple[jax.Array, np.ndarray]
 """Fragments of other clips (P, h, w, c), and of which clip each is (P,)."""
@@ -102,7 +102,7 @@ class ClipSources:
 
   def cam(self, name: str, **toggles: bool | None) -> np.ndarray:
     """The CAM of one source for the clip's targets, averaged over the tags: (n, H, W)."""
-    return over_tags(self.source(name, **toggles)[0])[self._wanted]
+    return average_over_tags(self.source(name, **toggles)[0])[self._wanted]
 
   def boxes(self, always_heard: bool = False) -> np.ndarray:
     """The boxes (n, 4) of the clip's samples: those that the clip has, or that its coarse SCAM gives."""

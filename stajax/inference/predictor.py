@@ -20,10 +20,9 @@ from stajax.inference.clip import Clip, Sample, windows
 from stajax.inference.dense import DenseNetwork, fetch
 from stajax.inference.reservoir import Fragments, Reservoir
 from stajax.maps import baselines
-from stajax.maps.final import blurred, centre_factor, final_map
+from stajax.maps.final import NO_CENTRE, blur_maps, centre_factor, final_map
 from stajax.maps.pseudo import resize
-from stajax.maps.steady import Part, steadied
-from stajax.report.names import NO_CENTRE
+from stajax.maps.time_blur import Part, blur_in_time
 
 _BASELINES = (_SPECTRAL_RESIDUAL, _FEATURE_DISTANCE) = ("spectral_residual", "feature_distance")
 
@@ -105,7 +104,7 @@ class Predictor:
     """
     if not self._time_blur:
       return iter(parts)
-    return steadied(parts, self._time_blur * self.rate * reach, plain=_BASELINES)
+    return blur_in_time(parts, self._time_blur * self.rate * reach, unchanged=_BASELINES)
 
   def begin_final(self, clip: Clip, reservoir: Reservoir | None = None) -> Callable[[], np.ndarray]:
     """Has the device begin, and returns what waits for the final maps (n, size, size) of the clip's targets.
@@ -180,7 +179,7 @@ def final_maps(launched: Launched, centre: bool = False, blur: float = 0.0) -> l
 
   Args:
     centre: whether they have the centre factor.
-    blur: of `stajax.maps.final.blurred`, of each student's; 0 for none.
+    blur: of `stajax.maps.final.blur_maps`, of each student's; 0 for none.
   """
   return [_final(chunk, centre, blur) for chunk in zip(*launched.values(), strict=True)]
 
@@ -188,7 +187,7 @@ def final_maps(launched: Launched, centre: bool = False, blur: float = 0.0) -> l
 @partial(jax.jit, static_argnums=(1, 2))
 def _final(maps: tuple[jax.Array, ...], centre: bool, blur: float) -> jax.Array:
   if blur:
-    maps = tuple(blurred(x, blur) for x in maps)
+    maps = tuple(blur_maps(x, blur) for x in maps)
   count, *size = maps[0].shape
   factor = centre_factor(tuple(size)) if centre else None
   if len(maps) > 1:

@@ -1,4 +1,4 @@
-"""Saliency without any training, to compare with. NumPy, on the host."""
+"""Computes saliency without any training, to compare with. NumPy, on the host."""
 
 import numpy as np
 from scipy import ndimage
@@ -9,28 +9,28 @@ _FLOOR = 1e-8
 
 
 def spectral_residual(frame: np.ndarray) -> np.ndarray:
-  """Hou and Zhang, "Saliency detection: a spectral residual approach", CVPR 2007.
+  """Computes the saliency of Hou and Zhang, "Saliency detection: a spectral residual approach", CVPR 2007.
 
-  What is left of the log amplitude spectrum when its local mean is taken away, back in the image with its own phase,
-  squared and smoothed; at 64×64, as there.
+  It is what remains of the log amplitude spectrum when its local mean is taken away, transformed back into an image
+  with its own phase, squared and smoothed. As in the paper, this happens at 64×64.
 
   Args:
-    frame: (S, S, 3) uint8.
+    frame: The frame (S, S, 3), uint8.
 
   Returns:
-    (64, 64) float32, ≥ 0.
+    The map (64, 64), float32, ≥ 0.
   """
   grey = frame.astype(np.float32).mean(axis=-1)
-  smooth = ndimage.gaussian_filter(grey, len(grey) / _SIDE / 2)  # so that nothing is aliased
-  small = ndimage.zoom(smooth, _SIDE / np.array(grey.shape), order=1)
+  smooth = np.asarray(ndimage.gaussian_filter(grey, len(grey) / _SIDE / 2))  # so that nothing is aliased
+  small = np.asarray(ndimage.zoom(smooth, _SIDE / np.array(grey.shape), order=1))
   spectrum = np.fft.fft2(small)
   amplitude = np.log(np.abs(spectrum) + _FLOOR)
   residual = amplitude - ndimage.uniform_filter(amplitude, 3, mode="wrap")
   saliency = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-  return ndimage.gaussian_filter(saliency, _BLUR).astype(np.float32)
+  return np.asarray(ndimage.gaussian_filter(saliency, _BLUR)).astype(np.float32)
 
 
 def feature_distance(features: np.ndarray) -> np.ndarray:
-  """How far each position's feature is from the mean of its frame's: (n, h, w, c) to (n, h, w) float32, ≥ 0."""
+  """Returns how far each position's feature is from the mean of its frame: (n, h, w, c) to (n, h, w) float32, ≥ 0."""
   difference = features - features.mean(axis=(1, 2), keepdims=True)
   return np.sqrt(np.einsum("nhwc,nhwc->nhw", difference, difference))

@@ -1,7 +1,7 @@
-"""Where to look closer (paper §3.2): boxes around coarse SCAM, and maps of crops put back into the frame.
+"""Finds where to look closer (paper §3.2): boxes around coarse SCAM; pastes maps of crops back into the frame.
 
 NumPy, on the host. Axes: n frames of one clip, h w map, H W frame, k the clip's tags. A box is (y0, x0, y1, x1) in
-fractions of the frame, 0 and 1 being the outer edges of its outermost pixels.
+fractions of the frame: 0 and 1 are the outer edges of the outermost pixels.
 """
 
 import numpy as np
@@ -10,32 +10,35 @@ from stajax.maps.pseudo import bilinear_weights, smooth
 from stajax.maps.scale import minmax
 
 MIN_SIDE = 1 / 8
+"""The smallest side of a box, as a fraction of the frame's."""
 
 
 def coarse_boxes(maps: np.ndarray, reach: int = 2, factor: float = 2.0) -> np.ndarray:
-  """The box of each frame around all pixels above `factor` times the map's mean.
+  """Returns the box of each frame around all pixels that are above `factor` times the map's mean.
 
-  The map is the mean over the frames t − reach … t + reach, scaled to [0, 1]. Where no pixel is above, as in a constant
-  map, the box is the whole frame. A side under 1/8 of the frame is grown to 1/8 around its centre, and moved inside the
-  frame where it would leave it.
+  Each map is first averaged over the frames t − reach … t + reach and scaled to [0, 1]. Where no pixel is above, as in
+  a constant map, the box is the whole frame. A side under 1/8 of the frame is grown to 1/8 around its centre, and is
+  moved inside the frame where it would leave it.
 
   Args:
-    maps: coarse SCAM of one clip, (n, h, w).
+    maps: Coarse SCAM of one clip, (n, h, w).
+    reach: How many frames to either side are averaged.
+    factor: How many times the mean a pixel has to exceed.
 
   Returns:
-    (n, 4) float32.
+    The boxes (n, 4), float32.
   """
   maps = minmax(smooth(maps, reach))
   above = maps > factor * maps.mean(axis=(1, 2), keepdims=True)
-  top, bottom = _sides(above.any(axis=2))
-  left, right = _sides(above.any(axis=1))
+  top, bottom = _edges(above.any(axis=2))
+  left, right = _edges(above.any(axis=1))
   boxes = np.stack([top, left, bottom, right], axis=1)
   boxes[~above.any(axis=(1, 2))] = 0, 0, 1, 1
   return boxes.astype(np.float32)
 
 
-def _sides(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Edges of the first and the last marked pixel, as fractions: (n, length) bool to (n,) and (n,)."""
+def _edges(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Returns where the first and the last marked pixel end, (n,) and (n,) as fractions, for (n, length) bool."""
   length = marked.shape[1]
   low = marked.argmax(axis=1) / length
   high = 1 - marked[:, ::-1].argmax(axis=1) / length
@@ -45,18 +48,18 @@ def _sides(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def paste(maps: np.ndarray, boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes each map into its box of the frame: the inverse of cropping, 0 outside.
+  """Resizes each map into its box of the frame, which is 0 outside: the inverse of cropping.
 
-  Bilinear and antialiased, as `stajax.maps.pseudo.resize`, which is this for boxes of the whole frame. A pixel is in
-  the box if its centre is; a box too thin to have a centre in it gets the pixel that its middle is in.
+  It is bilinear and antialiased, and equals `stajax.maps.pseudo.resize` for boxes of the whole frame. A pixel is in the
+  box if its centre is. A box too thin to have a centre in it gets the pixel that contains its middle.
 
   Args:
-    maps: (n, h, w, k) of the crops.
-    boxes: (n, 4); every frame has its own.
-    size: (H, W) of the frame.
+    maps: The maps of the crops, (n, h, w, k).
+    boxes: The box of every frame, (n, 4).
+    size: The size (H, W) of the frame.
 
   Returns:
-    (n, H, W, k) float32.
+    The maps of the frames, (n, H, W, k) float32.
   """
   top, left, bottom, right = boxes.T
   rows = bilinear_weights(maps.shape[1], size[0], top, bottom)[:, None]

@@ -1,24 +1,34 @@
-"""The students' maps become one (paper Eq. 17), a blur, and the factor for people's tendency to look at the middle."""
+"""Fuses the students' maps into one (paper Eq. 17), blurs maps, and makes the centre factor.
+
+The centre factor stands for people's tendency to look at the middle of a frame.
+"""
+
+from typing import Any
 
 import numpy as np
 
-from stajax.maps.scale import minmax
+from stajax.maps.scale import Array, minmax
 
 CENTRE_SIGMA = 0.2
-"""Of the centre factor, as a part of the frame's width and height."""
+"""The standard deviation of the centre factor, as a part of the frame's width and height."""
+NO_CENTRE = "_no_centre"
+"""Ends the name of a method whose maps lack the centre factor that the method's other maps have."""
 
 
-def final_map(sta: np.ndarray, short: np.ndarray, long: np.ndarray, factor: np.ndarray | None = None) -> np.ndarray:
-  """Eq. 17: half what STA, STA+ short and STA+ long agree on, half what any of them sees.
+def final_map(sta: Array, short: Array, long: Array, factor: np.ndarray | None = None) -> Array:
+  """Computes Eq. 17: half is what STA, STA+ short and STA+ long agree on, half is what any of them sees.
 
   Args:
-    sta, short, long: (n, H, W), of any float dtype; all on one scale, as the sigmoids that the students predict are.
-      NumPy or JAX arrays: it works on both alike.
-    factor: (H, W), such as `centre_factor`, of both terms before they are scaled. Behind Z it would come too late: Z
-      takes from each map its least value, which is how little a student is sure of.
+    sta: The maps of STA, (n, H, W), of any float dtype. All three are on one scale, as the sigmoids that the students
+      predict are. They are NumPy or JAX arrays.
+    short: The maps of STA+ short, alike.
+    long: The maps of STA+ long, alike.
+    factor: What multiplies both terms before they are scaled, (H, W), such as `centre_factor`. Applied after Z it would
+      come too late: Z subtracts the least value of each map, which is how little a student is sure of.
 
   Returns:
-    (n, H, W) float32 in [0, 1]. Z of a constant map is 0: where one student is constant only the sum counts.
+    The fused maps (n, H, W), float32 in [0, 1]. Z of a constant map is 0: where one student is constant only the sum
+    counts.
   """
   sta, short, long = (maps.astype(np.float32, copy=False) for maps in (sta, short, long))
   common = minmax(sta)
@@ -30,25 +40,26 @@ def final_map(sta: np.ndarray, short: np.ndarray, long: np.ndarray, factor: np.n
   return (minmax(common) + minmax(total)) / 2
 
 
-def blurred(maps: np.ndarray, sigma: float) -> np.ndarray:
-  """Maps (n, H, W), NumPy or JAX, smoothed by a Gaussian; a weighted mean of what is inside the frame.
+def blur_maps(maps: Array, sigma: float) -> Array:
+  """Smooths maps by a Gaussian. Near a border the mean is over what is inside the frame.
 
   Args:
-    sigma: its standard deviation, as a part of the frame's width and height.
+    maps: The maps (n, H, W), a NumPy or a JAX array.
+    sigma: The standard deviation of the Gaussian, as a part of the frame's width and height.
   """
   rows, columns = (_gaussian_weights(n, sigma * n) for n in maps.shape[1:])
   return rows @ maps @ columns.T
 
 
-def _gaussian_weights(length: int, sigma: float) -> np.ndarray:
-  """(length, length) float32; each row adds up to 1."""
-  apart = np.arange(length)[:, None] - np.arange(length)
-  weights = np.exp(-0.5 * (apart / sigma) ** 2)
+def _gaussian_weights(length: int, sigma: float) -> Any:
+  """Returns a float32 matrix (length, length) of NumPy whose rows add up to 1."""
+  distance = np.arange(length)[:, None] - np.arange(length)
+  weights = np.exp(-0.5 * (distance / sigma) ** 2)
   return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def centre_factor(size: tuple[int, int]) -> np.ndarray:
-  """A Gaussian at the centre of a frame, (H, W) float32 with values in (0, 1]."""
+  """Returns a Gaussian at the centre of a frame of `size` (H, W), float32 with values in (0, 1]."""
   axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (CENTRE_SIGMA * n)) ** 2) for n in size]
   values = axes[0][:, None] * axes[1]
   return (values / values.max()).astype(np.float32)

@@ -1,4 +1,4 @@
-"""From SCAM to pseudo-fixations: resizing, smoothing in time, threshold. NumPy, on the host.
+"""Makes pseudo-fixations of SCAM: resizing, smoothing in time, a threshold. NumPy, on the host.
 
 Axes: n frames of one clip, h w map, H W frame.
 """
@@ -10,7 +10,7 @@ from stajax.maps.scale import minmax
 
 
 def resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Bilinear with half-pixel centres and repeated edges, antialiased: (n, h, w) to (n, *size) float32."""
+  """Resizes maps (n, h, w) to (n, *size) float32: bilinear, antialiased, half-pixel centres, repeated edges."""
   rows, columns = bilinear_weights(maps.shape[1], size[0]), bilinear_weights(maps.shape[2], size[1])
   return rows @ np.ascontiguousarray(maps, np.float32) @ columns.T
 
@@ -18,56 +18,60 @@ def resize(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def bilinear_weights(
   length: int, target: int, low: np.ndarray | float = 0.0, high: np.ndarray | float = 1.0
 ) -> np.ndarray:
-  """Linear interpolation of `length` samples that span a part of a line of `target` pixels.
+  """Returns the weights that interpolate `length` samples linearly over a part of a line of `target` pixels.
 
   Where there are fewer pixels than samples, the triangle is as wide as a pixel, so that no sample is skipped.
 
   Args:
-    low, high: (...), the part's ends as fractions of the line.
+    length: The number of samples.
+    target: The number of pixels of the whole line.
+    low: Where the part begins, (...), as a fraction of the line.
+    high: Where the part ends, (...), as a fraction of the line.
 
   Returns:
-    (..., target, length) float32. A pixel's weights add up to 1 if its centre is in [low, high), else they are 0; a
-    part without a pixel's centre has the pixel that its middle is in.
+    The weights (..., target, length), float32. A pixel's weights add up to 1 if its centre is in [low, high), else they
+    are 0. A part in which no pixel has its centre gets the pixel that contains its middle.
   """
-  low, high = (np.asarray(end, np.float64)[..., None] for end in (low, high))
-  extent = np.maximum(high - low, 1e-6)
+  begin, end = (np.asarray(side, np.float64)[..., None] for side in (low, high))
+  extent = np.maximum(end - begin, 1e-6)
   centres = (np.arange(target) + 0.5) / target
-  inside = (centres >= low) & (centres < high)
-  middle = np.clip(np.floor((low + high) / 2 * target), 0, target - 1)
+  inside = (centres >= begin) & (centres < end)
+  middle = np.clip(np.floor((begin + end) / 2 * target), 0, target - 1)
   inside |= ~inside.any(axis=-1, keepdims=True) & (np.arange(target) == middle)
-  at = np.clip((centres - low) / extent * length - 0.5, -0.5, length - 0.5)
+  position = np.clip((centres - begin) / extent * length - 0.5, -0.5, length - 0.5)
   width = np.maximum(1, length / (target * extent))
-  weights = np.maximum(0, 1 - np.abs(at[..., None] - np.arange(length)) / width[..., None])
+  weights = np.maximum(0, 1 - np.abs(position[..., None] - np.arange(length)) / width[..., None])
   weights *= inside[..., None] / weights.sum(axis=-1, keepdims=True)
   return weights.astype(np.float32)
 
 
 def smooth(maps: np.ndarray, reach: int) -> np.ndarray:
-  """Mean over frames t − reach … t + reach of a clip, reflected at its ends: (n, h, w) to the same, float32."""
+  """Averages each map of a clip (n, h, w) over the frames t − reach … t + reach, reflected at its ends; float32."""
   n = len(maps)
-  neighbours = reflect(np.arange(n)[:, None] + np.arange(-reach, reach + 1), n)
-  return np.mean([maps[column] for column in neighbours.T], axis=0, dtype=np.float32)
+  neighbours = np.asarray(reflect(np.arange(n)[:, None] + np.arange(-reach, reach + 1), n))
+  return np.asarray(np.mean([maps[column] for column in neighbours.T], axis=0, dtype=np.float32))
 
 
-def cut(maps: np.ndarray, threshold: float) -> np.ndarray:
-  """Sets values under `threshold` times a map's mean to 0: (n, h, w) to the same."""
+def suppress_low_values(maps: np.ndarray, threshold: float) -> np.ndarray:
+  """Sets the values of each map (n, h, w) that are under `threshold` times its mean to 0."""
   return np.where(maps < threshold * maps.mean(axis=(1, 2), keepdims=True), 0, maps)
 
 
 def pseudo_fixations(
   maps: np.ndarray, found: np.ndarray, reach: int, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The students' learning targets of one clip.
+  """Makes the students' learning targets for one clip.
 
   Args:
     maps: SCAM at the stored size, (n, h, w) in [0, 1].
-    found: (n,) bool, whether a source was right about the frame.
-    reach: of `smooth`.
-    threshold: of `cut`.
+    found: Whether a source was right about each frame, (n,) bool.
+    reach: How many frames to either side `smooth` averages over.
+    threshold: Under which multiple of the mean `suppress_low_values` sets values to 0.
 
   Returns:
-    (n, h, w) uint8 scaled to a maximum of 255, and weights (n,) float32: 1 where there is something to learn, else 0.
+    The targets (n, h, w) uint8, scaled to a maximum of 255, and their weights (n,) float32: 1 where there is something
+    to learn, else 0.
   """
-  targets = minmax(cut(minmax(smooth(maps, reach)), threshold))
+  targets = minmax(suppress_low_values(minmax(smooth(maps, reach)), threshold))
   weights = found & (targets.max(axis=(1, 2)) > 0)
   return np.round(targets * 255).astype(np.uint8), weights.astype(np.float32)

@@ -1,10 +1,22 @@
 """The range of maps: Z of the paper's equations, and the thresholds of its Table 3."""
 
+from typing import Any, TypeVar
+
 import numpy as np
 
+Array = TypeVar("Array", bound=Any)
+"""A NumPy or a JAX array: what is typed so works on both, and gives back what it was given."""
 
-def minmax(maps: np.ndarray) -> np.ndarray:
-  """Z: scales each map (n, h, w, ...) over h, w to [0, 1], float32; a constant map becomes 0. NumPy or JAX arrays."""
+
+def minmax(maps: Array) -> Array:
+  """Scales each map to [0, 1]: Z of the paper's equations. A constant map becomes 0.
+
+  Args:
+    maps: The maps (n, h, w, ...), each of which is scaled over h and w.
+
+  Returns:
+    The scaled maps, float32.
+  """
   low = maps.min(axis=(1, 2), keepdims=True)
   span = maps.max(axis=(1, 2), keepdims=True) - low
   scaled = (maps - low).astype(np.float32, copy=False)
@@ -13,7 +25,7 @@ def minmax(maps: np.ndarray) -> np.ndarray:
 
 
 def threshold_maps(maps: np.ndarray, level: float) -> np.ndarray:
-  """Table 3: maps (n, h, w) scaled to [0, 1], float32, with values below `level` set to 0."""
+  """Scales maps (n, h, w) to [0, 1] and sets values below `level` to 0, as Table 3 does; returns float32."""
   scaled = minmax(maps)
   scaled[scaled < level] = 0
   return scaled

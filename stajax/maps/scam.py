@@ -1,4 +1,4 @@
-"""From class maps to SCAM and SCAM+ (paper Eqs. 1, 2, 4; DESIGN: from class maps to pseudo-fixations).
+"""Fuses class maps into SCAM and SCAM+ (paper Eqs. 1, 2, 4; DESIGN: from class maps to pseudo-fixations).
 
 NumPy, on the host. Axes: j sources, n frames, h w a source's class map, H W the size that all sources are brought to,
 k the clip's tags, c categories. Wherever activation maps (j, n, H, W, k) are taken, a list of j arrays does as well, so
@@ -16,7 +16,7 @@ LAMBDA = 1e-4
 
 
 def class_activation_maps(class_maps: np.ndarray) -> np.ndarray:
-  """Φ: the channels of the clip's tags, ReLU, min–max. (n, h, w, k) to the same.
+  """Computes Φ of the channels of the clip's tags: ReLU, then min–max; (n, h, w, k) to the same.
 
   Where nothing speaks for a tag, ReLU would leave a constant: the map then shows what speaks least against it.
   """
@@ -25,15 +25,15 @@ def class_activation_maps(class_maps: np.ndarray) -> np.ndarray:
 
 
 def source_maps(class_maps: np.ndarray, size: tuple[int, int], boxes: np.ndarray | None = None) -> np.ndarray:
-  """Φ of one source, at the size and place that all sources share.
+  """Computes Φ of one source, at the size and place that all sources share.
 
   Args:
-    class_maps: (n, h, w, k), the channels of the clip's tags.
-    size: (H, W).
-    boxes: (n, 4), the part of the frame that each class map is of, see `stajax.maps.boxes`; None for whole frames.
+    class_maps: The channels of the clip's tags, (n, h, w, k).
+    size: The shared size (H, W).
+    boxes: The part of the frame that each class map shows, (n, 4), see `stajax.maps.boxes`; None for whole frames.
 
   Returns:
-    (n, H, W, k) float32 in [0, 1], 0 outside the boxes.
+    The activation maps (n, H, W, k), float32 in [0, 1], 0 outside the boxes.
   """
   if boxes is None:
     boxes = np.broadcast_to(np.array([0, 0, 1, 1], np.float32), (len(class_maps), 4))
@@ -41,14 +41,14 @@ def source_maps(class_maps: np.ndarray, size: tuple[int, int], boxes: np.ndarray
 
 
 def soft_filter(confidences: np.ndarray, tags: Sequence[int]) -> np.ndarray:
-  """Eq. 2: a tag's confidence where it is larger than that of every category that is not a tag, else 0.
+  """Computes Eq. 2: a tag's confidence where it exceeds that of every category that is not a tag, else 0.
 
   Args:
-    confidences: (..., n, c) in (0, 1).
-    tags: k category indices of the clip.
+    confidences: The confidences (..., n, c) in (0, 1).
+    tags: The k category indices of the clip.
 
   Returns:
-    (..., n, k) float32.
+    The weights (..., n, k), float32.
   """
   others = np.delete(confidences, list(tags), axis=-1)
   own = confidences[..., list(tags)]
@@ -56,17 +56,17 @@ def soft_filter(confidences: np.ndarray, tags: Sequence[int]) -> np.ndarray:
   return np.where(own > rival, own, 0).astype(np.float32)
 
 
-def selective_maps(activation_maps: Sequence[np.ndarray], weights: np.ndarray) -> np.ndarray:
-  """Eq. 1 of three sources, Eq. 4 of eleven: Z of the confidence-weighted mean over the sources.
+def selective_maps(activation_maps: Sequence[np.ndarray] | np.ndarray, weights: np.ndarray) -> np.ndarray:
+  """Computes Eq. 1 of three sources, Eq. 4 of eleven: Z of the confidence-weighted mean over the sources.
 
   Eq. 4 is printed without its Z.
 
   Args:
     activation_maps: Φ (j, n, H, W, k).
-    weights: of `soft_filter`, (j, n, k).
+    weights: What `soft_filter` returned, (j, n, k).
 
   Returns:
-    (n, H, W, k) float32 in [0, 1]; all 0 where no source counts.
+    The fused maps (n, H, W, k), float32 in [0, 1]; all 0 where no source counts.
   """
   fused = np.full_like(activation_maps[0], LAMBDA, dtype=np.float32)
   term = np.empty_like(fused)
@@ -77,18 +77,18 @@ def selective_maps(activation_maps: Sequence[np.ndarray], weights: np.ndarray) -
 
 
 def select(
-  activation_maps: Sequence[np.ndarray], confidences: np.ndarray, tags: Sequence[int]
+  activation_maps: Sequence[np.ndarray] | np.ndarray, confidences: np.ndarray, tags: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """SCAM or SCAM+ of one clip; several tags: averaged over those that some source has on top.
+  """Computes SCAM or SCAM+ of one clip. Several tags are averaged over those that some source ranks first.
 
   Args:
     activation_maps: Φ (j, n, H, W, k).
-    confidences: (j, n, c).
-    tags: k category indices.
+    confidences: The confidences (j, n, c).
+    tags: The k category indices.
 
   Returns:
-    (n, H, W) float32 in [0, 1], and (n,) bool: whether any source has a tag on top. Where none has, the map is that of
-    `average`, which is to be scored but not learned from.
+    The maps (n, H, W), float32 in [0, 1], and (n,) bool: whether any source ranks a tag first. Where none does, the map
+    is that of `average`, which is to be scored but not learned from.
   """
   weights = soft_filter(confidences, tags)
   counts = weights.max(axis=0) > 0  # (n, k)
@@ -100,14 +100,14 @@ def select(
   return merged, found
 
 
-def average(activation_maps: Sequence[np.ndarray]) -> np.ndarray:
-  """AC (paper §6.2.2): Z of the plain mean over sources and tags. (j, n, H, W, k) to (n, H, W) float32."""
+def average(activation_maps: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+  """Computes AC (paper §6.2.2): Z of the plain mean over sources and tags; (j, n, H, W, k) to (n, H, W) float32."""
   total = np.zeros(activation_maps[0].shape[:-1], np.float32)
   for maps in activation_maps:
-    total += over_tags(maps)
+    total += average_over_tags(maps)
   return minmax(total / len(activation_maps))
 
 
-def over_tags(maps: np.ndarray) -> np.ndarray:
-  """Mean over the clip's tags, (..., k) to (...) float32; 0 for a clip without any."""
+def average_over_tags(maps: np.ndarray) -> np.ndarray:
+  """Averages maps (..., k) over the clip's tags to (...), float32; the result is 0 for a clip without any tag."""
   return maps.sum(axis=-1, dtype=np.float32) / np.float32(max(maps.shape[-1], 1))

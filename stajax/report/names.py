@@ -2,6 +2,7 @@
 
 import re
 
+from stajax.maps.final import NO_CENTRE
 from stajax.report.table_1 import ROWS
 
 METRICS = {
@@ -101,8 +102,6 @@ STAGES = {
 PICTURES = {"frame": "Frame", "viewers": "Viewers"}
 
 _ROWS = {row.method: f"Row {row.number}: {row.title}" for row in ROWS}
-NO_CENTRE = "_no_centre"
-"""Ends the names of maps without the centre factor, where the others have it."""
 _THRESHOLDED = re.compile(r"(.+)_(0\.\d+)")
 
 

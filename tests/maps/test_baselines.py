@@ -11,8 +11,7 @@ from stajax import model
 from stajax.inference import predictor as prediction
 from stajax.inference.clip import Clip
 from stajax.maps import baselines
-from stajax.maps.final import blurred, centre_factor, final_map
-from stajax.report.names import NO_CENTRE
+from stajax.maps.final import NO_CENTRE, blur_maps, centre_factor, final_map
 from stajax.scoring.videos import centre_map
 
 
@@ -89,7 +88,7 @@ def test_the_blur_is_of_what_the_students_predict(frozen_model):
   samples = make_samples(3)
   (plain,) = prediction.Predictor(frozen_model, 4, centre=False).method_maps(iter(samples))
   (found,) = prediction.Predictor(blurring, 4).method_maps(iter(samples))
-  expected = {name: blurred(plain[name], 0.1) for name in model.STUDENTS}
+  expected = {name: blur_maps(plain[name], 0.1) for name in model.STUDENTS}
   for name, values in expected.items():
     np.testing.assert_allclose(found[f"{name}{NO_CENTRE}"], values, atol=1e-5)
   np.testing.assert_allclose(found["final"], final_map(*expected.values(), centre_factor((32, 32))), atol=1e-5)

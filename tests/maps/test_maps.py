@@ -87,7 +87,7 @@ def test_equation_4_by_its_granularities():
 @pytest.mark.parametrize("tags", [(2,), (0, 3)])
 def test_average_and_cams(tags):
   activation_maps, _ = random_sources(4, 3, tags)
-  average, cams = scam.average(activation_maps), scam.over_tags(activation_maps)
+  average, cams = scam.average(activation_maps), scam.average_over_tags(activation_maps)
   np.testing.assert_allclose(average, [average_by_hand(activation_maps[:, n]) for n in range(3)], atol=1e-5)
   assert average.dtype == cams.dtype == np.float32 and cams.shape == (4, 3, 4, 5)
   np.testing.assert_allclose(cams[2, 1], sum(activation_maps[2, 1, ..., k] for k in range(len(tags))) / len(tags))
@@ -218,11 +218,11 @@ def test_the_factor_counts_once_in_each_term_of_equation_17():
 def test_blur():
   """SciPy's filter where the frame goes on; a constant stays one up to the border, and nothing is lost."""
   maps = np.random.default_rng(0).random((2, 60, 80)).astype(np.float32)
-  found = final.blurred(maps, 0.03)
+  found = final.blur_maps(maps, 0.03)
   inner = np.s_[:, 12:-12, 15:-15]
   expected = ndimage.gaussian_filter(maps.astype(np.float64), (0, 1.8, 2.4), truncate=6)
   np.testing.assert_allclose(found[inner], expected[inner], rtol=1e-5)
-  np.testing.assert_allclose(final.blurred(np.full((1, 7, 5), 0.3, np.float32), 0.2), 0.3, rtol=1e-6)
+  np.testing.assert_allclose(final.blur_maps(np.full((1, 7, 5), 0.3, np.float32), 0.2), 0.3, rtol=1e-6)
 
 
 def test_thresholds_of_table_3():
@@ -255,12 +255,12 @@ def test_smooth(frames, reach):
   np.testing.assert_allclose(pseudo.smooth(maps, reach), expected, rtol=1e-5)
 
 
-def test_cut():
+def test_low_values_are_suppressed():
   maps = np.array([[[0.0, 0.0, 0.0, 1.0]], [[1.0, 1.0, 1.0, 1.0]], [[0.0, 0.5, 0.5, 1.0]]])  # means 1/4, 1, 1/2
   expected = [[[0, 0, 0, 1.0]], [[0, 0, 0, 0.0]], [[0, 0, 0, 1.0]]]
-  np.testing.assert_array_equal(pseudo.cut(maps, 1.5), expected)
-  np.testing.assert_array_equal(pseudo.cut(maps, 0), maps)
-  np.testing.assert_array_equal(pseudo.cut(maps, 1)[1], maps[1])  # only what is under the threshold
+  np.testing.assert_array_equal(pseudo.suppress_low_values(maps, 1.5), expected)
+  np.testing.assert_array_equal(pseudo.suppress_low_values(maps, 0), maps)
+  np.testing.assert_array_equal(pseudo.suppress_low_values(maps, 1)[1], maps[1])  # only what is under the threshold
 
 
 def test_pseudo_fixations():
