@@ -106,7 +106,7 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
   """All maps of the clip by `stajax.inference.dense`; `shared`: the students have the same backbones and neck."""
   import jax
 
-  from stajax import model
+  from stajax import networks
   from stajax.inference import class_maps, dense, predictor
   from stajax.inference import clip as clips
   from stajax.nets.shared_students import COMMON
@@ -114,7 +114,7 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
   size, common = config.sta.size, {}
 
   def make(seed: int, name: str) -> Any:
-    variables = model.initialise(model.make_network(name, config, NUM_CATEGORIES), size, jax.random.key(seed))
+    variables = networks.initialise(networks.make_network(name, config, NUM_CATEGORIES), size, jax.random.key(seed))
     if shared and name != SWITCH:
       for collection, parts in variables.items():
         own = {part: x for part, x in parts.items() if part in COMMON}
@@ -133,7 +133,7 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
         if switch is not None:
           clip = clip.with_switch(class_maps.switch_values(switch, clip))
         for name, student in students.items():
-          granularity = model.granularity_of(name)
+          granularity = networks.NETWORKS[name].companions
           groups = class_maps.make_groups(clip, granularity, student.network.num_times, 0) if granularity else None
           launched[name] = student.launch(clip, groups=groups)
         maps = dense.fetch(predictor.final_maps(launched), len(clip.targets))
@@ -156,13 +156,13 @@ def count(config: Any, size: int, sound: bool) -> dict[str, int]:
   import jax
   import jax.numpy as jnp
 
-  from stajax import model
+  from stajax import networks
   from stajax.plan import __main__ as plan
 
   found = dict.fromkeys(("separate", "shared", "alone"), 0)
   for name in (*STUDENTS, SWITCH) if sound else STUDENTS:
-    network = model.make_network(name, config, NUM_CATEGORIES)
-    variables = model.expected_variables(network, size)
+    network = networks.make_network(name, config, NUM_CATEGORIES)
+    variables = networks.expected_variables(network, size)
     n, t = network.num_nodes, network.num_times
 
     def part(method: str, *inputs: Any, network: Any = network, variables: Any = variables, **fixed: Any) -> Any:

@@ -98,7 +98,7 @@ def _parts(name: str, size: int, dtype: str, width: float, block: int) -> tuple[
   import jax
 
   from stajax import config as configuration
-  from stajax import model
+  from stajax import networks
   from stajax.plan.compile import make_train_step
   from stajax.train import step
 
@@ -108,22 +108,22 @@ def _parts(name: str, size: int, dtype: str, width: float, block: int) -> tuple[
   name = f"{name}_long" if name.endswith("_plus") else name
   # So small that the one batch is never learned, at which the loss would overflow.
   optimizer = configuration.Optimizer(learning_rate=_LEARNING_RATE)
-  sized = model.training_of(name, config).model_copy(update={"size": size, "optimizer": optimizer})
-  config = config.model_copy(update={model.field_of(name): sized})
+  sized = networks.training_of(name, config).model_copy(update={"size": size, "optimizer": optimizer})
+  config = config.model_copy(update={networks.NETWORKS[name].config_field: sized})
   mesh = step.make_mesh(jax.devices()[:1])
   network, update, train_step = make_train_step(config, name, NUM_CATEGORIES, mesh)
-  return network, update, train_step, mesh, model.expected_variables(network, size)
+  return network, update, train_step, mesh, networks.expected_variables(network, size)
 
 
 def stajax_step(name: str, batch: dict[str, np.ndarray], size: int, dtype: str, width: float, block: int) -> Contestant:
   """The training step of stajax, compiled."""
   import jax
 
-  from stajax import model
+  from stajax import networks
   from stajax.train import step
 
   network, update, train_step, mesh, _ = _parts(name, size, dtype, width, block)
-  state = step.replicate(step.make_state(model.initialise(network, size, jax.random.key(0)), update), mesh)
+  state = step.replicate(step.make_state(networks.initialise(network, size, jax.random.key(0)), update), mesh)
   arrays = step.put_batch(batch, mesh)
   compiled = train_step.lower(state, arrays).compile()
   held = [state]

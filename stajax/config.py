@@ -238,6 +238,16 @@ class Config(_Frozen):
   score_stride: PositiveInt = 1
   """The report scores every so many frames of the held-out part."""
 
+  @property
+  def has_frozen_backbone(self) -> bool:
+    """Whether all networks share one visual backbone that is not trained."""
+    return self.network.backbone == "frozen"
+
+  @property
+  def shares_students(self) -> bool:
+    """Whether the three students share backbones and neck and are trained as one network."""
+    return self.students.backbone == "shared"
+
 
 def load(path: str | Path) -> Config:
   """Reads a configuration file.

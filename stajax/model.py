@@ -1,55 +1,36 @@
 """A trained model: the folder that holds it, and its networks as modules and variables."""
 
-import functools
 import json
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import stajax
 from stajax import config as configuration
-from stajax.companions import Granularity
 from stajax.config import Config
 from stajax.files import atomic_folder, write_json, write_text
-from stajax.nets.classifier import Classifier
-from stajax.nets.shared_students import NODES, Students
-from stajax.nets.student import Student
-from stajax.nets.tagger import Tagger
-from stajax.nets.visual import VGG16, stage_shapes
+from stajax.networks import (
+  GRANULAR,
+  STUDENTS,
+  SWITCH,
+  expected_variables,
+  make_backbone,
+  make_network,
+  training_of,
+)
 from stajax.weights import store
 
-NUM_FOLDS = 3
-COARSE = ("s_coarse", "st_coarse", "sa_coarse")
-FINE = ("s", "st", "sa")
-PLUS = (
-  *(f"{branch}_plus_{granularity}" for branch in ("s", "st") for granularity in ("short", "long", "cross")),
-  *(f"sa_plus_{granularity}" for granularity in ("long", "cross")),  # its second of sound is short-term already
-)
-TAGGERS = tuple(f"tagger_{fold}" for fold in range(NUM_FOLDS))
-SWITCH = "switch"
-STUDENTS = tuple(NODES)
-JOINT = "students"
-"""All three as one network, where they share their backbones."""
-SOURCES = (*COARSE, *FINE, *PLUS)
-"""All classifiers of a clip's tag that see."""
-KEPT = (*SOURCES, SWITCH, *STUDENTS)
-"""What a model folder has the weights of."""
 FORMAT = 2
 COMPANIONS = "companions.safetensors"
 VISUAL = "visual.safetensors"
 """The visual backbone of all networks, where it is frozen."""
-STA_STAGES = ("f3", "f4", "f5")
-"""What STA reads of the backbone."""
 HEARD = "/heard"
-_SOUND_SHAPE = (257, 98)
 
 
 class ModelError(ValueError):
@@ -81,154 +62,6 @@ class Model:
   variables: dict[str, dict[str, Any]]
   sha256: dict[str, str]
   companions: dict[str, np.ndarray]
-
-
-def make_network(name: str, config: Config, num_categories: int, frl: bool | None = None) -> nn.Module:
-  """The module of a network by its name, such as `st_coarse`, `sa_plus_cross`, `tagger_0`, `sta_plus_long`, `students`.
-
-  Args:
-    frl: whether there are fixation refine layers, which have no parameters: in the C-GCN of a plus network, by default,
-      or on the spatial map of S, where by default there is none.
-  """
-  settings = config.network
-  sound = {
-    "audio_width": settings.audio_width,
-    "audio_norm": settings.audio_norm,
-    "audio_pooling": settings.audio_pooling,
-    "dtype": _dtype(settings.dtype),
-    "frozen": training_of(name, config).frozen,
-  }
-  if name in TAGGERS:
-    return Tagger(num_categories, **sound)
-  common = {
-    "num_categories": num_categories,
-    "width": settings.width,
-    "norm": settings.norm,
-    "head_norm": settings.head_norm or settings.norm,
-    "depths": settings.depths,
-    "neck_depth": settings.neck_depth,
-    "neck_width": settings.neck_width,
-    "frl": frl is not False,
-    "steps": settings.reasoning_steps,
-    "block": settings.attention_block,
-    **sound,
-  }
-  if name == JOINT:
-    return Students(**common)
-  plus = granularity_of(name) is not None
-  if name in STUDENTS:
-    return Student(plus=plus, **common)
-  if name == SWITCH:
-    return Classifier("sa", num_outputs=1, **common)
-  return Classifier(name.split("_")[0], plus=plus, refine_spatial=frl is True and not plus, **common)
-
-
-def make_backbone(config: Config) -> VGG16:
-  """The visual backbone of all networks."""
-  settings = config.network
-  return VGG16(settings.width, settings.depths, settings.norm, _dtype(settings.dtype))
-
-
-def granularity_of(name: str) -> Granularity | None:
-  """Which companions a network's groups have; None for one fragment alone."""
-  if name == JOINT:
-    return "short_long"
-  last = name.rpartition("_")[2]
-  return last if last in ("short", "long", "cross") else None
-
-
-def field_of(name: str) -> str:
-  """The configuration's field that says how a network is trained, where it is trained for itself."""
-  return "sta" if name == JOINT else re.sub(r"_(short|long|cross|\d)$", "", name)
-
-
-def training_of(name: str, config: Config) -> configuration.Training:
-  """The part of the configuration that says how a network is trained."""
-  return config.sta if is_joint(config) and name in STUDENTS else getattr(config, field_of(name))
-
-
-def learns_fixations(name: str) -> bool:
-  """Whether a network learns pseudo-fixations; all others learn categories."""
-  return name in (*STUDENTS, JOINT)
-
-
-def see_crops(config: Config) -> tuple[str, ...]:
-  """Names of the networks that see the fine crops; all others see whole frames."""
-  return (*FINE, *PLUS) if config.plus_crops else FINE
-
-
-def is_joint(config: Config) -> bool:
-  """Whether the three students share backbones and neck and are trained as one network."""
-  return config.students.backbone == "shared"
-
-
-def is_frozen(config: Config) -> bool:
-  """Whether all networks share one visual backbone that is not trained."""
-  return config.network.backbone == "frozen"
-
-
-def shared_stages(name: str, config: Config) -> tuple[str, ...]:
-  """The stages of a network's backbone that others read too, so that a frame is encoded once for all; () for none."""
-  if is_frozen(config):
-    return stages_at(training_of(name, config).size, name in see_crops(config), config)
-
-  def has_kept(training: configuration.Training) -> bool:
-    return bool(training.start) and "visual" in training.frozen
-
-  others = [training_of(other, config) for other in (*SOURCES, SWITCH)]
-  shared = has_kept(training_of(name, config)) or any(has_kept(other) and name in other.start for other in others)
-  return ("f5",) if shared and name in (*SOURCES, SWITCH) else ()
-
-
-def stages_at(size: int, cropped: bool, config: Config) -> tuple[str, ...]:
-  """The stages of a frozen backbone that networks read which see frames, or crops, at `size` pixels."""
-  crops = see_crops(config)
-  names = [name for name in KEPT if training_of(name, config).size == size and (name in crops) == cropped]
-  return STA_STAGES if "sta" in names else ("f5",)
-
-
-def example_inputs(network: nn.Module, size: int, batch: int = 1, stored: bool = False) -> dict[str, Any]:
-  """Shapes of a network's inputs, by the names of its arguments; `stored`: of stages in place of frames."""
-  n, inputs = network.num_nodes, {}
-  if network.num_times and stored:
-    shapes, times = stage_shapes(size, network.width), stage_times(network)
-    inputs["stages"] = {
-      name: jax.ShapeDtypeStruct((batch, n, t, *shapes[name]), jnp.float32) for name, t in times.items()
-    }
-  elif network.num_times:
-    inputs["frames"] = jax.ShapeDtypeStruct((batch, n, network.num_times, size, size, 3), jnp.float32)
-  if network.hears:
-    inputs["sound"] = jax.ShapeDtypeStruct((batch, n, *_SOUND_SHAPE), jnp.float32)
-  if network.num_times and network.hears:
-    inputs["switch"] = jax.ShapeDtypeStruct((batch, n), jnp.float32)
-  return inputs
-
-
-def stage_times(network: nn.Module) -> dict[str, int]:
-  """Of how many of a fragment's frames a network reads each stage: only motion needs more than the middle one."""
-  return {name: network.num_times if name == "f5" else 1 for name in network.needed}
-
-
-@functools.cache
-def expected_variables(network: nn.Module, size: int, stored: bool = False) -> Any:
-  """Shapes of a network's variables; `stored`: without the visual backbone."""
-  return jax.eval_shape(lambda inputs: _init(network, inputs, stored, size), example_inputs(network, size, 1, stored))
-
-
-def initialise(network: nn.Module, size: int, key: jax.Array, stored: bool = False) -> dict[str, Any]:
-  """Random variables of a network; `stored`: without the visual backbone."""
-  # Compiles the draw of each shape once in a process, where one program for all of a network takes half a minute.
-  inputs, fixed = example_inputs(network, size, 1, stored), _fixed(network, stored, size)
-  return dict(network.lazy_init(key, **inputs, **fixed))
-
-
-def _fixed(network: nn.Module, stored: bool, size: int) -> dict[str, Any]:
-  """What a student must be told beside its inputs where it does not see the frames."""
-  return {"size": (size, size)} if stored and isinstance(network, Student) else {}
-
-
-def _init(network: nn.Module, inputs: dict[str, Any], stored: bool, size: int) -> Any:
-  return network.init(jax.random.key(0), **inputs, **_fixed(network, stored, size))
 
 
 def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Model:
@@ -265,10 +98,10 @@ def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Mode
   except UnicodeDecodeError as error:
     raise ModelError(f"{config_path}: not text ({error})") from None
   variables = {name: load_network(name, config, len(categories), folder / f"{name}.safetensors") for name in names}
-  if is_frozen(config):
+  if config.has_frozen_backbone:
     visual = load_visual(config, folder / VISUAL)
     variables = {name: with_visual(found, visual) for name, found in variables.items()}
-  companions = store.read(folder / COMPANIONS) if set(names) & set(PLUS) else {}
+  companions = store.read(folder / COMPANIONS) if set(names) & set(GRANULAR) else {}
   return Model(config, categories, rate, side, trained_on, variables, sha256, companions)
 
 
@@ -279,7 +112,7 @@ def load_network(name: str, config: Config, num_categories: int, path: Path) -> 
     WeightsError: one line that names the file.
   """
   network, size = make_network(name, config, num_categories), training_of(name, config).size
-  return store.load(path, expected_variables(network, size, is_frozen(config)))
+  return store.load(path, expected_variables(network, size, config.has_frozen_backbone))
 
 
 def load_visual(config: Config, path: Path) -> Any:
@@ -320,9 +153,3 @@ def save(
     store.save(partial / COMPANIONS, companions)
     write_text(partial / "config.json", configuration.dumps(config))
     write_json(partial / "model.json", {"format": FORMAT, "stajax": stajax.__version__, **about})
-
-
-def _dtype(name: str) -> Any:
-  if name == "auto":
-    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-  return jnp.dtype(name)

@@ -64,6 +64,6 @@ def random_variables() -> Callable[..., dict[str, Any]]:
 
 def _random_variables(network: Any, size: int, seed: int = 0) -> dict[str, Any]:
   from helpers.random_variables import randomise
-  from stajax import model
+  from stajax import networks
 
-  return randomise(model.expected_variables(network, size), seed)
+  return randomise(networks.expected_variables(network, size), seed)

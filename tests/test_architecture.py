@@ -35,7 +35,7 @@ PLACES = {
   "requests": ("weights/fetch.py",),
   "orbax": ("train/checkpoint.py",),
   "optax": ("train/",),
-  "flax": ("nets/", "train/", "weights/", "inference/dense.py", "model.py"),
+  "flax": ("nets/", "train/", "weights/", "inference/dense.py", "model.py", "networks.py"),
 }
 
 

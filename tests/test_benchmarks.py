@@ -14,7 +14,7 @@ from helpers.paths import ROOT
 sys.path.insert(0, str(ROOT))  # `benchmarks` is not installed with stajax
 
 from benchmarks import dense_inference, measure, metrics, page, training_step
-from stajax import model
+from stajax import networks
 from stajax.config import Config, Network
 
 WIDTH = 0.125
@@ -60,7 +60,7 @@ def test_peers_compute_the_same(name):
   # The map of sound is 32×32, as the spatial map of 256: smaller ones are scaled with antialiasing by JAX alone.
   size = 256 if "a" in name else 32
   config = Config(name="x", network=Network(width=WIDTH, audio_width=WIDTH, dtype="float32", attention_block=256))
-  network = model.make_network(f"{name}_long" if name.endswith("_plus") else name, config, 28)
+  network = networks.make_network(f"{name}_long" if name.endswith("_plus") else name, config, 28)
   generator = np.random.default_rng(1)
   variables = jax.tree.map(
     lambda x: (
@@ -68,7 +68,7 @@ def test_peers_compute_the_same(name):
       if x.ndim == 1
       else generator.normal(size=x.shape, scale=np.sqrt(2 / np.prod(x.shape[:-1]))).astype(np.float32)
     ),
-    model.initialise(network, size, jax.random.key(0)),
+    networks.initialise(network, size, jax.random.key(0)),
   )
   batch = training_step.make_batch(name, 1, size)
   inputs = {key: batch[key].astype(np.float32) for key in ("sound", "switch") if key in batch}

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from stajax import model as models
+from stajax import networks
 from stajax.eyetracking import StavisError, StavisVideo
 from stajax.inference.class_maps import ClipSources, Networks, make_dense, stored_pool, switch_values, top_tag
 from stajax.inference.clip import Clip, Sample, windows
@@ -23,7 +24,7 @@ from stajax.inference.predictor import to_uint8
 from stajax.report.table_1 import ROWS, Row, Variant
 from stajax.scoring.videos import MethodMaps
 
-NEEDED = (*models.SOURCES, models.SWITCH)
+NEEDED = (*networks.SOURCES, networks.SWITCH)
 """What of a model is to be loaded."""
 _CHUNK = 64
 
@@ -70,7 +71,7 @@ def make_networks(model: models.Model, batch: int) -> Networks:
   def network(name: str, frl: bool | None) -> DenseNetwork:
     return make_dense(name, model.variables[name], model.config, len(model.categories), batch, frl)
 
-  pool, crops = functools.partial(stored_pool, model.companions), models.see_crops(model.config)
+  pool, crops = functools.partial(stored_pool, model.companions), networks.on_crops(model.config)
   return Networks(network, pool, model.config.maps, model.config.seed, crops)
 
 
@@ -117,8 +118,8 @@ def method_maps(
     retrained: see `clip_maps`.
   """
   networks = make_networks(model, batch)
-  variables = model.variables[models.SWITCH]
-  switch = make_dense(models.SWITCH, variables, model.config, len(model.categories), batch)
+  variables = model.variables[networks.SWITCH]
+  switch = make_dense(networks.SWITCH, variables, model.config, len(model.categories), batch)
 
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     rate = video.rate()

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stajax import companions as groups
-from stajax import model
+from stajax import model, networks
 from stajax.config import Config, Maps
 from stajax.inference.clip import Clip
 from stajax.inference.dense import DenseNetwork
@@ -28,18 +28,18 @@ class Networks:
   """Where the sources come from.
 
   Attributes:
-    network: of its name, and whether it has fixation refine layers (see `stajax.model.make_network`).
+    network: of its name, and whether it has fixation refine layers (see `stajax.networks.make_network`).
     pool: of a network's name, the tags and whether sound is always heard: companions of other clips.
     maps: sizes and thresholds.
     seed: of the companions.
-    crops: names of those that see the fine crops, see `stajax.model.see_crops`.
+    crops: names of those that see the fine crops.
   """
 
   network: Callable[[str, bool | None], DenseNetwork]
   pool: Callable[[str, Sequence[int], bool], Pool]
   maps: Maps
   seed: int
-  crops: Collection[str] = model.FINE
+  crops: Collection[str] = networks.FINE
 
 
 def make_dense(
@@ -48,11 +48,11 @@ def make_dense(
   """A trained network, compiled for whole clips.
 
   Args:
-    name, frl: of `stajax.model.make_network`.
+    name, frl: of `stajax.networks.make_network`.
     batch: frames that are computed together.
   """
-  network, size = model.make_network(name, config, num_categories, frl), model.training_of(name, config).size
-  cropped, shared = name in model.see_crops(config), model.shared_stages(name, config)
+  network, size = networks.make_network(name, config, num_categories, frl), networks.training_of(name, config).size
+  cropped, shared = networks.sees_crops(name, config), networks.shared_stages(name, config)
   return DenseNetwork(network, variables, size, batch, cropped, keep_stages=shared)
 
 
@@ -77,9 +77,9 @@ class ClipSources:
     """Φ (n, H, W, k) in [0, 1], and confidences (n, c), of one source.
 
     Args:
-      name: of `stajax.model.SOURCES`.
+      name: of `stajax.networks.SOURCES`.
       always_heard: forces the audio switch to 1.
-      frl: whether it has fixation refine layers: of `stajax.model.make_network`. Networks without any ignore it.
+      frl: whether it has fixation refine layers: of `stajax.networks.make_network`. Networks without any ignore it.
     """
     key = self._key(name, always_heard, frl)
     self._compute([key])
@@ -110,7 +110,7 @@ class ClipSources:
       return self._clip.boxes
     if always_heard not in self._boxes:
       settings = self._networks.maps
-      maps, _ = select(*self.stacked(model.COARSE, always_heard=always_heard), self.tags)
+      maps, _ = select(*self.stacked(networks.COARSE, always_heard=always_heard), self.tags)
       self._boxes[always_heard] = coarse_boxes(maps, settings.reach * self._clip.reach, settings.box_threshold)
     return self._boxes[always_heard]
 
@@ -120,10 +120,11 @@ class ClipSources:
 
   def _key(self, name: str, always_heard: bool = False, frl: bool | None = None) -> tuple[str, bool, bool | None]:
     """What tells sources apart: arguments of `source`, without toggles that change nothing."""
-    if frl is (model.granularity_of(name) is not None) or not (model.granularity_of(name) or name == "s_coarse"):
+    spec = networks.NETWORKS[name]
+    if spec.refine == "never" or frl is (spec.refine == "usually"):
       frl = None  # as it is anyway
     # Crops depend on what is heard.
-    return name, always_heard and (name.startswith("sa") or name in self._networks.crops), frl
+    return name, always_heard and (spec.hears or name in self._networks.crops), frl
 
   def _compute(self, keys: Iterable[tuple[str, bool, bool | None]]) -> None:
     """Computes the sources that are not there yet; all are started before the first one is waited for."""
@@ -140,7 +141,7 @@ class ClipSources:
       other = always_heard and not np.array_equal(boxes, self.boxes())
       kept = {"features": self._heard_features, "stored": None} if other else {}
       clip = replace(clip, boxes=boxes, **kept)
-    companions = {} if model.granularity_of(name) is None else self._companions(name, network, always_heard)
+    companions = {} if networks.NETWORKS[name].companions is None else self._companions(name, network, always_heard)
     wait = network.start(clip, self.tags, **companions)
 
     def finish() -> tuple[np.ndarray, np.ndarray]:
@@ -150,7 +151,7 @@ class ClipSources:
     return finish
 
   def _companions(self, name: str, network: DenseNetwork, always_heard: bool) -> dict[str, np.ndarray | jax.Array]:
-    granularity = model.granularity_of(name)
+    granularity = networks.NETWORKS[name].companions
     if granularity != "cross":
       return {"groups": self._groups(granularity, network)}
     pool, pool_clips = self._networks.pool(name, self.tags, always_heard)
@@ -180,7 +181,7 @@ def top_tag(network: Callable[[str, bool | None], DenseNetwork], clips: Iterable
   """The category with the largest mean confidence of a video by the coarse sources."""
   total = 0.0
   for clip in clips:
-    for name in model.COARSE:
+    for name in networks.COARSE:
       total = total + network(name, None).run(clip).confidences.sum(axis=0)
   return int(np.argmax(total))
 
@@ -196,7 +197,7 @@ def stored_pool(
   companions: Mapping[str, np.ndarray], name: str, tags: Sequence[int], always_heard: bool = False
 ) -> Pool:
   """A network's companions of training clips that have one of the tags, from `stajax.model.Model.companions`."""
-  suffix = model.HEARD if always_heard and name.startswith("sa") else ""
+  suffix = model.HEARD if always_heard and networks.NETWORKS[name].hears else ""
   clips, of_tags = companions["clips"], np.asarray(tags, np.int64)
   there = clips[of_tags] >= 0
   return jnp.asarray(companions[name + suffix][of_tags][there]), clips[of_tags][there]

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from stajax import model as models
+from stajax import networks
 from stajax.inference.class_maps import make_dense, make_groups, switch_values
 from stajax.inference.clip import Clip, Sample, windows
 from stajax.inference.dense import DenseNetwork, fetch
@@ -51,13 +52,13 @@ class Predictor:
     self,
     model: models.Model,
     batch: int,
-    students: Sequence[str] = models.STUDENTS,
+    students: Sequence[str] = networks.STUDENTS,
     centre: bool | None = None,
   ) -> None:
     self.seed, self.batch = model.config.seed, batch
     self.centre = model.config.maps.centre if centre is None else centre
     self._final_maps = partial(final_maps, blur=model.config.maps.blur)
-    sha256 = {name: model.sha256.get(name) for name in (models.SWITCH, *students)}
+    sha256 = {name: model.sha256.get(name) for name in (networks.SWITCH, *students)}
     made_by = {"trained_on": model.trained_on, "sha256": sha256}
     self._time_blur = model.config.maps.time_blur
     blurs = {"blur": model.config.maps.blur, "time_blur": self._time_blur}
@@ -66,9 +67,9 @@ class Predictor:
     def dense(name: str) -> DenseNetwork:
       return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
 
-    self._students, self._switch = {name: dense(name) for name in students}, dense(models.SWITCH)
+    self._students, self._switch = {name: dense(name) for name in students}, dense(networks.SWITCH)
     self.rate, self.side, self.trained_on, self.hears = model.rate, model.side, model.trained_on, True
-    self._pretrained = models.is_frozen(model.config)
+    self._pretrained = model.config.has_frozen_backbone
     self.notes = [f"{model.trained_on}: the model was trained on rendered clips."] if self._is_synthetic else []
 
   @property
@@ -162,7 +163,7 @@ class Predictor:
     """
     launched = {}
     for name, dense in self._students.items():
-      granularity, given = models.granularity_of(name), {}
+      granularity, given = networks.NETWORKS[name].companions, {}
       if granularity:
         given["groups"] = make_groups(clip, granularity, dense.network.num_times, self.seed)
       if granularity == "long" and reservoir is not None and clip.is_part:
@@ -231,8 +232,8 @@ def load_predictor(
   Raises:
     ModelError, ConfigError, WeightsError: one line that names the file.
   """
-  students = models.STUDENTS if only is None else (only,)
-  return Predictor(models.load(folder, (models.SWITCH, *students)), batch, students, centre)
+  students = networks.STUDENTS if only is None else (only,)
+  return Predictor(models.load(folder, (networks.SWITCH, *students)), batch, students, centre)
 
 
 def to_uint8(maps: np.ndarray) -> np.ndarray:

@@ -16,7 +16,6 @@ Exit codes: 0 done, 1 the batch does not fit in memory, 2 bad input.
 import argparse
 import json
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -110,11 +109,11 @@ def plan_stage(
     dtype = "float32" if target.chip.platform == "cpu" else "bfloat16"
     config = config.model_copy(update={"network": config.network.model_copy(update={"dtype": dtype})})
   devices = topology.devices(target)
-  from stajax import model as models
+  from stajax import networks
   from stajax.plan import compile as compiling
 
-  maps = stage == PREDICT or (dense and stage == models.JOINT)
-  names = list(models.STUDENTS) if maps else _networks(stage)
+  maps = stage == PREDICT or (dense and stage == networks.ALL_STUDENTS)
+  names = list(networks.STUDENTS) if maps else _networks(stage)
   if maps:
     programs = compiling.dense_inference(config, _STUDENTS, num_categories, batch, devices[0])
   elif dense:
@@ -127,12 +126,12 @@ def plan_stage(
   for name, (longer, frames) in cost.SETS.items():
     examples = frames if maps else frames * len(names)
     if not dense:
-      usual = models.training_of(names[0], Config(name="usual"))
+      usual = networks.training_of(names[0], Config(name="usual"))
       examples = longer * usual.steps * usual.batch * len(names)
     rate = found["per_second_a_chip"]
     sets[name] = cost.durations(examples, rate, target) if rate else None
-  variables = models.expected_variables(
-    models.make_network(names[-1], config, num_categories), models.training_of(names[-1], config).size
+  variables = networks.expected_variables(
+    networks.make_network(names[-1], config, num_categories), networks.training_of(names[-1], config).size
   )
   return {
     "topology": target.name,
@@ -177,12 +176,14 @@ def _fields(config: Config | None = None) -> list[str]:
   return [*(name for name in fields if name not in ("sta", "sta_plus")), "students"]
 
 
-def _networks(field: str) -> list[str]:
-  """Names of the networks that are trained as a field says."""
-  from stajax import model as models
+def _networks(stage: str) -> list[str]:
+  """Returns the names of the networks that are trained as a field says; for `students` the three as one."""
+  from stajax import networks
 
-  networks = (*models.TAGGERS, *models.KEPT, models.JOINT)
-  return [name for name in networks if re.fullmatch(rf"{field}(_(short|long|cross|\d))?", name)]
+  if stage == networks.ALL_STUDENTS:
+    return [stage]
+  fields = {name: spec.config_field for name, spec in networks.NETWORKS.items() if name != networks.ALL_STUDENTS}
+  return [name for name, field in fields.items() if stage in (name, field)]
 
 
 def _num_params(variables: Mapping[str, Any]) -> int:
@@ -223,7 +224,7 @@ def plan_networks(config: Config, num_categories: int) -> dict[str, dict[str, An
     statistics; "gmac" and "gflop" of one example forward, by `count_program_macs`; "size", side of its frames in
     pixels, 0 where it sees none; "nodes"; "frames" of all nodes; "inputs", the shapes of one example by name.
   """
-  from stajax import model as models
+  from stajax import networks
 
   plans = {}
   skipped = () if config.hearing.kind == "trained" else ("tagger",)
@@ -231,8 +232,8 @@ def plan_networks(config: Config, num_categories: int) -> dict[str, dict[str, An
     if field in skipped:
       continue
     names = _networks(field)
-    network = models.make_network(names[0], config, num_categories)
-    inputs = models.example_inputs(network, models.training_of(names[0], config).size)
+    network = networks.make_network(names[0], config, num_categories)
+    inputs = networks.example_inputs(network, networks.training_of(names[0], config).size)
     plans[field] = {"trained": names, **_plan(network, inputs)}
   return plans
 

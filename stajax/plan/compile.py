@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from stajax import model as models
+from stajax import networks
 from stajax.config import Config
 from stajax.nets.images import to_size
 from stajax.plan.count import count_macs
@@ -47,19 +47,19 @@ class Program:
 
 def make_train_step(config: Config, name: str, num_categories: int, mesh: Mesh) -> tuple[Any, Any, Any]:
   """A network, its optimiser and its training step as `stajax.train` makes them, without reading any data."""
-  training = models.training_of(name, config)
-  network, choice = models.make_network(name, config, num_categories), training.optimizer
+  training = networks.training_of(name, config)
+  network, choice = networks.make_network(name, config, num_categories), training.optimizer
   schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
   update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
-  loss = (step.fixation_loss if models.learns_fixations(name) else step.classification_loss)(training.size)
+  loss = (step.fixation_loss if networks.NETWORKS[name].learns_fixations else step.classification_loss)(training.size)
   return network, update, step.make_train_step(network, loss, update, mesh, training.frozen)
 
 
 def batch_shapes(config: Config, name: str, num_categories: int, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
   """What the input pipeline gives for a step of b clips: see `stajax.data.batches.batches`."""
-  network, training = models.make_network(name, config, num_categories), models.training_of(name, config)
+  network, training = networks.make_network(name, config, num_categories), networks.training_of(name, config)
   n, t = network.num_nodes, network.num_times
-  cropped = name in models.see_crops(config)
+  cropped = networks.sees_crops(name, config)
   shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
   if t:
     side = stored_side(config, training.size, cropped)
@@ -73,11 +73,11 @@ def batch_shapes(config: Config, name: str, num_categories: int, batch: int) -> 
     shapes |= {f"sound_{name}": ((n,), np.float32) for name in ("mean", "deviation")}
   if network.hears and t:
     shapes["switch"] = ((n,), np.float32)
-  if models.learns_fixations(name):
+  if networks.NETWORKS[name].learns_fixations:
     shapes["map"] = ((n, config.maps.size, config.maps.size), np.uint8)
     shapes["weight"] = ((n,), np.float32)
   else:
-    outputs = 1 if name == models.SWITCH else num_categories
+    outputs = 1 if name == networks.SWITCH else num_categories
     shapes["tags"] = ((n, outputs), np.float32)
   return {key: jax.ShapeDtypeStruct((batch, *shape), dtype) for key, (shape, dtype) in shapes.items()}
 
@@ -94,7 +94,7 @@ def training_step(config: Config, name: str, num_categories: int, batch: int, de
   """The training step of a network, data-parallel, with `batch` clips on each device."""
   mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
   network, update, train_step = make_train_step(config, name, num_categories, mesh)
-  variables = models.expected_variables(network, models.training_of(name, config).size)
+  variables = networks.expected_variables(network, networks.training_of(name, config).size)
   state = jax.eval_shape(lambda variables: step.make_state(variables, update), variables)
   arrays = batch_shapes(config, name, num_categories, batch * len(devices))
   return [_compile("step", 1, train_step, mesh, (state,), (arrays,))]
@@ -112,14 +112,14 @@ def dense_inference(
   """
   mesh = Mesh(np.array([device]), ("data",), axis_types=(AxisType.Auto,))
   programs = []
-  once = ("frames", "sound") if models.is_joint(config) else ()
+  once = ("frames", "sound") if config.shares_students else ()
   for place, (name, number) in enumerate(names.items()):
     for part, function, arrays in _parts(config, name, num_categories, batch):
       if part in once and place:
         continue
       times = 1 if part in once else number
-      network = models.make_network(name, config, num_categories)
-      variables = models.expected_variables(network, models.training_of(name, config).size)
+      network = networks.make_network(name, config, num_categories)
+      variables = networks.expected_variables(network, networks.training_of(name, config).size)
       programs.append(_compile(f"{name} {part}", times, jax.jit(function), mesh, (variables,), arrays))
   return programs
 
@@ -128,9 +128,9 @@ def _parts(
   config: Config, name: str, num_categories: int, batch: int
 ) -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
   """Functions of variables and arrays, and the shapes of the arrays, for B frames, fragments and groups."""
-  network, training = models.make_network(name, config, num_categories), models.training_of(name, config)
-  variables, size = models.expected_variables(network, training.size), training.size
-  n, t, cropped = network.num_nodes, network.num_times, name in models.see_crops(config)
+  network, training = networks.make_network(name, config, num_categories), networks.training_of(name, config)
+  variables, size = networks.expected_variables(network, training.size), training.size
+  n, t, cropped = network.num_nodes, network.num_times, networks.sees_crops(name, config)
 
   def shape(*axes: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(axes, dtype)
@@ -152,7 +152,7 @@ def _parts(
     return jax.nn.sigmoid(logits[:, 0])
 
   if not t:
-    whole = models.example_inputs(network, size, batch)
+    whole = networks.example_inputs(network, size, batch)
     return [("all", lambda variables, sound: network.apply(variables, sound).logits, (whole["sound"],))]
   side = stored_side(config, size, cropped)
   frames = (shape(batch, side, side, 3, dtype=jnp.uint8), *([shape(batch, 4)] if cropped else []))

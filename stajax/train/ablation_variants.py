@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stajax import config as configuration
 from stajax import model as models
+from stajax import networks
 from stajax.inference.class_maps import Networks, make_dense, stored_pool
 from stajax.inference.dense import DenseNetwork
 from stajax.report.table_1 import Variant
@@ -19,7 +20,7 @@ from stajax.weights import store
 
 RETRAINED: dict[Variant, tuple[str, ...]] = {
   "always_heard": ("sa", "sa_plus_long", "sa_plus_cross"),
-  "no_frl": models.PLUS,
+  "no_frl": networks.GRANULAR,
 }
 
 

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stajax import model as models
+from stajax import networks
 from stajax.config import ConfigError
 from stajax.data.class_scores import ClassScores
 from stajax.data.records import Records
@@ -264,7 +264,7 @@ def _vggsound(run: Run) -> tuple[Callable[[int], np.ndarray], str]:
   # Both released checkpoints will do; the number of features tells them apart.
   pooling = "average" if head is not None and len(head) == _AVERAGE else "netvlad"
   network = Tagger(NUM_CATEGORIES, audio_pooling=pooling)
-  expected = store.flatten(models.expected_variables(network, 0))
+  expected = store.flatten(networks.expected_variables(network, 0))
   store.check_fit(path, found.arrays, expected, "VGGSound's network with its classifier")
   variables = store.unflatten(found.arrays)
   hear = make_tagger(network, variables, run.config.inference_batch, jax.nn.softmax)

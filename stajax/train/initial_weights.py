@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from stajax import model as models
+from stajax import networks
 from stajax.config import Config
 from stajax.weights import convert, store
 from stajax.weights.store import WeightsError
@@ -36,8 +36,8 @@ def check(config: Config, workdir: Path) -> dict[str, convert.Converted]:
     else:
       made = convert.read(file)
       # All networks that have a part have it in the same sizes, and this one has all parts.
-      network, size = models.make_network("sa_coarse", config, 1), config.sa_coarse.size
-      arrays = store.select(file, made.arrays, part, models.expected_variables(network, size))
+      network, size = networks.make_network("sa_coarse", config, 1), config.sa_coarse.size
+      arrays = store.select(file, made.arrays, part, networks.expected_variables(network, size))
       found[part] = convert.Converted(arrays, made.kind, made.left_out, made.sha256)
   return found
 

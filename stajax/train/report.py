@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stajax import model as models
+from stajax import networks
 from stajax.data.records import Records
 from stajax.eyetracking import StavisVideo, read_tree
 from stajax.inference.ablation import row_maps
@@ -90,12 +91,12 @@ class _Methods:
     """{method: (n, h, w) uint8, each with a maximum of 255} of one clip."""
     clip = self._predictor.with_switch(self._run.clip(self._records, index))
     sources = ClipSources(self._run.networks, clip, clip_tags(self._records, index))
-    maps = {f"cam_{name}": sources.cam(name) for name in models.COARSE}
-    maps["scam_coarse"], _ = sources.selected(models.COARSE)
-    maps |= {f"cam_{name}": sources.cam(name) for name in models.FINE}
-    maps["scam_average"] = sources.averaged(models.FINE)
-    maps["scam"], _ = sources.selected(models.FINE)
-    maps["scam_plus"], _ = sources.selected((*models.FINE, *models.PLUS))
+    maps = {f"cam_{name}": sources.cam(name) for name in networks.COARSE}
+    maps["scam_coarse"], _ = sources.selected(networks.COARSE)
+    maps |= {f"cam_{name}": sources.cam(name) for name in networks.FINE}
+    maps["scam_average"] = sources.averaged(networks.FINE)
+    maps["scam"], _ = sources.selected(networks.FINE)
+    maps["scam_plus"], _ = sources.selected((*networks.FINE, *networks.GRANULAR))
     maps |= self._predictor.clip_maps(clip)
     maps |= {f"row_{row.number:02}": row_maps(sources, row) for row in ROWS}
     return {name: to_uint8(x) for name, x in maps.items()}

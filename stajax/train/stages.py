@@ -23,7 +23,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from stajax import companions
+from stajax import companions, networks
 from stajax import config as configuration
 from stajax import model as models
 from stajax.config import Config, ConfigError
@@ -100,22 +100,22 @@ def _check(config: Config) -> None:
   devices = jax.device_count()
   order, kind = [stage.name for stage in graph(config)], config.hearing.kind
   for name in (name for name in train_network.TRAINED if name in order):
-    training, field = models.training_of(name, config), models.field_of(name)
+    training, field = networks.training_of(name, config), networks.NETWORKS[name].config_field
     if training.batch % devices:
       raise ConfigError(f"{field}.batch is {training.batch}, expected a multiple of the {devices} devices")
     earlier = [stage for stage in order[: order.index(name)] if stage in train_network.ORDER]
     if unknown := [start for start in training.start if start not in earlier]:
       expected = f"one of {', '.join(earlier)}" if earlier else "nothing, as it is trained first"
-      if unknown[0] in models.TAGGERS and unknown[0] not in order:
+      if unknown[0] in networks.TAGGERS and unknown[0] not in order:
         expected += f" (with hearing.kind {kind!r} no taggers are trained)"
       raise ConfigError(f"{field}.start has {unknown[0]!r}, expected {expected}")
-  if models.is_joint(config):
-    if models.is_frozen(config):
+  if config.shares_students:
+    if config.has_frozen_backbone:
       raise ConfigError("students.backbone is shared, but with network.backbone frozen all networks share one already")
-    parts = (*COMMON, *models.STUDENTS)
+    parts = (*COMMON, *networks.STUDENTS)
     if unknown := set(config.sta.frozen) - set(parts):
       raise ConfigError(f"sta.frozen has {min(unknown)!r}, expected of shared students some of {', '.join(parts)}")
-  if models.is_frozen(config) and "visual" not in config.init:
+  if config.has_frozen_backbone and "visual" not in config.init:
     raise ConfigError("network.backbone is frozen, expected its weights: --init visual=FILE")
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
@@ -171,11 +171,11 @@ def _judge_sound(run: Run) -> dict[str, Any]:
     for clip in run.each_clip(writer, "what is heard"):
       heard = np.zeros(int(records.num_frames[clip]), np.uint8)
       if records.has_sound[clip]:
-        tagger = run.tagger(models.TAGGERS[fold[clip]])
+        tagger = run.tagger(networks.TAGGERS[fold[clip]])
         confidences = tagger(run.training_clip(clip))
         heard[:] = external_taggers.heard(confidences, clip_tags(records, clip), run.config.heard_share)
       writer.write(clip, heard)
-    _finish(writer, {"sha256": {name: run.done(name)["sha256"] for name in models.TAGGERS}})
+    _finish(writer, {"sha256": {name: run.done(name)["sha256"] for name in networks.TAGGERS}})
   heard = run.frame_values("tag_heard")
   return {"frames": len(heard), "tag_heard": int(heard.sum())}
 
@@ -204,11 +204,11 @@ def _turn_switch(run: Run) -> dict[str, Any]:
   if not path.exists():
     writer = FrameTableWriter(path, run.records)
     for clip in run.each_clip(writer, "audio switch"):
-      values = switch_values(run.dense(models.SWITCH), run.training_clip(clip))
+      values = switch_values(run.dense(networks.SWITCH), run.training_clip(clip))
       first = int(run.records.first_frame[clip])
       values[~judged[first : first + len(values)]] = 1
       writer.write(clip, values.astype(np.uint8))
-    _finish(writer, {"sha256": run.done(models.SWITCH)["sha256"]})
+    _finish(writer, {"sha256": run.done(networks.SWITCH)["sha256"]})
   values = run.frame_values("switch")
   agrees = np.mean((values == run.frame_values("tag_heard"))[judged])
   return {"frames": len(values), "on": int(values.sum()), "agrees_with_tagger": round(float(agrees), 4)}
@@ -222,7 +222,7 @@ def _find_boxes(run: Run) -> dict[str, Any]:
     for clip in run.each_clip(writer, "coarse SCAM"):
       sources = ClipSources(run.networks, run.training_clip(clip), clip_tags(run.records, clip), clip)
       writer.write(clip, sources.boxes())
-    _finish(writer, {"sha256": {name: run.done(name)["sha256"] for name in models.COARSE}})
+    _finish(writer, {"sha256": {name: run.done(name)["sha256"] for name in networks.COARSE}})
   boxes = run.frame_values("boxes")
   area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
   return {"frames": len(boxes), "whole_frames": int(np.sum(area == 1)), "mean_area": round(float(area.mean()), 4)}
@@ -240,9 +240,9 @@ def _make_pseudo_fixations(run: Run) -> dict[str, Any]:
     writer = MapWriter(path, records)
     for clip in run.each_clip(writer, "pseudo-fixations"):
       sources = ClipSources(run.networks, run.training_clip(clip), clip_tags(records, clip), clip)
-      maps, found = sources.selected((*models.FINE, *models.PLUS))
+      maps, found = sources.selected((*networks.FINE, *networks.GRANULAR))
       writer.write(clip, *pseudo_fixations(maps, found, settings.reach, settings.threshold))
-    _finish(writer, {"kind": "scam_plus", "sha256": {name: run.done(name)["sha256"] for name in models.SOURCES}})
+    _finish(writer, {"kind": "scam_plus", "sha256": {name: run.done(name)["sha256"] for name in networks.SOURCES}})
   skipped = int(np.sum(MapSet.open(path, records).weights == 0))
   return {"frames": records.total_frames, "frames_without_target": skipped}
 
@@ -288,10 +288,10 @@ def _pool_nodes(
   switches = {"": np.array(switch), models.HEARD: np.ones(len(samples))}
   return {
     name + suffix: np.asarray(network(name).nodes(made.with_switch(values))[middles], np.float16)
-    for name in models.PLUS
-    if models.granularity_of(name) == "cross"
+    for name in networks.GRANULAR
+    if networks.NETWORKS[name].companions == "cross"
     for suffix, values in switches.items()
-    if not suffix or name.startswith("sa")
+    if not suffix or networks.NETWORKS[name].hears
   }
 
 
@@ -302,10 +302,10 @@ def _finish(writer: MapWriter | FrameTableWriter, summary: dict[str, Any]) -> No
 
 
 def _save_model(run: Run) -> dict[str, Any]:
-  sha256 = {name: run.done(name)["sha256"] for name in models.KEPT}
+  sha256 = {name: run.done(name)["sha256"] for name in networks.MODEL_NETWORKS}
   if jax.process_index() == 0:
-    records, files = run.records, {name: run.folder(name) / "weights.safetensors" for name in models.KEPT}
-    if models.is_frozen(run.config):
+    records, files = run.records, {name: run.folder(name) / "weights.safetensors" for name in networks.MODEL_NETWORKS}
+    if run.config.has_frozen_backbone:
       files["visual"] = initial_weights.path(run.workdir, "visual")
     models.save(
       run.workdir / "model",
@@ -336,17 +336,17 @@ GRAPH = (
   Stage("data", (), _prepare_data),
   _training("s_coarse", "data"),
   _training("st_coarse", "data"),
-  *(_training(name, "data") for name in models.TAGGERS),
-  Stage("tag_heard", models.TAGGERS, _judge_sound),
-  _training(models.SWITCH, "tag_heard"),
-  Stage("switch_values", (models.SWITCH,), _turn_switch),
+  *(_training(name, "data") for name in networks.TAGGERS),
+  Stage("tag_heard", networks.TAGGERS, _judge_sound),
+  _training(networks.SWITCH, "tag_heard"),
+  Stage("switch_values", (networks.SWITCH,), _turn_switch),
   _training("sa_coarse", "switch_values"),
-  Stage("scam_coarse", models.COARSE, _find_boxes),
-  *(_training(name, "scam_coarse") for name in models.FINE),
-  *(_training(name, "scam_coarse") for name in models.PLUS),
-  Stage("scam_plus", (*models.FINE, *models.PLUS), _make_pseudo_fixations),
-  *(_training(name, "scam_plus") for name in models.STUDENTS),
-  Stage("model", models.STUDENTS, _save_model),
+  Stage("scam_coarse", networks.COARSE, _find_boxes),
+  *(_training(name, "scam_coarse") for name in networks.FINE),
+  *(_training(name, "scam_coarse") for name in networks.GRANULAR),
+  Stage("scam_plus", (*networks.FINE, *networks.GRANULAR), _make_pseudo_fixations),
+  *(_training(name, "scam_plus") for name in networks.STUDENTS),
+  Stage("model", networks.STUDENTS, _save_model),
   Stage("report", ("model",), _report),
 )
 """All stages, in an order in which they can run."""
@@ -357,11 +357,11 @@ def graph(config: Config) -> tuple[Stage, ...]:
   one network."""
   stages = GRAPH
   if config.hearing.kind != "trained":
-    kept = (stage for stage in stages if stage.name not in models.TAGGERS)
-    stages = tuple(replace(stage, needs=("data",)) if stage.needs == models.TAGGERS else stage for stage in kept)
-  if models.is_joint(config):
-    at = [stage.name for stage in stages].index(models.STUDENTS[0])
-    parts = (Stage(name, (models.JOINT,), partial(train_network.split, name)) for name in models.STUDENTS)
-    together = (_training(models.JOINT, *stages[at].needs), *parts)
+    kept = (stage for stage in stages if stage.name not in networks.TAGGERS)
+    stages = tuple(replace(stage, needs=("data",)) if stage.needs == networks.TAGGERS else stage for stage in kept)
+  if config.shares_students:
+    at = [stage.name for stage in stages].index(networks.STUDENTS[0])
+    parts = (Stage(name, (networks.ALL_STUDENTS,), partial(train_network.split, name)) for name in networks.STUDENTS)
+    together = (_training(networks.ALL_STUDENTS, *stages[at].needs), *parts)
     stages = (*stages[:at], *together, *stages[at + len(together) - 1 :])
   return stages

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from stajax import model as models
+from stajax import networks
 from stajax.companions import Tags
 from stajax.config import Training
 from stajax.data import batches as pipeline
@@ -20,9 +20,9 @@ from stajax.train import checkpoint, initial_weights, loop, optimizer, step, val
 from stajax.train.workdir import NOT_JUDGED, Run
 from stajax.weights import store
 
-ORDER = (*models.COARSE, *models.TAGGERS, models.SWITCH, *models.FINE, *models.PLUS, *models.STUDENTS)
+ORDER = tuple(name for name in networks.NETWORKS if name != networks.ALL_STUDENTS)
 """The networks that there are in the end; a network's place gives its random numbers, so new ones come last."""
-TRAINED = (*ORDER, models.JOINT)
+TRAINED = (*ORDER, networks.ALL_STUDENTS)
 """All networks that some configuration trains."""
 
 
@@ -33,7 +33,7 @@ class Variant:
   Attributes:
     folder: where it is written.
     always_heard: its audio switch is 1 wherever there is sound.
-    frl: whether it has fixation refine layers: of `stajax.model.make_network`.
+    frl: whether it has fixation refine layers: of `stajax.networks.make_network`.
   """
 
   folder: Path
@@ -49,17 +49,17 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   """
   variant = variant or Variant(run.folder(name))
   config, records = run.config, run.records
-  training = models.training_of(name, config)
-  network = models.make_network(name, config, len(records.categories), variant.frl)
+  training = networks.training_of(name, config)
+  network = networks.make_network(name, config, len(records.categories), variant.frl)
   # The three students together see the targets that STA alone would, in its order.
-  seed = config.seed * len(ORDER) + ORDER.index(models.STUDENTS[0] if name == models.JOINT else name)
-  stored = models.is_frozen(config) and network.num_times > 0
-  variables = models.initialise(network, training.size, jax.random.key(seed), stored)
+  seed = config.seed * len(ORDER) + ORDER.index(networks.STUDENTS[0] if name == networks.ALL_STUDENTS else name)
+  stored = config.has_frozen_backbone and network.num_times > 0
+  variables = networks.initialise(network, training.size, jax.random.key(seed), stored)
   own = store.flatten(variables).keys()
   if training.start:
     variables, own = _started(name, run, variables)
   variables, taken = initial_weights.begin(name, config, run.workdir, variables, own)
-  loss = _make_loss(models.learns_fixations(name), training.size)
+  loss = _make_loss(networks.NETWORKS[name].learns_fixations, training.size)
   update, train_step = _make_step(network, loss, training, run.mesh)
   inputs = _inputs(name, run, variant)
   items = inputs.pop("items", None)
@@ -69,7 +69,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   # Whole frames are not to be cropped, which would cost a tenth of a small network's step.
   cropped, kept = "boxes" in inputs, {"box": training.min_scale < 1 or "boxes" in inputs, "flip": training.flip}
   if stored:
-    views = {"features": run.features(training.size, cropped), "stages": models.stage_times(network)}
+    views = {"features": run.features(training.size, cropped), "stages": networks.stage_times(network)}
     inputs |= {"views": run.views, **views}
     kept = {"box": "maps" in inputs and run.config.features.views > 2, "flip": "maps" in inputs}
 
@@ -89,7 +89,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
       scaled_to=training.size,
       min_scale=training.min_scale,
       flip=training.flip,
-      granularity=models.granularity_of(name),
+      granularity=networks.NETWORKS[name].companions,
       host=jax.process_index(),
       num_hosts=jax.process_count(),
       **inputs,
@@ -118,7 +118,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
     return {}
   sha256 = store.save(variant.folder / "weights.safetensors", state.variables())
   about = {"sha256": sha256, **judged, "steps": training.steps, "init": taken, "environment": checkpoint.environment()}
-  if models.granularity_of(name) == "cross":
+  if networks.NETWORKS[name].companions == "cross":
     about["clips_alone_in_tag"] = int(np.sum(Tags(records.tags * ~apart[:, None], records.num_frames).alone[~apart]))
   return about
 
@@ -131,15 +131,15 @@ def split(name: str, run: Run) -> dict[str, Any]:
   """
   if jax.process_index() != 0:
     return {}
-  found = store.unflatten(store.read(run.folder(models.JOINT) / "weights.safetensors"))
+  found = store.unflatten(store.read(run.folder(networks.ALL_STUDENTS) / "weights.safetensors"))
   run.folder(name).mkdir(parents=True, exist_ok=True)
   sha256 = store.save(run.folder(name) / "weights.safetensors", shared_students.split(found, name))
-  return {"sha256": sha256, "environment": run.done(models.JOINT)["environment"]}
+  return {"sha256": sha256, "environment": run.done(networks.ALL_STUDENTS)["environment"]}
 
 
 def folds(num_clips: int, seed: int) -> np.ndarray:
   """The fold (num_clips,) of every clip: a tagger judges the fold that it has not learned from."""
-  return np.random.default_rng(seed).permutation(num_clips) % models.NUM_FOLDS
+  return np.random.default_rng(seed).permutation(num_clips) % networks.NUM_FOLDS
 
 
 @functools.lru_cache(maxsize=1)
@@ -162,16 +162,16 @@ def _started(name: str, run: Run, variables: Mapping[str, Any]) -> tuple[dict[st
   Returns:
     The variables, and the names of those that no other network had.
   """
-  start = models.training_of(name, run.config).start
+  start = networks.training_of(name, run.config).start
   own = None
   for source in reversed(start):
     found = store.unflatten(store.read(run.folder(source) / "weights.safetensors"))
-    if name == models.JOINT:
+    if name == networks.ALL_STUDENTS:
       found = shared_students.join(found)
     variables, kept = store.merge(variables, found)
     own = set(kept) if own is None else own & set(kept)
   # Of several students, their parts.
-  new = sorted({parts[parts[0] in models.STUDENTS] for parts in (key.split("/")[1:] for key in own)})
+  new = sorted({parts[parts[0] in networks.STUDENTS] for parts in (key.split("/")[1:] for key in own)})
   tqdm.write(f"{name}: starts from {', '.join(start)}; new: {', '.join(new) or 'nothing'}")
   return variables, own
 
@@ -180,17 +180,17 @@ def _inputs(name: str, run: Run, variant: Variant) -> dict[str, Any]:
   """What a network learns from beside frames, sound and tags: arguments of `stajax.data.pipeline.batches`."""
   records = run.records
   heard = records.has_sound[records.clip_of_frame]
-  if name in models.TAGGERS:
-    others = folds(records.num_clips, run.config.seed) != models.TAGGERS.index(name)
+  if name in networks.TAGGERS:
+    others = folds(records.num_clips, run.config.seed) != networks.TAGGERS.index(name)
     return {"items": np.flatnonzero(heard & others[records.clip_of_frame])}
-  if name == models.SWITCH:
+  if name == networks.SWITCH:
     labels = run.frame_values("tag_heard")
     return {"items": np.flatnonzero(heard & (labels != NOT_JUDGED)), "labels": labels.astype(np.float32)[:, None]}
   inputs: dict[str, Any] = {}
-  if (name.startswith("sa") or models.learns_fixations(name)) and not variant.always_heard:
+  if networks.NETWORKS[name].is_switched and not variant.always_heard:
     inputs["switch"] = run.frame_values("switch")
-  if name in models.see_crops(run.config):
+  if networks.sees_crops(name, run.config):
     inputs["boxes"] = run.frame_values("boxes")
-  if models.learns_fixations(name):
+  if networks.NETWORKS[name].learns_fixations:
     inputs["maps"] = MapSet.open(run.workdir / "maps" / "scam_plus", records)
   return inputs

@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from stajax import model as models
+from stajax import networks
 from stajax.config import Config
 from stajax.data.damage import describe_damage
 from stajax.data.feature_set import FeatureSet
@@ -88,7 +89,7 @@ class Run:
     """Of a finished network; `folder`: of one that was trained otherwise than usual."""
     path = (folder or self.folder(name)) / "weights.safetensors"
     found = models.load_network(name, self.config, len(self.records.categories), path)
-    return models.with_visual(found, self.visual) if models.is_frozen(self.config) else found
+    return models.with_visual(found, self.visual) if self.config.has_frozen_backbone else found
 
   @cached_property
   def visual(self) -> Any:
@@ -108,10 +109,10 @@ class Run:
       self._features[size, cropped] = stored_features.store(
         self.workdir / "features" / f"{size}{'_crops' if cropped else ''}",
         self.records,
-        models.make_backbone(config),
+        networks.make_backbone(config),
         self.visual,
         size,
-        models.stages_at(size, cropped, config),
+        networks.stages_at(size, cropped, config),
         self.views,
         config.features.dtype,
         config.inference_batch,
@@ -120,7 +121,7 @@ class Run:
     return self._features[size, cropped]
 
   def dense(self, name: str, frl: bool | None = None) -> DenseNetwork:
-    """A finished network, compiled once for all stages; `frl` is of `stajax.model.make_network`."""
+    """A finished network, compiled once for all stages; `frl` is of `stajax.networks.make_network`."""
     if (name, frl) not in self._dense:
       variables = self.variables(name)
       count, batch = len(self.records.categories), self.config.inference_batch
@@ -130,14 +131,14 @@ class Run:
   def tagger(self, name: str) -> Callable[[Clip], np.ndarray]:
     """A finished tagger: the confidences (n, c) in the sound of each of a clip's samples."""
     if name not in self._taggers:
-      network = models.make_network(name, self.config, len(self.records.categories))
+      network = networks.make_network(name, self.config, len(self.records.categories))
       self._taggers[name] = make_tagger(network, self.variables(name), self.config.inference_batch)
     return self._taggers[name]
 
   @property
   def networks(self) -> Networks:
     """The sources, for `stajax.inference.class_maps`."""
-    return Networks(self.dense, self.pool, self.config.maps, self.config.seed, models.see_crops(self.config))
+    return Networks(self.dense, self.pool, self.config.maps, self.config.seed, networks.on_crops(self.config))
 
   @cached_property
   def companions(self) -> dict[str, np.ndarray]:
@@ -149,8 +150,11 @@ class Run:
 
   def clip(self, records: Records, clip: int) -> Clip:
     """All samples of one clip of training or held-out records; with all stored pixels once fine crops are known."""
-    crops = models.see_crops(self.config)
-    whole = max(models.training_of(name, self.config).size for name in models.KEPT if name not in crops)
+    whole = max(
+      networks.training_of(name, self.config).size
+      for name in networks.MODEL_NETWORKS
+      if not networks.sees_crops(name, self.config)
+    )
     return Clip(clip_samples(records, clip, whole if self.done("scam_coarse") is None else records.side))
 
   def training_clip(self, clip: int) -> Clip:
@@ -161,7 +165,7 @@ class Run:
       made = made.with_switch(self.frame_values("switch")[frames])
     if self.done("scam_coarse") is not None:
       made = replace(made, boxes=self.frame_values("boxes")[frames])
-    if models.is_frozen(self.config):
+    if self.config.has_frozen_backbone:
       # The first of the stored views is the frame as it is.
       made = replace(made, stored=lambda size, cropped, stage: self.features(size, cropped).clip(clip, stage)[0])
     return made

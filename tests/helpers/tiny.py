@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from stajax import model
+from stajax import model, networks
 from stajax.config import Config, Data, Maps, Network, Training
 from stajax.inference.clip import Clip
 from stajax.inference.predictor import load_predictor
@@ -149,18 +149,18 @@ def sigmoid(x):
 
 def make(name, random_variables, seed=1):
   """A network and random variables."""
-  network = model.make_network(name, CONFIG, len(CATEGORIES))
+  network = networks.make_network(name, CONFIG, len(CATEGORIES))
   return network, random_variables(network, SIZE, seed=seed)
 
 
 @pytest.fixture(scope="module")
-def networks(random_variables, small_programs):
+def random_networks(random_variables, small_programs):
   """(network, variables, size) by name; the switch is on for half of the sounds of a clip."""
   made = {}
-  for seed, name in enumerate((model.SWITCH, *model.STUDENTS)):
-    network, size = model.make_network(name, CONFIG, len(CATEGORIES)), SMALL if "plus" in name else SIZE
+  for seed, name in enumerate((networks.SWITCH, *networks.STUDENTS)):
+    network, size = networks.make_network(name, CONFIG, len(CATEGORIES)), SMALL if "plus" in name else SIZE
     made[name] = network, random_variables(network, size, seed), size
-  network, variables, _ = made[model.SWITCH]
+  network, variables, _ = made[networks.SWITCH]
   clip = Clip(make_samples(11, heard=1))
   _, confidences = whole(network, variables, [[(clip, i)] for i in range(11)])
   variables["params"]["bias"] -= np.float32(np.median(np.log(confidences / (1 - confidences))) + 1e-3)
@@ -168,14 +168,16 @@ def networks(random_variables, small_programs):
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, networks):
-  return write_model(tmp_path_factory.mktemp("run"), {name: variables for name, (_, variables, _) in networks.items()})
+def model_folder(tmp_path_factory, random_networks):
+  return write_model(
+    tmp_path_factory.mktemp("run"), {name: variables for name, (_, variables, _) in random_networks.items()}
+  )
 
 
-def write_model(folder, networks):
+def write_model(folder, random_networks):
   """A folder with a model of the networks' variables in it."""
-  paths, sha256 = {name: folder / f"{name}.safetensors" for name in networks}, {}
-  for name, variables in networks.items():
+  paths, sha256 = {name: folder / f"{name}.safetensors" for name in random_networks}, {}
+  for name, variables in random_networks.items():
     sha256[name] = store.save(paths[name], variables)
   model.save(folder / "model", paths, {}, PLUS_CONFIG, categories=CATEGORIES, rate=4.0, side=STORED,
              trained_on="synthetic", sha256=sha256)  # fmt: skip

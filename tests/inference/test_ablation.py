@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.paths import SHARED
-from stajax import model
+from stajax import model, networks
 from stajax.config import Maps
 from stajax.evaluate.__main__ import main, with_thresholds
 from stajax.eyetracking import StavisError
@@ -27,7 +27,7 @@ SIZE, SIDE, TAGS = 16, 5, (1, 3)
 
 
 def test_names_are_those_of_the_networks():
-  for ours, theirs in ((COARSE, model.COARSE), (FINE, model.FINE), (PLUS, model.PLUS)):
+  for ours, theirs in ((COARSE, networks.COARSE), (FINE, networks.FINE), (PLUS, networks.GRANULAR)):
     assert sorted(ours) == sorted(theirs)
   assert [row.number for row in ROWS] == list(range(1, 26))
   assert ROWS[0].method == "row_01" and ROWS[24].method == "row_25"
@@ -90,7 +90,7 @@ class FakeNetwork:
 
   def run(self, clip, select=(), groups=None, pool=None):
     hears = self.name.startswith("sa")
-    boxes = clip.boxes if self.name in model.FINE else np.zeros(1)
+    boxes = clip.boxes if self.name in networks.FINE else np.zeros(1)
     maps, confidences = [], []
     for i in clip.targets:
       seed = [*self.name.encode(), int(clip.switch[i]) if hears else 2, {None: 0, False: 1, True: 2}[self.frl]]
@@ -126,13 +126,13 @@ def by_hand(clip, name, heard, frl, boxes=None):
 
 
 def expected_map(clip, row):
-  coarse = [by_hand(clip, name, row.always_heard and name == "sa_coarse", None) for name in model.COARSE]
+  coarse = [by_hand(clip, name, row.always_heard and name == "sa_coarse", None) for name in networks.COARSE]
   boxes = coarse_boxes(select([maps for maps, _ in coarse], np.stack([c for _, c in coarse]), TAGS)[0], 1, 2.0)
   parts = []
   for name in row.sources:
     heard = row.always_heard and name.startswith("sa")
     frl = True if row.number == 12 else False if row.number == 21 else None
-    parts.append(by_hand(clip, name, heard, frl, boxes if name in model.FINE else None))
+    parts.append(by_hand(clip, name, heard, frl, boxes if name in networks.FINE else None))
   maps, confidences = [maps for maps, _ in parts], np.stack([c for _, c in parts])
   if len(parts) == 1:
     found = maps[0].mean(axis=-1)
@@ -171,12 +171,12 @@ def test_retrained_rows_use_their_networks_on_the_usual_crops():
     return make_networks(pick=pick)
 
   # The fake's name decides what is heard and whether it sees crops, so only networks on whole frames are replaced.
-  networks = {
+  variants = {
     "always_heard": trained("heard", ("sa_plus_long", "sa_plus_cross")),
-    "no_frl": trained("plain", model.PLUS),
+    "no_frl": trained("plain", networks.GRANULAR),
   }
   clip = make_clip()
-  retrained = {variant: ablation.RetrainedSources(found, clip, TAGS) for variant, found in networks.items()}
+  retrained = {variant: ablation.RetrainedSources(found, clip, TAGS) for variant, found in variants.items()}
   usual = ClipSources(make_networks(), clip, TAGS)
   with_them, without = clip_maps(usual, retrained), clip_maps(usual)
   changed = [row.number for row in ROWS if not np.array_equal(with_them[row.method], without[row.method])]
@@ -212,7 +212,7 @@ def test_long_videos_are_windows_with_the_tag_of_the_whole(monkeypatch):
   assert len(opened) == 2 and [i for found, _ in parts for i in found] == list(range(200)) and len(parts) == 2
   # Coarse confidences of the whole video, each frame once, heard where the switch is on.
   clip = Clip(make_samples(200), switch=np.arange(200) % 2)
-  top = np.argmax(sum(FakeNetwork(name, None).run(clip).confidences.sum(axis=0) for name in model.COARSE))
+  top = np.argmax(sum(FakeNetwork(name, None).run(clip).confidences.sum(axis=0) for name in networks.COARSE))
   assert {tags for _, _, tags in calls if tags} == {(int(top),)}
   calls.clear()
   parts = list(ablation.video_maps(make_networks(calls), FakeSwitch(), samples, 1, (2,)))
@@ -282,7 +282,7 @@ def write_tree(root, tags):
 def test_command_says_where_tags_are_predicted(tmp_path, monkeypatch, tags, note, ending):
   """The model is not there: what is tested is what the command makes of its maps."""
   loaded = SimpleNamespace(trained_on="synthetic", categories=("Bark", "Bus"))
-  monkeypatch.setattr(model, "load", lambda folder, names: loaded if set(model.SOURCES) < set(names) else None)
+  monkeypatch.setattr(model, "load", lambda folder, names: loaded if set(networks.SOURCES) < set(names) else None)
   given = []
 
   def method_maps(*arguments):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.tiny import make_boxes
-from stajax import companions, model
+from stajax import companions, networks
 from stajax.config import Config, Maps
 from stajax.inference.class_maps import ClipSources, Networks, make_groups, stored_pool, switch_values, top_tag
 from stajax.inference.clip import Clip, windows
@@ -75,25 +75,25 @@ def by_hand(clip, name, heard=False, frl=None, boxes=None):
 
 
 def coarse_by_hand(clip, heard=False, tags=TAGS):
-  parts = [by_hand(clip, name, heard) for name in model.COARSE]
+  parts = [by_hand(clip, name, heard) for name in networks.COARSE]
   return select([maps for maps, _ in parts], np.stack([confidences for _, confidences in parts]), tags)[0]
 
 
 def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
   world, clip = World(), make_clip(targets=range(2, 7))
   sources = ClipSources(world.networks, clip, TAGS)
-  names = (*model.FINE, *model.PLUS)
+  names = (*networks.FINE, *networks.GRANULAR)
   maps, found = sources.selected(names)
   for _ in range(2):
-    sources.selected(model.SOURCES)
-    sources.averaged(model.COARSE)
+    sources.selected(networks.SOURCES)
+    sources.averaged(networks.COARSE)
     sources.cam("sa")
     sources.boxes()
   calls = world.took()
-  assert sorted(call.name for call in calls) == sorted(model.SOURCES) and {call.frl for call in calls} == {None}
+  assert sorted(call.name for call in calls) == sorted(networks.SOURCES) and {call.frl for call in calls} == {None}
   assert all(call.clip.targets == range(9) and call.clip.features is clip.features for call in calls)
   boxes = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
-  parts = [by_hand(clip, name, boxes=boxes if name in model.FINE else None) for name in names]
+  parts = [by_hand(clip, name, boxes=boxes if name in networks.FINE else None) for name in names]
   stacked = [part for part, _ in parts], np.stack([confidences for _, confidences in parts])
   expected, right = select(*stacked, TAGS)
   np.testing.assert_allclose(maps, expected[2:7], atol=1e-6)
@@ -112,25 +112,25 @@ def test_only_fine_sources_see_boxes(reach):
   expected = coarse_boxes(coarse_by_hand(clip), 2 * reach, 2.0)
   assert np.ptp(expected, axis=0).max() > 0
   np.testing.assert_array_equal(sources.boxes(), expected)
-  sources.stacked(model.SOURCES)
+  sources.stacked(networks.SOURCES)
   for call in world.took():
-    if call.name in model.FINE:
+    if call.name in networks.FINE:
       np.testing.assert_array_equal(call.clip.boxes, expected)
     else:
       assert call.clip.boxes is None
 
 
 def test_networks_with_companions_see_crops_if_they_are_to():
-  assert set(model.see_crops(Config(name="a"))) == set(model.FINE)
-  crops = model.see_crops(Config(name="a", plus_crops=True))
-  assert set(crops) == {*model.FINE, *model.PLUS}
+  assert networks.on_crops(Config(name="a")) == set(networks.FINE)
+  crops = networks.on_crops(Config(name="a", plus_crops=True))
+  assert set(crops) == {*networks.FINE, *networks.GRANULAR}
   world, clip = World(), make_clip()
   sources = ClipSources(replace(world.networks, crops=crops), clip, TAGS)
   expected = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
   maps, _ = sources.source("st_plus_short")
   np.testing.assert_array_equal(maps, by_hand(clip, "st_plus_short", boxes=expected)[0])
   world.took()
-  sources.stacked(model.PLUS)
+  sources.stacked(networks.GRANULAR)
   for call in world.took():
     np.testing.assert_array_equal(call.clip.boxes, expected)
     assert call.clip.features is clip.features
@@ -149,46 +149,46 @@ def test_crops_that_are_known_are_not_looked_for_again():
 def test_always_heard_changes_what_hears_and_crops():
   world, clip = World(), make_clip()
   sources = ClipSources(world.networks, clip, TAGS)
-  usual = {name: sources.source(name) for name in model.SOURCES}
+  usual = {name: sources.source(name) for name in networks.SOURCES}
   world.took(), world.pools.clear()
-  heard = {name: sources.source(name, always_heard=True) for name in model.SOURCES}
+  heard = {name: sources.source(name, always_heard=True) for name in networks.SOURCES}
   calls = {call.name: call.clip for call in world.took()}
-  assert set(calls) == {"sa_coarse", *model.FINE, "sa_plus_long", "sa_plus_cross"}
+  assert set(calls) == {"sa_coarse", *networks.FINE, "sa_plus_long", "sa_plus_cross"}
   assert world.pools == [("sa_plus_cross", TAGS, True)]
   boxes = coarse_boxes(coarse_by_hand(clip, heard=True), 1, 2.0)
   np.testing.assert_array_equal(sources.boxes(always_heard=True), boxes)
   assert not np.array_equal(boxes, sources.boxes())
   for name, seen in calls.items():
     assert seen.switch.tolist() == [i != SILENT for i in range(9)]
-    if name in model.FINE:
+    if name in networks.FINE:
       np.testing.assert_array_equal(seen.boxes, boxes)
       assert seen.features is not clip.features, "crops elsewhere are other images"
       assert seen.features is calls["s"].features
-    maps, confidences = by_hand(clip, name, True, None, boxes if name in model.FINE else None)
+    maps, confidences = by_hand(clip, name, True, None, boxes if name in networks.FINE else None)
     np.testing.assert_array_equal(heard[name][0], maps)
     np.testing.assert_array_equal(heard[name][1], confidences)
-  for name in set(model.SOURCES) - set(calls):
+  for name in set(networks.SOURCES) - set(calls):
     assert heard[name] is usual[name]
-  assert all(usual[name] is sources.source(name) for name in model.SOURCES) and not world.took()
+  assert all(usual[name] is sources.source(name) for name in networks.SOURCES) and not world.took()
 
 
 def test_refine_layers_are_removed_from_plus_and_added_to_coarse_s():
   world, clip = World(), make_clip()
   sources = ClipSources(world.networks, clip, TAGS)
-  usual = {name: sources.source(name) for name in model.SOURCES}
+  usual = {name: sources.source(name) for name in networks.SOURCES}
   world.took()
-  for frl, changed in ((False, set(model.PLUS)), (True, {"s_coarse"})):
-    found = {name: sources.source(name, frl=frl) for name in model.SOURCES}
+  for frl, changed in ((False, set(networks.GRANULAR)), (True, {"s_coarse"})):
+    found = {name: sources.source(name, frl=frl) for name in networks.SOURCES}
     calls = world.took()
     assert {call.name for call in calls} == changed and all(call.frl is frl for call in calls)
-    for name in model.SOURCES:
+    for name in networks.SOURCES:
       assert (found[name] is usual[name]) == (name not in changed)
   np.testing.assert_array_equal(sources.source("s_coarse", frl=True)[0], by_hand(clip, "s_coarse", frl=True)[0])
 
 
 def test_companions_of_the_clip_itself():
   world, clip = World(), make_clip(20, targets=range(3, 6), reach=2)
-  ClipSources(world.networks, clip, TAGS, index=11).stacked(model.PLUS)
+  ClipSources(world.networks, clip, TAGS, index=11).stacked(networks.GRANULAR)
   for call in world.took():
     branch, granularity = call.name.split("_plus_")
     if granularity == "cross":
@@ -259,14 +259,14 @@ def test_groups_of_windows_stay_inside_and_differ():
 def test_top_tag_is_that_of_the_mean_confidence():
   """Of every frame once, heard as the switch says; the frames that windows share count once."""
   clip, calls = make_clip(60), []
-  total = sum(Watched(name, None, []).run(clip).confidences.sum(axis=0) for name in model.COARSE)
+  total = sum(Watched(name, None, []).run(clip).confidences.sum(axis=0) for name in networks.COARSE)
 
   def parts():
     for window in windows(iter(clip.samples), 1, length=16):
       yield window.with_switch(clip.switch[window.first : window.first + len(window)])
 
   assert top_tag(lambda name, frl: Watched(name, frl, calls), parts()) == np.argmax(total)
-  assert {call.name for call in calls} == set(model.COARSE) and {call.frl for call in calls} == {None}
+  assert {call.name for call in calls} == set(networks.COARSE) and {call.frl for call in calls} == {None}
 
 
 def test_switch_is_what_its_network_says_where_there_is_sound():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from helpers import tiny
 from helpers.tiny import SIZE, SMALL, make_samples
-from stajax import model
+from stajax import networks
 from stajax.evaluate import __main__ as evaluate
 from stajax.eyetracking import StavisError, StavisVideo, read_tree
 from stajax.inference import dataset, dense
@@ -20,7 +20,7 @@ from stajax.predict.per_dataset import predict_set
 from stajax.prepare.tree_files import write_fold_lists, write_video
 
 small_programs = tiny.small_programs
-networks, model_folder, predictor = tiny.networks, tiny.model_folder, tiny.predictor
+random_networks, model_folder, predictor = tiny.random_networks, tiny.model_folder, tiny.predictor
 pytestmark = pytest.mark.usefixtures("small_programs")
 
 
@@ -47,7 +47,7 @@ def test_method_maps(predictor, tree, monkeypatch):
     return run(clip, *reservoir)
 
   monkeypatch.setattr(predictor, "begin_methods", watched)
-  methods = [*model.STUDENTS, "final", "final_no_switch", "spectral_residual"]
+  methods = [*networks.STUDENTS, "final", "final_no_switch", "spectral_residual"]
   some = list(maps(videos["long"], [1, 4, 8]))
   assert calls == [(2, True)] * 9
   assert [frame for frames, _ in some for frame in frames] == [1, 4, 8]
@@ -176,7 +176,7 @@ def test_a_whole_set_is_predicted_and_scored_the_same(short_videos, model_folder
   assert list(written) == [f"Tiny/v{count}/img_{n:05d}.png" for count in range(1, 8) for n in range(1, count + 1)]
   assert all(x.shape == (SIZE, SIZE) and x.dtype == np.uint8 and x.max() == 255 for x in written.values())
   about = json.loads((out / "predict.json").read_text())
-  assert about["trained_on"] == "synthetic" and set(about["sha256"]) == {model.SWITCH, *model.STUDENTS}
+  assert about["trained_on"] == "synthetic" and set(about["sha256"]) == {networks.SWITCH, *networks.STUDENTS}
 
   for given, where in ((["--model", model_folder], "by model"), (["--maps", out], "by maps")):
     common = ["--data", data, "--out", tmp_path / where, "--processes", 1]
@@ -201,7 +201,7 @@ def test_a_whole_set_is_predicted_and_scored_the_same(short_videos, model_folder
   assert run(*arguments) == 2 and "holds maps but no predict.json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("student", model.STUDENTS)
+@pytest.mark.parametrize("student", networks.STUDENTS)
 def test_a_student_alone(short_videos, model_folder, predictor, tmp_path, student):
   """The same maps as the student has among the three."""
   arguments = ["--model", model_folder, "--data", f"stavis:{short_videos}", "--out", tmp_path / "o"]

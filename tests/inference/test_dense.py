@@ -10,7 +10,7 @@ import pytest
 
 from helpers import tiny
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, fragment, make, make_boxes, make_clip, walk, whole
-from stajax import model
+from stajax import networks
 from stajax.inference.clip import WINDOW, Clip, clip_samples, windows
 from stajax.inference.dense import DenseNetwork, make_tagger
 from stajax.media.spectrogram import HOP, SEGMENT
@@ -53,7 +53,7 @@ def test_staged_equals_whole(name, random_variables):
 def test_refine_layer_on_the_spatial_map_of_s(random_variables):
   """Row 12 of the ablation, Eqs. 9 and 10: it has no parameters, and frames are not encoded again for it."""
   network, variables = make("s_coarse", random_variables)
-  refined, clip = model.make_network("s_coarse", CONFIG, len(CATEGORIES), frl=True), make_clip(3)
+  refined, clip = networks.make_network("s_coarse", CONFIG, len(CATEGORIES), refine=True), make_clip(3)
   plain, found = (DenseNetwork(each, variables, SIZE, 4).run(clip, range(5)).class_maps for each in (network, refined))
   (features,) = clip.features.values()
   states = np.asarray(features["s"])[:3]
@@ -256,8 +256,8 @@ def test_networks_share_frozen_backbones_and_equal_encoders():
 def test_equal_networks_share_programs(random_variables):
   """Both STA+ do, though their weights differ: what they compute is their own."""
   clip, found = make_clip(5), {}
-  for number, name in enumerate(model.STUDENTS):
-    network = model.make_network(name, CONFIG, len(CATEGORIES))
+  for number, name in enumerate(networks.STUDENTS):
+    network = networks.make_network(name, CONFIG, len(CATEGORIES))
     found[name] = DenseNetwork(network, random_variables(network, SIZE, seed=number), SIZE, 4)
   sta, short, long = found.values()
   assert short._programs is long._programs and short._programs is not sta._programs

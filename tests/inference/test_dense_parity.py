@@ -10,16 +10,16 @@ import pytest
 
 from helpers import tiny
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, make_boxes, make_samples, whole
-from stajax import companions, model
+from stajax import companions, networks
 from stajax.grid import reflect
 from stajax.inference.class_maps import make_groups
 from stajax.inference.clip import Clip, windows
 from stajax.inference.dense import DenseNetwork
 
-NAMES = (*model.FINE, *model.PLUS, model.SWITCH, *model.STUDENTS)
+NAMES = (*networks.FINE, *networks.GRANULAR, networks.SWITCH, *networks.STUDENTS)
 SEED, BATCH, LENGTH = 5, 16, 128
 COUNTS = (1, 2, 5, 300)
-CROPPED = {*model.FINE, *model.PLUS}
+CROPPED = {*networks.FINE, *networks.GRANULAR}
 
 small_programs = tiny.small_programs
 pytestmark = pytest.mark.usefixtures("small_programs")
@@ -43,7 +43,7 @@ def companions_of(name, network, clip, frame, number, first, count):
 
   Long ones are drawn among the `number` frames of the window that begins with `first`.
   """
-  match model.granularity_of(name):
+  match networks.NETWORKS[name].companions:
     case None:
       return [(clip, first + frame)]
     case "short":
@@ -63,9 +63,9 @@ def relative(found, expected):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_staged_equals_whole(name, random_variables):
-  network, cropped = model.make_network(name, CONFIG, len(CATEGORIES)), name in CROPPED
+  network, cropped = networks.make_network(name, CONFIG, len(CATEGORIES)), name in CROPPED
   variables, dense = make(network, random_variables, cropped)
-  categories = range(len(CATEGORIES) if name != model.SWITCH else 1)
+  categories = range(len(CATEGORIES) if name != networks.SWITCH else 1)
   for count in COUNTS:
     video = make_video(count, cropped)
     found, gathered, compared = [], [], []
@@ -73,7 +73,7 @@ def test_staged_equals_whole(name, random_variables):
       first, number = window.first, len(window)
       window.boxes = video.boxes[first : first + number] if cropped else None
       window = window.with_switch(video.switch[first : first + number])
-      given, granularity, targets = {}, model.granularity_of(name), np.array(window.targets)
+      given, granularity, targets = {}, networks.NETWORKS[name].companions, np.array(window.targets)
       if granularity == "cross":
         chosen = number + np.stack([targets % 3, (targets + 1) % 3], axis=1)
         pool = dense.nodes(make_video(3, cropped))
@@ -86,7 +86,7 @@ def test_staged_equals_whole(name, random_variables):
       gathered += [companions_of(name, network, video, int(at), number, first, count) for at in ends]
     # In portions of one shape.
     parts = [whole(network, variables, gathered[at : at + 12]) for at in range(0, len(gathered), 12)]
-    if name in model.STUDENTS:
+    if name in networks.STUDENTS:
       found, expected = [np.concatenate(found)], [np.concatenate(parts)]
     else:
       found, expected = ([np.concatenate(x) for x in zip(*values, strict=True)] for values in (found, parts))

@@ -17,7 +17,7 @@ from stajax.inference.reservoir import Fragments
 from stajax.train import loop, step
 
 small_programs = tiny.small_programs
-networks, model_folder = tiny.networks, tiny.model_folder
+random_networks, model_folder = tiny.random_networks, tiny.model_folder
 pytestmark = pytest.mark.usefixtures("small_programs")
 
 

@@ -9,13 +9,13 @@ import pytest
 from helpers import tiny
 from helpers.tiny import CONFIG, SIZE, STORED, make_samples, walk, whole
 from stajax import companions as groups
-from stajax import model
+from stajax import networks
 from stajax.inference import predictor as prediction
 from stajax.inference.clip import Clip, windows
 from stajax.inference.predictor import load_predictor, to_uint8
 
 small_programs = tiny.small_programs
-networks, model_folder, predictor = tiny.networks, tiny.model_folder, tiny.predictor
+random_networks, model_folder, predictor = tiny.random_networks, tiny.model_folder, tiny.predictor
 pytestmark = pytest.mark.usefixtures("small_programs")
 
 
@@ -23,11 +23,11 @@ def minmax(x):
   return (x - x.min()) / (x.max() - x.min()) if np.ptp(x) else np.zeros_like(x)
 
 
-def students_by_hand(networks, clip):
+def students_by_hand(random_networks, clip):
   """Maps of every student by the whole networks, on groups found by walking."""
   maps = {}
-  for name, (network, variables, size) in networks.items():
-    if name == model.SWITCH:
+  for name, (network, variables, size) in random_networks.items():
+    if name == networks.SWITCH:
       continue
     gathered = []
     for i in range(len(clip)):
@@ -52,19 +52,19 @@ def final_by_hand(maps):
 
 
 @pytest.mark.parametrize("count, reach, heard", [(11, 2, 0.7), (1, 1, 1), (1, 3, 0), (3, 1, 0)])
-def test_maps_are_those_of_the_whole_networks(predictor, networks, count, reach, heard):
+def test_maps_are_those_of_the_whole_networks(predictor, random_networks, count, reach, heard):
   """Also of clips of one frame and of silent ones; no clip has a tag."""
   samples = make_samples(count, heard=heard)
   clip = Clip(samples, reach)
-  network, variables, _ = networks[model.SWITCH]
+  network, variables, _ = random_networks[networks.SWITCH]
   _, confidences = whole(network, variables, [[(clip, i)] for i in range(count)])
   switched = clip.with_switch(confidences[:, 0] > 0.5)
   if count == 11:
     assert 0 < switched.switch.sum() < clip.switch.sum() < 11
   np.testing.assert_array_equal(predictor.with_switch(clip).switch, switched.switch)
   (found,) = predictor.method_maps(iter(samples), reach)
-  assert list(found) == [*model.STUDENTS, "final", "final_no_switch", "spectral_residual"]
-  expected = students_by_hand(networks, switched)
+  assert list(found) == [*networks.STUDENTS, "final", "final_no_switch", "spectral_residual"]
+  expected = students_by_hand(random_networks, switched)
   for name, maps in expected.items():
     assert found[name].dtype == np.float32 and np.std(maps) > 1e-4
     np.testing.assert_allclose(found[name], maps, rtol=1e-4, atol=1e-5)
@@ -73,17 +73,17 @@ def test_maps_are_those_of_the_whole_networks(predictor, networks, count, reach,
   final = list(predictor.maps(iter(samples), reach))
   assert all(x.shape == (SIZE, SIZE) and x.dtype == np.float32 and 0 <= x.min() < x.max() <= 1 for x in final)
   np.testing.assert_array_equal(final, found["final"])
-  heard_maps = {name: x.astype(np.float32) for name, x in students_by_hand(networks, clip).items()}
+  heard_maps = {name: x.astype(np.float32) for name, x in students_by_hand(random_networks, clip).items()}
   np.testing.assert_allclose(found["final_no_switch"], final_by_hand(heard_maps), atol=2e-2)
   assert np.array_equal(found["final_no_switch"], found["final"]) == (switched.switch.sum() == clip.switch.sum())
 
 
-def test_fast_is_sta_alone_and_long_videos_are_windows(model_folder, networks, monkeypatch):
+def test_fast_is_sta_alone_and_long_videos_are_windows(model_folder, random_networks, monkeypatch):
   """STA sees two frames besides: its maps are those of the whole video, which is longer than a batch."""
   fast, samples = load_predictor(model_folder / "model", 16, "sta"), make_samples(24)
   (found,) = fast.method_maps(iter(samples))
   assert list(found) == ["sta", "spectral_residual"]
-  clip, (network, variables, _) = fast.with_switch(Clip(samples)), networks["sta"]
+  clip, (network, variables, _) = fast.with_switch(Clip(samples)), random_networks["sta"]
   expected = [whole(network, variables, [[(clip, i)] for i in part]) for part in (range(12), range(12, 24))]
   np.testing.assert_allclose(found["sta"], np.concatenate(expected), rtol=1e-4, atol=1e-5)
   np.testing.assert_array_equal(list(fast.maps(iter(samples))), found["sta"])

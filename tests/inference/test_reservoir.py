@@ -23,7 +23,7 @@ from stajax.predict import __main__ as predict
 from stajax.prepare import tree_files
 
 small_programs = tiny.small_programs
-networks, model_folder, predictor = tiny.networks, tiny.model_folder, tiny.predictor
+random_networks, model_folder, predictor = tiny.random_networks, tiny.model_folder, tiny.predictor
 
 
 def test_items_are_far_different_and_drawn_evenly():
@@ -108,7 +108,7 @@ def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
 
 @pytest.mark.usefixtures("small_programs")
 @pytest.mark.parametrize("number", [9, SIZE])
-def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, networks, monkeypatch, number):
+def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, random_networks, monkeypatch, number):
   """The student's maps are those of the whole network; the others' do not change; it is read and encoded once."""
   monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=14))
   samples, asked = make_samples(30, heard=1), []
@@ -131,7 +131,7 @@ def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, n
     np.testing.assert_allclose(found[name], np.concatenate([part[name] for part in alone]), atol=1e-5)
   assert np.abs(found["sta_plus_long"] - np.concatenate([part["sta_plus_long"] for part in alone])).max() > 1e-4
 
-  network, variables, size = networks["sta_plus_long"]
+  network, variables, size = random_networks["sta_plus_long"]
   video, others = predictor.with_switch(Clip(samples)), predictor.with_switch(joined(runs))
   assert 0 < others.switch.sum() < len(others)
   chosen, are_two = companions.far_items(CONFIG.seed, np.arange(30), at, 4)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.tiny import CONFIG, make_samples
-from stajax import model
+from stajax import model, networks
 from stajax.inference import predictor as prediction
 from stajax.inference.clip import Clip
 from stajax.maps import baselines
@@ -55,9 +55,9 @@ def frozen_model(random_variables):
     update={"network": network, "maps": CONFIG.maps.model_copy(update={"centre": True}), "name": "centred"}
   )
   variables = {}
-  for number, name in enumerate((model.SWITCH, *model.STUDENTS)):
-    own = random_variables(model.make_network(name, config, 5), 32, seed=number)
-    visual = own["params"]["visual"] if number == 0 else variables[model.SWITCH]["params"]["visual"]
+  for number, name in enumerate((networks.SWITCH, *networks.STUDENTS)):
+    own = random_variables(networks.make_network(name, config, 5), 32, seed=number)
+    visual = own["params"]["visual"] if number == 0 else variables[networks.SWITCH]["params"]["visual"]
     variables[name] = model.with_visual(own, visual)
   return model.Model(config, tuple("abcde"), 8.0, 40, "clips", variables, {}, {})
 
@@ -70,11 +70,11 @@ def test_the_factor_can_be_left_out(frozen_model):
   without = prediction.Predictor(frozen_model, 4, centre=False)
   (plain,) = without.method_maps(iter(samples))
   factor = centre_factor((32, 32))
-  for name in (*model.STUDENTS, "final", "final_no_switch"):
+  for name in (*networks.STUDENTS, "final", "final_no_switch"):
     np.testing.assert_array_equal(found[f"{name}{NO_CENTRE}"], plain[name])
-  for name in model.STUDENTS:
+  for name in networks.STUDENTS:
     np.testing.assert_allclose(found[name], plain[name] * factor, rtol=1e-6)
-  expected = final_map(*(plain[name] for name in model.STUDENTS), factor)
+  expected = final_map(*(plain[name] for name in networks.STUDENTS), factor)
   np.testing.assert_allclose(found["final"], expected, atol=1e-5)
   np.testing.assert_array_equal(list(predictor.maps(iter(samples))), found["final"])
   np.testing.assert_array_equal(list(without.maps(iter(samples))), plain["final"])
@@ -88,7 +88,7 @@ def test_the_blur_is_of_what_the_students_predict(frozen_model):
   samples = make_samples(3)
   (plain,) = prediction.Predictor(frozen_model, 4, centre=False).method_maps(iter(samples))
   (found,) = prediction.Predictor(blurring, 4).method_maps(iter(samples))
-  expected = {name: blur_maps(plain[name], 0.1) for name in model.STUDENTS}
+  expected = {name: blur_maps(plain[name], 0.1) for name in networks.STUDENTS}
   for name, values in expected.items():
     np.testing.assert_allclose(found[f"{name}{NO_CENTRE}"], values, atol=1e-5)
   np.testing.assert_allclose(found["final"], final_map(*expected.values(), centre_factor((32, 32))), atol=1e-5)

@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from helpers import tiny
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
-from stajax import model
+from stajax import model, networks
 from stajax.inference import dataset
 from stajax.inference.clip import Clip
 from stajax.inference.predictor import Predictor
@@ -72,8 +72,8 @@ def test_few_maps_are_kept():
 @pytest.fixture
 def models(random_variables, small_programs):
   variables = {
-    name: random_variables(model.make_network(name, CONFIG, len(CATEGORIES)), SIZE, seed=number)
-    for number, name in enumerate((model.SWITCH, *model.STUDENTS))
+    name: random_variables(networks.make_network(name, CONFIG, len(CATEGORIES)), SIZE, seed=number)
+    for number, name in enumerate((networks.SWITCH, *networks.STUDENTS))
   }
   plain = model.Model(CONFIG, CATEGORIES, 8.0, STORED, "synthetic", variables, {}, {})
   maps = CONFIG.maps.model_copy(update={"time_blur": 0.25})

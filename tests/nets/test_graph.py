@@ -10,7 +10,7 @@ from flax import traverse_util
 
 from helpers import by_hand
 from helpers.random_variables import randomise
-from stajax import model
+from stajax import networks
 from stajax.nets import graph
 from stajax.nets.classifier import Classifier
 from stajax.nets.graph import ConservativeGCN, fixation_refine
@@ -157,13 +157,13 @@ def test_bfloat16_keeps_float32_states():
 @pytest.fixture(scope="module")
 def plus_classifier():
   network = Classifier("st", plus=True, **TINY)
-  return network, randomise(model.expected_variables(network, 32), 1)
+  return network, randomise(networks.expected_variables(network, 32), 1)
 
 
 @pytest.fixture(scope="module")
 def plus_student():
   network = Student(plus=True, **{**TINY, "norm": "none"})
-  return network, randomise(model.expected_variables(network, 32), 1)
+  return network, randomise(networks.expected_variables(network, 32), 1)
 
 
 @pytest.mark.parametrize(("steps", "frl"), [(3, True), (2, False)])
@@ -188,7 +188,7 @@ def test_branch_logits_are_those_of_the_branch(plus_classifier):
   """With the branch's weights under the same names, every node is classified as the branch alone classifies it."""
   network, variables = plus_classifier
   branch = Classifier("st", **TINY)
-  names = model.expected_variables(branch, 32)["params"]
+  names = networks.expected_variables(branch, 32)["params"]
   frames = np.random.default_rng(0).random((1, 3, 3, 32, 32, 3)).astype(np.float32)
   out = run(network, variables, frames)
   alone = run(branch, {"params": {name: variables["params"][name] for name in names}}, frames.swapaxes(0, 1))
@@ -199,17 +199,17 @@ def test_branch_logits_are_those_of_the_branch(plus_classifier):
 
 @pytest.mark.parametrize("source", ["s", "st", "sa"])
 def test_a_plus_network_has_its_branchs_parameters(source):
-  branch, plus = (model.expected_variables(Classifier(source, plus=plus, **TINY), 32) for plus in (False, True))
+  branch, plus = (networks.expected_variables(Classifier(source, plus=plus, **TINY), 32) for plus in (False, True))
   branch, more = flat(branch), flat(plus)
   assert branch.items() < more.items()
   graph = {f"params/graph/{name}/{leaf}" for name in ("query", "key") for leaf in ("kernel", "bias")}
   assert set(more) - set(branch) == graph | {"params/conclude/kernel", "params/conclude_bias"}
-  without_frl = model.expected_variables(Classifier(source, plus=True, frl=False, **TINY), 32)
+  without_frl = networks.expected_variables(Classifier(source, plus=True, frl=False, **TINY), 32)
   assert flat(without_frl) == more
 
 
 def test_sta_plus_has_all_of_sta_but_the_decoder():
-  branch, plus = (model.expected_variables(Student(plus=plus, **TINY), 32) for plus in (False, True))
+  branch, plus = (networks.expected_variables(Student(plus=plus, **TINY), 32) for plus in (False, True))
   decoder = {f"{part}_{stage}" for part in ("refine", "decode") for stage in ("f3", "f4", "f5")} | {"readout"}
   assert set(branch["params"]) - set(plus["params"]) == decoder
   assert set(plus["params"]) - set(branch["params"]) == {"graph", "ref_32", "ref_1"}
@@ -237,7 +237,7 @@ def test_swapped_companions_leave_the_targets_map(kind, request):
   """And a companion matters: with another one in its place the map is another."""
   network, variables = request.getfixturevalue(kind)
   rng = np.random.default_rng(0)
-  inputs = {name: rng.random(x.shape, np.float32) for name, x in model.example_inputs(network, 32).items()}
+  inputs = {name: rng.random(x.shape, np.float32) for name, x in networks.example_inputs(network, 32).items()}
 
   def target_map(order):
     swapped = {name: x[:, order] for name, x in inputs.items()}
@@ -253,7 +253,7 @@ def test_swapped_companions_leave_the_targets_map(kind, request):
 def test_what_companions_confirm_goes_through_a_new_plus_network():
   """Confirmed by large companions, a target's class maps come back as they were; unconfirmed ones fall to the floor."""
   network = Classifier("s", plus=True, frl=False, **TINY)
-  variables = model.initialise(network, 32, jax.random.key(0))
+  variables = networks.initialise(network, 32, jax.random.key(0))
   nodes = random_nodes((2, 3, 4, 4, TINY["num_categories"]))
   nodes[:, 1:] = np.array([100, -100, 100, -100])
   out = network.apply(variables, nodes, method="reason")
@@ -264,7 +264,7 @@ def test_what_companions_confirm_goes_through_a_new_plus_network():
 
 def test_what_speaks_most_against_a_category_stays_the_least_likely():
   network = Classifier("s", plus=True, steps=3, **TINY)
-  variables = model.initialise(network, 32, jax.random.key(0))
+  variables = networks.initialise(network, 32, jax.random.key(0))
   level = np.linspace(-2.5, -0.5, TINY["num_categories"], dtype=np.float32)  # all against, none equally
   nodes = np.broadcast_to(level, (1, 3, 4, 4, len(level)))
   logits = network.apply(variables, nodes, method="reason").logits[0]

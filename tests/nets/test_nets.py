@@ -12,7 +12,7 @@ from helpers import by_hand
 from helpers.paths import CONFIGS
 from helpers.random_variables import randomise
 from stajax import config as configuration
-from stajax import model
+from stajax import networks
 from stajax.config import Config, Network
 from stajax.nets.audio import NetVLAD, ResNet18
 from stajax.nets.classifier import Classifier
@@ -46,7 +46,7 @@ def jitted(network, **how):
 
 
 def shapes(network, size):
-  inputs = model.example_inputs(network, size, batch=2)
+  inputs = networks.example_inputs(network, size, batch=2)
   return jax.eval_shape(lambda inputs: network.init_with_output(jax.random.key(0), **inputs), inputs)
 
 
@@ -68,7 +68,7 @@ def check_shapes(name, out, size, c):
 @pytest.mark.parametrize("size", [256, 356])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_full_size(name, size):
-  network = model.make_network(name, Config(name="full"), 28)
+  network = networks.make_network(name, Config(name="full"), 28)
   assert (network.num_nodes, network.num_times, network.hears) == NETWORKS[name]
   check_shapes(name, shapes(network, size)[0], size, 28)
 
@@ -80,16 +80,16 @@ def test_backbone_stages(size, quarter, eighth):
 
 
 def test_parameter_counts():
-  _, variables = shapes(model.make_network("s", Config(name="full"), 28), 256)
+  _, variables = shapes(networks.make_network("s", Config(name="full"), 28), 256)
   assert count(variables["params"]["visual"]) == 14_714_688  # published for VGG-16's convolutions
   neck = 3 * (3 * 3 * 512 * 512 + 512) + 512 * 28 + 28
   assert count(variables["params"]) == 14_714_688 + neck + 28 * 28 + 28 == 21_809_288
   assert set(variables) == {"params"}
 
-  _, variables = shapes(model.make_network("st_plus_short", Config(name="full"), 28), 256)
+  _, variables = shapes(networks.make_network("st_plus_short", Config(name="full"), 28), 256)
   assert abs(count(variables["params"]) / 21.86e6 - 1) < 0.01  # published in Table 5
 
-  _, variables = shapes(model.make_network("sa", Config(name="full"), 28), 256)
+  _, variables = shapes(networks.make_network("sa", Config(name="full"), 28), 256)
   sound = traverse_util.flatten_dict(variables["params"]["sound"], sep="/")
   # Two convolutions a block, four blocks a width pair; the first of each new width comes from half of it.
   stem, stages, shortcuts = 7 * 7 * 64, 9 * 64 * 64 * 4, 0
@@ -116,7 +116,7 @@ def test_names_of_the_backbone_are_torchvisions():
 def test_every_configuration_file(path):
   config = configuration.load(path)
   for name in NETWORKS:
-    network, size = model.make_network(name, config, 7), model.training_of(name, config).size
+    network, size = networks.make_network(name, config, 7), networks.training_of(name, config).size
     check_shapes(name, shapes(network, size)[0], size, 7)
 
 
@@ -153,7 +153,7 @@ def test_max_pool(window, stride, padding):
 @pytest.fixture(scope="module")
 def student():
   network = Student(num_categories=5, norm="none", **TINY)
-  return network, randomise(model.expected_variables(network, 32), 3)
+  return network, randomise(networks.expected_variables(network, 32), 3)
 
 
 def test_vgg_at_stride_8(student):
@@ -283,7 +283,7 @@ def test_time_and_channels_stay_apart():
 def test_classifier_is_a_1x1_convolution_and_a_mean(source):
   """A class map has no offset; the convolution's bias is added after pooling, which gives the same logits."""
   network = Classifier(source, num_categories=4, norm="group", **TINY)
-  variables = randomise(model.expected_variables(network, 32), 1)
+  variables = randomise(networks.expected_variables(network, 32), 1)
   rng = np.random.default_rng(0)
   spatial = rng.normal(size=(3, network.num_times, 4, 4, 4)).astype(np.float32)
   heard = (rng.normal(size=(3, 8)).astype(np.float32), np.array([1, 0, 1], np.float32)) if source == "sa" else ()
@@ -352,7 +352,7 @@ def test_equation_12(student):
 def test_bfloat16_computes_float32_results():
   """Parameters, class maps and logits stay float32; the result is near the float32 one."""
   for name in ("st", "sta", "sa_plus_long", "sta_plus_long", "tagger_0"):
-    network = model.make_network(name, Config(name="half", network=Network(dtype="bfloat16")), 28)
+    network = networks.make_network(name, Config(name="half", network=Network(dtype="bfloat16")), 28)
     out, variables = shapes(network, 32)
     assert {x.dtype for x in jax.tree.leaves((out, variables))} == {jnp.dtype("float32")}
   x, neck = np.random.default_rng(0).normal(size=(1, 4, 4, 8)).astype(np.float32), functools.partial(Neck, 5, 0.01)

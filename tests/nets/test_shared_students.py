@@ -12,7 +12,7 @@ from helpers import tiny
 from helpers.small_network import make_batch
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
 from stajax import config as configuration
-from stajax import model
+from stajax import model, networks
 from stajax.config import Students, Training
 from stajax.inference import dense
 from stajax.inference.clip import windows
@@ -36,7 +36,7 @@ def with_norm(norm):
 
 
 def make_joint(random_variables, config=JOINT):
-  network = model.make_network(model.JOINT, config, NUM)
+  network = networks.make_network(networks.ALL_STUDENTS, config, NUM)
   return network, random_variables(network, SIZE)
 
 
@@ -61,8 +61,8 @@ def test_maps_are_those_of_three_networks(random_variables):
   assert found.shape == (2, 7, SIZE, SIZE) and found.dtype == np.float32
   at = 0
   for name, nodes in READ.items():
-    alone, own = model.make_network(name, CONFIG, NUM), shared_students.split(variables, name)
-    store.check_fit(name, store.flatten(own), store.flatten(model.expected_variables(alone, SIZE)))
+    alone, own = networks.make_network(name, CONFIG, NUM), shared_students.split(variables, name)
+    store.check_fit(name, store.flatten(own), store.flatten(networks.expected_variables(alone, SIZE)))
     expected = tiny.compiled(alone)(own, {key: x[:, nodes] for key, x in given.items()})
     assert np.std(expected) > 1e-2
     np.testing.assert_allclose(found[:, at : at + len(nodes)], expected, rtol=0, atol=1e-5, err_msg=name)
@@ -87,7 +87,7 @@ def test_loss_and_gradient_are_the_sums_of_three(random_variables):
   totals, sums = collections.Counter(), {}
   for name, nodes in READ.items():
     own = {key: x if key == "flip" else x[:, nodes] for key, x in batch.items()}
-    alone = model.make_network(name, config, NUM)
+    alone = networks.make_network(name, config, NUM)
     found, parts = differentiate(alone, shared_students.split(variables, name), own)
     totals.update({key: float(x) for key, x in found.items()})
     for key, x in parts.items():
@@ -127,8 +127,8 @@ def test_a_step_encodes_every_frame_once(random_variables):
 
 def test_prediction_encodes_every_frame_once_for_all_students(random_variables, monkeypatch):
   _, variables = make_joint(random_variables)
-  switch = random_variables(model.make_network(model.SWITCH, CONFIG, NUM), SIZE, seed=9)
-  of = {model.SWITCH: switch, **{name: shared_students.split(variables, name) for name in model.STUDENTS}}
+  switch = random_variables(networks.make_network(networks.SWITCH, CONFIG, NUM), SIZE, seed=9)
+  of = {networks.SWITCH: switch, **{name: shared_students.split(variables, name) for name in networks.STUDENTS}}
   made = model.Model(JOINT, CATEGORIES, 8.0, STORED, "synthetic", of, {}, {})
 
   def maps(*names):
@@ -140,8 +140,8 @@ def test_prediction_encodes_every_frame_once_for_all_students(random_variables, 
     assert counts == {"VGG16": 12, "Neck": 12, "Ear": 12}, "filled up to whole batches"
     return {name: fetch(chunks, 11) for name, chunks in launched.items()}
 
-  together = maps(*model.STUDENTS)
-  for name in model.STUDENTS:
+  together = maps(*networks.STUDENTS)
+  for name in networks.STUDENTS:
     np.testing.assert_allclose(together[name], maps(name)[name], rtol=1e-4, atol=1e-5)
     assert np.std(together[name]) > 1e-4
 
@@ -150,8 +150,8 @@ def test_prediction_with_one_backbone_transfers_explicitly(random_variables, mon
   """Windows too, and these do not encode again what they share."""
   monkeypatch.setattr(dense, "_SHARED", {})  # what others have compiled does not count
   _, variables = make_joint(random_variables)
-  of = {model.SWITCH: random_variables(model.make_network(model.SWITCH, CONFIG, NUM), SIZE, seed=9)}
-  of |= {name: shared_students.split(variables, name) for name in model.STUDENTS}
+  of = {networks.SWITCH: random_variables(networks.make_network(networks.SWITCH, CONFIG, NUM), SIZE, seed=9)}
+  of |= {name: shared_students.split(variables, name) for name in networks.STUDENTS}
   predictor = Predictor(model.Model(JOINT, CATEGORIES, 8.0, STORED, "synthetic", of, {}, {}), batch=4)
 
   def run():
@@ -174,7 +174,7 @@ def test_frozen_parts_keep_their_statistics(random_variables):
   given = inputs()
   out, changed = run(variables, given)
   before, after = (store.flatten(x["batch_stats"]) for x in (variables, changed))
-  assert {key.split("/")[0] for key in before} == {"visual", "neck", *model.STUDENTS}
+  assert {key.split("/")[0] for key in before} == {"visual", "neck", *networks.STUDENTS}
   for key, x in before.items():
     assert np.array_equal(x, after[key]) == (key.split("/")[0] in frozen), key
   predicted = tiny.compiled(network)(variables, given)
@@ -185,9 +185,9 @@ def test_frozen_parts_keep_their_statistics(random_variables):
 def test_students_begin_with_finished_networks(random_variables):
   """All three, with what a network of one's own would take; its shared parts once."""
   _, variables = make_joint(random_variables)
-  source = random_variables(model.make_network("st_coarse", CONFIG, NUM), SIZE, seed=5)
+  source = random_variables(networks.make_network("st_coarse", CONFIG, NUM), SIZE, seed=5)
   merged, own = store.merge(variables, shared_students.join(source))
-  for name in model.STUDENTS:
+  for name in networks.STUDENTS:
     expected, kept = store.merge(shared_students.split(variables, name), source)
     found = store.flatten(shared_students.split(merged, name))
     for key, x in store.flatten(expected).items():
@@ -205,16 +205,19 @@ def test_backbones_have_their_own_rate(random_variables):
   for key, group in store.flatten(groups).items():
     parts = key.split("/")
     assert group == 2 * (parts[0] not in ("visual", "sound")) + (parts[-1] == "bias"), key
-  assert {*shared_students.COMMON, *model.STUDENTS} == set(groups)
+  assert {*shared_students.COMMON, *networks.STUDENTS} == set(groups)
 
 
 def test_all_students_are_trained_as_the_field_sta_says():
   config = JOINT.model_copy(update={"sta": Training(size=64, batch=5), "sta_plus": Training(size=16)})
-  assert {model.training_of(name, config).size for name in (*model.STUDENTS, model.JOINT)} == {64}
+  assert {networks.training_of(name, config).size for name in (*networks.STUDENTS, networks.ALL_STUDENTS)} == {64}
   separate = config.model_copy(update={"students": Students()})
-  assert [model.training_of(name, separate).size for name in model.STUDENTS] == [64, 16, 16]
-  assert model.granularity_of(model.JOINT) == "short_long" and model.learns_fixations(model.JOINT)
-  assert isinstance(model.make_network(model.JOINT, config, 3), Encoders)
+  assert [networks.training_of(name, separate).size for name in networks.STUDENTS] == [64, 16, 16]
+  assert (
+    networks.NETWORKS[networks.ALL_STUDENTS].companions == "short_long"
+    and networks.NETWORKS[networks.ALL_STUDENTS].learns_fixations
+  )
+  assert isinstance(networks.make_network(networks.ALL_STUDENTS, config, 3), Encoders)
   assert configuration.loads(configuration.dumps(config), "x") == config
   changed = configuration.override(separate, ["--students.backbone", "shared"])
   assert changed == config

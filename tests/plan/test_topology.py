@@ -11,6 +11,7 @@ import pytest
 
 from helpers.paths import ROOT
 from stajax import config as configuration
+from stajax import networks
 from stajax.plan import __main__ as plan
 from stajax.plan import compile as compiling
 from stajax.plan import cost, topology
@@ -163,10 +164,10 @@ def test_the_step_is_that_of_training(name):
   config = configuration.load(QUICKSTART)
   mesh = train_network.step.make_mesh(jax.devices()[:1])
   network, update, planned = compiling.make_train_step(config, name, 10, mesh)
-  training = compiling.models.training_of(name, config)
-  loss = train_network._make_loss(compiling.models.learns_fixations(name), training.size)
+  training = networks.training_of(name, config)
+  loss = train_network._make_loss(networks.NETWORKS[name].learns_fixations, training.size)
   _, usual = train_network._make_step(network, loss, training, mesh)
-  variables = compiling.models.expected_variables(network, training.size)
+  variables = networks.expected_variables(network, training.size)
   state = jax.eval_shape(lambda variables: train_network.step.make_state(variables, update), variables)
   batch = compiling.batch_shapes(config, name, 10, 2)
   assert planned.lower(state, batch).as_text() == usual.lower(state, batch).as_text()
@@ -205,9 +206,8 @@ def test_shared_students_are_planned_as_one():
     configuration.override(configuration.load(QUICKSTART), [*sizes, "--students.backbone", backbone])
     for backbone in ("separate", "shared")
   )
-  models = compiling.models
-  student = models.make_network("sta_plus_short", separate, 10)
-  frame, variables = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32"), models.expected_variables(student, 32)
+  student = networks.make_network("sta_plus_short", separate, 10)
+  frame, variables = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32"), networks.expected_variables(student, 32)
   encode = plan.count_macs(lambda *x: student.apply(*x, method="encode_frames"), variables, frame)
   apart, together = (plan.plan_networks(config, 10) for config in (separate, shared))
   found = together.pop("students")

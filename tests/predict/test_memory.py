@@ -9,7 +9,7 @@ import pytest
 
 from helpers.media_files import clicks, write_video
 from helpers.tiny import CATEGORIES, PLUS_CONFIG, SIZE, SMALL, write_model
-from stajax import model
+from stajax import networks
 
 pytestmark = pytest.mark.slow
 
@@ -29,8 +29,10 @@ sys.exit(code)
 def test_an_hour_takes_the_memory_of_a_minute(tmp_path, random_variables, one_device):
   """With sound, all three students and the overlay; both videos in child processes, so that the peak is theirs."""
   variables = {}
-  for seed, name in enumerate((model.SWITCH, *model.STUDENTS)):  # equal encoders would be one in short videos only
-    network = model.make_network(name, PLUS_CONFIG, len(CATEGORIES))
+  for seed, name in enumerate(
+    (networks.SWITCH, *networks.STUDENTS)
+  ):  # equal encoders would be one in short videos only
+    network = networks.make_network(name, PLUS_CONFIG, len(CATEGORIES))
     variables[name] = random_variables(network, SMALL if "plus" in name else SIZE, seed)
   folder = write_model(tmp_path, variables)
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from stajax import model
+from stajax import networks
 from stajax.report import names, plots
 from stajax.report.ablation_table import ablation_tables
 from stajax.report.names import title_of
@@ -272,7 +272,7 @@ def test_unknown_names_are_shown_as_they_are():
 
 
 def test_every_network_and_method_has_a_title():
-  assert {*model.KEPT, *model.TAGGERS, "data", "model", "report"} <= names.STAGES.keys()
+  assert {*networks.MODEL_NETWORKS, *networks.TAGGERS, "data", "model", "report"} <= names.STAGES.keys()
   assert all(title != name and text for name, (title, text) in names.METHODS.items())
   expected = "centre spectral_residual feature_distance uniform cam_s_coarse cam_st_coarse cam_sa_coarse scam_coarse "
   expected += "cam_s cam_st cam_sa scam_average scam scam_plus sta sta_plus_short sta_plus_long final final_no_switch"

@@ -15,7 +15,7 @@ from helpers.random_variables import randomise
 pytest.importorskip("tensorflow")
 
 from helpers import by_hand
-from stajax import model
+from stajax import networks
 from stajax.config import Config, ConfigError, Data, Hearing, Training
 from stajax.data import class_scores
 from stajax.data.class_scores import ClassScores
@@ -190,12 +190,12 @@ def test_what_is_not_judged_is_not_learned_from_and_is_heard(tmp_path, records, 
   run = make_run(tmp_path, records)
   heard = np.where(records.clip_of_frame == 1, NOT_JUDGED, 0)
   run._tables["tag_heard"] = heard
-  inputs = train_network._inputs(model.SWITCH, run, Variant(tmp_path))
+  inputs = train_network._inputs(networks.SWITCH, run, Variant(tmp_path))
   assert set(records.clip_of_frame[inputs["items"]]) == {0, 3, 4, 5}
   assert set(inputs["labels"][inputs["items"], 0]) == {0}
   monkeypatch.setattr(Run, "dense", lambda run, name: None)
   monkeypatch.setattr(stages, "switch_values", lambda network, clip: np.zeros(len(clip), np.float32))
-  monkeypatch.setattr(Run, "done", lambda run, name: {"sha256": "1"} if name == model.SWITCH else None)
+  monkeypatch.setattr(Run, "done", lambda run, name: {"sha256": "1"} if name == networks.SWITCH else None)
   done = stages._turn_switch(run)
   np.testing.assert_array_equal(run.frame_values("switch"), records.clip_of_frame == 1)
   assert done == {"frames": 43, "on": NUM_FRAMES[1], "agrees_with_tagger": 1.0}
@@ -235,7 +235,7 @@ def test_scores_of_other_records_are_refused(tmp_path, records):
 def test_the_graph_has_no_taggers_of_its_own(tmp_path, records):
   run = make_run(tmp_path, records)
   names = [stage.name for stage in stages.graph(run.config)]
-  assert names == [stage.name for stage in stages.GRAPH if stage.name not in model.TAGGERS]
+  assert names == [stage.name for stage in stages.GRAPH if stage.name not in networks.TAGGERS]
   done = set()
   for stage in stages.graph(run.config):
     assert set(stage.needs) <= done
@@ -260,7 +260,7 @@ def test_plan_and_report_say_what_there_is(tmp_path, records, monkeypatch):
   assert set(plan.plan_networks(run.config, 3)) == set(TRAINED) - {"tagger"}
   numbers = ("clips", "frames", "frames_without_target", "mean_area", "whole_frames", "on", "agrees_with_tagger")
   done = dict.fromkeys((*numbers, "clips_alone_in_tag", "seconds", "provenance"), 1) | {"says": "yamnet: heard"}
-  monkeypatch.setattr(Run, "done", lambda run, name: None if name in model.TAGGERS else done)
+  monkeypatch.setattr(Run, "done", lambda run, name: None if name in networks.TAGGERS else done)
   facts = report._facts(run)
   assert facts["Sound tagger"] == "yamnet: heard" and "Stage switch" in facts and "Stage tagger_0" not in facts
 
@@ -280,7 +280,7 @@ def test_clips_that_were_left_out_as_damaged_are_not_missed(tmp_path, records):
 def test_vggsounds_head_gives_probabilities(tmp_path, records, monkeypatch):
   monkeypatch.setattr(external_taggers, "NUM_CATEGORIES", 4)
   monkeypatch.setattr(external_taggers, "Tagger", lambda number, **how: Tagger(number, audio_width=0.01, **how))
-  variables = randomise(model.expected_variables(Tagger(4, audio_width=0.01, audio_pooling="average"), 0), 3)
+  variables = randomise(networks.expected_variables(Tagger(4, audio_width=0.01, audio_pooling="average"), 0), 3)
   monkeypatch.setattr(external_taggers, "_AVERAGE", len(variables["params"]["classify"]["kernel"]))
   store.save(tmp_path / "h.safetensors", variables)
   (tmp_path / "stat.csv").write_text('horn,3\n"playing bells, bell",9\ndrum,1\nan anvil,7\n')

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from stajax import config as configuration
-from stajax import model
+from stajax import model, networks
 from stajax.weights import store
 from tests.train.test_train_command import CONFIG, METHODS, finish, run
 
@@ -21,7 +21,7 @@ def test_the_method_on_a_frozen_backbone(tmp_path):
   path, workdir = tmp_path / "config.py", tmp_path / "work"
   path.write_text(re.sub(r"width=0\.125, depths", 'backbone="frozen", width=0.125, depths', CONFIG, count=1))
   settings = configuration.load(path)
-  visual = model.make_backbone(settings).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+  visual = networks.make_backbone(settings).init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
   store.save(tmp_path / "visual.safetensors", {"params": {"visual": visual}})
   command = ("-m", "stajax.train", "--config", str(path), "--workdir", str(workdir))
   assert "expected its weights: --init visual=FILE" in finish(run(*command), 2) and not workdir.exists()
@@ -40,7 +40,7 @@ def test_the_method_on_a_frozen_backbone(tmp_path):
     assert not any("visual" in key for key in store.read(workdir / "model" / f"{name}.safetensors"))
   found = model.load(workdir)
   kept = store.flatten({"visual": visual})
-  for network in (model.SWITCH, *model.STUDENTS):
+  for network in (networks.SWITCH, *networks.STUDENTS):
     ours = store.flatten({"visual": found.variables[network]["params"]["visual"]})
     assert all((jnp.asarray(ours[key]) == kept[key]).all() for key in kept)
   out = tmp_path / "scores"

@@ -12,7 +12,7 @@ from helpers.fake_records import fake_records
 pytest.importorskip("tensorflow")
 
 from helpers import tiny
-from stajax import model
+from stajax import networks
 from stajax.config import Training
 from stajax.train import initial_weights, stages, train_network
 from stajax.train.workdir import Run
@@ -40,7 +40,7 @@ def same(found, expected):
 def files(tmp_path_factory, random_variables):
   """The variables of a network that sees and hears, and a file of each of its parts; SHA-256."""
   folder = tmp_path_factory.mktemp("files")
-  variables = random_variables(model.make_network("sa_coarse", CONFIG, 3), SIZE)
+  variables = random_variables(networks.make_network("sa_coarse", CONFIG, 3), SIZE)
   made = {}
   for part in ("visual", "sound"):
     path = folder / f"{part}.safetensors"
@@ -135,14 +135,14 @@ def test_networks_begin_with_the_parts_that_they_have(tmp_path, files, no_stages
   stages.run_all(config, tmp_path)
   sha256 = {part: digest for part, (_, digest) in made.items()}
   for name, parts in (("s_coarse", ["visual"]), ("tagger_1", ["sound"]), ("sta", ["visual", "sound"])):
-    own = random_variables(model.make_network(name, config, 3), SIZE, seed=1)
+    own = random_variables(networks.make_network(name, config, 3), SIZE, seed=1)
     begun, taken = initial_weights.begin(name, config, tmp_path, own, store.flatten(own).keys())
     assert taken == {part: sha256[part] for part in parts} and jax.tree.structure(begun) == jax.tree.structure(own)
     for part in {name.split("/")[1] for name in store.flatten(own)}:
       same(of_part(begun, part), of_part(variables if part in parts else own, part))
     assert f"{name}: {', '.join(parts)} from " in capsys.readouterr().out
   # One that starts from a network that sees, but not from one that hears.
-  own = random_variables(model.make_network("sa_coarse", config, 3), SIZE, seed=2)
+  own = random_variables(networks.make_network("sa_coarse", config, 3), SIZE, seed=2)
   random = [name for name in store.flatten(own) if name.split("/")[1] != "visual"]
   begun, taken = initial_weights.begin("sa_coarse", config, tmp_path, own, random)
   assert taken == {"sound": sha256["sound"]}

@@ -10,11 +10,11 @@ from helpers.fake_records import fake_records
 
 pytest.importorskip("tensorflow")
 
-from stajax import companions, model
+from stajax import companions, networks
 from stajax.config import Config, ConfigError, Data, Hearing, Network, Students, Training
 from stajax.data.map_set import MapWriter
 from stajax.data.shards import RecordError
-from stajax.model import TAGGERS
+from stajax.networks import TAGGERS
 from stajax.train import stages, train_network
 from stajax.train.train_network import Variant
 from stajax.train.workdir import Run
@@ -43,9 +43,14 @@ def make_run(tmp_path, records, **fields):
 def test_every_network_has_a_stage_and_a_field_of_the_configuration():
   names = [stage.name for stage in stages.GRAPH]
   assert len(names) == len(set(names)) and set(train_network.ORDER) < set(names)
-  assert {*model.KEPT, *model.TAGGERS} == set(train_network.ORDER) and len(set(train_network.ORDER)) == 21
-  assert {model.field_of(name) for name in train_network.ORDER} == set(TRAINED)
-  assert model.field_of("st_plus_short") == "st_plus" and model.field_of("s_coarse") == "s_coarse"
+  assert {*networks.MODEL_NETWORKS, *networks.TAGGERS} == set(train_network.ORDER) and len(
+    set(train_network.ORDER)
+  ) == 21
+  assert {networks.NETWORKS[name].config_field for name in train_network.ORDER} == set(TRAINED)
+  assert (
+    networks.NETWORKS["st_plus_short"].config_field == "st_plus"
+    and networks.NETWORKS["s_coarse"].config_field == "s_coarse"
+  )
 
 
 def test_what_a_stage_needs_comes_before_it():
@@ -64,9 +69,9 @@ def test_students_may_be_trained_as_one():
     at = names.index("students")
     assert [*names[:at], *names[at + 1 :]] == [stage.name for stage in before] and "students" in train_network.TRAINED
     needs = {stage.name: stage.needs for stage in after}
-    assert needs["students"] == ("scam_plus",) and {needs[name] for name in model.STUDENTS} == {("students",)}
+    assert needs["students"] == ("scam_plus",) and {needs[name] for name in networks.STUDENTS} == {("students",)}
     assert [name for name in needs if needs[name] != {each.name: each.needs for each in before}.get(name)] == [
-      "students", *model.STUDENTS
+      "students", *networks.STUDENTS
     ]  # fmt: skip
   assert "students" not in [stage.name for stage in stages.GRAPH]
 
@@ -247,7 +252,7 @@ def test_what_networks_learn_from(tmp_path, records):
   for clip, count in enumerate(records.num_frames):
     writer.write(clip, np.zeros((count, 4, 4), np.uint8), np.ones(count))
   writer.finish({})
-  for name in (*model.STUDENTS, "students"):
+  for name in (*networks.STUDENTS, "students"):
     assert set(inputs(name)) == {"switch", "maps"}
   for name in ("sa_coarse", "sa_plus_long", "sa_plus_cross"):
     assert inputs(name) == {"switch": switch} and inputs(name, always_heard=True) == {}
@@ -289,13 +294,13 @@ def test_students_that_are_one_begin_with_finished_networks(tmp_path, records, c
   run.folder("st_coarse").mkdir(parents=True)
   finished = variables(1, visual=3, neck=2, temporal=2, classify=2)
   store.save(run.folder("st_coarse") / "weights.safetensors", {"params": finished})
-  own = {name: variables(0, temporal=2, combine=1) for name in model.STUDENTS}
+  own = {name: variables(0, temporal=2, combine=1) for name in networks.STUDENTS}
   begun = {"params": {**variables(0, visual=3, neck=2, sound=4), **own}}
   merged, random = train_network._started("students", run, begun)
   values = {name: float(x[0]) for name, x in store.flatten(merged).items()}
   taken = {"params/visual/kernel", "params/neck/kernel"}
-  taken |= {f"params/{name}/temporal/kernel" for name in model.STUDENTS}
-  new = {"params/sound/kernel", *(f"params/{name}/combine/kernel" for name in model.STUDENTS)}
+  taken |= {f"params/{name}/temporal/kernel" for name in networks.STUDENTS}
+  new = {"params/sound/kernel", *(f"params/{name}/combine/kernel" for name in networks.STUDENTS)}
   assert values == dict.fromkeys(taken, 1) | dict.fromkeys(new, 0) and random == new
   assert "students: starts from st_coarse; new: combine, sound\n" in capsys.readouterr().out
 
@@ -308,15 +313,15 @@ def test_networks_are_trained_as_they_are_used(tmp_path, records, monkeypatch):
     made.append(network)
     raise InterruptedError
 
-  monkeypatch.setattr(model, "initialise", stop)
+  monkeypatch.setattr(networks, "initialise", stop)
   run = make_run(tmp_path, records)
   for name in train_network.TRAINED:
     with pytest.raises(InterruptedError):
       train_network.train(name, run)
-    assert made[-1] == model.make_network(name, run.config, 3)
+    assert made[-1] == networks.make_network(name, run.config, 3)
   with pytest.raises(InterruptedError):
     train_network.train("s_plus_long", run, Variant(tmp_path, frl=False))
-  assert made[-1] == model.make_network("s_plus_long", run.config, 3, frl=False) != made[-2]
+  assert made[-1] == networks.make_network("s_plus_long", run.config, 3, refine=False) != made[-2]
 
 
 def test_too_little_sound_is_one_line(tmp_path, records, monkeypatch):

@@ -12,7 +12,7 @@ from flax import traverse_util
 from jax.sharding import AxisType
 
 from helpers.small_network import SIZE, Small, make_batch, on_devices, sgd, start
-from stajax import model
+from stajax import networks
 from stajax.config import Config, Network, Training
 from stajax.nets.classifier import Classification, Classifier
 from stajax.nets.images import to_size
@@ -191,7 +191,7 @@ def test_eight_devices_equal_one(output, nodes):
 @pytest.fixture(scope="module")
 def plus_steps(random_variables):
   """A real plus network with a frozen backbone: its state before, and after a step on one and on eight devices."""
-  network, update = model.make_network("s_plus_long", CONFIG, 3), sgd()
+  network, update = networks.make_network("s_plus_long", CONFIG, 3), sgd()
   variables = random_variables(network, 32)
   loss, results = step.classification_loss(32), []
   for devices in (1, 8):
@@ -241,9 +241,12 @@ def test_state_is_donated_and_the_step_traced_once():
 @pytest.mark.parametrize("name", ["tagger_0", "sta", "st_plus_short", "sa_plus_cross", "sta_plus_long", "students"])
 def test_steps_lower_under_explicit_axes(name, random_variables):
   """Where a resharding would be ambiguous this is a type error, and with Auto axes a silent choice."""
-  network = model.make_network(name, CONFIG, 3)
+  network = networks.make_network(name, CONFIG, 3)
   mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
-  loss, update = (step.fixation_loss if model.learns_fixations(name) else step.classification_loss)(32), sgd()
+  loss, update = (
+    (step.fixation_loss if networks.NETWORKS[name].learns_fixations else step.classification_loss)(32),
+    sgd(),
+  )
   with jax.set_mesh(mesh):
     state = step.replicate(step.make_state(random_variables(network, 32), update), mesh)
     batch = make_batch(0, nodes=network.num_nodes, times=network.num_times, sound=network.hears)
@@ -284,9 +287,9 @@ def test_a_frozen_backbone_computes_with_its_statistics(random_variables):
 
 def test_training_settings_reach_the_networks():
   config = Config(name="t", sa=Training(frozen=("visual", "sound")), tagger=Training(frozen=("sound",)))
-  assert model.make_network("sa", config, 3).frozen == ("visual", "sound")
-  assert model.make_network("tagger_2", config, 3).frozen == ("sound",)
-  assert model.make_network("s", config, 3).frozen == ()
+  assert networks.make_network("sa", config, 3).frozen == ("visual", "sound")
+  assert networks.make_network("tagger_2", config, 3).frozen == ("sound",)
+  assert networks.make_network("s", config, 3).frozen == ()
 
 
 def test_host_keys_are_not_put_on_devices():

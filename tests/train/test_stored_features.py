@@ -12,7 +12,7 @@ from flax import traverse_util
 from helpers.fake_records import fake_records
 from helpers.small_network import sgd
 from helpers.tiny import CONFIG, small_programs  # noqa: F401
-from stajax import model
+from stajax import model, networks
 from stajax.data import batches as pipeline
 from stajax.data import sampler
 from stajax.data.feature_set import FeatureSet
@@ -58,13 +58,13 @@ def maps(records, tmp_path_factory):
 @functools.cache
 def make_visual():
   frames = jnp.zeros((1, SIZE, SIZE, 3))
-  return model.make_backbone(make_config()).init(jax.random.key(1), frames)["params"]
+  return networks.make_backbone(make_config()).init(jax.random.key(1), frames)["params"]
 
 
 def stored(config, records, folder, cropped, boxes, num_views, dtype="float32"):
   views = sampler.stored_views(num_views, 0.6, seed=2)
   features = stored_features.store(
-    folder / f"{num_views} {cropped} {dtype}", records, model.make_backbone(config), make_visual(), SIZE,
+    folder / f"{num_views} {cropped} {dtype}", records, networks.make_backbone(config), make_visual(), SIZE,
     ("f3", "f4", "f5"), views, dtype, 4, boxes if cropped else None,
   )  # fmt: skip
   return views, features
@@ -94,18 +94,18 @@ def test_equals_a_stopped_gradient(
   records, boxes, maps, tmp_path, name, granularity, cropped, num_views, dtype, tolerance
 ):
   config = make_config()
-  network = model.make_network(name, config, len(records.categories))
+  network = networks.make_network(name, config, len(records.categories))
   views, features = stored(config, records, tmp_path, cropped, boxes, num_views, dtype)
   options = {
     "seed": 1, "global_batch": 4, "start_step": 0, "stop_step": 2, "num_times": network.num_times,
     "sound": network.hears, "decode_size": SIZE, "granularity": granularity, "views": views,
     "boxes": boxes if cropped else None, "maps": maps if name == "sta" else None,
   }  # fmt: skip
-  own = model.initialise(network, SIZE, jax.random.key(3), stored=True)
+  own = networks.initialise(network, SIZE, jax.random.key(3), stored=True)
   whole = {**own, "params": {**own["params"], "visual": make_visual()}}
   assert "visual" not in own["params"]
   expected, losses = train(network, whole, pipeline.batches(records, **options), ("visual",))
-  stages = model.stage_times(network)
+  stages = networks.stage_times(network)
   found, own_losses = train(network, own, pipeline.batches(records, features=features, stages=stages, **options), ())
   np.testing.assert_allclose(own_losses, losses, rtol=tolerance)
   assert set(expected) - set(found) == {key for key in expected if key.startswith("visual/")}
@@ -129,8 +129,8 @@ def test_dense_inference_takes_what_is_stored(records, boxes, tmp_path, name):
   config = make_config()
   cropped = name == "st"
   _, features = stored(config, records, tmp_path, cropped, boxes, 2)
-  network = model.make_network(name, config, len(records.categories))
-  own = model.initialise(network, SIZE, jax.random.key(3), stored=True)
+  network = networks.make_network(name, config, len(records.categories))
+  own = networks.initialise(network, SIZE, jax.random.key(3), stored=True)
   visual = make_visual()
   found = []
   for weights in (visual, jax.tree.map(jnp.zeros_like, visual)):

@@ -17,13 +17,13 @@ import av
 import numpy as np
 import pytest
 
-from stajax import model
+from stajax import networks
 from stajax.inference.predictor import load_predictor
 from stajax.nets.shared_students import COMMON
 from stajax.report.table_1 import ROWS
 from stajax.weights import store
 
-NETWORKS = (*model.SOURCES, *model.TAGGERS, model.SWITCH, *model.STUDENTS)
+NETWORKS = (*networks.SOURCES, *networks.TAGGERS, networks.SWITCH, *networks.STUDENTS)
 TABLES = {"tag_heard": "tag_heard", "switch_values": "switch", "scam_coarse": "boxes"}
 """Of stages that write one."""
 STAGES = {"data", *NETWORKS, *TABLES, "scam_plus", "model", "report"}
@@ -106,10 +106,10 @@ def test_done_stages_name_the_digest_of_their_weights(trained):
   for name in NETWORKS:
     store = (trained / "stages" / name / "weights.safetensors").read_bytes()
     assert hashlib.sha256(store).hexdigest() == done(trained, name)["sha256"]
-    if name in model.KEPT:
+    if name in networks.MODEL_NETWORKS:
       assert (trained / "model" / f"{name}.safetensors").read_bytes() == store
   assert len({done(trained, name)["sha256"] for name in NETWORKS}) == len(NETWORKS) == 21
-  assert set(done(trained, "model")["sha256"]) == set(model.KEPT)
+  assert set(done(trained, "model")["sha256"]) == set(networks.MODEL_NETWORKS)
   companions = (trained / "stages" / "scam_plus" / "companions.safetensors").read_bytes()
   assert (trained / "model" / "companions.safetensors").read_bytes() == companions
 
@@ -149,7 +149,7 @@ def test_report_scores_every_method_on_the_same_frames(trained):
 
 def begun(workdir: Path, stage: str) -> bool:
   """Whether a stage has logged a training step, or has finished a clip or the whole."""
-  if stage in (*NETWORKS, model.JOINT):
+  if stage in (*NETWORKS, networks.ALL_STUDENTS):
     return (workdir / "stages" / stage / "log.jsonl").exists()
   path = workdir / "maps" / stage if stage == "scam_plus" else workdir / "tables" / TABLES[stage]
   return path.exists() or any(path.with_name(f".{path.name}.staging").glob("*.npz"))
@@ -215,7 +215,7 @@ def shared(place, trained) -> Path:
   workdir = place / "shared" / "whole"
   shutil.copytree(trained, workdir, ignore=shutil.ignore_patterns("heldout_tree"))
   (workdir / "config.json").unlink()
-  for folder in ("model", "report", *(f"stages/{name}" for name in (*model.STUDENTS, "model", "report"))):
+  for folder in ("model", "report", *(f"stages/{name}" for name in (*networks.STUDENTS, "model", "report"))):
     shutil.rmtree(workdir / folder)
   finish(run(*train_in(workdir)))
   return workdir
@@ -223,14 +223,14 @@ def shared(place, trained) -> Path:
 
 def test_students_with_one_backbone(trained, shared):
   """They are trained as one, and what follows sees three networks."""
-  assert {path.parent.name for path in shared.glob("stages/*/done.json")} == {*STAGES, model.JOINT}
-  log = (shared / "stages" / model.JOINT / "log.jsonl").read_text().splitlines()
-  assert [json.loads(line)["step"] for line in log] == [1, 2] and done(shared, model.JOINT)["steps"] == 2
+  assert {path.parent.name for path in shared.glob("stages/*/done.json")} == {*STAGES, networks.ALL_STUDENTS}
+  log = (shared / "stages" / networks.ALL_STUDENTS / "log.jsonl").read_text().splitlines()
+  assert [json.loads(line)["step"] for line in log] == [1, 2] and done(shared, networks.ALL_STUDENTS)["steps"] == 2
   predictor = load_predictor(shared, batch=4)
   assert predictor.trained_on == "synthetic" and predictor.hears
-  together = store.read(shared / "stages" / model.JOINT / "weights.safetensors")
+  together = store.read(shared / "stages" / networks.ALL_STUDENTS / "weights.safetensors")
   before = store.read(trained / "stages" / "st_coarse" / "weights.safetensors")
-  for name in model.STUDENTS:
+  for name in networks.STUDENTS:
     path = shared / "model" / f"{name}.safetensors"
     assert hashlib.sha256(path.read_bytes()).hexdigest() == done(shared, name)["sha256"]
     assert not (shared / "stages" / name / "log.jsonl").exists()
@@ -249,10 +249,10 @@ def test_killed_students_end_with_the_same_bits(trained, shared):
   killed = shared.with_name("killed")
   shutil.copytree(shared, killed)
   shutil.copytree(trained / "data" / "heldout_tree", killed / "data" / "heldout_tree")
-  for name in (model.JOINT, *model.STUDENTS, "model", "report"):
+  for name in (networks.ALL_STUDENTS, *networks.STUDENTS, "model", "report"):
     shutil.rmtree(killed / "stages" / name)
   shutil.rmtree(killed / "model")
-  assert train_with_kills(killed, (model.JOINT,) * 2, seed=0) >= 1
+  assert train_with_kills(killed, (networks.ALL_STUDENTS,) * 2, seed=0) >= 1
   found, expected = contents(killed / "model"), contents(shared / "model")
   assert found.keys() == expected.keys() and not [path for path in found if found[path] != expected[path]]
   test_nothing_half_done_is_left(killed)
@@ -334,8 +334,8 @@ def test_evaluate_gives_the_students_the_scores_of_the_report(place, trained, us
   assert "synthetic" in used
   mine = json.loads((place / "scores" / "scores.json").read_text())["synthetic"]
   reported = json.loads((trained / "report" / "scores.json").read_text())["synthetic"]
-  assert set(mine) == {"centre", "uniform", "spectral_residual", *model.STUDENTS, "final", "final_no_switch"}
-  for method in (*model.STUDENTS, "final"):
+  assert set(mine) == {"centre", "uniform", "spectral_residual", *networks.STUDENTS, "final", "final_no_switch"}
+  for method in (*networks.STUDENTS, "final"):
     # Not equal to the last digit: the tree's sound has 16 bits, the records' spectrogram is float16. s-AUC is a step
     # function of a map, and these are nearly constant.
     for metric in METRICS - {"s_auc"}:

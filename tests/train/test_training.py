@@ -9,7 +9,7 @@ import pytest
 from flax import traverse_util
 
 from helpers.small_network import MULTIPLIERS, SIZE, Small, make_batch, sgd, start
-from stajax import model
+from stajax import networks
 from stajax.config import Config
 from stajax.train import checkpoint, logs, loop, optimizer, step
 
@@ -17,7 +17,7 @@ from stajax.train import checkpoint, logs, loop, optimizer, step
 
 
 def group_sizes(network):
-  shapes = model.expected_variables(network, 32)
+  shapes = networks.expected_variables(network, 32)
   sizes = [0, 0, 0, 0]
   for path, leaf in jax.tree_util.tree_leaves_with_path(shapes["params"]):
     sizes[optimizer.group(path)] += math.prod(leaf.shape)
@@ -31,7 +31,7 @@ def test_four_groups_of_real_networks():
   resnet = 11_160_640 + channels + 16 * 512 + 512 * 16
   neck = 3 * 9 * 512 * 512 + 512 * 28
   deconvolutions = 16 * 8192 * 32 + 2 * 16 * 32 * 32 + 16 * 32 * 28
-  assert group_sizes(model.make_network("sa", Config(name="full"), 28)) == [
+  assert group_sizes(networks.make_network("sa", Config(name="full"), 28)) == [
     14_714_688 - vgg_biases + resnet,
     vgg_biases + channels + 16,
     neck + deconvolutions + 56 * 28,
@@ -39,7 +39,7 @@ def test_four_groups_of_real_networks():
   ]
   temporal, decoder = 3 * 28 * 28 + 2 * 9 * 28 * 28, 9 * 32 * (60 + 64 + 64)
   refine = 32 * (256 + 512 + 512)
-  assert group_sizes(model.make_network("sta", Config(name="full"), 28))[2:] == [
+  assert group_sizes(networks.make_network("sta", Config(name="full"), 28))[2:] == [
     neck + deconvolutions + temporal + 56 * 28 + refine + decoder + 32,
     3 * 512 + 28 + 3 * 32 + 28 + 3 * 28 + 28 + 6 * 32 + 1,
   ]

@@ -9,7 +9,7 @@ from helpers.tiny import CONFIG
 
 pytest.importorskip("tensorflow")
 
-from stajax import model
+from stajax import networks
 from stajax.config import Training
 from stajax.data import batches
 from stajax.train import train_network, validation
@@ -79,4 +79,4 @@ def test_what_is_said_of_them_is_what_inference_finds(run):
 def test_without_any_nothing_is_said(run):
   run.config = CONFIG.model_copy(update={"s_coarse": run.config.s_coarse})
   assert "left_out" not in train_network.train("s_coarse", run)
-  assert model.training_of("s_coarse", run.config).steps == 2
+  assert networks.training_of("s_coarse", run.config).steps == 2

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from stajax import model
+from stajax import model, networks
 from stajax.config import Config, ConfigError, Network, Training
 from stajax.model import ModelError
 from stajax.weights import store
@@ -176,15 +176,15 @@ def test_merge_leaves_what_is_no_wider_1x1_kernel(found):
 def test_a_network_that_starts_from_s_begins_as_s(name, random_variables):
   """The same logits for anything that moves or sounds, and so with zeros for what is still to be learned."""
   config = CONFIG.model_copy(update={name: Training(size=32)})
-  networks = {each: model.make_network(each, config, 3) for each in ("s", name)}
-  variables = {each: random_variables(network, 32, seed) for seed, (each, network) in enumerate(networks.items())}
+  both = {each: networks.make_network(each, config, 3) for each in ("s", name)}
+  variables = {each: random_variables(network, 32, seed) for seed, (each, network) in enumerate(both.items())}
   merged, own = store.merge(variables[name], variables["s"])
   assert {path.split("/")[1] for path in own} == ({"temporal"} if name == "st" else {"sound", "sound_map"})
   rng = np.random.default_rng(0)
-  frames = rng.random((2, 1, networks[name].num_times, 32, 32, 3)).astype(np.float32)
+  frames = rng.random((2, 1, both[name].num_times, 32, 32, 3)).astype(np.float32)
   heard = {"sound": rng.normal(size=(2, 1, 257, 98)).astype(np.float32), "switch": np.array([[1.0], [0.0]])}
-  expected = jax.jit(networks["s"].apply)(variables["s"], frames[:, :, [frames.shape[2] // 2]])
-  found = jax.jit(networks[name].apply)(merged, frames, **(heard if name == "sa" else {}))
+  expected = jax.jit(both["s"].apply)(variables["s"], frames[:, :, [frames.shape[2] // 2]])
+  found = jax.jit(both[name].apply)(merged, frames, **(heard if name == "sa" else {}))
   for a, b in zip(found, expected, strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
   assert np.abs(expected.logits).min() > 1e-3
@@ -208,7 +208,7 @@ CATEGORIES = ["ant", "bee", "cat — “quoted”"]
 def files(tmp_path_factory, random_variables):
   folder, made = tmp_path_factory.mktemp("files"), {}
   for name in NAMES:
-    variables = random_variables(model.make_network(name, CONFIG, len(CATEGORIES)), 32)
+    variables = random_variables(networks.make_network(name, CONFIG, len(CATEGORIES)), 32)
     made[name] = (folder / name, store.save(folder / name, variables), variables)
   return made
 

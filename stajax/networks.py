@@ -1,0 +1,296 @@
+"""The networks of the method: one row for each, and the modules and variables that a row and a configuration make.
+
+A row says everything that differs between networks, so no other module takes a network's name apart. A new network is a
+new row in `_ROWS` and, if none of the modules in `stajax.nets` computes it, a module.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stajax.companions import Granularity
+from stajax.config import Config, Training
+from stajax.nets.classifier import Classifier
+from stajax.nets.shared_students import Students
+from stajax.nets.student import Student
+from stajax.nets.tagger import Tagger
+from stajax.nets.visual import VGG16, stage_shapes
+
+Role = Literal["coarse", "tagger", "switch", "fine", "granular", "student", "all students"]
+Branch = Literal["s", "st", "sa", "sound", "sta"]
+
+NUM_FOLDS = 3
+"""Parts of the training clips; the tagger of a part has not learned from it."""
+_STUDENT_STAGES = ("f3", "f4", "f5")
+"""The stages of the backbone that STA reads."""
+_SPECTROGRAM_SHAPE = (257, 98)
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+  """One network of the method (paper, Fig. 7).
+
+  Attributes:
+    name: The network's name, which is also that of its stage and of its weights file.
+    role: What the network is for: a source of coarse, fine or granular class maps, a tagger that labels the audio
+      switch, the audio switch itself, a student, or all students as one network.
+    branch: What the network sees and hears: `s` a frame, `st` three frames, `sa` a frame and its sound, `sound` only
+      the sound, `sta` three frames and their sound.
+    config_field: The field of the configuration that says how the network is trained.
+    companions: Which companions the target of a group has; None where the network sees one fragment alone.
+    learns: What the network learns: the clip's tags, whether a tagger hears the tag, or pseudo-fixations.
+    crops: Whether the network sees the fine crops instead of whole frames; `configured` leaves that to `plus_crops`.
+    refine: Whether the network has a fixation refine layer: never, usually, or only where the ablation asks for it.
+    fold: The part of the training clips that a tagger does not learn from.
+  """
+
+  name: str
+  role: Role
+  branch: Branch
+  config_field: str
+  companions: Granularity | None = None
+  learns: Literal["tags", "tag_heard", "fixations"] = "tags"
+  crops: Literal["never", "always", "configured"] = "never"
+  refine: Literal["never", "usually", "on request"] = "never"
+  fold: int | None = None
+
+  @property
+  def sees(self) -> bool:
+    """Whether frames are among the network's inputs."""
+    return self.branch != "sound"
+
+  @property
+  def hears(self) -> bool:
+    """Whether sound is among the network's inputs."""
+    return self.branch in ("sa", "sound", "sta")
+
+  @property
+  def is_switched(self) -> bool:
+    """Whether the audio switch decides if the network hears the sound."""
+    return self.sees and self.hears and self.role != "switch"
+
+  @property
+  def learns_fixations(self) -> bool:
+    """Whether the network learns pseudo-fixations; all others learn categories."""
+    return self.learns == "fixations"
+
+
+def _coarse(branch: Branch) -> NetworkSpec:
+  name = f"{branch}_coarse"
+  return NetworkSpec(name, "coarse", branch, name, refine="on request" if branch == "s" else "never")
+
+
+def _granular(branch: Branch, companions: Granularity) -> NetworkSpec:
+  field = f"{branch}_plus"
+  name = f"{field}_{companions}"
+  return NetworkSpec(name, "granular", branch, field, companions, crops="configured", refine="usually")
+
+
+def _student_plus(companions: Granularity) -> NetworkSpec:
+  name = f"sta_plus_{companions}"
+  return NetworkSpec(name, "student", "sta", "sta_plus", companions, "fixations", refine="usually")
+
+
+_ROWS = (
+  _coarse("s"),
+  _coarse("st"),
+  _coarse("sa"),
+  *(NetworkSpec(f"tagger_{fold}", "tagger", "sound", "tagger", fold=fold) for fold in range(NUM_FOLDS)),
+  NetworkSpec("switch", "switch", "sa", "switch", learns="tag_heard"),
+  NetworkSpec("s", "fine", "s", "s", crops="always"),
+  NetworkSpec("st", "fine", "st", "st", crops="always"),
+  NetworkSpec("sa", "fine", "sa", "sa", crops="always"),
+  _granular("s", "short"),
+  _granular("s", "long"),
+  _granular("s", "cross"),
+  _granular("st", "short"),
+  _granular("st", "long"),
+  _granular("st", "cross"),
+  # SA+ has no short-term companions: its second of sound covers them already.
+  _granular("sa", "long"),
+  _granular("sa", "cross"),
+  NetworkSpec("sta", "student", "sta", "sta", learns="fixations"),
+  _student_plus("short"),
+  _student_plus("long"),
+  NetworkSpec("students", "all students", "sta", "sta", "short_long", "fixations"),
+)
+
+NETWORKS = {spec.name: spec for spec in _ROWS}
+"""All networks by name. A network's place gives its random numbers, so new ones come last."""
+
+
+def names_of(*roles: Role) -> tuple[str, ...]:
+  """The names of the networks that have one of the roles, in the order of the roles."""
+  return tuple(spec.name for role in roles for spec in _ROWS if spec.role == role)
+
+
+COARSE = names_of("coarse")
+FINE = names_of("fine")
+GRANULAR = names_of("granular")
+TAGGERS = names_of("tagger")
+(SWITCH,) = names_of("switch")
+STUDENTS = names_of("student")
+(ALL_STUDENTS,) = names_of("all students")
+"""All three students as one network, where they share their backbones."""
+SOURCES = (*COARSE, *FINE, *GRANULAR)
+"""All classifiers whose class maps go into SCAM or SCAM+."""
+MODEL_NETWORKS = (*SOURCES, SWITCH, *STUDENTS)
+"""The networks whose weights a model folder has."""
+
+
+def training_of(name: str, config: Config) -> Training:
+  """Returns the part of the configuration that says how a network is trained."""
+  spec = NETWORKS[name]
+  shared = config.shares_students and spec.role == "student"
+  return getattr(config, NETWORKS[ALL_STUDENTS].config_field if shared else spec.config_field)
+
+
+def sees_crops(name: str, config: Config) -> bool:
+  """Returns whether a network sees the fine crops instead of whole frames."""
+  crops = NETWORKS[name].crops
+  return config.plus_crops if crops == "configured" else crops == "always"
+
+
+def on_crops(config: Config) -> frozenset[str]:
+  """Returns the names of the networks that see the fine crops."""
+  return frozenset(name for name in NETWORKS if sees_crops(name, config))
+
+
+def make_network(name: str, config: Config, num_categories: int, refine: bool | None = None) -> nn.Module:
+  """Builds the module of a network.
+
+  Args:
+    name: The network's name, such as `st_coarse`, `sa_plus_cross`, `tagger_0`, `sta_plus_long` or `students`.
+    config: The configuration that gives the sizes.
+    num_categories: The number of tags.
+    refine: Whether the network has fixation refine layers, which have no parameters: in the C-GCN of a network with
+      companions, or on the spatial map of S. None for what is usual, which is only the former.
+  """
+  spec, settings = NETWORKS[name], config.network
+  sound = {
+    "audio_width": settings.audio_width,
+    "audio_norm": settings.audio_norm,
+    "audio_pooling": settings.audio_pooling,
+    "dtype": _dtype(settings.dtype),
+    "frozen": training_of(name, config).frozen,
+  }
+  if spec.role == "tagger":
+    return Tagger(num_categories, **sound)
+  common = {
+    "num_categories": num_categories,
+    "width": settings.width,
+    "norm": settings.norm,
+    "head_norm": settings.head_norm or settings.norm,
+    "depths": settings.depths,
+    "neck_depth": settings.neck_depth,
+    "neck_width": settings.neck_width,
+    "frl": refine is not False,
+    "steps": settings.reasoning_steps,
+    "block": settings.attention_block,
+    **sound,
+  }
+  plus = spec.companions is not None
+  match spec.role:
+    case "all students":
+      return Students(**common)
+    case "student":
+      return Student(plus=plus, **common)
+    case "switch":
+      return Classifier("sa", num_outputs=1, **common)
+    case _:
+      return Classifier(spec.branch, plus=plus, refine_spatial=refine is True and not plus, **common)
+
+
+def make_backbone(config: Config) -> VGG16:
+  """Builds the visual backbone that all networks have."""
+  settings = config.network
+  return VGG16(settings.width, settings.depths, settings.norm, _dtype(settings.dtype))
+
+
+def shared_stages(name: str, config: Config) -> tuple[str, ...]:
+  """Returns the stages of a network's backbone that other networks read too; () where there are none.
+
+  A frame is encoded to these stages once for all of the networks.
+  """
+  if config.has_frozen_backbone:
+    return stages_at(training_of(name, config).size, sees_crops(name, config), config)
+
+  def keeps_backbone(training: Training) -> bool:
+    return bool(training.start) and "visual" in training.frozen
+
+  others = [training_of(other, config) for other in (*SOURCES, SWITCH)]
+  is_start = any(keeps_backbone(other) and name in other.start for other in others)
+  shared = keeps_backbone(training_of(name, config)) or is_start
+  return ("f5",) if shared and name in (*SOURCES, SWITCH) else ()
+
+
+def stages_at(size: int, cropped: bool, config: Config) -> tuple[str, ...]:
+  """Returns the stages of a frozen backbone that are read of frames, or of crops, at `size` pixels."""
+  found = [
+    name for name in MODEL_NETWORKS if training_of(name, config).size == size and sees_crops(name, config) == cropped
+  ]
+  return _STUDENT_STAGES if "sta" in found else ("f5",)
+
+
+def example_inputs(network: nn.Module, size: int, batch: int = 1, stored: bool = False) -> dict[str, Any]:
+  """Returns the shapes of a network's inputs, by the names of its arguments.
+
+  Args:
+    network: The module.
+    size: The side of its frames in pixels.
+    batch: The number of examples.
+    stored: Whether it takes stages of the backbone in place of frames.
+  """
+  n, inputs = network.num_nodes, {}
+  if network.num_times and stored:
+    shapes, times = stage_shapes(size, network.width), stage_times(network)
+    inputs["stages"] = {
+      name: jax.ShapeDtypeStruct((batch, n, t, *shapes[name]), jnp.float32) for name, t in times.items()
+    }
+  elif network.num_times:
+    inputs["frames"] = jax.ShapeDtypeStruct((batch, n, network.num_times, size, size, 3), jnp.float32)
+  if network.hears:
+    inputs["sound"] = jax.ShapeDtypeStruct((batch, n, *_SPECTROGRAM_SHAPE), jnp.float32)
+  if network.num_times and network.hears:
+    inputs["switch"] = jax.ShapeDtypeStruct((batch, n), jnp.float32)
+  return inputs
+
+
+def stage_times(network: nn.Module) -> dict[str, int]:
+  """Returns, for each stage that a network reads, the number of a fragment's frames that it reads it of.
+
+  Only motion needs more than the middle frame.
+  """
+  return {name: network.num_times if name == "f5" else 1 for name in network.needed}
+
+
+@functools.cache
+def expected_variables(network: nn.Module, size: int, stored: bool = False) -> Any:
+  """Returns the shapes of a network's variables; without the visual backbone where its stages are stored."""
+  return jax.eval_shape(lambda inputs: _init(network, inputs, stored, size), example_inputs(network, size, 1, stored))
+
+
+def initialise(network: nn.Module, size: int, key: jax.Array, stored: bool = False) -> dict[str, Any]:
+  """Draws a network's variables; without the visual backbone where its stages are stored."""
+  # Compiles the draw of each shape once in a process, where one program for all of a network takes half a minute.
+  inputs, fixed = example_inputs(network, size, 1, stored), _fixed(network, stored, size)
+  return dict(network.lazy_init(key, **inputs, **fixed))
+
+
+def _fixed(network: nn.Module, stored: bool, size: int) -> dict[str, Any]:
+  """Returns what a student must be told beside its inputs where it does not see the frames."""
+  return {"size": (size, size)} if stored and isinstance(network, Student) else {}
+
+
+def _init(network: nn.Module, inputs: dict[str, Any], stored: bool, size: int) -> Any:
+  return network.init(jax.random.key(0), **inputs, **_fixed(network, stored, size))
+
+
+def _dtype(name: str) -> Any:
+  if name == "auto":
+    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+  return jnp.dtype(name)
