@@ -31,13 +31,13 @@ from tqdm import tqdm
 
 from stajax.companions import Granularity
 from stajax.data.batches import batches
-from stajax.data.jpeg import decode_ratio
+from stajax.data.jpeg import decode_ratio, encode_jpeg
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.records import Records
 from stajax.data.shards import read_bytes
 from stajax.data.tensorflow_cpu import tf
 from stajax.prepare.assembly import assemble
-from stajax.prepare.staging import PreparedClip, Staging, encode_jpeg
+from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 
 _WARM_UP = 0.5  # seconds, until what was read ahead is used up
 TAGS = ("bell", "drum", "horn", "siren")
@@ -86,7 +86,7 @@ def _named(source: tuple[str, int, bool], batch: int) -> tuple[str, int, int, bo
 def make_records(folder: Path, num_clips: int, num_frames: int, side: int) -> Records:
   """Clips of moving shapes and noise, with sound, as records."""
   generator = np.random.default_rng(0)
-  staging = Staging(folder / "staging")
+  staging = ClipStaging(folder / "staging")
   grain = generator.normal(0, 1.5, (side + 64, side + 64, 1)).astype(np.float32)
   keys = [f"{clip:05d}" for clip in range(num_clips)]
   for clip, key in enumerate(tqdm(keys, desc="making clips", disable=None)):

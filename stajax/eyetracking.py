@@ -10,6 +10,7 @@ Database names are arbitrary. Frame indices in this package are 0-based: index 0
 """
 
 import io
+import json
 import math
 import os
 import re
@@ -26,6 +27,7 @@ from PIL import Image
 PROTOCOLS = ("stavis",)
 MAX_PIXELS = 8192 * 8192
 MAX_MAT_BYTES = 64 * 2**20
+GROUPS_FILE = "groups.json"  # named subsets of videos that are scored by themselves
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 NUMERIC_CLASSES = {"logical", "double", "single", "sparse"} | {f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)}
 
@@ -210,6 +212,26 @@ def read_fold_list(path: Path) -> list[tuple[str, int, float]]:
       raise StavisError(f"{path}: line {number}: {name!r} is not the name of a folder")
     rows.append(row)
   return rows
+
+
+def read_groups(root: Path) -> dict[str, list[str]]:
+  """Reads the named subsets of a tree's videos, `<database>/<subset>` → video names; empty where the tree has none.
+
+  Raises:
+    StavisError: The file is not JSON, or has another form.
+  """
+  path = Path(root) / GROUPS_FILE
+  if not path.is_file():
+    return {}
+  try:
+    groups = json.loads(path.read_text(encoding="utf-8"))
+  except ValueError as error:
+    raise StavisError(f"{path}: not JSON: {error}") from error
+  if not isinstance(groups, dict) or not all(
+    isinstance(videos, list) and all(isinstance(video, str) for video in videos) for videos in groups.values()
+  ):
+    raise StavisError(f"{path}: expected {{'database/subset': ['video', …]}}")
+  return groups
 
 
 def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") -> dict[int, list[Path]]:

@@ -13,8 +13,8 @@ from PIL import Image
 from helpers.paths import SHARED
 from stajax import eyetracking
 from stajax.evaluate import map_files
-from stajax.eyetracking import StavisError, read_tree
-from stajax.prepare.tree_files import read_groups, write_fold_lists, write_groups, write_video
+from stajax.eyetracking import StavisError, read_groups, read_tree
+from stajax.prepare.tree_files import write_fold_lists, write_groups, write_video
 
 SIZE = (24, 32)
 

@@ -14,8 +14,8 @@ import numpy as np
 from stajax.data.map_set import records_digest
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
+from stajax.data.staging import Staging
 from stajax.files import atomic_folder, write_json
-from stajax.prepare.staging import Staging
 
 
 class FrameTableWriter:

@@ -6,6 +6,7 @@ which then is copied into the batch.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import weakref
@@ -14,9 +15,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 _ALIGNMENT = 64  # bytes; TensorFlow copies an array that begins elsewhere
 _PARTS = 4  # that the frames of a call are divided in for each thread, so that none waits long for the others
+
+
+def encode_jpeg(frame: np.ndarray) -> bytes:
+  """Encodes (h, w, 3) uint8 RGB as JPEG, quality 95, without chroma subsampling."""
+  buffer = io.BytesIO()
+  Image.fromarray(frame).save(buffer, "JPEG", quality=95, subsampling=0)
+  return buffer.getvalue()
 
 
 def decode_ratio(side: int, size: int) -> int:

@@ -17,8 +17,8 @@ from PIL import Image
 
 from stajax.data.records import Records
 from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, read_bytes
+from stajax.data.staging import Staging, join_bytes, split_bytes
 from stajax.files import atomic_folder, sha256_of_json, write_json
-from stajax.prepare.staging import Staging, join_bytes, split_bytes
 
 
 def records_digest(records: Records) -> str:

@@ -19,9 +19,8 @@ import tyro
 
 from stajax import runtime
 from stajax.evaluate.map_files import find_maps, find_splits, read_map
-from stajax.eyetracking import StavisError, StavisVideo, parse_data, read_tree
+from stajax.eyetracking import StavisError, StavisVideo, parse_data, read_groups, read_tree
 from stajax.maps.scale import threshold_maps
-from stajax.prepare.tree_files import read_groups
 from stajax.report.page import write_report
 from stajax.report.score_files import describe, format_table, write_scores
 from stajax.report.table_1 import ROWS

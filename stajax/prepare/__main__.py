@@ -275,20 +275,24 @@ def from_listing(listing: Listing, options: Options) -> Result:
   if options.out is None:
     raise ValueError("expected --out DIR, or --check")
   from stajax.prepare.clip import MediaSettings
-  from stajax.prepare.media_records import prepare
+  from stajax.prepare.media_records import LocalWorkers, prepare
 
   settings = MediaSettings(options.rate, options.side, options.segment)
-  beam = None if options.beam is None else shlex.split(options.beam)
+  workers = LocalWorkers(processes_of(options))
+  if options.beam is not None:
+    from stajax.prepare.beam import BeamWorkers
+
+    workers = BeamWorkers(tuple(shlex.split(options.beam)))
   if options.tagger is not None:
     from stajax.prepare.yamnet import Yamnet
 
     Yamnet(options.tagger)  # one that cannot be used is said now, not after hours
-  summaries = prepare(listing, options.out, settings, options.limits(), processes_of(options), beam)
+  summaries = prepare(listing, options.out, settings, options.limits(), workers)
   parts = "; ".join(f"{part} {describe(summary)}" for part, summary in summaries.items())
   if options.tagger is not None:
-    from stajax.data.class_scores import scores_of
+    from stajax.prepare.sound_tagging import tag_sound
 
-    scores_of(listing, options.out, options.tagger, settings, options.limits(), processes_of(options))
+    tag_sound(listing, options.out, options.tagger, settings, options.limits(), processes_of(options))
     parts += f"; {options.tagger.name} has heard train"
   return Result(f"{options.out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values()))
 

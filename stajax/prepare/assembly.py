@@ -1,8 +1,8 @@
-"""Assembly: the record sets `clips`, `frames` and `sounds` of a data set, from staged clips.
+"""Assembles the record sets `clips`, `frames` and `sounds` of a data set from staged clips.
 
-A shard holds whole clips. Which ones is planned first, from the clips' sizes alone; so shards can be written in any
-process and any order, and the bytes are the same: of a run that was interrupted, of many processes, of Apache Beam.
-Loads no TensorFlow.
+A shard holds whole clips. Which ones is planned first, from the clips' sizes alone; therefore shards can be written in
+any process and any order, and the bytes are the same after an interruption, with many processes and with Apache Beam.
+This module loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -24,27 +24,29 @@ from stajax.data.examples import Encoder
 from stajax.data.schema import SETS, SOUND_COLUMNS, Set, set_features
 from stajax.data.shards import MAX_SHARD_BYTES, shard_path, write_metadata, write_shard
 from stajax.files import partial_path, write_json
-from stajax.media.limits import run_in_children
+from stajax.media.limits import Failure, run_in_children
 from stajax.media.spectrogram import NUM_BINS
-from stajax.prepare.staging import ClipFacts, Staging
+from stajax.prepare.clip_staging import ClipFacts, ClipStaging
 
 RECORD_OVERHEAD = 100  # bytes of a frame's or sound's record beside the name and the content, at most
-BYTES_A_PROCESS = 2**29  # what this one has written before another has started
+BYTES_A_PROCESS = 2**29  # this process has written that many before another one has started
 
 
 @dataclass(frozen=True)
 class Shard:
-  """One planned shard: all that a process needs to write it. Small, and can be pickled.
+  """One planned shard: all that a process needs to write it. It is small, and can be pickled.
 
   Attributes:
-    set: which set it belongs to.
-    index, count: its number in the set, and how many there are.
-    keys: staging keys of the clips that it holds.
-    first_frame, first_sound: ids of the first frame and sound of these clips.
-    staging: folder of the staged clips.
-    folder: the data set's folder, a temporary one.
-    side: of the frames, pixels.
-    categories: all tags.
+    set: The set that it belongs to.
+    index: Its number in the set.
+    count: The number of shards in the set.
+    keys: The staging keys of the clips that it holds.
+    first_frame: The id of the first frame of these clips.
+    first_sound: The id of their first sound record.
+    staging: The folder of the staged clips.
+    folder: The data set's folder, a temporary one.
+    side: The side of the frames in pixels.
+    categories: All tags.
   """
 
   set: Set
@@ -60,8 +62,15 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Plan:
-  """A data set that is to be written: its shards, and what `finish` needs when they are."""
+class AssemblyPlan:
+  """A data set that is to be written.
+
+  Attributes:
+    out: Its folder.
+    partial: The folder that it is written to until it is complete.
+    shards: The shards that are to be written.
+    summary: The content of its `summary.json`.
+  """
 
   out: Path
   partial: Path
@@ -70,60 +79,69 @@ class Plan:
 
 
 def assemble(
-  staging: Staging,
+  staging: ClipStaging,
   keys: Sequence[str],
   out: Path,
   categories: Sequence[str],
   summary: dict[str, Any],
   max_shard_bytes: int = MAX_SHARD_BYTES,
-  processes: int = 1,
-  write: Callable[[Sequence[Shard], Staging], Sequence[tuple[int, int]]] | None = None,
+  write: Callable[[Sequence[Shard]], Sequence[tuple[int, int]]] | None = None,
 ) -> dict[str, Any]:
   """Writes a data set from staged clips; the same staging and keys give the same bytes.
 
   Everything is written to a folder beside `out` that is renamed at the end, so `out` is complete or absent.
 
   Args:
-    staging: has every key.
-    keys: in the order of the records; sort them by their clips' names.
-    out: the data set's folder; must not exist.
-    categories: all tags, in the order of their labels.
-    summary: what `summary.json` says beside counts and categories: source, provenance, settings, skipped files.
-    max_shard_bytes: of records in a shard; a clip that is larger has a shard of its own.
-    processes: that write shards; other processes than this one only where there is work for several.
-    write: writes them otherwise, see `stajax.prepare.beam`.
+    staging: The staging folder, which has every key.
+    keys: The staging keys in the order of the records; sort them by their clips' names.
+    out: The data set's folder; it must not exist.
+    categories: All tags, in the order of their labels.
+    summary: What `summary.json` says beside counts and categories: source, provenance, settings, skipped files.
+    max_shard_bytes: The size of a shard's records; a clip that is larger has a shard of its own.
+    write: What writes the shards; by default `write_shards`, in this process.
 
   Returns:
     The summary with counts.
 
   Raises:
-    ValueError: no clips, two clips of one name, an unknown tag, no frames or frames of differing sizes.
+    ValueError: There are no clips, two clips of one name, an unknown tag, no frames or frames of differing sizes.
     FileExistsError: `out` exists.
   """
   plan = plan_assembly(staging, keys, out, categories, summary, max_shard_bytes)
-  if write is not None:
-    return finish(plan, write(plan.shards, staging))
-  size = sum(path.stat().st_size for path in map(staging.path, keys))
-  processes = min(processes, len(plan.shards), 1 + size // BYTES_A_PROCESS)
-  written: list[tuple[int, int]] = [(0, 0)] * len(plan.shards)
-  with tqdm(total=len(plan.shards), desc="shards", unit="shard", disable=None) as bar:
-    for index, result in run_in_children(write_planned, [(shard,) for shard in plan.shards], processes):
+  return finish_assembly(plan, (write or write_shards)(plan.shards))
+
+
+def write_shards(shards: Sequence[Shard], processes: int = 1) -> list[tuple[int, int]]:
+  """Writes planned shards; returns the number of records and their bytes for each.
+
+  Args:
+    shards: All shards of a data set.
+    processes: The number of processes that write; others than this one only where there is work for several.
+  """
+  staged = {ClipStaging(shard.staging).path(key) for shard in shards for key in shard.keys}
+  size = sum(path.stat().st_size for path in staged)
+  processes = min(processes, len(shards), 1 + size // BYTES_A_PROCESS)
+  written: list[tuple[int, int]] = [(0, 0)] * len(shards)
+  with tqdm(total=len(shards), desc="shards", unit="shard", disable=None) as bar:
+    for index, result in run_in_children(write_planned, [(shard,) for shard in shards], processes):
+      if isinstance(result, Failure):  # its process died
+        raise OSError(f"{shards[index].folder}: a shard could not be written: {result.reason}")
       written[index] = result
       bar.update()
-  return finish(plan, written)
+  return written
 
 
 def plan_assembly(
-  staging: Staging,
+  staging: ClipStaging,
   keys: Sequence[str],
   out: Path,
   categories: Sequence[str],
   summary: dict[str, Any],
   max_shard_bytes: int = MAX_SHARD_BYTES,
-) -> Plan:
+) -> AssemblyPlan:
   """Decides which clips are in which shard, and clears the folder that they are written to.
 
-  Args and exceptions are those of `assemble`, but for frames of differing sizes.
+  The arguments and exceptions are those of `assemble`, but for frames of differing sizes.
   """
   if out.exists():
     raise FileExistsError(f"{out}: exists already")
@@ -131,54 +149,79 @@ def plan_assembly(
     raise ValueError(f"{out}: there is no clip to write")
   partial = partial_path(out)
   shutil.rmtree(partial, ignore_errors=True)
-  # Of 200,000 clips there is memory for these numbers, not for the facts themselves.
-  num_frames, num_sounds, num_silent = [], [], 0
-  sizes: dict[Set, list[int]] = {name: [] for name in SETS}
-  names: set[str] = set()
-  tags: Counter[str] = Counter()
-  for key in keys:
-    clip = staging.read_facts(key)
-    _check_facts(clip, categories, names)
-    names.add(clip.name)
-    tags.update(clip.tags)
-    num_frames.append(clip.num_frames)
-    num_sounds.append(-(-clip.num_columns // SOUND_COLUMNS))
-    num_silent += not clip.num_columns
-    overhead = RECORD_OVERHEAD + len(clip.name.encode())
-    sizes["frames"].append(int(clip.frame_sizes.sum()) + clip.num_frames * overhead)
-    sizes["sounds"].append(num_sounds[-1] * (2 * NUM_BINS * SOUND_COLUMNS + overhead))
-    sizes["clips"].append(5 * RECORD_OVERHEAD + overhead + sum(len(text.encode()) + 10 for text in clip.flags))
+  measured = _measure(staging, keys, categories)
   with Image.open(io.BytesIO(staging.read_frames(keys[0])[0])) as image:
     side = image.width
-  frames, sounds = np.cumsum([0, *num_frames]).tolist(), np.cumsum([0, *num_sounds]).tolist()
+  first_frames = np.cumsum([0, *measured.num_frames]).tolist()
+  first_sounds = np.cumsum([0, *measured.num_sounds]).tolist()
   shards: list[Shard] = []
   for name in SETS:
-    planned = plan_shards(sizes[name], max_shard_bytes)
+    planned = plan_shards(measured.sizes[name], max_shard_bytes)
     shards += [
       Shard(
         set=name, index=index, count=len(planned), keys=tuple(keys[clips.start : clips.stop]),
-        first_frame=frames[clips.start], first_sound=sounds[clips.start],
+        first_frame=first_frames[clips.start], first_sound=first_sounds[clips.start],
         staging=staging.folder, folder=partial, side=side, categories=tuple(categories),
       )
       for index, clips in enumerate(planned)
     ]  # fmt: skip
   counts = {
-    "clips": len(names), "frames": frames[-1], "sounds": sounds[-1], "clips_without_sound": num_silent,
-    "clips_by_category": {category: tags[category] for category in categories},
+    "clips": len(keys), "frames": first_frames[-1], "sounds": first_sounds[-1],
+    "clips_without_sound": measured.num_silent,
+    "clips_by_category": {category: measured.tags[category] for category in categories},
   }  # fmt: skip
   summary = {**summary, "categories": list(categories), "side": side, "counts": counts}
-  return Plan(out, partial, tuple(shards), summary)
+  return AssemblyPlan(out, partial, tuple(shards), summary)
+
+
+@dataclass
+class _Measured:
+  """What the plan needs to know of all clips: of 200,000 there is memory for these numbers, not for the facts.
+
+  Attributes:
+    num_frames: The number of frames of each clip.
+    num_sounds: The number of sound records of each clip.
+    sizes: The bytes of each clip's records in each set.
+    num_silent: The number of clips without sound.
+    tags: The number of clips with each tag.
+  """
+
+  num_frames: list[int]
+  num_sounds: list[int]
+  sizes: dict[Set, list[int]]
+  num_silent: int
+  tags: Counter[str]
+
+
+def _measure(staging: ClipStaging, keys: Sequence[str], categories: Sequence[str]) -> _Measured:
+  measured = _Measured([], [], {name: [] for name in SETS}, 0, Counter())
+  names: set[str] = set()
+  for key in keys:
+    clip = staging.read_facts(key)
+    _check_facts(clip, categories, names)
+    names.add(clip.name)
+    num_sounds = -(-clip.num_columns // SOUND_COLUMNS)
+    overhead = RECORD_OVERHEAD + len(clip.name.encode())
+    measured.tags.update(clip.tags)
+    measured.num_silent += not clip.num_columns
+    measured.num_frames.append(clip.num_frames)
+    measured.num_sounds.append(num_sounds)
+    measured.sizes["frames"].append(int(clip.frame_sizes.sum()) + clip.num_frames * overhead)
+    measured.sizes["sounds"].append(num_sounds * (2 * NUM_BINS * SOUND_COLUMNS + overhead))
+    num_bytes = 5 * RECORD_OVERHEAD + overhead + sum(len(text.encode()) + 10 for text in clip.flags)
+    measured.sizes["clips"].append(num_bytes)
+  return measured
 
 
 def plan_shards(sizes: Sequence[int], max_bytes: int) -> list[range]:
   """Divides successive clips among shards: as many as fit into each, one where a clip is larger than that.
 
   Args:
-    sizes: bytes of each clip's records; 0 where it has none.
-    max_bytes: of a shard.
+    sizes: The bytes of each clip's records; 0 where it has none.
+    max_bytes: The size of a shard.
 
   Returns:
-    The clips of each shard, at least one shard; none is empty unless all sizes are 0.
+    The clips of each shard. There is at least one shard; none is empty unless all sizes are 0.
   """
   begins, used = [0], 0
   for clip, size in enumerate(sizes):
@@ -199,10 +242,10 @@ def _check_facts(clip: ClipFacts, categories: Sequence[str], names: set[str]) ->
 
 
 def write_planned(shard: Shard) -> tuple[int, int]:
-  """Writes one planned shard, atomically, holding one clip in memory; returns its records and their bytes.
+  """Writes one planned shard, atomically, with one clip in memory; returns the number of its records and their bytes.
 
   Raises:
-    ValueError: a frame is not a JPEG file of the planned side, or a staged clip is damaged.
+    ValueError: A frame is not a JPEG file of the planned side, or a staged clip is damaged.
   """
   examples = {"clips": _clip_examples, "frames": _frame_examples, "sounds": _sound_examples}[shard.set]
   encode = Encoder(set_features(shard.set, shard.side, shard.categories))
@@ -210,12 +253,12 @@ def write_planned(shard: Shard) -> tuple[int, int]:
   return write_shard(path, map(encode, examples(shard)))
 
 
-def finish(plan: Plan, written: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def finish_assembly(plan: AssemblyPlan, written: Sequence[tuple[int, int]]) -> dict[str, Any]:
   """Makes a data set of the written shards.
 
   Args:
-    plan: whose shards are all written.
-    written: what `write_planned` returned for each.
+    plan: The plan, whose shards are all written.
+    written: What `write_planned` returned for each of them.
 
   Returns:
     The content of `summary.json`.
@@ -233,7 +276,7 @@ def finish(plan: Plan, written: Sequence[tuple[int, int]]) -> dict[str, Any]:
 
 
 def _clip_examples(shard: Shard) -> Iterator[dict[str, Any]]:
-  staging, first_frame, first_sound = Staging(shard.staging), shard.first_frame, shard.first_sound
+  staging, first_frame, first_sound = ClipStaging(shard.staging), shard.first_frame, shard.first_sound
   for clip in map(staging.read_facts, shard.keys):
     num_sounds = -(-clip.num_columns // SOUND_COLUMNS)
     yield {
@@ -248,7 +291,7 @@ def _clip_examples(shard: Shard) -> Iterator[dict[str, Any]]:
 
 
 def _frame_examples(shard: Shard) -> Iterator[dict[str, Any]]:
-  staging = Staging(shard.staging)
+  staging = ClipStaging(shard.staging)
   for key in shard.keys:
     name = staging.read_facts(key).name
     for i, frame in enumerate(staging.read_frames(key)):
@@ -260,7 +303,7 @@ def _frame_examples(shard: Shard) -> Iterator[dict[str, Any]]:
 
 
 def _sound_examples(shard: Shard) -> Iterator[dict[str, Any]]:
-  staging = Staging(shard.staging)
+  staging = ClipStaging(shard.staging)
   for key in shard.keys:
     name = staging.read_facts(key).name
     for i, piece in enumerate(_sound_pieces(staging.read_columns(key))):

@@ -11,14 +11,15 @@ from math import floor
 
 import numpy as np
 
+from stajax.data.jpeg import encode_jpeg
 from stajax.media.audio import SAMPLE_RATE, audio_blocks
 from stajax.media.file import Decoding, MediaError
 from stajax.media.image_folder import ImageFolder, numbered_images
 from stajax.media.limits import Limits
 from stajax.media.spectrogram import NUM_BINS, is_used, log_spectrogram, spectrogram_blocks, statistics, until
 from stajax.media.video import GRID_TOLERANCE, MediaInfo, grid_frames, probe
+from stajax.prepare.clip_staging import PreparedClip
 from stajax.prepare.listing import Item
-from stajax.prepare.staging import PreparedClip, encode_jpeg
 
 SOUND_BEYOND = 1.0  # seconds of sound that are kept after the picture; windows of its last frames reach into it
 

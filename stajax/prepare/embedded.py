@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from stajax import __version__
+from stajax.data.jpeg import encode_jpeg
+from stajax.data.staging import staging_key
 from stajax.files import partial_path
 from stajax.media.spectrogram import log_spectrogram, statistics
+from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 from stajax.prepare.progress import finished, staging_of, work
-from stajax.prepare.staging import PreparedClip, Staging, encode_jpeg, staging_key
 from stajax.prepare.synthetic import CATEGORIES, Part, Settings, SyntheticClip, make_clip, view
 from stajax.prepare.tree_files import write_fold_lists, write_groups, write_video
 
@@ -128,7 +130,7 @@ def _render(job: _Job, index: int, staging: Path, tree: Path | None) -> None:
     viewing = view(job.seed, index, job.part, job.settings)
     tree.mkdir(parents=True, exist_ok=True)
     write_video(tree, DATABASE, clip.name, clip.frames, clip.rate, clip.samples, viewing.fixations, viewing.density)
-  Staging(staging).write(job.key(index), prepared_clip(clip))  # last: what is staged is finished
+  ClipStaging(staging).write(job.key(index), prepared_clip(clip))  # last: what is staged is finished
 
 
 def prepared_clip(clip: SyntheticClip) -> PreparedClip:

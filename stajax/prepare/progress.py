@@ -1,29 +1,37 @@
-"""What all preparations share: a finished set stays as it is, a started one goes on, and a bar shows how far it is."""
+"""What all preparations share: a finished set stays, a started one goes on, and a bar shows how far it is."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from stajax.eyetracking import StavisError
+from stajax.media.file import MediaError
 from stajax.media.limits import Failure, Limits, run_in_children
-from stajax.prepare.staging import Staging
+from stajax.prepare.clip_staging import ClipStaging
+from stajax.prepare.listing import ListingError
 
 T = TypeVar("T")
 
 
+class NothingUsableError(ValueError):
+  """A preparation of which no file at all can be used; one line that names the first file and the reason."""
+
+
 def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-  """The summary of a finished preparation; None where there is nothing yet.
+  """Returns the summary of a finished preparation; None where there is nothing yet.
 
   Args:
-    path: the folder of a set (or of a tree) with a `summary.json`.
-    settings: what it must have been made with, JSON values; the summary may have more.
+    path: The folder of a set (or of a tree) with a `summary.json`.
+    settings: What it must have been made with, JSON values; the summary may have more.
 
   Raises:
-    ValueError: it was made with other settings, or is something else.
+    ValueError: It was made with other settings, or is something else.
   """
   if not path.exists():
     return None
@@ -41,10 +49,10 @@ def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
   return summary
 
 
-def staging_of(out: Path) -> Staging:
-  """The staging folder of a set, beside it."""
+def staging_of(out: Path) -> ClipStaging:
+  """Returns the staging folder of a set, which lies beside it."""
   out.parent.mkdir(parents=True, exist_ok=True)
-  return Staging(out.with_name(f".{out.name}.staging"))
+  return ClipStaging(out.with_name(f".{out.name}.staging"))
 
 
 def work(
@@ -55,8 +63,73 @@ def work(
   processes: int,
   limits: Limits | None = None,
 ) -> Iterator[tuple[int, T | Failure]]:
-  """`run_in_children` with a progress bar over `total` clips, of which all but the tasks are done."""
+  """Calls a function for every task, as `run_in_children` does, with a progress bar.
+
+  Args:
+    label: The bar's label.
+    total: The number of clips on the bar, of which all but the tasks are done.
+    function: The function.
+    tasks: The arguments of each call.
+    processes: The number of processes that work at the same time.
+    limits: What a task may cost.
+
+  Yields:
+    The number of a task, and what the function returned or the failure, as they are finished.
+  """
+  if not tasks:
+    return
   with tqdm(total=total, initial=total - len(tasks), desc=label, unit="clip", disable=None) as bar:
-    for index, result in run_in_children(function, tasks, min(processes, max(1, len(tasks))), limits):
+    for index, result in run_in_children(function, tasks, min(processes, len(tasks)), limits):
       bar.update()
       yield index, result
+
+
+def complete(
+  label: str,
+  found: Sequence[T | None],
+  function: Callable[..., T],
+  arguments: Callable[[int], tuple[Any, ...]],
+  processes: int,
+  limits: Limits,
+) -> list[T | Failure]:
+  """Does what an earlier run has not done.
+
+  Args:
+    label: The progress bar's label.
+    found: What an earlier run made of each task; None where it has not come to it.
+    function: The function that does a task.
+    arguments: Gives the arguments of the function for the number of a task.
+    processes: The number of processes that work at the same time.
+    limits: What a task may cost.
+
+  Returns:
+    What became of every task, in their order.
+  """
+  missing = [number for number, result in enumerate(found) if result is None]
+  tasks = [arguments(number) for number in missing]
+  done = {missing[i]: result for i, result in work(label, len(found), function, tasks, processes, limits)}
+  return [done[number] if result is None else result for number, result in enumerate(found)]
+
+
+def one_line(text: str) -> str:
+  """Returns a text without line breaks, in characters that can be written anywhere, of at most 500 characters."""
+  return " ".join(text.split())[:500].encode("utf-8", "backslashreplace").decode()
+
+
+def reason_of(error: Exception, path: Path) -> str:
+  """Returns on one line why a file cannot be used; the kind of an error that is none of ours is named."""
+  words = one_line(str(error).removeprefix(f"{path}: "))
+  if isinstance(error, MediaError | ListingError | StavisError):
+    return words
+  return f"cannot be decoded ({type(error).__name__}: {words})"
+
+
+def skipped_file(file: str, reason: str, root: Path) -> dict[str, str]:
+  """Returns what a summary says of a file that cannot be used; other files in the reason are named from the root."""
+  return {"file": file, "reason": reason.replace(f"{root}{os.sep}", "")}
+
+
+def none_usable(where: Path, files: str, skipped: Sequence[dict[str, str]]) -> str:
+  """Returns the message of an error for a set of which all files were skipped; `files` is the word for them."""
+  first = f"{skipped[0]['file']}: {skipped[0]['reason']}"
+  return f"{where}: none of {len(skipped)} {files} can be used (first: {first})"

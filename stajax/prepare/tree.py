@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from stajax import __version__
-from stajax.eyetracking import StavisError
+from stajax.eyetracking import StavisError, read_groups
 from stajax.files import sha256_of_json, write_json
 from stajax.media.audio import SAMPLE_RATE, audio_blocks
 from stajax.media.file import Decoding, MediaError
@@ -28,7 +28,6 @@ from stajax.prepare.layouts.dhf1k import annotations
 from stajax.prepare.listing import Item, Listing, ListingError, count_remarks, file_name, shown
 from stajax.prepare.progress import work
 from stajax.prepare.tree_files import (
-  read_groups,
   remove_unfinished,
   write_fold_lists,
   write_groups,

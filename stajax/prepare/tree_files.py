@@ -1,6 +1,5 @@
 """Writes a tree in the layout that `stavis.py` reads: the held-out part of the synthetic clips is one."""
 
-import json
 import os
 import shutil
 import wave
@@ -11,12 +10,11 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from stajax.eyetracking import StavisError
+from stajax.data.jpeg import encode_jpeg
+from stajax.eyetracking import GROUPS_FILE
 from stajax.files import write_json, write_text
-from stajax.prepare.staging import encode_jpeg
 
 SAMPLE_RATE = 16_000
-GROUPS_FILE = "groups.json"
 
 
 def write_video(
@@ -122,19 +120,3 @@ def write_fold_lists(
 def write_groups(root: Path, groups: Mapping[str, Iterable[str]]) -> None:
   """Writes named subsets of videos, `<database>/<subset>` → video names, which `stajax.evaluate` scores as sets."""
   write_json(Path(root) / GROUPS_FILE, {name: sorted(videos) for name, videos in groups.items()})
-
-
-def read_groups(root: Path) -> dict[str, list[str]]:
-  """What `write_groups` wrote; empty where the tree has none. Raises StavisError on another form."""
-  path = Path(root) / GROUPS_FILE
-  if not path.is_file():
-    return {}
-  try:
-    groups = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise StavisError(f"{path}: not JSON: {error}") from error
-  if not isinstance(groups, dict) or not all(
-    isinstance(videos, list) and all(isinstance(video, str) for video in videos) for videos in groups.values()
-  ):
-    raise StavisError(f"{path}: expected {{'database/subset': ['video', …]}}")
-  return groups

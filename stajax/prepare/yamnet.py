@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stajax.data.staging import Staging
 from stajax.files import sha256_of_bytes
 from stajax.grid import reflect
 from stajax.media.audio import SAMPLE_RATE
@@ -22,7 +23,6 @@ from stajax.media.limits import Limits
 from stajax.media.spectrogram import HOP, SEGMENT
 from stajax.prepare.clip import MediaSettings, item_sound, segment_sound
 from stajax.prepare.listing import Item
-from stajax.prepare.staging import Staging
 
 SAMPLES = 15_600  # 0.975 s: 96 columns of 25 ms, 10 ms apart
 MAX_LABEL_BYTES = 2**20
@@ -33,7 +33,7 @@ class YamnetError(ValueError):
 
 
 @dataclass(frozen=True)
-class Part:
+class ScoredClip:
   """A clip of the records that an item became.
 
   Attributes:
@@ -108,7 +108,9 @@ class Yamnet:
     return scores
 
 
-def hear(item: Item, parts: Sequence[Part], tagger: Path, folder: Path, settings: MediaSettings, limits: Limits) -> str:
+def stage_scores(
+  item: Item, clips: Sequence[ScoredClip], tagger: Path, folder: Path, settings: MediaSettings, limits: Limits
+) -> str:
   """Stages the scores (n, classes) of an item's clips as `scores`; returns why it cannot, or nothing.
 
   Call it by `stajax.media.limits.run_in_children`, where time and memory are limited.
@@ -122,13 +124,13 @@ def hear(item: Item, parts: Sequence[Part], tagger: Path, folder: Path, settings
   except MediaError as error:
     return str(error).removeprefix(f"{item.path}: ")
   staging, yamnet = Staging(folder), _opened(tagger)
-  for part in parts:
-    heard = segment_sound(samples, part.start, part.start + part.num_frames, part.is_last, settings.rate)
+  for clip in clips:
+    heard = segment_sound(samples, clip.start, clip.start + clip.num_frames, clip.is_last, settings.rate)
     columns = max(0, len(heard) - SEGMENT) // HOP + 1 if len(heard) else 0
-    if columns != part.num_columns:
-      return f"its sound has {columns} spectrogram columns, in the records {part.num_columns}: is it another file now?"
-    scores = yamnet.scores(heard, np.arange(part.num_frames) / settings.rate)
-    staging.write_arrays(part.key, scores=scores)
+    if columns != clip.num_columns:
+      return f"its sound has {columns} spectrogram columns, in the records {clip.num_columns}: is it another file now?"
+    scores = yamnet.scores(heard, np.arange(clip.num_frames) / settings.rate)
+    staging.write_arrays(clip.key, scores=scores)
   return ""
 
 

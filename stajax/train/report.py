@@ -13,11 +13,10 @@ from tqdm import tqdm
 from stajax import model as models
 from stajax import networks
 from stajax.data.records import Records
-from stajax.eyetracking import StavisVideo, read_tree
+from stajax.eyetracking import StavisVideo, read_groups, read_tree
 from stajax.inference.ablation import row_maps
 from stajax.inference.class_maps import ClipSources
 from stajax.inference.predictor import Predictor, to_uint8
-from stajax.prepare.tree_files import read_groups
 from stajax.report.page import Example, write_report
 from stajax.report.score_files import describe, write_scores
 from stajax.report.table_1 import ROWS

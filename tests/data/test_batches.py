@@ -16,7 +16,7 @@ pytest.importorskip("tensorflow")
 
 from stajax.data import sampler
 from stajax.data.batches import batches, trainable_items
-from stajax.data.jpeg import FrameDecoder
+from stajax.data.jpeg import FrameDecoder, encode_jpeg
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.records import Records
 from stajax.data.shards import RecordError, ShardReader
@@ -25,7 +25,6 @@ from stajax.data.tensorflow_cpu import tf
 from stajax.media.spectrogram import normalise, window_columns
 from stajax.nets.images import to_size
 from stajax.prepare.assembly import assemble
-from stajax.prepare.staging import encode_jpeg
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ from PIL import Image
 
 pytest.importorskip("tensorflow")
 
-from stajax.data.jpeg import FrameDecoder, decode_ratio, scaled_side
+from stajax.data.jpeg import FrameDecoder, decode_ratio, encode_jpeg, scaled_side
 from stajax.data.tensorflow_cpu import tf
-from stajax.prepare.staging import encode_jpeg
 
 
 def noise(number, side, seed=0):

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from stajax.data.jpeg import encode_jpeg
 from stajax.data.records import Records
+from stajax.data.staging import staging_key
 from stajax.prepare.assembly import assemble
-from stajax.prepare.staging import PreparedClip, Staging, encode_jpeg, staging_key
+from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 
 CATEGORIES = ("bell", "drum", "horn")
 NUM_FRAMES = (5, 1, 12, 3, 20, 2)
@@ -44,9 +46,9 @@ def fake_clips(side: int = 32, seed: int = 0, number: int = 4) -> list[PreparedC
   return clips
 
 
-def stage(folder: Path, clips: list[PreparedClip]) -> tuple[Staging, list[str]]:
+def stage(folder: Path, clips: list[PreparedClip]) -> tuple[ClipStaging, list[str]]:
   """Stages clips; their keys are in order."""
-  staging = Staging(folder)
+  staging = ClipStaging(folder)
   keys = [staging_key(clip.name, {"side": 32}) for clip in clips]
   for key, clip in zip(keys, clips, strict=True):
     staging.write(key, clip)

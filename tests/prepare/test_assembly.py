@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -15,8 +16,8 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 from stajax.data.records import Records  # noqa: E402
 from stajax.prepare import assembly  # noqa: E402
-from stajax.prepare.assembly import assemble, finish, plan_assembly, plan_shards, write_planned  # noqa: E402
-from stajax.prepare.staging import Staging  # noqa: E402
+from stajax.prepare.assembly import assemble, finish_assembly, plan_assembly, plan_shards, write_planned, write_shards  # noqa: E402
+from stajax.prepare.clip_staging import ClipStaging  # noqa: E402
 
 SUMMARY = {"source": "test", "provenance": "synthetic"}
 
@@ -72,7 +73,7 @@ def test_shards_may_be_written_in_any_order_and_twice(staged, whole, tmp_path):
   plan = plan_assembly(*staged, tmp_path / "data", CATEGORIES, SUMMARY, max_shard_bytes=12_000)
   written = {shard: write_planned(shard) for shard in (*plan.shards[::-1], *plan.shards[2:4])}
   assert not (tmp_path / "data").exists()
-  finish(plan, [written[shard] for shard in plan.shards])
+  finish_assembly(plan, [written[shard] for shard in plan.shards])
   assert contents(tmp_path / "data") == contents(whole)
 
 
@@ -82,9 +83,9 @@ def test_another_process_writes_the_same_bytes(staged, whole, tmp_path):
   code = f"""
 from pathlib import Path
 from stajax.prepare.assembly import assemble
-from stajax.prepare.staging import Staging
+from stajax.prepare.clip_staging import ClipStaging
 out = Path({str(tmp_path / "data")!r})
-assemble(Staging(Path({str(staging.folder)!r})), {keys!r}, out, {CATEGORIES!r}, {SUMMARY!r}, 12_000)
+assemble(ClipStaging(Path({str(staging.folder)!r})), {keys!r}, out, {CATEGORIES!r}, {SUMMARY!r}, 12_000)
 """
   subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONHASHSEED": "7"})
   assert contents(tmp_path / "data") == contents(whole)
@@ -100,7 +101,7 @@ def test_children_may_write_the_shards(staged, whole, tmp_path, monkeypatch):
 
   monkeypatch.setattr(assembly, "run_in_children", run_in_children)
   for out in ("small", "large"):
-    assemble(*staged, tmp_path / out, CATEGORIES, SUMMARY, max_shard_bytes=12_000, processes=3)
+    assemble(*staged, tmp_path / out, CATEGORIES, SUMMARY, 12_000, partial(write_shards, processes=3))
     assert contents(tmp_path / out) == contents(whole)
     monkeypatch.setattr(assembly, "BYTES_A_PROCESS", 1)
   assert asked == [1, 3]
@@ -109,7 +110,7 @@ def test_children_may_write_the_shards(staged, whole, tmp_path, monkeypatch):
 def test_assembling_again_gives_the_same_bytes(tmp_path, monkeypatch):
   staging, keys = stage(tmp_path / "staging", fake_clips())
   assemble(staging, keys, tmp_path / "whole", CATEGORIES, SUMMARY)
-  read = Staging.read_frames
+  read = ClipStaging.read_frames
 
   def fail_late(self, key):
     if key == keys[2]:
@@ -117,7 +118,7 @@ def test_assembling_again_gives_the_same_bytes(tmp_path, monkeypatch):
     return read(self, key)
 
   with monkeypatch.context() as patch:
-    patch.setattr(Staging, "read_frames", fail_late)
+    patch.setattr(ClipStaging, "read_frames", fail_late)
     with pytest.raises(KeyboardInterrupt):
       assemble(staging, keys, tmp_path / "resumed", CATEGORIES, SUMMARY)
   assert not (tmp_path / "resumed").exists()

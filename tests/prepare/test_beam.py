@@ -15,11 +15,12 @@ pytest.importorskip("tensorflow_datasets")
 from stajax.media.limits import Failure, Limits
 from stajax.prepare import beam
 from stajax.prepare.__main__ import main
-from stajax.prepare.assembly import assemble
+from stajax.prepare.assembly import assemble, write_shards
 from stajax.prepare.clip import MediaSettings
+from stajax.prepare.clip_staging import ClipStaging
 from stajax.prepare.listing import Item, Listing
-from stajax.prepare.media_records import collect, plan, prepare
-from stajax.prepare.staging import Staging
+from stajax.prepare.media_records import collect, prepare
+from stajax.prepare.media_tasks import plan_tasks
 
 OPTIONS = ("--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
 SETTINGS = MediaSettings(side=32)
@@ -39,7 +40,7 @@ def listing(tmp_path_factory) -> Listing:
 
 def test_beam_gives_the_bytes_of_a_local_run(listing, tmp_path):
   local = prepare(listing, tmp_path / "local", SETTINGS)
-  on_beam = prepare(listing, tmp_path / "beam", SETTINGS, beam=OPTIONS)
+  on_beam = prepare(listing, tmp_path / "beam", SETTINGS, workers=beam.BeamWorkers(OPTIONS))
   assert on_beam == local and [entry["file"] for entry in local["train"]["skipped"]] == ["broken.mp4"]
   expected = contents(tmp_path / "local")
   assert contents(tmp_path / "beam") == expected and any("array_record" in path for path in expected)
@@ -47,27 +48,27 @@ def test_beam_gives_the_bytes_of_a_local_run(listing, tmp_path):
 
 def test_many_shards_by_several_workers(listing, tmp_path):
   """A clip a unit of work, and a clip a shard."""
-  workers, staging = beam.BeamWorkers(OPTIONS, chunk=1), Staging(tmp_path / "staging")
-  tasks = plan(listing, "train", SETTINGS, Limits())
-  outcomes = workers.stage(tasks, staging, SETTINGS, Limits())
-  keys, summary = collect(listing, "train", tasks, outcomes, SETTINGS, Limits())
+  workers, staging = beam.BeamWorkers(OPTIONS, chunk=1), ClipStaging(tmp_path / "staging")
+  tasks = plan_tasks(listing, "train", staging.folder, SETTINGS, Limits())
+  outcomes = workers.stage(tasks, SETTINGS, Limits())
+  keys, summary = collect(listing, tasks, outcomes, SETTINGS, Limits())
   assert len(keys) == 3 and len(summary["skipped"]) == 1
-  for name, how in (("local", {}), ("beam", {"write": workers.write})):
-    assemble(staging, keys, tmp_path / name, listing.categories, summary, max_shard_bytes=1, **how)
+  for name, write in (("local", write_shards), ("beam", workers.write)):
+    assemble(staging, keys, tmp_path / name, listing.categories, summary, max_shard_bytes=1, write=write)
   shards = contents(tmp_path / "beam")
   assert shards == contents(tmp_path / "local") and sum("frames-data" in path for path in shards) == 3
 
 
 def test_what_a_limit_ended_is_named_and_tried_again(listing, tmp_path, monkeypatch):
   monkeypatch.setattr(beam.BeamWorkers, "_run", lambda self, function, count: [function(i) for i in range(count)])
-  workers, staging = beam.BeamWorkers((), chunk=2), Staging(tmp_path / "staging")
-  tasks = plan(listing, "train", SETTINGS, Limits())
+  workers, staging = beam.BeamWorkers((), chunk=2), ClipStaging(tmp_path / "staging")
+  tasks = plan_tasks(listing, "train", staging.folder, SETTINGS, Limits())
   with monkeypatch.context() as patch:
     patch.setattr(
       beam, "run_in_children", lambda function, tasks, *_: ((i, Failure("too slow")) for i, _ in enumerate(tasks))
     )
-    assert {outcome.reason for outcome in workers.stage(tasks, staging, SETTINGS, Limits())} == {"too slow"}
-  outcomes = workers.stage(tasks, staging, SETTINGS, Limits())
+    assert {outcome.reason for outcome in workers.stage(tasks, SETTINGS, Limits())} == {"too slow"}
+  outcomes = workers.stage(tasks, SETTINGS, Limits())
   assert [bool(outcome.reason) for outcome in outcomes] == [task.item.name == "broken" for task in tasks]
 
 

@@ -16,8 +16,8 @@ from stajax.media.limits import Limits
 from stajax.media.spectrogram import log_spectrogram
 from stajax.media.video import grid_frames
 from stajax.prepare.clip import MediaSettings, prepared_clips
+from stajax.prepare.clip_staging import PreparedClip
 from stajax.prepare.listing import Item
-from stajax.prepare.staging import PreparedClip
 
 SETTINGS = MediaSettings(rate=8.0, side=32)
 

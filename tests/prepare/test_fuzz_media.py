@@ -16,9 +16,9 @@ pytest.importorskip("pebble")
 
 from stajax.media.limits import Failure, Limits, run_in_children
 from stajax.prepare.clip import MediaSettings
+from stajax.prepare.clip_staging import ClipStaging
 from stajax.prepare.listing import Item
-from stajax.prepare.media_records import Outcome, Task, stage
-from stajax.prepare.staging import Staging
+from stajax.prepare.media_tasks import Outcome, Task, stage
 
 SETTINGS = MediaSettings(side=32)
 LIMITS = Limits(max_seconds=30, max_pixels=2**22, max_bytes=2**24, time_limit=20, memory=2**30)
@@ -89,9 +89,9 @@ def mutate(original: Path, others: list[Path], target: Path, rng: np.random.Gene
   return path, kind
 
 
-def stage_and_measure(task: Task, folder: Path) -> tuple[Outcome, int, int]:
+def stage_and_measure(task: Task) -> tuple[Outcome, int, int]:
   """The outcome, the child's id, and its resident memory in bytes (0 where it is not known)."""
-  outcome = stage(task, folder, SETTINGS, LIMITS)
+  outcome = stage(task, SETTINGS, LIMITS)
   status = Path("/proc/self/statm")
   pages = int(status.read_text().split()[1]) if status.exists() else 0
   return outcome, os.getpid(), pages * os.sysconf("SC_PAGE_SIZE")
@@ -104,7 +104,7 @@ def fuzz(folder: Path, number: int, seed: int, processes: int) -> Counter[str]:
   (folder / "files").mkdir()
   made = originals(folder / "originals")
   cases = [mutate(made[i % len(made)], made, folder / "files" / f"{i:05d}", rng) for i in range(number)]
-  tasks = [(Task(f"{i:05d}", Item(f"{i:05d}", path, ("tag",)), path.name), folder / "staging")
+  tasks = [(Task(f"{i:05d}", Item(f"{i:05d}", path, ("tag",)), path.name, folder / "staging"),)
            for i, (path, _) in enumerate(cases)]  # fmt: skip
   counts, grown, seen = Counter(), {}, set()
   for i, result in run_in_children(stage_and_measure, tasks, processes, LIMITS):
@@ -132,7 +132,7 @@ def fuzz(folder: Path, number: int, seed: int, processes: int) -> Counter[str]:
 
 def check_clip(staging: Path, key: str) -> None:
   """What is kept is whole."""
-  clip = Staging(staging).read(key)
+  clip = ClipStaging(staging).read(key)
   assert 1 <= len(clip.frames) <= LIMITS.max_seconds * SETTINGS.rate + 1
   for jpeg in {*clip.frames}:
     assert Image.open(io.BytesIO(jpeg)).size == (SETTINGS.side, SETTINGS.side)

@@ -25,10 +25,11 @@ from stajax.media.limits import Failure, Limits
 from stajax.prepare.__main__ import main
 from stajax.prepare.assembly import assemble
 from stajax.prepare.clip import MediaSettings, prepared_clips
+from stajax.prepare.clip_staging import ClipStaging
 from stajax.prepare.layouts.folders import read_folders
 from stajax.prepare.listing import Item, Listing, Remark
-from stajax.prepare.media_records import Outcome, collect, plan, prepare, stage, staged
-from stajax.prepare.staging import Staging
+from stajax.prepare.media_records import collect, prepare
+from stajax.prepare.media_tasks import Outcome, plan_tasks, stage, staged
 
 SETTINGS = MediaSettings(side=32)
 ARGUMENTS = ["--side", "32", "--processes", "2"]
@@ -168,9 +169,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
   assert main([*arguments, str(tmp_path / "out")]) == 1
   # Uninterrupted, in this process.
   listing, settings, limits = read_folders(root.parent), MediaSettings(side=256), Limits()
-  tasks, whole = plan(listing, "train", settings, limits), Staging(tmp_path / "whole.staging")
-  outcomes = [stage(task, whole.folder, settings, limits) for task in tasks]
-  keys, summary = collect(listing, "train", tasks, outcomes, settings, limits)
+  whole = ClipStaging(tmp_path / "whole.staging")
+  tasks = plan_tasks(listing, "train", whole.folder, settings, limits)
+  outcomes = [stage(task, settings, limits) for task in tasks]
+  keys, summary = collect(listing, tasks, outcomes, settings, limits)
   assemble(whole, keys, tmp_path / "whole", listing.categories, summary)
   assert contents(tmp_path / "out" / "train") == contents(tmp_path / "whole")
   assert sorted(os.listdir(tmp_path / "out")) == ["train"] and summary["skipped"][0]["file"] == "tag/4.mkv"
@@ -189,25 +191,27 @@ def test_staging_keeps_what_an_earlier_run_made_of_unchanged_files(tree, tmp_pat
   root = shutil.copytree(tree, tmp_path / "root")
   names = ("bell/a.mp4", "drum/empty.mp4", "drum/gone.mp4")
   listing = Listing("test", root, ("bell",), tuple(Item(f"{i}", root / name) for i, name in enumerate(names)))
-  staging = Staging(tmp_path / "staging")
-  tasks = plan(listing, "train", SETTINGS, Limits())
+  staging = ClipStaging(tmp_path / "staging")
+  tasks = plan_tasks(listing, "train", staging.folder, SETTINGS, Limits())
   assert [task.file for task in tasks] == list(names) and len({task.key for task in tasks}) == 3
-  outcomes = [stage(task, staging.folder, SETTINGS, Limits()) for task in tasks]
+  outcomes = [stage(task, SETTINGS, Limits()) for task in tasks]
   assert outcomes[0].clips == (("0", f"{tasks[0].key}-000"),)
   assert outcomes[1] == Outcome(reason="is empty, expected a media file")
   assert outcomes[2] == Outcome(reason="no such file")
-  assert [staged(task, staging) for task in tasks] == outcomes
-  keys, summary = collect(listing, "train", tasks, [*outcomes[:2], Failure("took longer than 1 s")], SETTINGS, Limits())
+  assert [staged(task) for task in tasks] == outcomes
+  keys, summary = collect(listing, tasks, [*outcomes[:2], Failure("took longer than 1 s")], SETTINGS, Limits())
   assert keys == [f"{tasks[0].key}-000"]
   assert summary["skipped"][1] == {"file": "drum/gone.mp4", "reason": "took longer than 1 s"}
   staging.path(keys[0]).unlink()
-  assert staged(tasks[0], staging) is None
+  assert staged(tasks[0]) is None
   os.utime(root / "bell" / "a.mp4", ns=(1, 1))
-  changed = plan(listing, "train", SETTINGS, Limits())
+  changed = plan_tasks(listing, "train", staging.folder, SETTINGS, Limits())
   assert [new.key == old.key for new, old in zip(changed, tasks)] == [False, True, True]
   for settings, limits in ((MediaSettings(side=64), Limits()), (SETTINGS, Limits(max_pixels=99))):
-    assert not {task.key for task in plan(listing, "train", settings, limits)} & {task.key for task in tasks}
-  assert plan(listing, "train", SETTINGS, Limits(time_limit=9)) == changed
+    assert not {task.key for task in plan_tasks(listing, "train", staging.folder, settings, limits)} & {
+      task.key for task in tasks
+    }
+  assert plan_tasks(listing, "train", staging.folder, SETTINGS, Limits(time_limit=9)) == changed
 
 
 def test_parts_and_segments_are_sets_of_their_own(tree, tmp_path):

@@ -11,7 +11,7 @@ import scipy.io.wavfile
 from PIL import Image
 
 from helpers.media_files import clicks, onsets, ramp, write_video
-from stajax.eyetracking import StavisError, read_tree
+from stajax.eyetracking import StavisError, read_groups, read_tree
 from stajax.media.file import Decoding
 from stajax.media.limits import Failure, Limits
 from stajax.prepare import tree as module
@@ -21,7 +21,6 @@ from stajax.prepare.layouts.stavis import read_stavis
 from stajax.prepare.layouts.videos import read_videos
 from stajax.prepare.listing import ListingError, Remark
 from stajax.prepare.tree import shown_frames
-from stajax.prepare.tree_files import read_groups
 
 PCM = {"sound_codec": "pcm_s16le", "sound_rate": 16000}
 

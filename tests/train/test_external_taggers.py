@@ -2,13 +2,11 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers.fake_records import CATEGORIES, NUM_FRAMES, contents, fake_records
-from helpers.media_files import ramp, write_video
+from helpers.fake_records import CATEGORIES, NUM_FRAMES, fake_records
 from helpers.paths import CONFIGS
 from helpers.random_variables import randomise
 
@@ -19,18 +17,11 @@ from stajax import networks
 from stajax.config import Config, ConfigError, Data, Hearing, Training
 from stajax.data import class_scores
 from stajax.data.class_scores import ClassScores
-from stajax.data.records import Records
 from stajax.data.shards import RecordError
 from stajax.files import write_json
-from stajax.media.limits import Limits
-from stajax.media.spectrogram import samples_from_wav
 from stajax.nets.tagger import Tagger
 from stajax.plan import __main__ as plan
-from stajax.prepare.__main__ import main
-from stajax.prepare.clip import MediaSettings
 from stajax.prepare.layouts import ave
-from stajax.prepare.listing import Item
-from stajax.prepare.yamnet import Part, Yamnet, YamnetError, hear
 from stajax.train import external_taggers, report, stages, train_network
 from stajax.train.train_network import Variant
 from stajax.train.workdir import NOT_JUDGED, Run
@@ -297,81 +288,3 @@ def test_vggsounds_head_gives_probabilities(tmp_path, records, monkeypatch):
   (tmp_path / "stat.csv").write_text("horn,3\n")
   with pytest.raises(ConfigError, match=r"stat\.csv: 1 categories, expected VGGSound's 4"):
     external_taggers.open_ears(run)
-
-
-# YAMNet itself.
-
-
-@pytest.fixture(scope="module")
-def tagger(shared) -> Path:
-  pytest.importorskip("ai_edge_litert")
-  path = shared / "weights" / "yamnet.tflite"
-  if not path.is_file():
-    pytest.skip("needs YAMNet's TFLite file")
-  return path
-
-
-def test_another_file_is_refused(tmp_path, tagger):
-  path = tmp_path / "a.tflite"
-  content = tagger.read_bytes()
-  for other in (None, b"", b"text", content[:-7000], content[-7000:]):
-    if other is not None:
-      path.write_bytes(other)
-    with pytest.raises(YamnetError, match=r"a\.tflite: expected YAMNet as a TFLite file") as error:
-      Yamnet(path)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-  ("clip", "label"), [("dog/video_02677.mp4", "Dog"), ("brass/playing_trumpet.mp4", "Music"), (None, "Silence")]
-)
-def test_yamnet_hears_what_sounds(shared, tagger, clip, label):
-  samples = np.zeros(48000, np.float32) if clip is None else samples_from_wav(shared / "data" / "clips" / clip)
-  yamnet = Yamnet(tagger)
-  scores = yamnet.scores(samples, np.arange(0, len(samples) / 16000, 0.5))
-  top = np.argsort(scores.astype(np.float32).mean(axis=0))[::-1][:3]
-  assert label in [yamnet.classes[i] for i in top] and scores.dtype == np.float16 and scores.min() >= 0
-
-
-def test_records_are_heard_as_their_clips(tmp_path, tagger, capsys):
-  """Finished records of a video in three segments: scores of a second around each frame, as its windows are cut."""
-  (tmp_path / "root" / "a").mkdir(parents=True)
-  noise = np.random.default_rng(0).normal(size=(1, 48000)).astype(np.float32)
-  sound = 0.2 * noise * np.linspace(0, 1, 48000) + 0.5 * np.sin(np.arange(48000) / 5) * (np.arange(48000) % 9000 < 3000)
-  path = write_video(
-    tmp_path / "root" / "a" / "x.mkv",
-    ramp(30),
-    sound=sound.astype(np.float32),
-    sound_codec="pcm_s16le",
-    sound_rate=16000,
-  )
-  write_video(tmp_path / "root" / "a" / "mute.mp4", ramp(10))
-  out, command = tmp_path / "out", ["folders", "--root", str(tmp_path / "root"), "--side", "32", "--processes", "1"]
-  command += ["--out", str(out), "--segment", "1"]
-  assert main(command) == 0
-  before = contents(out)
-  assert main([*command, "--tagger", str(tagger)]) == 0
-  assert "yamnet.tflite has heard train" in capsys.readouterr().out
-  after = contents(out)
-  assert before.items() <= after.items() and {Path(name).parts[1] for name in after - before.keys()} == {"class_scores"}
-  assert not [path for path in out.iterdir() if path.name != "train"]
-  records, found, yamnet = Records.open(out / "train"), ClassScores.open(out / "train"), Yamnet(tagger)
-  assert records.names == ("a_mute", "a_x#000", "a_x#001", "a_x#002")
-  assert found.classes == yamnet.classes and not found.of("a_mute", 8).any()
-  samples = samples_from_wav(path)
-  for number, end in enumerate((16000, 32000, 48000)):
-    own = np.pad(samples[16000 * number : end], 7800, mode="reflect")
-    windows = [own[2000 * frame : 2000 * frame + 15600] for frame in range(8)]
-    middle = np.array([7800 / 16000])
-    expected = np.concatenate([yamnet.scores(window, middle) for window in windows])
-    np.testing.assert_array_equal(found.of(f"a_x#{number:03d}", 8), expected)
-  assert main([*command, "--tagger", str(tagger)]) == 0 and contents(out) == after
-  # Another tagger's scores are not mixed with these, and a sound that is another one now is noticed.
-  summary = out / "train" / "class_scores" / "summary.json"
-  summary.write_text(summary.read_text().replace(yamnet.sha256, "0"))
-  assert (
-    main([*command, "--tagger", str(tagger)]) == 2 and "delete it to have them made again" in capsys.readouterr().err
-  )
-  part = Part("key", 0, 8, 99, False)
-  reason = hear(Item("a_x", path), (part,), tagger, tmp_path / "staging", MediaSettings(side=32), Limits())
-  assert reason == "its sound has 98 spectrogram columns, in the records 99: is it another file now?"

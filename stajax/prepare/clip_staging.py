@@ -1,0 +1,116 @@
+"""Prepared clips: what the records keep of one, and how it waits in the staging folder to be assembled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stajax.data.staging import Staging, join_bytes, split_bytes
+
+_FACTS = ("name", "tags", "flags", "rate", "width", "height", "duration", "sound_mean", "sound_std")
+
+
+@dataclass(frozen=True)
+class PreparedClip:
+  """All that the records keep of one clip.
+
+  Attributes:
+    name: A name that is unique in its set.
+    tags: The clip's categories, possibly none.
+    flags: Remarks by which scores are split, such as "foreign".
+    rate: The frames per second of the grid.
+    width: The native width in pixels.
+    height: The native height in pixels.
+    duration: The length in seconds.
+    frames: The n grid frames as square JPEG files, all of one size.
+    columns: (257, m) float16, the log-spectrogram, not normalised; m = 0 without sound.
+    sound_mean: The mean of the whole log-spectrogram, before the rounding to float16.
+    sound_std: The standard deviation of the same.
+  """
+
+  name: str
+  tags: tuple[str, ...]
+  flags: tuple[str, ...]
+  rate: float
+  width: int
+  height: int
+  duration: float
+  frames: list[bytes]
+  columns: np.ndarray
+  sound_mean: float
+  sound_std: float
+
+  @property
+  def has_sound(self) -> bool:
+    """Whether there is at least one column of sound."""
+    return self.columns.shape[1] > 0
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+  """What a staged clip says of itself without its frames and sound being read.
+
+  Attributes:
+    frame_sizes: (n,) int64, the bytes of each frame.
+    num_columns: The number m of spectrogram columns.
+
+  The other attributes are those of `PreparedClip`.
+  """
+
+  name: str
+  tags: tuple[str, ...]
+  flags: tuple[str, ...]
+  rate: float
+  width: int
+  height: int
+  duration: float
+  sound_mean: float
+  sound_std: float
+  frame_sizes: np.ndarray
+  num_columns: int
+
+  @property
+  def num_frames(self) -> int:
+    """The number n of grid frames."""
+    return len(self.frame_sizes)
+
+
+class ClipStaging(Staging):
+  """A staging folder of prepared clips. What reads one raises ValueError, as `read_arrays` does, if it is damaged."""
+
+  def write(self, key: str, clip: PreparedClip) -> None:
+    """Stages a clip atomically."""
+    facts = {name: getattr(clip, name) for name in _FACTS}
+    self.write_arrays(
+      key,
+      facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
+      columns=np.asarray(clip.columns, np.float16),
+      num_columns=np.asarray(clip.columns.shape[1], np.int64),
+      **join_bytes(clip.frames),
+    )
+
+  def read(self, key: str) -> PreparedClip:
+    """Reads a whole clip."""
+    arrays = self.read_arrays(key)
+    return PreparedClip(**_facts(arrays), frames=split_bytes(arrays), columns=arrays["columns"])
+
+  def read_facts(self, key: str) -> ClipFacts:
+    """Reads all but the frames and the sound of a clip."""
+    arrays = self.read_arrays(key, ("facts", "lengths", "num_columns"))
+    return ClipFacts(**_facts(arrays), frame_sizes=arrays["lengths"], num_columns=int(arrays["num_columns"]))
+
+  def read_frames(self, key: str) -> list[bytes]:
+    """Reads only the frames of a clip."""
+    return split_bytes(self.read_arrays(key, ("blob", "lengths")))
+
+  def read_columns(self, key: str) -> np.ndarray:
+    """Reads only the log-spectrogram of a clip."""
+    return self.read_arrays(key, ("columns",))["columns"]
+
+
+def _facts(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+  facts = json.loads(arrays["facts"].tobytes())
+  return facts | {"tags": tuple(facts["tags"]), "flags": tuple(facts["flags"])}

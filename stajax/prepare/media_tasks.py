@@ -1,0 +1,164 @@
+"""The tasks of preparing media files, one for each file: planning them, doing one, and finding what came of it.
+
+A local run and a Beam pipeline (`stajax.prepare.beam`) do the same tasks in the same way, so that they give the same
+bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from stajax import __version__
+from stajax.data.staging import staging_key
+from stajax.files import sha256_of_json
+from stajax.media.image_folder import numbered_images
+from stajax.media.limits import Limits
+from stajax.prepare.clip import MediaSettings, prepared_clips
+from stajax.prepare.clip_staging import ClipStaging, PreparedClip
+from stajax.prepare.listing import Item, Listing, shown
+from stajax.prepare.progress import reason_of
+
+PREPARATION = 1  # another number prepares all clips again
+
+
+@dataclass(frozen=True)
+class Task:
+  """One item that is to be staged.
+
+  Attributes:
+    key: The name of its outcome in staging; it depends on the file's name, size and time, the settings and the
+      versions.
+    item: The item that is to be decoded.
+    file: The file's name in messages, under the listing's root.
+    staging: The staging folder.
+  """
+
+  key: str
+  item: Item
+  file: str
+  staging: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+  """What became of a task.
+
+  Attributes:
+    clips: The name and the staging key of each clip; none where the file could not be used.
+    notes: What had to be left out, a line for each thing.
+    reason: Why there is no clip.
+  """
+
+  clips: tuple[tuple[str, str], ...] = ()
+  notes: tuple[str, ...] = ()
+  reason: str = ""
+
+
+def facts(listing: Listing, part: str, settings: MediaSettings, limits: Limits) -> dict[str, Any]:
+  """Returns what the records of a part depend on, as its summary says it; with other facts they would be others."""
+  identities = [_identity(listing, item, with_times=False) for item in listing.items if item.part == part]
+  digest = sha256_of_json([*identities, *listing.categories])[:12]
+  return {**_settings(settings, limits), "files": f"{len(identities)}, SHA-256 {digest}"}
+
+
+def plan_tasks(listing: Listing, part: str, staging: Path, settings: MediaSettings, limits: Limits) -> list[Task]:
+  """Returns a task for each item of a part, in the listing's order."""
+  made_with = {
+    **_settings(settings, limits), "preparation": PREPARATION, "version": __version__, "av": av.__version__,
+    "ffmpeg": av.library_versions,
+  }  # fmt: skip
+  tasks = []
+  for item in listing.items:
+    if item.part == part:
+      identity = _identity(listing, item, with_times=True)
+      key = staging_key(json.dumps(identity, sort_keys=True), made_with)
+      tasks.append(Task(key, item, identity["file"], staging))
+  return tasks
+
+
+def stage(task: Task, settings: MediaSettings, limits: Limits) -> Outcome:
+  """Decodes one item into its staging folder.
+
+  The outcome is staged last, under the task's key: what has one (see `staged`) is finished. Call it by
+  `stajax.media.limits.run_in_children`, where time and memory are limited.
+
+  Raises:
+    MemoryError: The process may not grow any more.
+    OSError: The staging folder cannot be written to.
+  """
+  staging = ClipStaging(task.staging)
+  notes: list[str] = []
+  made: list[tuple[str, str]] = []
+  try:
+    for clip in _decoded_clips(task.item, settings, limits, notes):
+      made.append((clip.name, f"{task.key}-{len(made):03d}"))
+      staging.write(made[-1][1], clip)
+    outcome = Outcome(tuple(made), tuple(notes))
+  except _UnusableError as error:
+    outcome = Outcome(reason=str(error))
+  content = json.dumps(asdict(outcome)).encode()
+  staging.write_arrays(task.key, outcome=np.frombuffer(content, np.uint8))
+  return outcome
+
+
+def staged(task: Task) -> Outcome | None:
+  """Returns what an earlier run made of a task; None where it has not come to it.
+
+  Raises:
+    ValueError: The staged outcome is damaged; once it is deleted, the item is prepared again.
+  """
+  staging = ClipStaging(task.staging)
+  if not staging.has(task.key):
+    return None
+  fields = json.loads(staging.read_arrays(task.key)["outcome"].tobytes())
+  clips = tuple((name, key) for name, key in fields["clips"])
+  return Outcome(clips, tuple(fields["notes"]), fields["reason"]) if all(staging.has(key) for _, key in clips) else None
+
+
+class _UnusableError(Exception):
+  """The reason why an item cannot be used."""
+
+
+def _decoded_clips(item: Item, settings: MediaSettings, limits: Limits, notes: list[str]) -> Iterator[PreparedClip]:
+  """Yields the clips of an item; whatever a damaged file makes a library raise is a reason, and stops no other file."""
+  try:
+    yield from prepared_clips(item, settings, limits, notes)
+  except MemoryError:
+    raise
+  except Exception as error:
+    raise _UnusableError(reason_of(error, item.path)) from error
+
+
+def _settings(settings: MediaSettings, limits: Limits) -> dict[str, Any]:
+  """Leaves out time and memory: they decide which files fail, not what becomes of the others."""
+  kept = ("max_seconds", "max_pixels", "max_bytes")
+  return {**asdict(settings), **{name: getattr(limits, name) for name in kept}}
+
+
+def _identity(listing: Listing, item: Item, with_times: bool) -> dict[str, Any]:
+  """Returns what tells an item from another one, and from a later one of its name, without reading it."""
+  paths = [item.path] if item.rate is None else [path for _, path in numbered_images(item.path)]
+  return {
+    "name": item.name,
+    "tags": item.tags,
+    "rate": item.rate,
+    "file": shown(item.path, listing.root),
+    "wav": None if item.wav is None else shown(item.wav, listing.root),
+    "files": [(path.name, *file_stamp(path, with_times)) for path in [*paths, *filter(None, [item.wav])]],
+  }
+
+
+def file_stamp(path: Path, with_time: bool = True) -> tuple[int, ...]:
+  """Returns a file's size and time of change; (-1,) where there is no such file, of which decoding will tell."""
+  try:
+    status = path.stat()
+  except OSError:
+    return (-1,)
+  return (status.st_size, status.st_mtime_ns) if with_time else (status.st_size,)
