@@ -10,6 +10,7 @@ both are compared: s-AUC is a mean over other random draws, all others must be e
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.ndimage
@@ -45,13 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     return Contestant(run, len(maps))
 
-  difference = np.abs(np.array(scored(score_frame)) - np.array(scored(peer.score_frame))).max(axis=0)
+  def score(*arguments: Any) -> tuple[float, ...]:
+    return tuple(score_frame(*arguments).values())
+
+  difference = np.abs(np.array(scored(score)) - np.array(scored(peer.score_frame))).max(axis=0)
   agreement = dict(zip(METRICS, difference.tolist(), strict=True))
   # A draw has few pixels; the mean of a hundred moves by a percent or two.
   if max(x for name, x in agreement.items() if name != "s_auc") > 1e-6 or agreement["s_auc"] > 0.05:
     raise ArithmeticError(f"the scores differ by {agreement}")
   contestants = {
-    "stajax": repeat(lambda: scored(score_frame)),
+    "stajax": repeat(lambda: scored(score)),
     "plain NumPy": repeat(lambda: scored(peer.score_frame)),
   }
   results = measure.measure(contestants, arguments.rounds, 1)

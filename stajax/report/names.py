@@ -4,24 +4,7 @@ import re
 
 from stajax.maps.final import NO_CENTRE
 from stajax.report.table_1 import ROWS
-
-METRICS = {
-  "auc_judd": (
-    "AUC-J",
-    "Area under the ROC curve of telling the fixated pixels from all others by the map. Chance is 0.5, perfect is 1.",
-  ),
-  "s_auc": (
-    "s-AUC",
-    "The same, but the others are the pixels fixated in other frames of the same video: always pointing at the middle "
-    "earns little. Chance is 0.5.",
-  ),
-  "nss": (
-    "NSS",
-    "The map's mean value at the fixations, in standard deviations above the map's mean. Chance is 0, no upper limit.",
-  ),
-  "sim": ("SIM", "Overlap of the map with the viewers' density, each summing to 1. From 0 to 1."),
-  "cc": ("CC", "Linear correlation of the map with the viewers' density. From −1 to 1, chance is 0."),
-}
+from stajax.scoring.protocol import METRICS
 
 METHODS = {
   "centre": ("Centre", "Baseline: one Gaussian in the middle of every frame, whatever it shows."),
@@ -118,7 +101,9 @@ def title_of(name: str) -> str:
     return f"{title_of(match[1])}, threshold {match[2]}"
   if name.endswith(NO_CENTRE):
     return f"{title_of(name.removesuffix(NO_CENTRE))}, without the centre factor"
-  return (METHODS.get(name) or METRICS.get(name) or (name,))[0]
+  if name in METRICS:
+    return METRICS[name].title
+  return METHODS.get(name, (name, ""))[0]
 
 
 def text_of(method: str) -> str:

@@ -13,8 +13,8 @@ from stajax.files import write_text
 from stajax.report import ablation_table, names
 from stajax.report.score_files import Scores, format_score
 from stajax.report.table_1 import COMPONENTS
+from stajax.scoring.baselines import BASELINES
 from stajax.scoring.protocol import METRICS
-from stajax.scoring.videos import BASELINES
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def write_report(
     notes=[line for line in notes if line not in banners],
     about={**about, "notes": [line for line in about["notes"] if line not in banners]},
     tables=[_table(name, rows) for name, rows in shown.items() if rows],
-    metrics=[(metric, *names.METRICS[metric]) for metric in METRICS],
+    metrics=[(name, metric.title, metric.meaning) for name, metric in METRICS.items()],
     methods=[(method, names.title_of(method), names.text_of(method)) for method in methods],
     sets=names.SETS,
     ablation=ablation_table.ablation_tables(scores, titles or {}),

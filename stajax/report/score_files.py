@@ -11,8 +11,9 @@ import numpy as np
 
 from stajax.files import write_json, write_text
 from stajax.report.names import title_of
+from stajax.scoring.baselines import CENTRE_SIGMA
 from stajax.scoring.protocol import METRICS, SPLITS, STEP
-from stajax.scoring.videos import CENTRE_SIGMA, Evaluation, VideoScores
+from stajax.scoring.results import Evaluation, VideoScores
 
 Scores = dict[str, dict[str, dict[str, float | None]]]
 """{set: {method: {metric: value, None where undefined}}}"""
@@ -65,12 +66,12 @@ def describe(
   return {
     "protocol": "stavis",
     "stajax": _version(),
-    "seed": evaluation.seed,
+    "seed": evaluation.settings.seed,
     "s_auc_splits": SPLITS,
     "s_auc_step": STEP,
-    "stride": evaluation.stride,
-    "first_frame": evaluation.first_frame,
-    "nan_policy": evaluation.nan_policy,
+    "stride": evaluation.settings.stride,
+    "first_frame": evaluation.settings.first_frame,
+    "nan_policy": evaluation.settings.nan_policy,
     "sets": {name: _describe_set(evaluation, videos) for name, videos in sets.items()},
     "groups": {name: sorted({video.name for video in sets[name]}) for name in evaluation.groups if name in sets},
     "map_sizes_height_width": evaluation.map_sizes,
@@ -90,7 +91,7 @@ def _describe_set(evaluation: Evaluation, videos: list[VideoScores]) -> dict:
     for metric in METRICS:
       values = np.concatenate([video.scores[method][metric] for video in members] or [np.empty(0)])
       undefined = int(np.isnan(values).sum())
-      kept = evaluation.nan_policy == "zero"
+      kept = evaluation.settings.nan_policy == "zero"
       frames.setdefault(method, {})[metric] = {
         "scored": len(values) - (0 if kept else undefined),
         "dropped": 0 if kept else undefined,

@@ -1,10 +1,13 @@
-"""Scores of one predicted map against the fixations or the density of one frame.
+"""Metrics: scores of one predicted map against the fixations or the density of one frame.
 
 All are computed in float64 by the definitions of the MIT saliency benchmark's code, which the `stavis` protocol uses.
-A score that is not defined is NaN: the protocol decides what becomes of it.
+A score that is not defined is NaN: the protocol decides what becomes of it. The arguments have the same meaning in all
+functions:
 
-  prediction, density: (h, w) float, any scale
-  fixations, other: (h, w) bool
+  prediction: The predicted map, (h, w) float, at any scale.
+  density: The density of the fixations, (h, w) float, at any scale.
+  fixations: The fixated pixels, (h, w) bool.
+  other: The pixels that are fixated at other times, (h, w) bool.
 """
 
 import numpy as np
@@ -14,10 +17,12 @@ EPSILON = 2.0**-52
 
 
 def auc_judd(prediction: np.ndarray, fixations: np.ndarray, rng: np.random.Generator | None = None) -> float:
-  """Area under the curve of fixated pixels against all others, with the fixated values as thresholds (AUC-J).
+  """Computes AUC-J: the area under the curve of fixated pixels against all others, by the fixated values as thresholds.
 
   Args:
-    rng: adds U(0, 1) * 1e-7 to every pixel, which breaks ties at random; None adds nothing.
+    prediction: See above.
+    fixations: See above.
+    rng: Adds U(0, 1) * 1e-7 to every pixel, which breaks ties at random; None adds nothing.
 
   Returns:
     NaN if no pixel or every pixel is fixated, or if the map (after the jitter) is constant.
@@ -47,11 +52,19 @@ def s_auc(
   splits: int = 100,
   step: float = 0.1,
 ) -> float:
-  """Shuffled AUC: fixated pixels against pixels that are fixated at other times, mean over random draws.
+  """Computes the shuffled AUC of fixated pixels against pixels fixated at other times, averaged over random draws.
 
   Each draw takes min(number of fixated, number of other) of the other pixels without replacement. On thresholds that
   are `step` apart the area under the curve is a sum over the drawn pixels of a number that depends on the pixel's
   bin only, so that a draw is one multivariate hypergeometric count of pixels per bin.
+
+  Args:
+    prediction: See above.
+    fixations: See above.
+    other: See above.
+    rng: Makes the draws.
+    splits: The number of draws.
+    step: The distance between thresholds.
 
   Returns:
     NaN if there are no fixated or no other pixels, or if the map is constant.
@@ -66,7 +79,7 @@ def s_auc(
 
 
 def s_auc_expected(prediction: np.ndarray, fixations: np.ndarray, other: np.ndarray, step: float = 0.1) -> float:
-  """The exact expectation of `s_auc` over its draws; NaN in the same cases."""
+  """Computes the exact expectation of `s_auc` over its draws; NaN in the same cases."""
   parts = _s_auc_parts(prediction, fixations, other, step)
   if parts is None:
     return np.nan
@@ -75,7 +88,9 @@ def s_auc_expected(prediction: np.ndarray, fixations: np.ndarray, other: np.ndar
 
 
 def nss(prediction: np.ndarray, fixations: np.ndarray) -> float:
-  """Normalised scanpath saliency: mean over fixated pixels of the map in standard deviations (n - 1) from its mean.
+  """Computes the normalised scanpath saliency.
+
+  It is the mean over fixated pixels of the map in standard deviations (by n - 1) from its mean.
 
   Returns:
     NaN without fixations or for a constant map.
@@ -88,7 +103,7 @@ def nss(prediction: np.ndarray, fixations: np.ndarray) -> float:
 
 
 def cc(prediction: np.ndarray, density: np.ndarray) -> float:
-  """Pearson's correlation of two maps; NaN where one of them is constant."""
+  """Computes Pearson's correlation of two maps; NaN where one of them is constant."""
   first, second = np.asarray(prediction, np.float64), np.asarray(density, np.float64)
   if _is_constant(first) or _is_constant(second):
     return np.nan
@@ -98,7 +113,7 @@ def cc(prediction: np.ndarray, density: np.ndarray) -> float:
 
 
 def sim(prediction: np.ndarray, density: np.ndarray) -> float:
-  """Similarity: the common part of two maps, each min-max scaled and then divided by its sum.
+  """Computes the similarity: the common part of two maps, each min-max scaled and then divided by its sum.
 
   Returns:
     0 for a density that is 0 everywhere (as the benchmark's code has it); NaN where a map is constant otherwise.
@@ -113,7 +128,7 @@ def sim(prediction: np.ndarray, density: np.ndarray) -> float:
 
 
 def kl(prediction: np.ndarray, density: np.ndarray) -> float:
-  """Kullback-Leibler divergence KL(density ‖ prediction) of two non-negative maps, each divided by its sum.
+  """Computes the divergence KL(density ‖ prediction) of two non-negative maps, each divided by its sum.
 
   Returns:
     NaN where a map sums to 0.
@@ -128,10 +143,14 @@ def kl(prediction: np.ndarray, density: np.ndarray) -> float:
 def _s_auc_parts(
   prediction: np.ndarray, fixations: np.ndarray, other: np.ndarray, step: float
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
-  """Number of fixated pixels, number of other pixels per bin, area under the curve that one pixel of a bin adds.
+  """Returns what the shuffled AUC is made of, or None where it is not defined.
 
   Bin j holds the values that reach j thresholds 0, step, 2 step, … The trapezoids between two thresholds have the
   share of the other pixels in the bin as width and the mean share of fixated pixels above the two as height.
+
+  Returns:
+    The number of fixated pixels, the number of other pixels in each bin, and the area under the curve that one pixel of
+    a bin adds.
   """
   values = np.asarray(prediction, np.float64)
   fixations, other = np.asarray(fixations, bool), np.asarray(other, bool)
@@ -152,7 +171,7 @@ def _s_auc_parts(
 
 
 def _unit_range(values: np.ndarray) -> np.ndarray:
-  """Min-max scaling to [0, 1]; NaN for constant values."""
+  """Scales values to [0, 1]; returns NaN for constant ones."""
   if _is_constant(values):
     return np.full_like(values, np.nan)
   low, high = values.min(), values.max()

@@ -5,6 +5,8 @@ depend on the order of the work or on the number of processes.
 """
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -12,15 +14,105 @@ import numpy as np
 from stajax.scoring import metrics
 from stajax.scoring.resize import imresize, postprocess_map
 
-METRICS = ("auc_judd", "s_auc", "nss", "sim", "cc")
-SPLITS = 100  # draws of s-AUC
-STEP = 0.1  # between its thresholds
+SPLITS = 100  # random draws of s-AUC
+STEP = 0.1  # between the thresholds of s-AUC
 
 NanPolicy = Literal["stavis", "zero"]
 
 
+@dataclass(frozen=True)
+class Settings:
+  """Which frames are scored, and how their scores are averaged.
+
+  Attributes:
+    seed: The seed of the random parts of AUC-J (ties) and s-AUC (draws).
+    stride: Every n-th frame is scored.
+    first_frame: The first frame that is scored, counted from 1.
+    nan_policy: Whether undefined scores are left out (`stavis`) or count as 0 (`zero`, as in ViNet's evaluation).
+
+  Raises:
+    ValueError: The stride or the first frame is below 1.
+  """
+
+  seed: int = 0
+  stride: int = 1
+  first_frame: int = 1
+  nan_policy: NanPolicy = "stavis"
+
+  def __post_init__(self) -> None:
+    if self.stride < 1 or self.first_frame < 1:
+      raise ValueError(f"stride {self.stride} and first frame {self.first_frame}: expected at least 1")
+
+
+DEFAULT_SETTINGS = Settings()
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+  """What viewers looked at in one frame.
+
+  Attributes:
+    fixations: The fixated pixels, (H, W) bool.
+    density: The density of the fixations, (H, W) uint8.
+    other: The pixels fixated only in other frames of the same video, (H, W) bool.
+  """
+
+  fixations: np.ndarray
+  density: np.ndarray
+  other: np.ndarray
+
+
+@dataclass(frozen=True)
+class Metric:
+  """One of the scores by which maps are compared. Higher is better.
+
+  Attributes:
+    title: The name that people know it by.
+    meaning: One or two sentences on what it measures, and its range.
+    score: Computes it from a prepared map (H, W), the ground truth, and a random generator; NaN where undefined.
+  """
+
+  title: str
+  meaning: str
+  score: Callable[[np.ndarray, GroundTruth, np.random.Generator], float]
+
+
+# All metrics of a frame draw from one generator, in this order: a new one that draws has to come last, or the scores of
+# the others change.
+METRICS: dict[str, Metric] = {
+  "auc_judd": Metric(
+    "AUC-J",
+    "Area under the ROC curve of telling the fixated pixels from all others by the map. Chance is 0.5, perfect is 1.",
+    lambda prediction, truth, rng: metrics.auc_judd(prediction, truth.fixations, rng),
+  ),
+  "s_auc": Metric(
+    "s-AUC",
+    "The same, but the others are the pixels fixated in other frames of the same video, so that always pointing at the "
+    "middle earns little. Chance is 0.5.",
+    lambda prediction, truth, rng: metrics.s_auc(prediction, truth.fixations, truth.other, rng, SPLITS, STEP),
+  ),
+  "nss": Metric(
+    "NSS",
+    "The map's mean value at the fixations, in standard deviations above the map's mean. Chance is 0; there is no "
+    "upper limit.",
+    lambda prediction, truth, rng: metrics.nss(prediction, truth.fixations),
+  ),
+  "sim": Metric(
+    "SIM",
+    "Overlap of the map with the viewers' density, each summing to 1. From 0 to 1.",
+    lambda prediction, truth, rng: metrics.sim(prediction, truth.density),
+  ),
+  "cc": Metric(
+    "CC",
+    "Linear correlation of the map with the viewers' density. From −1 to 1; chance is 0.",
+    lambda prediction, truth, rng: metrics.cc(prediction, truth.density),
+  ),
+}
+"""The metrics of the protocol by name, in the order in which they are shown."""
+
+
 def frame_seed(seed: int, database: str, video: str, frame: int) -> int:
-  """A seed for one frame (0-based), the same on every machine and for every method."""
+  """Returns a seed for one frame (0-based), the same on every machine and for every method."""
   text = "\0".join([str(seed), database, video, str(frame)])
   return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
@@ -35,54 +127,47 @@ def score_frames(
   """Scores n frames of one video.
 
   Args:
-    predictions: (n, h, w) uint8 or float in [0, 1], at any size; (1, h, w) is one map for all frames.
-    fixations: (n, H, W) bool.
-    densities: (n, H, W) uint8.
-    union: (H, W) bool, pixels fixated in any frame of the video.
-    seeds: (n,) from `frame_seed`.
+    predictions: The maps (n, h, w), uint8 or float in [0, 1], at any size; (1, h, w) is one map for all frames.
+    fixations: The fixated pixels of each frame, (n, H, W) bool.
+    densities: The density of each frame, (n, H, W) uint8.
+    union: The pixels fixated in any frame of the video, (H, W) bool.
+    seeds: The seeds (n,) that `frame_seed` returned.
 
   Returns:
-    (n,) float64 for each of `METRICS`, NaN where a metric is not defined.
+    For each of `METRICS` the scores (n,), float64, NaN where it is not defined.
   """
-  size = union.shape
+  height, width = union.shape
   rows = []
   prepared = None
   for i in range(len(fixations)):
     if prepared is None or len(predictions) > 1:
-      prepared = prepare_map(predictions[i], size)
+      prepared = prepare_map(predictions[i], (height, width))
     rows.append(score_frame(prepared, fixations[i], densities[i], union, int(seeds[i])))
-  table = np.array(rows, np.float64).reshape(len(rows), len(METRICS))
-  return dict(zip(METRICS, table.T))
+  return {metric: np.array([row[metric] for row in rows], np.float64) for metric in METRICS}
 
 
 def prepare_map(prediction: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """(h, w) uint8 or float in [0, 1] → (H, W) float64 as the protocol compares it."""
+  """Blurs a map (h, w), uint8 or float in [0, 1], and resizes it to the ground truth's `size`; returns float64."""
   return imresize(postprocess_map(prediction), size)
 
 
 def score_frame(
   prepared: np.ndarray, fixations: np.ndarray, density: np.ndarray, union: np.ndarray, seed: int
-) -> tuple[float, ...]:
-  """The scores of one prepared map, in the order of `METRICS`."""
-  rng = np.random.default_rng(seed)
-  return (
-    metrics.auc_judd(prepared, fixations, rng),
-    metrics.s_auc(prepared, fixations, union & ~fixations, rng, SPLITS, STEP),
-    metrics.nss(prepared, fixations),
-    metrics.sim(prepared, density),
-    metrics.cc(prepared, density),
-  )
+) -> dict[str, float]:
+  """Scores a map that `prepare_map` returned by each of `METRICS`. The other arguments are as in `score_frames`."""
+  truth, rng = GroundTruth(fixations, density, union & ~fixations), np.random.default_rng(seed)
+  return {name: metric.score(prepared, truth, rng) for name, metric in METRICS.items()}
 
 
 def average_frames(values: np.ndarray, nan_policy: NanPolicy = "stavis") -> float:
-  """One video's score from those of its frames.
+  """Returns one video's score, given those of its frames.
 
   Args:
-    values: (n,) float64.
-    nan_policy: `stavis` leaves undefined scores out; `zero` counts them as 0 (as ViNet's evaluation does).
+    values: The scores of the frames, (n,) float64.
+    nan_policy: What becomes of undefined scores, see `Settings`.
 
   Returns:
-    NaN if no frame has a defined score under `stavis`, or without frames.
+    The mean; NaN if no frame has a defined score under `stavis`, or if there are no frames.
   """
   values = np.asarray(values, np.float64)
   values = np.nan_to_num(values, nan=0.0) if nan_policy == "zero" else values[~np.isnan(values)]
@@ -90,11 +175,11 @@ def average_frames(values: np.ndarray, nan_policy: NanPolicy = "stavis") -> floa
 
 
 def average_videos(values: np.ndarray, entries: np.ndarray) -> float:
-  """One set's score from those of its videos: the mean over all list entries of all test lists pooled.
+  """Returns one set's score, given those of its videos: the mean over all rows of all test lists pooled.
 
   Args:
-    values: (v,) float64; videos without a defined score (NaN) are left out.
-    entries: (v,) how many times each video is listed.
+    values: The scores of the videos, (v,) float64; videos without a defined score (NaN) are left out.
+    entries: How many rows of the lists name each video, (v,).
   """
   values, entries = np.asarray(values, np.float64), np.asarray(entries, np.float64)
   defined = ~np.isnan(values) & (entries > 0)

@@ -1,8 +1,8 @@
-"""How the `stavis` protocol brings a predicted map to the size of the ground truth.
+"""Brings a predicted map to the size of the ground truth as the `stavis` protocol does.
 
-`postprocess_map` is the protocol's normalisation and blur; `imresize` is MATLAB's bicubic `imresize`
-(a = -0.5, half-pixel centres, symmetric borders, antialiased and renormalised when shrinking), which differs
-from OpenCV's and torch's (a = -0.75).
+`postprocess_map` is the protocol's normalisation and blur. `imresize` is MATLAB's bicubic `imresize` (a = -0.5,
+half-pixel centres, symmetric borders, antialiased and renormalised when shrinking), which differs from OpenCV's and
+PyTorch's (a = -0.75).
 """
 
 import functools
@@ -11,7 +11,8 @@ import numpy as np
 import scipy.ndimage
 import scipy.sparse
 
-SIGMA = 2.0  # of the blur, in pixels of the prediction's own size
+SIGMA = 2.0
+"""The standard deviation of the blur, in pixels of the prediction's own size."""
 
 
 def postprocess_map(prediction: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
@@ -20,11 +21,11 @@ def postprocess_map(prediction: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
   The blur works at the map's own resolution, so the size at which maps are saved has an influence on scores.
 
   Args:
-    prediction: (h, w) uint8 in [0, 255], or float in [0, 1] (clipped to it).
-    sigma: of the Gaussian, cut at ceil(3 sigma), with symmetric borders.
+    prediction: The map (h, w), uint8 in [0, 255] or float in [0, 1] (clipped to it).
+    sigma: The standard deviation of the Gaussian, which is cut at ceil(3 sigma) and has symmetric borders.
 
   Returns:
-    (h, w) float64; all 0 for a constant map.
+    The map (h, w), float64; all 0 for a constant map.
   """
   values = prediction.astype(np.float64)
   if prediction.dtype == np.uint8:
@@ -41,14 +42,14 @@ def postprocess_map(prediction: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
 
 
 def imresize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes as MATLAB's `imresize(values, size)`.
+  """Resizes as MATLAB's `imresize(values, size)` does.
 
   Args:
-    values: (h, w) float64.
-    size: the new (height, width).
+    values: The map (h, w), float64.
+    size: The new (height, width).
 
   Returns:
-    (height, width) float64; may leave the range of `values` by bicubic overshoot.
+    The map (height, width), float64. Bicubic overshoot may take it out of the range of `values`.
   """
   # Sparse products, not dense ones: four taps a pixel, and a sum that does not depend on the number of BLAS threads.
   if values.shape[0] != size[0]:
@@ -60,7 +61,7 @@ def imresize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 @functools.lru_cache(maxsize=64)
 def resize_weights(size_in: int, size_out: int) -> scipy.sparse.csr_array:
-  """The (size_out, size_in) matrix that resizes one axis; every row sums to 1."""
+  """Returns the (size_out, size_in) matrix that resizes one axis; every row sums to 1."""
   scale = size_out / size_in
   kernel_scale = min(scale, 1.0)  # shrinking widens the kernel
   width = 4 / kernel_scale
@@ -78,7 +79,7 @@ def resize_weights(size_in: int, size_out: int) -> scipy.sparse.csr_array:
 
 
 def _cubic(x: np.ndarray) -> np.ndarray:
-  """Keys' cubic convolution kernel with a = -0.5."""
+  """Computes Keys' cubic convolution kernel with a = -0.5."""
   x = np.abs(x)
   inner = 1.5 * x**3 - 2.5 * x**2 + 1
   outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2

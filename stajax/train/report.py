@@ -20,6 +20,7 @@ from stajax.inference.predictor import Predictor, to_uint8
 from stajax.report.page import Example, write_report
 from stajax.report.score_files import describe, write_scores
 from stajax.report.table_1 import ROWS
+from stajax.scoring.protocol import Settings
 from stajax.scoring.videos import evaluate_videos
 from stajax.train import logs, train_network
 from stajax.train.stages import graph
@@ -51,8 +52,7 @@ def write(run: Run) -> dict[str, Any]:
   evaluation = evaluate_videos(
     tree.videos,
     method_maps,
-    seed=run.config.seed,
-    stride=run.config.score_stride,
+    Settings(seed=run.config.seed, stride=run.config.score_stride),
     groups=read_groups(tree_folder),
     progress=True,
   )
