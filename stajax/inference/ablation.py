@@ -117,7 +117,7 @@ def method_maps(
     tags: true tags by video; others get the category that `stajax.inference.class_maps.top_tag` predicts.
     retrained: see `clip_maps`.
   """
-  networks = make_networks(model, batch)
+  sources = make_networks(model, batch)
   variables = model.variables[networks.SWITCH]
   switch = make_dense(networks.SWITCH, variables, model.config, len(model.categories), batch)
 
@@ -128,7 +128,7 @@ def method_maps(
     def samples() -> Iterable[Sample]:
       return video_samples(video, rate, model.side)
 
-    yield from _chosen(video_maps(networks, switch, samples, reach, tags.get(video.name), retrained), frames)
+    yield from _chosen(video_maps(sources, switch, samples, reach, tags.get(video.name), retrained), frames)
 
   return maps
 

@@ -17,8 +17,10 @@ from stajax.prepare.tree_files import write_fold_lists, write_groups, write_vide
 from stajax.report.page import write_report
 from stajax.report.score_files import describe, format_table, write_scores
 from stajax.scoring import protocol
-from stajax.scoring import videos as evaluation_module
-from stajax.scoring.videos import centre_map, evaluate_videos
+from stajax.scoring import videos as scoring_videos
+from stajax.scoring.baselines import centre_map
+from stajax.scoring.protocol import Settings
+from stajax.scoring.videos import evaluate_videos
 
 SIZE = (24, 32)
 
@@ -57,7 +59,7 @@ def write_maps(folder, numbers, values=None, suffix="png", stem="img_"):
 
 def test_scores_equal_the_protocol_and_every_list_row_counts(tree):
   videos = read_tree(tree).videos
-  found = evaluate_videos(videos, random_maps, seed=3, stride=2, processes=1)
+  found = evaluate_videos(videos, random_maps, Settings(seed=3, stride=2), processes=1)
   expected = {}
   for video in videos:
     frames = [0, 2, 4]
@@ -80,7 +82,7 @@ def test_scores_equal_the_protocol_and_every_list_row_counts(tree):
 
 def test_results_do_not_depend_on_processes_and_workers_stay_light(tree, monkeypatch):
   videos = read_tree(tree).videos
-  monkeypatch.setattr(evaluation_module, "TASK_FRAMES", 4)
+  monkeypatch.setattr(scoring_videos, "TASK_FRAMES", 4)
   one = evaluate_videos(videos, random_maps, processes=1)
   two = evaluate_videos(videos, random_maps, processes=2)
   assert [video.name for video in one.videos] == [video.name for video in two.videos]
@@ -142,7 +144,7 @@ def test_errors_of_a_methods_maps(tree):
 def test_what_is_written(tree, tmp_path):
   tree_found = read_tree(tree)
   found = evaluate_videos(
-    tree_found.videos, random_maps, first_frame=2, groups={"Tiny/few": ["a"], "Tiny/none": []}, processes=1
+    tree_found.videos, random_maps, Settings(first_frame=2), groups={"Tiny/few": ["a"], "Tiny/none": []}, processes=1
   )
   skipped = [("Tiny", "x<y", "gone")]
   about = describe(found, ["a <note>"], tree_found.fold_lists, skipped)
@@ -180,7 +182,7 @@ def test_what_is_written(tree, tmp_path):
 
 def test_undefined_scores_as_zero(tree):
   videos = read_tree(tree).videos
-  found = evaluate_videos(videos, random_maps, nan_policy="zero", processes=1)
+  found = evaluate_videos(videos, random_maps, Settings(nan_policy="zero"), processes=1)
   assert found.set_scores()["Tiny"]["uniform"]["nss"] == 0.0
 
 
@@ -201,7 +203,7 @@ def test_command_scores_maps(tree, tmp_path, capsys):
   for name in ("a", "bb"):
     write_maps(tmp_path / "maps" / "Tiny" / name, range(2, 9), stem="pred_sal_")
   arguments = ["--maps", tmp_path / "maps", "--data", f"stavis:{tree}", "--out", tmp_path / "out", "--processes", 1]
-  assert run(*arguments) == 0
+  assert run(*arguments) == 1  # `ccc` has no maps
   captured = capsys.readouterr()
   assert "maps" in captured.out and "2 videos, 10 frames scored (2 more have no map), 1 videos skipped" in captured.out
   assert "skipped Tiny/ccc: " in captured.err
@@ -215,13 +217,13 @@ def test_command_scores_maps(tree, tmp_path, capsys):
 def test_command_scores_thresholds(tree, tmp_path):
   write_maps(tmp_path / "maps" / "Tiny" / "a", range(1, 7))
   arguments = ["--maps", tmp_path / "maps", "--data", f"stavis:{tree}", "--out", tmp_path / "out", "--processes", 1]
-  assert run(*arguments, "--thresholds") == 0
+  assert run(*arguments, "--thresholds") == 1
   scores = json.loads((tmp_path / "out" / "scores.json").read_text())["Tiny"]
   assert list(scores) == ["centre", "uniform", "maps", "maps_0.3", "maps_0.5", "maps_0.7"]
   assert len({row["nss"] for row in scores.values()}) == 6
   page = (tmp_path / "out" / "index.html").read_text()
   assert "Maps, threshold 0.3" in page and "thresholds: NAME is without one" in page
-  assert run(*arguments) == 0
+  assert run(*arguments) == 1
   assert json.loads((tmp_path / "out" / "scores.json").read_text())["Tiny"]["maps"] == scores["maps"]
 
 
@@ -258,14 +260,14 @@ def test_bad_input_is_one_line(tree, tmp_path, capsys, arguments, expected):
 
 def test_nothing_to_score(tree, tmp_path, capsys):
   (tmp_path / "maps").mkdir()
-  assert run("--maps", tmp_path / "maps", "--data", tree, "--out", tmp_path / "out", "--processes", 1) == 1
+  assert run("--maps", tmp_path / "maps", "--data", tree, "--out", tmp_path / "out", "--processes", 1) == 3
   assert "none of 3 videos could be scored" in capsys.readouterr().err
 
 
 def test_colour_maps_are_refused(tree, tmp_path, capsys):
   overlay = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
   write_maps(tmp_path / "maps" / "a", [1], overlay)
-  assert run("--maps", tmp_path / "maps", "--data", tree, "--out", tmp_path / "out", "--processes", 1) == 1
+  assert run("--maps", tmp_path / "maps", "--data", tree, "--out", tmp_path / "out", "--processes", 1) == 3
   assert "img_00001.png: a colour image" in capsys.readouterr().err
 
 
@@ -279,7 +281,7 @@ def test_centre_map():
 @pytest.mark.skipif(not (SHARED / "data" / "fixations").is_dir(), reason="needs ../shared/data/fixations")
 def test_centre_on_real_viewers():
   videos = read_tree(SHARED / "data" / "fixations").videos
-  found = evaluate_videos(videos, random_maps, stride=16, processes=1).set_scores()["HEVC"]
+  found = evaluate_videos(videos, random_maps, Settings(stride=16), processes=1).set_scores()["HEVC"]
   assert found["centre"]["auc_judd"] == pytest.approx(0.805, abs=0.02)
   assert found["centre"]["nss"] == pytest.approx(1.17, abs=0.08)
   assert found["centre"]["s_auc"] == pytest.approx(0.508, abs=0.03)

@@ -10,7 +10,8 @@ import pytest
 from helpers.paths import SHARED
 from stajax import model, networks
 from stajax.config import Maps
-from stajax.evaluate.__main__ import main, with_thresholds
+from stajax.evaluate.__main__ import main
+from stajax.evaluate.methods import Methods, with_thresholds
 from stajax.eyetracking import StavisError
 from stajax.inference import ablation
 from stajax.inference.ablation import clip_maps, read_tags, row_maps
@@ -251,14 +252,15 @@ def test_thresholds_are_methods_of_their_own():
   def method_maps(video, frames):
     yield [0], {"maps": values}
 
-  ((_, found),) = with_thresholds(method_maps)(None, [0])
+  methods = with_thresholds(Methods("title", {1: method_maps, 2: method_maps}))
+  assert list(methods.maps) == [1, 2] and methods.notes[0].startswith("thresholds: ")
+  ((_, found),) = methods.maps[1](None, [0])
   assert list(found) == ["maps", "maps_0.3", "maps_0.5", "maps_0.7"]
   np.testing.assert_array_equal(found["maps"], values)
   scaled = (values[0].astype(float) - 50) / 200
   for level in (0.3, 0.5, 0.7):
     expected = np.round(255 * np.where(scaled < level, 0, scaled))
     np.testing.assert_array_equal(found[f"maps_{level}"][0], expected)
-  assert list(with_thresholds({1: method_maps, 2: method_maps})) == [1, 2]
 
 
 def write_tree(root, tags):

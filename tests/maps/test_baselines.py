@@ -12,7 +12,7 @@ from stajax.inference import predictor as prediction
 from stajax.inference.clip import Clip
 from stajax.maps import baselines
 from stajax.maps.final import NO_CENTRE, blur_maps, centre_factor, final_map
-from stajax.scoring.videos import centre_map
+from stajax.scoring.baselines import centre_map
 
 
 def test_centre_factor():

@@ -20,8 +20,8 @@ from stajax.report.overlay import heat_overlay
 from stajax.report.page import Example, write_report
 from stajax.report.score_files import describe, write_scores
 from stajax.report.table_1 import ROWS
-from stajax.scoring.protocol import METRICS
-from stajax.scoring.videos import Evaluation, VideoScores
+from stajax.scoring.protocol import METRICS, Settings
+from stajax.scoring.results import Evaluation, VideoScores
 
 METHODS = ("centre", "uniform", "cam_s", "scam", "<new> & method")
 MAPS = ("cam_s", "cam_st", "cam_sa", "scam", "sta")
@@ -71,14 +71,13 @@ class Page(HTMLParser):
 
 def make_evaluation(database="synthetic"):
   rng = np.random.default_rng(4)
-  videos = []
+  videos, sizes = [], {method: {(128, 128)} for method in METHODS}
   for i in range(5):
     scores = {method: {metric: rng.normal(0.5, 0.3, 6) for metric in METRICS} for method in METHODS}
     scores["uniform"] = {metric: np.full(6, np.nan if metric != "auc_judd" else 0.5) for metric in METRICS}
-    videos.append(VideoScores(database, f"v{i}", 0, 1, np.arange(6), 6, scores))
-  sizes = {method: [[128, 128]] for method in METHODS}
+    videos.append(VideoScores(database, f"v{i}", 0, 1, np.arange(6), 6, scores, sizes))
   groups = {f"{database}/foreign": ["v1", "v3"]}
-  return Evaluation(tuple(videos), ((database, EVIL, "no maps"),), sizes, 0, 2, 1, "stavis", groups)
+  return Evaluation(tuple(videos), ((database, EVIL, "no maps"),), Settings(stride=2), groups)
 
 
 def make_example(title, side=48, seed=0):

@@ -1,0 +1,152 @@
+"""Where the maps to score come from: a model, the rows of an ablation, or a folder of files."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from stajax import runtime
+from stajax.evaluate.map_files import find_maps, find_splits, read_map
+from stajax.eyetracking import StavisError, StavisVideo
+from stajax.maps.scale import threshold_maps
+from stajax.report.table_1 import ROWS
+from stajax.scoring.videos import MethodMaps
+
+THRESHOLDS = (0.3, 0.5, 0.7)
+THRESHOLDS_NOTE = (
+  "thresholds: NAME is without one (0.0 in the paper's Table 3); NAME_0.3 has its values below 0.3 set to 0 after each "
+  "map is scaled to [0, 1], and so on."
+)
+_CHUNK_FRAMES = 64
+
+
+@dataclass(frozen=True)
+class Methods:
+  """Maps to score, and what a report says of them.
+
+  Attributes:
+    title: The title of the report.
+    maps: The maps, by split: 0 for maps that serve every test list.
+    notes: Lines for people. Reading the maps may add to them.
+    row_titles: The titles of the ablation's rows by method; empty for anything else.
+  """
+
+  title: str
+  maps: Mapping[int, MethodMaps]
+  notes: list[str] = field(default_factory=list)
+  row_titles: Mapping[str, str] = field(default_factory=dict)
+
+
+def model_methods(model: Path, batch: int, videos: Sequence[StavisVideo]) -> Methods:
+  """Returns the maps that a model predicts for the videos.
+
+  Args:
+    model: The model's folder, or the work folder of its training.
+    batch: The number of frames that are computed together.
+    videos: The videos whose maps will be asked for.
+  """
+  runtime.configure()
+  from stajax.inference import dataset, predictor  # JAX starts only where a model runs
+
+  loaded = predictor.load_predictor(model, batch)
+  return Methods(f"Scores of {model.resolve().name}", {0: dataset.method_maps(loaded, videos)}, list(loaded.notes))
+
+
+def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos: Sequence[StavisVideo]) -> Methods:
+  """Returns the maps of all rows of the paper's Table 1.
+
+  Args:
+    model: The model's folder, or the work folder of its training.
+    batch: The number of frames that are computed together.
+    retrain: Whether the networks that some rows really need are trained, in the work folder.
+    root: The tree of the videos, which may name their tags.
+    videos: The videos whose maps will be asked for.
+  """
+  runtime.configure()
+  from stajax import model as models  # JAX starts only where a model runs
+  from stajax.inference import ablation
+
+  loaded = models.load(model, ablation.NEEDED)
+  retrained = {}
+  if retrain:
+    from stajax.train import ablation_variants  # loads TensorFlow, as training does
+
+    retrained = ablation_variants.retrain(model, ablation.make_networks(loaded, batch), batch)
+  tags = ablation.read_tags(root, loaded.categories)
+  num_predicted = sum(video.name not in tags for video in videos)
+  titles = {row.method: row.retrained_title if row.variant in retrained else row.title for row in ROWS}
+  if num_predicted:
+    suffix = "predicted tag" if num_predicted == len(videos) else "some tags predicted"
+    titles = {method: f"{title} ({suffix})" for method, title in titles.items()}
+  notes = ["synthetic: the model was trained on rendered clips."] if loaded.trained_on == "synthetic" else []
+  notes.append(_note_on_tags(num_predicted, len(videos)))
+  maps = ablation.method_maps(loaded, batch, tags, retrained)
+  return Methods(f"Ablation of {model.resolve().name}", {0: maps}, notes, titles)
+
+
+def _note_on_tags(num_predicted: int, num_videos: int) -> str:
+  if not num_predicted:
+    return "Rows use the true tag of every video."
+  return (
+    f"predicted tag: {num_predicted} of {num_videos} videos have no tag that the model knows; for them the rows use "
+    "the category with the largest mean confidence of the coarse sources over the video."
+  )
+
+
+def file_methods(root: Path, videos: Sequence[StavisVideo]) -> Methods:
+  """Returns the maps in a folder, as the method `maps`.
+
+  Raises:
+    StavisError: There is no such folder, or it is not clear which database a video's maps belong to.
+  """
+  count = Counter(video.name for video in videos)
+  doubled = sorted({video.name for video in videos if count[video.name] > 1 and (root / video.name).is_dir()})
+  if doubled:
+    raise StavisError(f"{root / doubled[0]}: two databases have this video, expected {root}/<database>/{doubled[0]}")
+  splits = find_splits(root)
+  notes: list[str] = []
+  if 0 not in splits:
+    notes.append(f"each test list is scored with its own maps: {', '.join(path.name for path in splits.values())}")
+  maps = {split: _folder_maps(folder, notes) for split, folder in splits.items()}
+  return Methods(f"Scores of the maps in {root.resolve().name}", maps, notes)
+
+
+def _folder_maps(folder: Path, notes: list[str]) -> MethodMaps:
+  """Returns a function that reads the maps of a video; it adds what is to be known of the files to `notes`."""
+
+  def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    files, found = find_maps(folder, video.database, video.name, video.num_frames)
+    notes.extend(found)
+    present = [i for i in frames if i in files]
+    size = None
+    for start in range(0, len(present), _CHUNK_FRAMES):
+      chunk = present[start : start + _CHUNK_FRAMES]
+      maps = [read_map(files[i]) for i in chunk]
+      for i, values in zip(chunk, maps):
+        size = size or values.shape
+        if values.shape != size:
+          raise StavisError(f"{files[i]}: {values.shape}, expected {size} as the video's other maps")
+      yield chunk, {"maps": np.stack(maps)}
+
+  return method_maps
+
+
+def with_thresholds(methods: Methods) -> Methods:
+  """Adds, as methods of their own, the maps with values below each threshold set to 0: `NAME_0.3` and so on."""
+  methods.notes.append(THRESHOLDS_NOTE)  # not a copy: reading the maps may add further notes
+  return replace(methods, maps={split: _with_thresholds(maps) for split, maps in methods.maps.items()})
+
+
+def _with_thresholds(method_maps: MethodMaps) -> MethodMaps:
+  def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    for chunk, found in method_maps(video, frames):
+      cut = {}
+      for method, values in found.items():
+        cut[method] = values
+        for level in THRESHOLDS:
+          cut[f"{method}_{level}"] = np.round(threshold_maps(values, level) * 255).astype(np.uint8)
+      yield chunk, cut
+
+  return maps
