@@ -44,16 +44,32 @@ def parse(
   """
   import tyro
 
-  argv, usage = list(sys.argv[1:] if argv is None else argv), usage or program
+  prog = usage or program
+  return _checked(program, lambda args: tyro.cli(target, args=args, prog=prog, **options), argv, known, prog)
+
+
+def parse_known(
+  program: str, target: Callable[..., T], argv: Sequence[str] | None = None, **options: Any
+) -> tuple[T, list[str]]:
+  """Reads the arguments that `target` has, as `parse` does; returns what it makes of them, and the other arguments."""
+  import tyro
+
+  options["return_unknown_args"] = True
+  return _checked(program, lambda args: tyro.cli(target, args=args, prog=program, **options), argv, (), program)
+
+
+def _checked(
+  program: str, read: Callable[[list[str]], T], argv: Sequence[str] | None, known: Iterable[str], usage: str
+) -> T:
+  argv = list(sys.argv[1:] if argv is None else argv)
   drawn = io.StringIO()
   try:
     with contextlib.redirect_stderr(drawn):
-      return tyro.cli(target, args=argv, prog=usage, **options)
+      return read(argv)
   except SystemExit as stop:
     if not stop.code:
       raise
-  options = {**options, "add_help": True}
-  known = {*known, *_option_names(lambda: tyro.cli(target, args=["--help"], prog=usage, **options))}
+  known = {*known, *_option_names(lambda: read(["--help"]))}
   raise SystemExit(fail(program, f"{_misspelled(argv, known) or _plain(drawn.getvalue())} (see `{usage} --help`)"))
 
 

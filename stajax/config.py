@@ -10,7 +10,7 @@ import runpy
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Protocol, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import pydantic
 import tyro
@@ -178,7 +178,7 @@ class Students(_Frozen):
   network at the same rate."""
 
 
-def _fine(**changes: object) -> Training:
+def _fine(**changes: Any) -> Training:
   return Training(size=356, batch=3, steps=150_000, **changes)
 
 
@@ -186,7 +186,7 @@ def _plus(branch: str) -> Training:
   return Training(batch=16, start=(branch,))
 
 
-def _student(**changes: object) -> Training:
+def _student(**changes: Any) -> Training:
   return _fine(optimizer=Optimizer(learning_rate=5e-5), **changes)
 
 
@@ -269,24 +269,25 @@ def load(path: str | Path) -> Config:
   return config
 
 
-class _Command(Protocol):
-  """Arguments of a command that takes a configuration."""
+@dataclasses.dataclass(frozen=True)
+class ConfigArguments:
+  """The options of a command that takes a configuration; other options are fields of a subclass."""
 
-  @property
-  def config(self) -> Path: ...
+  config: Path
+  """A configuration: a Python file that assigns `config = Config(…)`."""
 
 
-Command = TypeVar("Command", bound=_Command)
+Arguments = TypeVar("Arguments", bound=ConfigArguments)
 
 
 def parse(
-  program: str, target: type[Command], argv: Sequence[str] | None, description: str | None = None
-) -> tuple[Command, Config]:
+  program: str, target: type[Arguments], argv: Sequence[str] | None, description: str | None = None
+) -> tuple[Arguments, Config]:
   """Reads the arguments of a command, and the configuration that its option `--config` names, with overrides.
 
   Args:
     program: The command's name, such as `stajax train`.
-    target: The dataclass of the command's own options; all others are overrides of the configuration's fields.
+    target: The command's own options; all others are overrides of the configuration's fields.
     argv: The arguments; None: those of the process.
     description: What `--help` says first; with `--config FILE` it lists the configuration's fields instead.
 
@@ -296,9 +297,7 @@ def parse(
   """
   argv = list(sys.argv[1:] if argv is None else argv)
   has_file = any(argument.partition("=")[0] == "--config" for argument in argv)
-  arguments, overrides = cli.parse(
-    program, target, argv, description=description, return_unknown_args=True, add_help=not has_file
-  )
+  arguments, overrides = cli.parse_known(program, target, argv, description=description, add_help=not has_file)
   names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(target)]
   return arguments, override(load(arguments.config), overrides, program, names)
 
@@ -320,7 +319,7 @@ def override(
     ConfigError: A value is out of range.
     SystemExit: See `stajax.cli.parse`.
   """
-  files, arguments = cli.parse(program, _Init, arguments, return_unknown_args=True, add_help=False)
+  files, arguments = cli.parse_known(program, _Init, arguments, add_help=False)
   try:
     if files.init:
       config = Config.model_validate({**dict(config), "init": config.init | dict(map(_parse_init, files.init))})
@@ -390,8 +389,8 @@ def explain(error: pydantic.ValidationError) -> str:
 
 
 def _fields(model_name: str, location: Sequence[object]) -> list[str]:
-  """The field names of the model that was being validated, at a location inside it."""
-  model = next(m for m in _Frozen.__subclasses__() if m.__name__ == model_name)
+  """Returns the field names of the model that was being validated, at a location inside it."""
+  model: Any = next(m for m in _Frozen.__subclasses__() if m.__name__ == model_name)
   for part in location:
     model = model.model_fields[str(part)].annotation
   return list(model.model_fields)

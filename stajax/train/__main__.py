@@ -14,16 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stajax import cli
+from stajax import config as configuration
 
 PROGRAM = "stajax train"
 
 
 @dataclass(frozen=True)
-class Arguments:
+class Arguments(configuration.ConfigArguments):
   """The options of `stajax train` that are not fields of the configuration."""
 
-  config: Path
-  """A configuration: a Python file that assigns `config = Config(…)`."""
   workdir: Path | None = None
   """The folder for everything that training writes; runs/NAME by default."""
   distributed: bool = False
@@ -32,8 +31,6 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  from stajax import config as configuration
-
   try:
     arguments, config = configuration.parse(PROGRAM, Arguments, argv, __doc__)
   except configuration.ConfigError as error:
@@ -41,20 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   return run(config, arguments.workdir or Path("runs") / config.name, arguments.distributed)
 
 
-def run(config: "configuration.Config", workdir: Path, distributed: bool = False) -> int:  # noqa: F821
-  """Trains; prints a line at the end. Returns the exit code of `main`."""
+def run(config: configuration.Config, workdir: Path, distributed: bool = False) -> int:
+  """Trains, and prints a line at the end; returns the exit code of `main`."""
   from stajax import runtime
 
   runtime.configure()
-  import jax
-
   if distributed:
-    # SLURM, Open MPI and Cloud TPU are detected; elsewhere the launcher says it (see `launch/`).
-    number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
-    jax.distributed.initialize(
-      num_processes=None if number is None else int(number), process_id=None if index is None else int(index)
-    )
-  from stajax.config import ConfigError
+    _join_hosts()
   from stajax.data.shards import RecordError
   from stajax.train import stages
   from stajax.train.loop import TrainingError
@@ -62,11 +52,21 @@ def run(config: "configuration.Config", workdir: Path, distributed: bool = False
 
   try:
     print(stages.run_all(config, workdir))
-  except (ConfigError, RecordError, WeightsError, stages.StageError) as error:
+  except (configuration.ConfigError, RecordError, WeightsError, stages.StageError) as error:
     return cli.fail(PROGRAM, error)
   except TrainingError as error:
     return cli.fail(PROGRAM, str(error), code=1)
   return 0
+
+
+def _join_hosts() -> None:
+  import jax
+
+  # SLURM, Open MPI and Cloud TPU are detected; elsewhere the launcher says it (see `launch/`).
+  number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
+  jax.distributed.initialize(
+    num_processes=None if number is None else int(number), process_id=None if index is None else int(index)
+  )
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ STATUS = Path("/proc/self/status")
 # Not `ru_maxrss`, which a child inherits from the process that starts it.
 CHILD = """
 import pathlib, sys
-from stajax import predict
-code = predict.main(sys.argv[1:])
+from stajax.predict.__main__ import main
+code = main(sys.argv[1:])
 print(*(line for line in pathlib.Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line))
 sys.exit(code)
 """

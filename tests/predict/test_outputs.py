@@ -15,7 +15,9 @@ from scipy.ndimage import gaussian_filter
 from stajax.media.file import MediaError
 from stajax.media.video import frame_times, native_frames, probe
 from stajax.predict import outputs
-from stajax.predict.__main__ import find_videos, main, predict_video
+from stajax.predict.__main__ import main
+from stajax.predict.inputs import find_videos
+from stajax.predict.per_video import MapStream, Summary, write_outputs
 from stajax.report import overlay
 from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
 from tests.media.test_video import bad_files, clicks, heard, onsets, ramp, write_video
@@ -24,7 +26,7 @@ from tests.media.test_video import bad_files, clicks, heard, onsets, ramp, write
 class Brightness:
   """A predictor that lags behind by a few samples, as a real one does."""
 
-  rate, side, hears = 8.0, 24, True
+  rate, side = 8.0, 24
 
   def __init__(self, trained_on: str = "ave"):
     self.trained_on, self.heard, self.reach = trained_on, [], None
@@ -38,6 +40,11 @@ class Brightness:
       if len(waiting) > 3:
         yield waiting.pop(0)
     yield from waiting
+
+
+def predict_video(predictor, path: Path, out: Path, every_frame=False, overlay=True, model="") -> Summary:
+  stream = MapStream(predictor, path, every_frame, model)
+  return write_outputs(stream, stream.provenance, outputs.make_outputs(out, path.stem, stream.provenance, overlay))
 
 
 def spot(count: int, height: int = 48, width: int = 64) -> np.ndarray:

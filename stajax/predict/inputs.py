@@ -1,0 +1,53 @@
+"""The videos that the command's arguments name, and the names of their outputs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+# What lies beside videos in a folder without being one; a file that is an argument itself is always tried.
+SKIPPED_SUFFIXES = {
+  *(".txt", ".md", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
+  *(".html", ".pdf", ".py", ".sh", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".zip", ".tar", ".gz"),
+  *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".svg", ".webp", ".srt", ".vtt", ".ass", ".m3u", ".m3u8"),
+  *(".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus"),
+}
+
+
+def find_videos(inputs: Iterable[Path], out: Path) -> list[tuple[Path, str]]:
+  """Returns video files and the names of their outputs.
+
+  Folders are searched in sorted order, without hidden files, overlays and whatever is surely no video. Of inputs that
+  would have the same outputs only the first is named without its suffix.
+
+  Raises:
+    FileNotFoundError: An input does not exist, or is a folder without videos.
+    FileExistsError: An overlay would replace an input.
+  """
+  files = _find_files(inputs)
+  named: dict[str, Path] = {}
+  for path in files.values():
+    names = [path.stem, path.name, *(f"{path.name}-{number}" for number in range(2, len(files) + 2))]
+    name = next(name for name in names if name not in named)
+    overlay = out / f"{name}.overlay.mp4"
+    if overlay.resolve() in files:
+      raise FileExistsError(f"{overlay}: is an input that the overlay of {path} would replace")
+    named[name] = path
+  return [(path, name) for name, path in named.items()]
+
+
+def _find_files(inputs: Iterable[Path]) -> dict[Path, Path]:
+  """Returns the files as they were given, by their resolved paths."""
+  files: dict[Path, Path] = {}
+  for given in inputs:
+    if not given.exists():
+      raise FileNotFoundError(f"{given}: no such file or folder")
+    found = [given] if not given.is_dir() else [path for path in sorted(given.rglob("*")) if _may_be_video(path, given)]
+    if not found:
+      raise FileNotFoundError(f"{given}: holds no videos")
+    files |= {path.resolve(): path for path in found if path.resolve() not in files}
+  return files
+
+
+def _may_be_video(path: Path, folder: Path) -> bool:
+  is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+  is_skipped = path.suffix.lower() in SKIPPED_SUFFIXES or path.name.endswith(".overlay.mp4")
+  return not is_hidden and not is_skipped and path.is_file()

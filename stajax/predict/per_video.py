@@ -1,0 +1,166 @@
+"""The maps of one video, computed while they are asked for, and the loop that writes them to outputs."""
+
+import contextlib
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stajax.media.spectrogram import file_windows
+from stajax.media.video import frame_times, grid_frames, native_frames, probe
+from stajax.predict.outputs import Frame, Output, Provenance
+
+if TYPE_CHECKING:
+  from stajax.inference.clip import Sample
+  from stajax.inference.predictor import Predictor
+  from stajax.inference.reservoir import Fragments
+
+TimedMap = tuple[float, np.ndarray]
+"""A time in seconds and the map (h, w) float32 at that time, with a maximum of 1 unless it is 0 everywhere."""
+
+
+class MapStream:
+  """The maps of a video, in the order of their times, in memory that does not grow with the video's length.
+
+  They are computed while one iterates over the stream, which is possible once.
+
+  Attributes:
+    provenance: What is predicted, and by what.
+  """
+
+  def __init__(self, predictor: "Predictor", path: str | Path, every_frame: bool = False, model: str = ""):
+    """Opens the video and goes through its sound.
+
+    Args:
+      predictor: The model.
+      path: The video.
+      every_frame: Whether a map is computed for each native frame, instead of each frame of the model's grid.
+      model: The model's name, for people.
+
+    Raises:
+      MediaError: The video cannot be used.
+    """
+    info, notes = probe(path), list[str]()
+    self._predictor = predictor
+    self._sound = file_windows(info.path, notes, info.duration)
+    self._reach = max(1, round(info.rate / predictor.rate)) if every_frame else 1
+    rate = info.rate if every_frame else predictor.rate
+    has_sound = self._sound is not None
+    self.provenance = Provenance(info, has_sound, model, predictor.trained_on, rate, every_frame, notes)
+    self._waiting: deque[float] = deque()  # times of the samples that the model has taken in without giving a map
+
+  @property
+  def expected_length(self) -> int | None:
+    """About how many maps there will be; None where the file does not say."""
+    duration = self.provenance.info.duration
+    return None if duration is None else max(1, round(duration * self.provenance.rate))
+
+  def __iter__(self) -> Iterator[TimedMap]:
+    """Computes the maps.
+
+    Raises:
+      MediaError: The video is damaged.
+      ValueError: A map is not finite.
+    """
+    for saliency in self._predictor.maps(self._samples(), self._reach, self._fragments):
+      time, saliency = self._waiting.popleft(), np.asarray(saliency, np.float32)
+      if not np.isfinite(saliency).all():
+        raise ValueError(f"the model's map at {time:.3f} s is not finite")
+      yield time, saliency / max(float(saliency.max()), 1e-12)
+
+  def _samples(self) -> Iterator["Sample"]:
+    path, notes, side = self.provenance.info.path, self.provenance.notes, self._predictor.side
+    if self.provenance.every_frame:
+      frames = native_frames(path, (side, side), notes)
+    else:
+      frames = grid_frames(path, self._predictor.rate, side, notes)
+    for time, frame in frames:
+      self._waiting.append(time)
+      yield frame, None if self._sound is None else self._sound.window(time)
+
+  def _fragments(self) -> "Fragments":
+    from stajax.inference.reservoir import of_file  # loads JAX
+
+    info, rate = self.provenance.info, self.provenance.rate
+    return of_file(info, self._sound, rate, self._reach, self._predictor.side, self._predictor.seed)
+
+
+@dataclass(frozen=True)
+class Summary:
+  """What was written for one video.
+
+  Attributes:
+    frames: How many native frames the video has.
+    maps: How many maps the model computed.
+    notes: A line for each thing that had to be left out.
+  """
+
+  frames: int
+  maps: int
+  notes: tuple[str, ...]
+
+
+def write_outputs(timed_maps: Iterable[TimedMap], provenance: Provenance, outputs: Sequence[Output]) -> Summary:
+  """Goes through a video once, and gives its maps and native frames to outputs.
+
+  Args:
+    timed_maps: The maps, in the order of their times.
+    provenance: What is predicted.
+    outputs: They are opened in this order, and completed the other way round.
+
+  Raises:
+    MediaError: The video is damaged.
+    ValueError: There is no map, or one is not finite.
+    OSError: An output cannot be written.
+  """
+  path, num_frames, num_maps = provenance.info.path, 0, 0
+
+  def passed_on() -> Iterator[TimedMap]:
+    nonlocal num_maps
+    for time, saliency in timed_maps:
+      num_maps += 1
+      for output in outputs:
+        output.add_map(time, saliency)
+      yield time, saliency
+
+  with contextlib.ExitStack() as stack:
+    for output in outputs:
+      stack.enter_context(output.opened())
+    timeline = Timeline(passed_on())
+    needs_pictures = any(output.needs_pictures for output in outputs)
+    native = native_frames(path) if needs_pictures else ((time, None) for time in frame_times(path))
+    for time, picture in native:
+      frame = Frame(num_frames, time, picture, timeline.at(time))
+      for output in outputs:
+        output.add_frame(frame)
+      num_frames += 1
+    timeline.finish()
+  return Summary(num_frames, num_maps, tuple(provenance.notes))
+
+
+class Timeline:
+  """Interpolates linearly in a stream of maps, of which it holds two; constant before the first and after the last."""
+
+  def __init__(self, timed_maps: Iterator[TimedMap]):
+    """Raises ValueError where there is no map."""
+    self._maps = timed_maps
+    first = next(timed_maps, None)
+    if first is None:
+      raise ValueError("the model gave no map")
+    self._before, self._after = first, first
+
+  def at(self, time: float) -> np.ndarray:
+    """Returns the map (h, w) at a time, in seconds; times must not decrease."""
+    while self._after is not None and self._after[0] <= time:
+      self._before, self._after = self._after, next(self._maps, None)
+    if self._after is None or time <= self._before[0]:
+      return self._before[1]
+    weight = np.float32((time - self._before[0]) / (self._after[0] - self._before[0]))
+    return (1 - weight) * self._before[1] + weight * self._after[1]
+
+  def finish(self) -> None:
+    """Draws the maps that are left."""
+    deque(self._maps, maxlen=0)
