@@ -19,7 +19,7 @@ ALLOWED = {
   "media": {"media", "grid", "eyetracking"},
   "nets": {"nets", "grid", "companions"},
   "maps": {"maps", "grid", "companions"},
-  "scoring": {"scoring", "maps", "grid", "companions", "eyetracking"},
+  "scoring": {"scoring", "grid", "companions", "eyetracking"},
   "report": {"report", "scoring", "maps", "media", "data", "grid", "companions", "eyetracking", "files"},
 }
 

@@ -16,8 +16,9 @@ from pathlib import Path
 from stajax import cli
 from stajax.evaluate import methods
 from stajax.eyetracking import StavisError, StavisTree, parse_data, read_groups, read_tree
-from stajax.report.page import write_report
-from stajax.report.score_files import describe, format_table, write_scores
+from stajax.report.page import Page, write_page
+from stajax.report.score_files import describe, write_scores
+from stajax.report.tables import format_table
 from stajax.scoring.protocol import NanPolicy, Settings
 from stajax.scoring.results import Evaluation
 from stajax.scoring.videos import evaluate_videos
@@ -129,7 +130,7 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
   if chosen.row_titles:
     about["rows"] = dict(chosen.row_titles)
   scores = write_scores(evaluation, about, out)
-  write_report(out, title=chosen.title, scores=scores, about=about, titles=chosen.row_titles)
+  write_page(out, Page(chosen.title, scores, about, row_titles=chosen.row_titles))
   for note in notes[:_MAX_NOTES]:
     print(f"note: {note}")
   if len(notes) > _MAX_NOTES:

@@ -1,4 +1,4 @@
-"""What methods, metrics and sets are called on pages and in tables, and one line on each."""
+"""Titles of methods, metrics, stages and sets for pages and tables, and a line on each method."""
 
 import re
 
@@ -10,17 +10,17 @@ METHODS = {
   "centre": ("Centre", "Baseline: one Gaussian in the middle of every frame, whatever it shows."),
   "spectral_residual": (
     "Spectral residual",
-    "Baseline: what is unusual in the frame's spectrum (Hou and Zhang, 2007); it needs no training.",
+    "Baseline: what is unusual in the frame's spectrum (Hou and Zhang, 2007). It needs no training.",
   ),
   "feature_distance": (
     "Feature distance",
     "Baseline: how far each position's conv5_3 feature of an ImageNet network is from the frame's mean feature, times "
-    "the centre Gaussian; it needs no training beyond ImageNet's.",
+    "the centre Gaussian. It needs no training beyond ImageNet's.",
   ),
   "uniform": ("Uniform", "Baseline: a constant map, for which only AUC-J is defined."),
   "cam_s_coarse": (
     "CAM S, coarse",
-    "Class activation map of the clip's tag on the whole frame, by the classifier that sees one frame (S).",
+    "The class activation map of the clip's tag on the whole frame, by the classifier that sees one frame (S).",
   ),
   "cam_st_coarse": ("CAM ST, coarse", "The same by the classifier that sees three frames, so motion as well (ST)."),
   "cam_sa_coarse": (
@@ -29,14 +29,17 @@ METHODS = {
   ),
   "scam_coarse": (
     "SCAM, coarse",
-    "Mean of the three coarse CAMs, weighted by confidence, of the classifiers that find the clip's tag. Its box is "
-    "where the fine stage looks closer.",
+    "The mean of the three coarse CAMs, weighted by confidence, of the classifiers that find the clip's tag. The fine "
+    "stage looks closer at the box around it.",
   ),
-  "cam_s": ("CAM S", "Fine stage: S trained again on crops; its map is put back into the frame."),
-  "cam_st": ("CAM ST", "Fine stage of ST."),
-  "cam_sa": ("CAM SA", "Fine stage of SA."),
-  "scam_average": ("AC", "Plain mean of the three fine CAMs: what selective fusion is compared with."),
-  "scam": ("SCAM", "Mean of the three fine CAMs, weighted by confidence, of the classifiers that find the clip's tag."),
+  "cam_s": ("CAM S", "The fine stage of S: it is trained again on crops, and its map is put back into the frame."),
+  "cam_st": ("CAM ST", "The fine stage of ST."),
+  "cam_sa": ("CAM SA", "The fine stage of SA."),
+  "scam_average": ("AC", "The plain mean of the three fine CAMs, with which selective fusion is compared."),
+  "scam": (
+    "SCAM",
+    "The mean of the three fine CAMs, weighted by confidence, of the classifiers that find the clip's tag.",
+  ),
   "scam_plus": (
     "SCAM+",
     "The same over the three fine CAMs and those of S+, ST+ and SA+, which compare a frame with its neighbours "
@@ -46,14 +49,16 @@ METHODS = {
   "sta_plus_short": ("STA+ short", "The student that reasons over three successive moments."),
   "sta_plus_long": ("STA+ long", "The student that reasons over a moment and two distant ones of the clip."),
   "final": ("Final", "All three students fused: what `stajax predict` writes."),
-  "final_no_switch": ("Final, no switch", "The same with the audio switch forced to 1: all sound is heard."),
+  "final_no_switch": ("Final, no switch", "The same with the audio switch forced to 1, so that all sound is heard."),
   "maps": ("Maps", "The maps that were given."),
 }
+"""The title of each method, and a line on what it is."""
 
 SETS = {
-  "synthetic/foreign": "sound foreign to the tag",
-  "synthetic/repeat": "object repeats or leaves",
+  "synthetic/foreign": "clips whose sound is foreign to the tag",
+  "synthetic/repeat": "clips whose object repeats or leaves",
 }
+"""What the sets within a database are."""
 
 _BRANCHES = {"s": "one frame", "st": "three frames", "sa": "frame and sound"}
 _COMPANIONS = {"short": "its neighbours in time", "long": "distant moments of its clip", "cross": "clips of its tag"}
@@ -68,10 +73,10 @@ STAGES = {
   "scam_coarse": "Coarse SCAM and its boxes",
   **{branch: f"{branch.upper()} fine: {sees}, crops" for branch, sees in _BRANCHES.items()},
   **{
-    f"{branch}_plus_{granularity}": f"{branch.upper()}+ {granularity}: {sees}, with {companions}"
+    f"{branch}_plus_{companions}": f"{branch.upper()}+ {companions}: {sees}, with {what}"
     for branch, sees in _BRANCHES.items()
-    for granularity, companions in _COMPANIONS.items()
-    if (branch, granularity) != ("sa", "short")
+    for companions, what in _COMPANIONS.items()
+    if (branch, companions) != ("sa", "short")
   },
   "scam_plus": "SCAM+ and the pseudo-fixations",
   "students": "The three students as one network",
@@ -81,33 +86,33 @@ STAGES = {
   "model": "Model folder",
   "report": "Report",
 }
+"""The titles of the stages of a training."""
 
 PICTURES = {"frame": "Frame", "viewers": "Viewers"}
+"""The titles of the pictures that are no method's."""
 
 _ROWS = {row.method: f"Row {row.number}: {row.title}" for row in ROWS}
 _THRESHOLDED = re.compile(r"(.+)_(0\.\d+)")
 
 
 def title_of(name: str) -> str:
-  """The title of a method, metric or picture; a name that is not in the tables is shown as it is.
+  """Returns the title of a method, metric or picture; a name that is not in the tables is its own title.
 
-  A method's name and `_0.3` is the method with values below 0.3 set to 0.
+  A method's name followed by `_0.3` is the method with values below 0.3 set to 0.
   """
-  if name in PICTURES:
-    return PICTURES[name]
-  if name in _ROWS:
-    return _ROWS[name]
   if match := _THRESHOLDED.fullmatch(name):
     return f"{title_of(match[1])}, threshold {match[2]}"
   if name.endswith(NO_CENTRE):
     return f"{title_of(name.removesuffix(NO_CENTRE))}, without the centre factor"
   if name in METRICS:
     return METRICS[name].title
-  return METHODS.get(name, (name, ""))[0]
+  if name in METHODS:
+    return METHODS[name][0]
+  return PICTURES.get(name) or _ROWS.get(name) or name
 
 
 def text_of(method: str) -> str:
-  """One line on what a method is; empty for one that is not in the tables."""
+  """Returns a line on what a method is; "" for one that is not in the tables."""
   if match := _THRESHOLDED.fullmatch(method):
     return f"The same as {title_of(match[1])}, scaled to [0, 1], with values below {match[2]} set to 0."
   if method.endswith(NO_CENTRE):

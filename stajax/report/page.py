@@ -1,32 +1,35 @@
-"""The self-contained page `index.html` of a training run or an evaluation: scores, learning curves, examples, facts."""
+"""Writes the self-contained page `index.html` of a training or an evaluation: scores, curves, examples, facts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
 from stajax.files import write_text
-from stajax.report import ablation_table, names
-from stajax.report.score_files import Scores, format_score
+from stajax.report import names, tables
 from stajax.report.table_1 import COMPONENTS
-from stajax.scoring.baselines import BASELINES
 from stajax.scoring.protocol import METRICS
+
+LogLines = Sequence[Mapping[str, float]]
+"""The lines of a stage's log, each with `step`, `loss` and other scalars."""
 
 
 @dataclass(frozen=True)
 class Example:
   """A frame of the gallery.
 
-  title: such as clip, frame, tag and flags.
-  frame: (H, W, 3) uint8 RGB.
-  maps: {method: (h, w) uint8}, shown in this order over the frame, each relative to its maximum.
-  viewers: (H, W) uint8 density.
-  fixations: (H, W) bool, drawn as points on the viewers' picture.
-  note: a line below the pictures.
+  Attributes:
+    title: What the frame is: its clip, number, tag and flags.
+    frame: The frame (H, W, 3), uint8 RGB.
+    maps: {method: (h, w) uint8}. They are shown in this order over the frame, each relative to its maximum.
+    viewers: The density of the viewers' fixations, (H, W) uint8.
+    fixations: The fixated pixels, (H, W) bool, which are drawn as points on the viewers' picture.
+    note: A line below the pictures.
   """
 
   title: str
@@ -37,104 +40,94 @@ class Example:
   note: str = ""
 
 
-def write_report(
-  out: str | Path,
-  *,
-  title: str,
-  scores: Scores,
-  about: Mapping,
-  subtitle: str = "",
-  notes: Sequence[str] = (),
-  curves: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
-  examples: Sequence[Example] = (),
-  facts: Mapping[str, str] | None = None,
-  titles: Mapping[str, str] | None = None,
-) -> None:
-  """Writes `out/index.html` atomically; equal arguments give equal bytes. Parts that are empty are left out.
+@dataclass(frozen=True)
+class Page:
+  """What a page shows. Parts that are empty are left out.
 
-  Args:
-    scores: what `write_scores` returned. The methods `row_01` … `row_25` make a table of their own, the ablation.
-    about: what `describe` returned. Those of its notes that begin with "synthetic" become a banner at the top.
-    subtitle: one or two sentences on what the run is.
-    notes: further lines at the top, such as the provenance of the model; "synthetic…" as above.
-    curves: {stage: lines of its log}, each line with `step`, `loss` and other scalars.
+  Attributes:
+    title: The title of the page.
+    scores: What `write_scores` returned. The methods `row_01` … `row_25` make a table of their own, the ablation.
+    about: What `describe` returned. Those of its notes that begin with "synthetic" become a banner at the top.
+    subtitle: One or two sentences on what the run is.
+    notes: Further lines at the top, such as the provenance of the model; "synthetic…" as above.
+    curves: The log of each stage.
+    examples: The gallery.
     facts: {name: text}, such as times, versions, counts of pseudo-fixations of weight 0.
-    titles: of the ablation's rows by method, where they differ from those of `stajax.report.table_1`.
+    row_titles: The titles of the ablation's rows by method, where they differ from those of `stajax.report.table_1`.
   """
-  out = Path(out)
-  out.mkdir(parents=True, exist_ok=True)
-  lines = list(dict.fromkeys([*notes, *about["notes"]]))
-  banners = [line for line in lines if line.startswith("synthetic")]
+
+  title: str
+  scores: tables.Scores
+  about: Mapping[str, Any]
+  subtitle: str = ""
+  notes: Sequence[str] = ()
+  curves: Mapping[str, LogLines] = field(default_factory=dict)
+  examples: Sequence[Example] = ()
+  facts: Mapping[str, str] = field(default_factory=dict)
+  row_titles: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_page(out: str | Path, page: Page) -> None:
+  """Writes `out/index.html` atomically. Equal pages give equal bytes."""
   environment = jinja2.Environment(
     autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
   )
   template = resources.files("stajax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
   shown = {
-    name: {method: row for method, row in rows.items() if method not in ablation_table.METHODS}
-    for name, rows in scores.items()
+    name: {method: row for method, row in rows.items() if method not in tables.ABLATION_METHODS}
+    for name, rows in page.scores.items()
   }
   methods = list(dict.fromkeys(method for rows in shown.values() for method in rows))
-  page = environment.from_string(template).render(
-    title=title,
-    subtitle=subtitle,
+  lines = list(dict.fromkeys([*page.notes, *page.about["notes"]]))
+  banners = [line for line in lines if line.startswith("synthetic")]
+  text = environment.from_string(template).render(
+    title=page.title,
+    subtitle=page.subtitle,
     banners=banners,
-    notes=[line for line in notes if line not in banners],
-    about={**about, "notes": [line for line in about["notes"] if line not in banners]},
-    tables=[_table(name, rows) for name, rows in shown.items() if rows],
+    notes=[line for line in page.notes if line not in banners],
+    about={**page.about, "notes": [line for line in page.about["notes"] if line not in banners]},
+    tables=[tables.score_table(name, rows) for name, rows in shown.items() if rows],
     metrics=[(name, metric.title, metric.meaning) for name, metric in METRICS.items()],
     methods=[(method, names.title_of(method), names.text_of(method)) for method in methods],
     sets=names.SETS,
-    ablation=ablation_table.ablation_tables(scores, titles or {}),
+    ablation=tables.ablation_tables(page.scores, page.row_titles),
     components=COMPONENTS,
-    map_sizes=_map_sizes(about["map_sizes_height_width"]),
-    curves=[_curve(stage, lines, f"curve{i}") for i, (stage, lines) in enumerate((curves or {}).items())],
-    examples=[_gallery_row(example) for example in examples],
-    facts=facts or {},
+    map_sizes=_map_sizes(page.about["map_sizes_height_width"]),
+    curves=[_curve(stage, log, f"curve{i}") for i, (stage, log) in enumerate(page.curves.items())],
+    examples=[_gallery_row(example) for example in page.examples],
+    facts=page.facts,
     title_of=names.title_of,
   )
-  write_text(out / "index.html", page)
-
-
-def _table(name: str, rows: Mapping[str, Mapping[str, float | None]]) -> dict:
-  """A set's rows as (method, is a baseline, cells), a cell as (text, is the best of its column)."""
-  shown = {method: [format_score(row[metric]) for metric in METRICS] for method, row in rows.items()}
-  columns = zip(*[[row[metric] for metric in METRICS] for row in rows.values()])
-  best = [format_score(max((value for value in column if value is not None), default=None)) for column in columns]
-  return {
-    "name": name,
-    "rows": [
-      (method, method in BASELINES, [(text, text == top != format_score(None)) for text, top in zip(texts, best)])
-      for method, texts in shown.items()
-    ],
-  }
+  write_text(Path(out) / "index.html", text)
 
 
 def _map_sizes(sizes: Mapping[str, Sequence[Sequence[int]]]) -> list[tuple[str, str]]:
-  """(sizes, titles of the methods that have them)."""
+  """Returns (sizes, titles of the methods whose maps have them)."""
   grouped: dict[str, list[str]] = {}
   for method, found in sizes.items():
     text = ", ".join(f"{height}×{width}" for height, width in found)
-    title = "rows of Table 1" if method in ablation_table.METHODS else names.title_of(method)
+    title = "rows of Table 1" if method in tables.ABLATION_METHODS else names.title_of(method)
     grouped.setdefault(text, []).append(title)
   return [(text, ", ".join(dict.fromkeys(titles))) for text, titles in grouped.items()]
 
 
-def _curve(stage: str, lines: Sequence[Mapping[str, float]], identifier: str) -> dict:
-  """A stage's picture and what it ended with, in words."""
+def _curve(stage: str, log: LogLines, identifier: str) -> dict[str, str]:
+  """Returns a stage's curves as a picture, and what it ended with in words."""
   from stajax.report import plots  # Matplotlib only where something is drawn: scoring processes import this module
 
-  last = lines[-1] if lines else {}
-  values = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in last.items() if name not in plots.NOT_CURVES]
-  text = f"After {last['step']:,.0f} steps: {', '.join(values)}" if lines else "The log has no lines."
-  rates = [line["examples_per_second"] for line in lines if "examples_per_second" in line]
+  title = names.STAGES.get(stage, stage)
+  if not log:
+    return {"title": title, "text": "The log has no lines.", "svg": ""}
+  values = [f"{name.replace('_', ' ')} {value:.3g}" for name, value in log[-1].items() if plots.is_curve(name)]
+  text = f"After {log[-1]['step']:,.0f} steps: {', '.join(values)}"
+  rates = [line["examples_per_second"] for line in log if "examples_per_second" in line]
   if rates:
     text += f"; {np.median(rates):,.0f} examples a second"
-  title = names.STAGES.get(stage, stage)
   label = escape(f"Learning curves of {title}. {text}")
-  return {"title": title, "text": text, "svg": Markup(plots.learning_curves(lines, identifier, label)) if lines else ""}
+  return {"title": title, "text": text, "svg": Markup(plots.learning_curves(log, identifier, label))}
 
 
-def _gallery_row(example: Example) -> dict:
+def _gallery_row(example: Example) -> dict[str, Any]:
   from stajax.report import plots  # see above
 
   pictures = [("frame", plots.picture(example.frame))]

@@ -1,8 +1,10 @@
-"""Compares methods clip by clip over several runs: python -m stajax.report.paired REPORT… [--pairs A:B …].
+"""Compares methods clip by clip over several runs.
 
-A report is a folder with `per_video.csv` and `evaluation.json`, as `stajax train` and `stajax evaluate` write it. Of
-each pair the difference A − B is taken for every clip of every run; the table shows its mean, its standard error over
-the clips, the mean of each run, and in how many clips A is better.
+  python -m stajax.report.paired REPORT… [--pairs A:B …]
+
+A report is a folder with `per_video.csv` and `evaluation.json`, as `stajax train` and `stajax evaluate` write it. For
+each pair the difference A − B is taken for every clip of every run. The table, in Markdown, shows its mean, its
+standard error over the clips, the mean of each run, and in how many clips A is better.
 """
 
 import csv
@@ -16,8 +18,11 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from stajax import cli
 from stajax.report.names import title_of
 from stajax.scoring.protocol import METRICS
+
+PROGRAM = "python -m stajax.report.paired"
 
 PAIRS = (
   "scam:scam_coarse",
@@ -32,38 +37,66 @@ PAIRS = (
 
 @dataclass(frozen=True)
 class Arguments:
-  """Compares methods clip by clip over several runs; prints a table in Markdown."""
+  """The options of the comparison."""
 
   reports: tyro.conf.Positional[tuple[Path, ...]]
   """Report folders, or work folders that contain one."""
   pairs: tuple[str, ...] = PAIRS
-  """A:B, or A:B@SET for the clips of one set of the report."""
+  """The pairs to compare: A:B, or A:B@SET for the clips of one set of the report."""
   metrics: tuple[str, ...] = ("nss", "cc")
-  """Of the report's metrics."""
+  """The metrics of the report to compare by."""
+
+
+@dataclass(frozen=True)
+class Report:
+  """The scores of a run.
+
+  Attributes:
+    scores: {method: {metric: {clip: value, NaN where undefined}}}.
+    groups: The names of the videos of each set.
+  """
+
+  scores: Mapping[str, Mapping[str, Mapping[str, float]]]
+  groups: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Difference:
-  """A − B of one pair and metric: mean and standard error over all clips of all runs, and how often A is better.
+  """The difference A − B of one pair by one metric.
 
   Attributes:
-    run_means: of each run.
-    clips: number of differences; clips in which either is undefined are left out.
-    better: of these, those with A > B.
+    mean: The mean over all clips of all runs.
+    error: The standard error of the mean.
+    run_means: The mean of each run.
+    num_clips: How many differences there are; clips in which either score is undefined are left out.
+    num_better: In how many of these A > B.
   """
 
   mean: float
   error: float
   run_means: tuple[float, ...]
-  clips: int
-  better: int
+  num_clips: int
+  num_better: int
 
 
-def read_report(folder: Path) -> tuple[dict[str, dict[str, dict[str, float]]], dict[str, list[str]]]:
-  """The scores {method: {metric: {clip: value}}} of a report, and the clips of its sets.
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  arguments = cli.parse(PROGRAM, Arguments, argv, description=__doc__)
+  return cli.run(PROGRAM, lambda: print_comparison(arguments))
+
+
+def print_comparison(arguments: Arguments) -> int:
+  """Prints the table of all differences; returns the exit code."""
+  reports = [read_report(folder) for folder in arguments.reports]
+  print(format_differences(reports, arguments.pairs, arguments.metrics))
+  return 0
+
+
+def read_report(folder: Path) -> Report:
+  """Reads a report's folder, or that of a work folder.
 
   Raises:
-    ValueError: not a report.
+    ValueError: There is no report of this version.
   """
   folder = folder / "report" if (folder / "report" / "per_video.csv").is_file() else folder
   scores: dict[str, dict[str, dict[str, float]]] = {}
@@ -78,36 +111,42 @@ def read_report(folder: Path) -> tuple[dict[str, dict[str, dict[str, float]]], d
     groups = json.loads((folder / "evaluation.json").read_text(encoding="utf-8")).get("groups", {})
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"{path}: not a report of this version ({type(error).__name__}: {error})") from None
-  return scores, groups
+  return Report(scores, groups)
 
 
-def compare(reports: Sequence[tuple[Mapping, Mapping]], pair: str, metric: str) -> Difference:
-  """The difference of one pair, A:B or A:B@SET.
+def compare(reports: Sequence[Report], pair: str, metric: str) -> Difference:
+  """Compares one pair, A:B or A:B@SET.
 
   Raises:
-    ValueError: a report lacks the method, the metric or the set.
+    ValueError: A report lacks the method, the metric or the set.
   """
-  names, _, group = pair.partition("@")
-  better, _, worse = names.partition(":")
-  runs = []
-  for scores, groups in reports:
-    unknown = [name for name in (better, worse) if metric not in scores.get(name, {})]
-    if unknown or (group and group not in groups):
-      found = ", ".join(groups) if not unknown else ", ".join(scores)
-      raise ValueError(f"{pair}: no {unknown[0] if unknown else group!r} with {metric} in the report; found {found}")
-    first, second = scores[better][metric], scores[worse][metric]
-    clips = [clip for clip in first if clip in second and (not group or clip.split("/")[1] in groups[group])]
-    differences = np.array([first[clip] - second[clip] for clip in clips])
-    runs.append(differences[~np.isnan(differences)])
+  runs = [_differences(report, pair, metric) for report in reports]
   together = np.concatenate(runs)
   error = float(together.std(ddof=1) / math.sqrt(len(together))) if len(together) > 1 else math.nan
-  means = tuple(float(run.mean()) if len(run) else math.nan for run in runs)
-  return Difference(float(together.mean()) if len(together) else math.nan, error, means, len(together),
-                    int(np.sum(together > 0)))  # fmt: skip
+  return Difference(_mean(together), error, tuple(map(_mean, runs)), len(together), int(np.sum(together > 0)))
 
 
-def format_table(reports: Sequence[tuple[Mapping, Mapping]], pairs: Sequence[str], metrics: Sequence[str]) -> str:
-  """All differences as a table in Markdown."""
+def _differences(report: Report, pair: str, metric: str) -> np.ndarray:
+  """Returns the differences of the clips of one run for which both scores are defined."""
+  names, _, group = pair.partition("@")
+  first, _, second = names.partition(":")
+  missing = [name for name in (first, second) if metric not in report.scores.get(name, {})]
+  if missing or (group and group not in report.groups):
+    found = ", ".join(report.scores if missing else report.groups)
+    what = missing[0] if missing else group
+    raise ValueError(f"{pair}: no {what!r} with {metric} in the report; found {found}")
+  ours, theirs = report.scores[first][metric], report.scores[second][metric]
+  clips = [clip for clip in ours if clip in theirs and (not group or clip.split("/")[1] in report.groups[group])]
+  differences = np.array([ours[clip] - theirs[clip] for clip in clips])
+  return differences[~np.isnan(differences)]
+
+
+def _mean(values: np.ndarray) -> float:
+  return float(values.mean()) if len(values) else math.nan
+
+
+def format_differences(reports: Sequence[Report], pairs: Sequence[str], metrics: Sequence[str]) -> str:
+  """Returns all differences as a table in Markdown."""
   lines = ["| A − B | metric | mean ± standard error | of each run | A better |", "|---|---|---|---|---|"]
   for pair in pairs:
     names, _, group = pair.partition("@")
@@ -115,20 +154,9 @@ def format_table(reports: Sequence[tuple[Mapping, Mapping]], pairs: Sequence[str
     for metric in metrics:
       found = compare(reports, pair, metric)
       runs = ", ".join(f"{mean:+.3f}" for mean in found.run_means)
-      share = f"{found.better} of {found.clips} clips"
+      share = f"{found.num_better} of {found.num_clips} clips"
       lines.append(f"| {words} | {title_of(metric)} | {found.mean:+.3f} ± {found.error:.3f} | {runs} | {share} |")
   return "\n".join(lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit code."""
-  arguments = tyro.cli(Arguments, args=argv, prog="stajax.report.paired", description=__doc__)
-  try:
-    print(format_table([read_report(path) for path in arguments.reports], arguments.pairs, arguments.metrics))
-  except ValueError as error:
-    print(f"stajax.report.paired: {error}", file=sys.stderr)
-    return 2
-  return 0
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""Learning curves and gallery pictures as text that stands inside an HTML page."""
+"""Draws learning curves and gallery pictures as text that stands inside an HTML page."""
 
 import base64
 import io
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,39 +16,45 @@ from PIL import Image, ImageDraw
 
 from stajax.report.overlay import heat_overlay
 
-SIDE = 256  # of a gallery picture's longer side in pixels
-QUALITY = 82  # of its JPEG
-POINTS = 200  # of a curve at most; longer logs are averaged
-NOT_CURVES = ("step", "examples_per_second")
+SIDE = 256
+"""The longer side of a gallery picture, in pixels."""
+_JPEG_QUALITY = 82
+_MAX_POINTS = 200
+"""How many points a curve has at most; longer logs are averaged."""
 # Stand-ins that are replaced by colours of the page's style sheet, which knows light and dark.
-COLOURS = {"#010203": "currentColor", "#010204": "var(--accent)", "#010205": "var(--line)"}
-TEXT, ACCENT, LINE = COLOURS
-STYLE = {
+_COLOURS = {"#010203": "currentColor", "#010204": "var(--accent)", "#010205": "var(--line)"}
+_TEXT, _ACCENT, _LINE = _COLOURS
+_STYLE: dict[Any, Any] = {
   "svg.fonttype": "none",  # text stays text
   "font.size": 9,
-  "text.color": TEXT,
-  "axes.labelcolor": TEXT,
-  "axes.edgecolor": LINE,
-  "xtick.color": LINE,
-  "ytick.color": LINE,
-  "xtick.labelcolor": TEXT,
-  "ytick.labelcolor": TEXT,
-  "grid.color": LINE,
+  "text.color": _TEXT,
+  "axes.labelcolor": _TEXT,
+  "axes.edgecolor": _LINE,
+  "xtick.color": _LINE,
+  "ytick.color": _LINE,
+  "xtick.labelcolor": _TEXT,
+  "ytick.labelcolor": _TEXT,
+  "grid.color": _LINE,
   "axes.spines.top": False,
   "axes.spines.right": False,
 }
 
 
+def is_curve(name: str) -> bool:
+  """Whether a scalar of a log is drawn as a curve."""
+  return name not in ("step", "examples_per_second")
+
+
 def learning_curves(lines: Sequence[Mapping[str, float]], identifier: str, label: str) -> str:
-  """One stage's curves as an `<svg>`: the loss, and below it every other scalar of the log.
+  """Draws one stage's curves as an `<svg>`: the loss, and below it every other scalar of the log.
 
   Args:
-    lines: of the log, each with `step`; values that are not finite are left out.
-    identifier: makes the ids inside the picture unique within a page; letters and digits.
-    label: read aloud in place of the picture.
+    lines: The lines of the log, each with `step`. Values that are not finite are left out.
+    identifier: Makes the ids inside the picture unique within a page; letters and digits.
+    label: What is read aloud in place of the picture.
   """
-  names = list(dict.fromkeys(["loss", *(name for line in lines for name in line if name not in NOT_CURVES)]))
-  with matplotlib.rc_context({**STYLE, "svg.hashsalt": identifier}):
+  names = list(dict.fromkeys(["loss", *(name for line in lines for name in line if is_curve(name))]))
+  with matplotlib.rc_context({**_STYLE, "svg.hashsalt": identifier}):
     figure = Figure(figsize=(3.1, 2.9), layout="constrained")
     heights = [1.6, *[1] * (len(names) - 1)]
     rows = figure.subplots(len(names), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -64,9 +71,9 @@ def learning_curves(lines: Sequence[Mapping[str, float]], identifier: str, label
 
 def _draw_curve(axes: Axes, lines: Sequence[Mapping[str, float]], name: str) -> None:
   found = [(line["step"], line[name]) for line in lines if name in line and math.isfinite(line[name])]
-  parts = np.array_split(np.array(found, np.float64).reshape(-1, 2), min(len(found), POINTS) or 1)
+  parts = np.array_split(np.array(found, np.float64).reshape(-1, 2), min(len(found), _MAX_POINTS) or 1)
   steps, values = np.array([part.mean(axis=0) for part in parts if len(part)]).reshape(-1, 2).T
-  axes.plot(steps, values, color=ACCENT, linewidth=1.5, marker="o" if len(steps) == 1 else None, markersize=4)
+  axes.plot(steps, values, color=_ACCENT, linewidth=1.5, marker="o" if len(steps) == 1 else None, markersize=4)
   axes.set_title(name.replace("_", " "), loc="left", fontsize="medium", pad=3)
   axes.grid(axis="y", linewidth=0.6)
   axes.tick_params(length=0)
@@ -78,37 +85,37 @@ def _draw_curve(axes: Axes, lines: Sequence[Mapping[str, float]], name: str) -> 
 
 
 def _inline(svg: str, identifier: str, label: str) -> str:
-  """matplotlib's file without what only a file of its own needs, with ids that are unique on the page."""
+  """Returns Matplotlib's file without what only a file of its own needs, with ids that are unique on the page."""
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
   svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', svg)
   svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
   svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{identifier}-", svg)
-  for stand_in, colour in COLOURS.items():
+  for stand_in, colour in _COLOURS.items():
     svg = svg.replace(stand_in, colour)
   return svg
 
 
 def picture(frame: np.ndarray) -> str:
-  """A frame (H, W, 3) uint8 RGB as the data URI of a JPEG, enlarged or reduced to `SIDE`."""
+  """Returns a frame (H, W, 3), uint8 RGB, as the data URI of a JPEG, enlarged or reduced to `SIDE`."""
   file = io.BytesIO()
-  _to_size(frame, SIDE).save(file, "JPEG", quality=QUALITY, optimize=True)
+  _resize_to(frame, SIDE).save(file, "JPEG", quality=_JPEG_QUALITY, optimize=True)
   return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def heat_picture(frame: np.ndarray, values: np.ndarray, fixations: np.ndarray | None = None) -> str:
-  """A map over its frame, and fixations as points, as the data URI of a JPEG.
+  """Draws a map over its frame, and fixations as points; returns the data URI of a JPEG.
 
   Args:
-    frame: (H, W, 3) uint8 RGB.
-    values: (h, w), not negative; drawn relative to its maximum.
-    fixations: (H, W) bool.
+    frame: The frame (H, W, 3), uint8 RGB.
+    values: The map (h, w), not negative; it is drawn relative to its maximum.
+    fixations: The fixated pixels, (H, W) bool.
   """
   peak = float(values.max(initial=0))
   level = values / peak if peak > 0 else np.zeros(values.shape)
-  large = heat_overlay(np.asarray(_to_size(frame, SIDE)), level)
+  large = heat_overlay(np.asarray(_resize_to(frame, SIDE)), level)
   if fixations is None or not fixations.any():
     return picture(large)
-  canvas = _to_size(large, 2 * SIDE)  # reduced again: smooth points
+  canvas = _resize_to(large, 2 * SIDE)  # reduced again: smooth points
   draw = ImageDraw.Draw(canvas)
   scale = np.array(canvas.size) / fixations.shape[::-1]
   for x, y in (np.argwhere(fixations)[:, ::-1] + 0.5) * scale:
@@ -116,7 +123,8 @@ def heat_picture(frame: np.ndarray, values: np.ndarray, fixations: np.ndarray | 
   return picture(np.asarray(canvas))
 
 
-def _to_size(frame: np.ndarray, side: int) -> Image.Image:
+def _resize_to(frame: np.ndarray, side: int) -> Image.Image:
+  """Resizes a frame so that its longer side has `side` pixels."""
   height, width = frame.shape[:2]
   scale = side / max(height, width)
   size = (max(1, round(width * scale)), max(1, round(height * scale)))

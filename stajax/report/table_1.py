@@ -1,13 +1,14 @@
 """The paper's Table 1 as data: what each row is made of, and what the paper measured on AVAD.
 
-How the printed ticks are read:
+The printed ticks are read as follows:
 
-- Rows 1–5 are coarse (D), 6–11 fine (E), 13–20 one network with companions on whole frames, 21–24 all eight of those
-  (SC, LC, CC), 25 everything (SCAM+). Row 12 is S coarse with the FRL on its spatial features (§6.2.5).
-- Row 22 is "without the audio switch" against 24 (§6.2.3), 21 "without FRL" against 24 (§6.2.5). The print ticks E in
-  rows 21, 23 and 24, where the text means F, the switch: the text is followed. So the switch is off in rows 9 and 22
-  alone; rows without a source that hears have no F to tick.
-- M is the plain average (row 23), N the selective fusion (rows 21, 22, 24).
+- Rows 1–5 are coarse (D), rows 6–11 fine (E), rows 13–20 one network with companions on whole frames, rows 21–24 all
+  eight of those (SC, LC, CC), row 25 everything (SCAM+). Row 12 is S coarse with the FRL on its spatial features
+  (§6.2.5).
+- Row 22 is row 24 "without the audio switch" (§6.2.3), row 21 is row 24 "without FRL" (§6.2.5). The print ticks E in
+  rows 21, 23 and 24 where the text means F, the switch; we follow the text. So the switch is off in rows 9 and 22
+  alone. Rows without a source that hears have no F to tick.
+- M is the plain average (row 23), N is the selective fusion (rows 21, 22, 24).
 """
 
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ PLUS = (
   *("s_plus_cross", "sa_plus_cross", "st_plus_cross"),
 )
 
+_PUBLISHED_METRICS: tuple[str, ...] = ("auc_judd", "sim", "s_auc", "cc", "nss")
+"""The columns of the paper's scores, in its order."""
+
 Fusion = Literal["cam", "average", "select"]
 Variant = Literal["always_heard", "no_frl"]
 
@@ -49,13 +53,15 @@ class Row:
   """One row of Table 1.
 
   Attributes:
-    title: says too what is toggled at inference only.
-    sources: names of networks.
-    fusion: `cam`, the one source's map; `average`, AC of §6.2.2; `select`, Eq. 1 or 4.
-    always_heard: without the audio switch.
-    frl: whether networks with companions have their FRL; of row 12, whether S has one.
-    components: the letters that the paper ticks, as printed.
-    published: the paper's scores on AVAD by metric.
+    number: The row's number in the paper.
+    title: What the row is, and what is toggled at inference only.
+    sources: The names of its networks.
+    fusion: How their maps are fused: `cam` takes the only source's map, `average` is AC of §6.2.2, `select` is Eq. 1
+      or 4.
+    always_heard: Whether the audio switch is left out, so that all sound is heard.
+    frl: Whether networks with companions have their FRL; in row 12, whether S has one.
+    components: The letters that the paper ticks, as printed.
+    published: The paper's scores on AVAD by metric.
   """
 
   number: int
@@ -69,25 +75,25 @@ class Row:
 
   @property
   def method(self) -> str:
-    """Its name in `scores.json`: `row_01` … `row_25`."""
+    """The row's name in `scores.json`: `row_01` … `row_25`."""
     return f"row_{self.number:02d}"
 
   @property
   def variant(self) -> Variant | None:
-    """How the networks that it really needs are trained otherwise than all others are."""
+    """How the training of the networks that the row really needs differs from the usual one, if it does."""
     if self.always_heard:
       return "always_heard"
     return "no_frl" if not self.frl and "s_plus_long" in self.sources else None
 
   @property
   def retrained_title(self) -> str:
-    """The title where those networks are trained."""
+    """The row's title where the networks of its variant have been trained."""
     return self.title if self.variant is None else f"{self.title.removesuffix(' at inference')}, retrained"
 
 
 def _row(number: int, title: str, sources: tuple[str, ...], fusion: Fusion, components: str, *published: float) -> Row:
-  metrics = dict(zip(("auc_judd", "sim", "s_auc", "cc", "nss"), published))
-  return Row(number, title, sources, fusion, number in (9, 22), "L" in components, components, metrics)
+  scores = dict(zip(_PUBLISHED_METRICS, published, strict=True))
+  return Row(number, title, sources, fusion, number in (9, 22), "L" in components, components, scores)
 
 
 ROWS = (
@@ -136,4 +142,4 @@ COMPARISONS = (
   ("FRL, SC, LC, CC", 24, 21),
   ("SCAM+ over SCAM", 25, 11),
 )
-"""What the paper concludes from the table (§6.2): a claim, the row with the part, the row without it."""
+"""What the paper concludes from the table (§6.2): the claim, the row with the part, and the row without it."""

@@ -17,7 +17,7 @@ from stajax.eyetracking import StavisVideo, read_groups, read_tree
 from stajax.inference.ablation import row_maps
 from stajax.inference.class_maps import ClipSources
 from stajax.inference.predictor import Predictor, to_uint8
-from stajax.report.page import Example, write_report
+from stajax.report.page import Example, Page, write_page
 from stajax.report.score_files import describe, write_scores
 from stajax.report.table_1 import ROWS
 from stajax.scoring.protocol import Settings
@@ -62,8 +62,7 @@ def write(run: Run) -> dict[str, Any]:
   ]
   about = describe(evaluation, notes, tree.fold_lists, tree.skipped)
   scores = write_scores(evaluation, about, out)
-  write_report(
-    out,
+  page = Page(
     title=f"Report of {run.config.name}",
     subtitle=(
       f"Learned from the tags of {run.records.num_clips} clips, without eye tracking; scored on "
@@ -75,6 +74,7 @@ def write(run: Run) -> dict[str, Any]:
     examples=gallery.examples(),
     facts=_facts(run),
   )
+  write_page(out, page)
   database = next(iter(scores))
   return {"scores": scores[database]}
 

@@ -14,8 +14,9 @@ from helpers.paths import SHARED
 from stajax.evaluate.__main__ import main
 from stajax.eyetracking import StavisError, read_tree
 from stajax.prepare.tree_files import write_fold_lists, write_groups, write_video
-from stajax.report.page import write_report
-from stajax.report.score_files import describe, format_table, write_scores
+from stajax.report.page import Page, write_page
+from stajax.report.score_files import describe, write_scores
+from stajax.report.tables import format_table
 from stajax.scoring import protocol
 from stajax.scoring import videos as scoring_videos
 from stajax.scoring.baselines import centre_map
@@ -149,7 +150,7 @@ def test_what_is_written(tree, tmp_path):
   skipped = [("Tiny", "x<y", "gone")]
   about = describe(found, ["a <note>"], tree_found.fold_lists, skipped)
   written = write_scores(found, about, tmp_path / "out")
-  write_report(tmp_path / "out", title="T & T", scores=written, about=about)
+  write_page(tmp_path / "out", Page("T & T", written, about))
   scores = json.loads((tmp_path / "out" / "scores.json").read_text(), parse_constant=pytest.fail)
   assert scores == written and list(scores) == ["Tiny", "Tiny/few"]
   assert scores["Tiny"]["uniform"]["nss"] is None
@@ -190,7 +191,7 @@ def test_synthetic_says_so(tmp_path):
   write_tree(tmp_path, "synthetic", [["a"]], num_frames=1)
   found = evaluate_videos(read_tree(tmp_path).videos, random_maps, processes=1)
   about = describe(found)
-  write_report(tmp_path / "out", title="Scores", scores=write_scores(found, about, tmp_path / "out"), about=about)
+  write_page(tmp_path / "out", Page("Scores", write_scores(found, about, tmp_path / "out"), about))
   assert "rendered clips" in (tmp_path / "out" / "index.html").read_text()
   assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["notes"][0].startswith("synthetic")
 

@@ -35,14 +35,14 @@ def folders(tmp_path):
 def test_differences_are_of_the_same_clip(folders):
   found = paired.compare([paired.read_report(folder) for folder in folders], "a:b", "nss")
   expected = np.array([2.0, -1.0, 4.0, 0.0, 1.0])  # of a clip that either does not define there is none
-  assert (found.mean, found.clips, found.better) == (pytest.approx(expected.mean()), 5, 3)
+  assert (found.mean, found.num_clips, found.num_better) == (pytest.approx(expected.mean()), 5, 3)
   assert found.error == pytest.approx(expected.std(ddof=1) / np.sqrt(5))
   assert found.run_means == pytest.approx((0.5, 5 / 3))
 
 
 def test_differences_of_a_set(folders):
   found = paired.compare([paired.read_report(folder) for folder in folders], "a:b@d/odd", "nss")
-  assert found.run_means == pytest.approx((-1.0, 0.5)) and found.clips == 3
+  assert found.run_means == pytest.approx((-1.0, 0.5)) and found.num_clips == 3
 
 
 def test_command(folders, tmp_path, capsys):

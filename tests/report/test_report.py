@@ -14,12 +14,12 @@ from scipy.ndimage import gaussian_filter
 
 from stajax import networks
 from stajax.report import names, plots
-from stajax.report.ablation_table import ablation_tables
 from stajax.report.names import title_of
 from stajax.report.overlay import heat_overlay
-from stajax.report.page import Example, write_report
+from stajax.report.page import Example, Page, write_page
 from stajax.report.score_files import describe, write_scores
 from stajax.report.table_1 import ROWS
+from stajax.report.tables import ablation_tables
 from stajax.scoring.protocol import METRICS, Settings
 from stajax.scoring.results import Evaluation, VideoScores
 
@@ -29,7 +29,7 @@ EVIL = "<script>alert('x')</script>"
 VOID = {"meta", "img", "br"}
 
 
-class Page(HTMLParser):
+class Browser(HTMLParser):
   """What a browser would find: every tag with its attributes, tables by caption, text, and whether tags are closed."""
 
   def __init__(self, text: str):
@@ -112,7 +112,7 @@ def make_report(out, evaluation=None, **changes):
     "facts": {"Time <s>": "s 1:02, sta 3:04", "Versions": "jax & flax"},
   }
   scores = write_scores(evaluation, about, out)
-  write_report(out, scores=scores, about=about, **{**arguments, **changes})
+  write_page(out, Page(scores=scores, about=about, **{**arguments, **changes}))
   return scores, (out / "index.html").read_text()
 
 
@@ -123,7 +123,7 @@ def report(tmp_path_factory):
 
 def test_nothing_outside_is_needed(report):
   _, text = report
-  page = Page(text)
+  page = Browser(text)
   assert page.open == []
   tags = {tag for tag, _ in page.tags}
   assert not tags & {"script", "link", "iframe", "object", "embed", "base", "form", "image"}
@@ -138,7 +138,7 @@ def test_nothing_outside_is_needed(report):
 
 
 def test_readable_without_eyes_and_without_a_mouse(report):
-  page = Page(report[1])
+  page = Browser(report[1])
   assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
   assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
   assert all(attributes.get("scope") in ("row", "col") for tag, attributes in page.tags if tag == "th")
@@ -151,17 +151,17 @@ def test_readable_without_eyes_and_without_a_mouse(report):
 
 def test_whatever_names_hold_is_text(report):
   _, text = report
-  visible = "".join(Page(text).texts)
+  visible = "".join(Browser(text).texts)
   assert f"{EVIL}.mp4, tag <b>" in visible and f"What {EVIL} is" in visible and f"synthetic/{EVIL}: no maps" in visible
   for part in ("quickstart & more", "trained by <somebody>", "<stage>", "Time <s>", "jax & flax", "<new> & method"):
     assert part in visible
-  alternatives = [value for _, value in Page(text).attributes("alt")]
+  alternatives = [value for _, value in Browser(text).attributes("alt")]
   assert f"SCAM, {EVIL}.mp4, tag <b>" in alternatives
 
 
 def test_tables_hold_the_scores(report):
   scores, text = report
-  tables = Page(text).tables
+  tables = Browser(text).tables
   assert list(scores) == ["synthetic", "synthetic/foreign"]
   for name, methods in scores.items():
     head, *rows = tables[name]
@@ -181,11 +181,11 @@ def test_tables_hold_the_scores(report):
 def test_examples_are_all_there(tmp_path):
   examples = [make_example(f"clip {i}", seed=i) for i in range(5)]
   _, text = make_report(tmp_path, examples=examples)
-  alternatives = [value for _, value in Page(text).attributes("alt")]
+  alternatives = [value for _, value in Browser(text).attributes("alt")]
   captions = ["Frame", "CAM S", "CAM ST", "CAM SA", "SCAM", "STA", "Viewers"]
   assert alternatives == [f"{caption}, clip {i}" for i in range(5) for caption in captions]
   assert all(f"note of clip {i}" in text for i in range(5))
-  sources = [value for _, value in Page(text).attributes("src")]
+  sources = [value for _, value in Browser(text).attributes("src")]
   assert len(set(sources)) == len(sources)
   first = decode(sources[0])
   assert max(first.shape[:2]) == plots.SIDE
@@ -248,7 +248,7 @@ def test_synthetic_is_said_at_the_top_and_once(tmp_path):
   assert text.count("rendered clips with sampled viewers") == 1
   assert text.index("Synthetic clips:") < text.index("<table>")
   _, other = make_report(tmp_path, make_evaluation("DIEM"))
-  assert ("p", "banner") not in Page(other).attributes("class") and "trained by" in other
+  assert ("p", "banner") not in Browser(other).attributes("class") and "trained by" in other
 
 
 def test_equal_input_gives_equal_bytes(report, tmp_path):
@@ -288,8 +288,8 @@ def ablation_report(out, database, scores, **changes):
   evaluation = replace(make_evaluation(database), groups={})
   about = describe(evaluation)
   scores = {name: {**rows, **scores} for name, rows in write_scores(evaluation, about, out).items()}
-  write_report(out, title="Ablation", scores=scores, about=about, **changes)
-  return Page((out / "index.html").read_text())
+  write_page(out, Page("Ablation", scores, about, **changes))
+  return Browser((out / "index.html").read_text())
 
 
 def test_ablation_has_the_papers_numbers_beside_on_avad_only(tmp_path):
@@ -317,7 +317,7 @@ def test_ablation_has_the_papers_numbers_beside_on_avad_only(tmp_path):
 def test_ablation_names_what_each_part_adds(tmp_path):
   scores = row_scores()
   scores["row_24"]["nss"] = scores["row_23"]["nss"] - 0.25
-  page = ablation_report(tmp_path, "AVAD", scores, titles={"row_09": "nine, retrained"})
+  page = ablation_report(tmp_path, "AVAD", scores, row_titles={"row_09": "nine, retrained"})
   table = {row[0][0]: row[1:] for row in page.tables["What each part adds"][2:]}
   rows, *cells = table["Selective over average, SC, LC, CC"]
   assert rows[0] == "24 − 23" and [text for text, _ in cells[:3]] == ["+0.022", "+0.011", "−0.250"]
@@ -332,8 +332,8 @@ def test_rows_that_are_missing_are_left_out(tmp_path):
   assert ablation_tables({"x": {"sta": {}}}, {}) == []
   some = {method: row for method, row in row_scores().items() if method in ("row_01", "row_05", "row_11")}
   (table,) = ablation_tables({"avad/part": some}, {})
-  assert [row[0] for row in table["rows"]] == [1, 5, 11] and not table["published"]
-  assert [row[0] for row in table["differences"]] == ["Fine over coarse, SCAM"]
-  assert all(cells and not papers for *_, cells, papers in table["rows"] + table["differences"])
+  assert [row.number for row in table.rows] == [1, 5, 11] and not table.is_published
+  assert [part.claim for part in table.differences] == ["Fine over coarse, SCAM"]
+  assert all(row.cells and not row.published for row in [*table.rows, *table.differences])
   page = ablation_report(tmp_path, "DIEM", {})
   assert "Ablation on" not in "".join(page.texts)
