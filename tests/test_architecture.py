@@ -20,7 +20,7 @@ ALLOWED = {
   "nets": {"nets", "grid", "companions"},
   "maps": {"maps", "grid", "companions"},
   "scoring": {"scoring", "grid", "companions", "eyetracking"},
-  "report": {"report", "scoring", "maps", "media", "data", "grid", "companions", "eyetracking", "files"},
+  "report": {"report", "cli", "scoring", "maps", "media", "data", "grid", "companions", "eyetracking", "files"},
 }
 
 # Libraries, and the only places that import them. A place with `lazily` does so inside a function.
