@@ -25,7 +25,7 @@ def make_video(root, database="Tiny", video="one", n=4, sound=True, seed=0):
   fixations = [rng.random(SIZE) < 0.02 for _ in range(n)]
   densities = [np.full(SIZE, 10 * (i + 1), np.uint8) for i in range(n)]
   samples = np.sin(np.arange(8000) / 10) if sound else None
-  assert write_video(root, database, video, frames, 8.0, samples, fixations, densities) == n
+  assert write_video(root, database, video, frames, samples, zip(fixations, densities)) == (n, n)
   return frames, fixations, densities
 
 
@@ -34,7 +34,7 @@ def tree(tmp_path):
   make_video(tmp_path, video="one", seed=1)
   make_video(tmp_path, video="two words", sound=False, seed=2)
   rows = [[("one", 4, 8.0)], [("two words", 4, 29.97), ("one", 4, 8.0), ("one", 4, 8.0)]]
-  write_fold_lists(tmp_path, "Tiny", rows)
+  write_fold_lists(tmp_path, "Tiny", *rows)
   return tmp_path
 
 
@@ -152,13 +152,15 @@ def test_bad_density_is_named(tree):
 
 def test_writer_refuses_other_folders_and_replaces_videos(tmp_path):
   with pytest.raises(ValueError, match="not the name of a folder"):
-    write_video(tmp_path, "Tiny", "../one", [], 8.0, None, [], [])
+    write_video(tmp_path, "Tiny", "../one", [], None, [])
   make_video(tmp_path, n=4)
   make_video(tmp_path, n=2, sound=False)
   assert len(list((tmp_path / "video_frames" / "Tiny" / "one").iterdir())) == 2
   assert not (tmp_path / "video_audio" / "Tiny" / "one").exists()
-  with pytest.raises(ValueError):  # fewer fixations than frames: nothing of it appears, the old video stays
-    write_video(tmp_path, "Tiny", "one", [np.zeros((*SIZE, 3), np.uint8)] * 3, 8.0, None, [], [])
+  with pytest.raises(ValueError, match="fps is 0, expected more than 0"):
+    write_fold_lists(tmp_path, "Tiny", [("one", 4, 0)])
+  with pytest.raises(ValueError):  # fewer annotations than frames: nothing of it appears, the old video stays
+    write_video(tmp_path, "Tiny", "one", [np.zeros((*SIZE, 3), np.uint8)] * 3, None, [])
   assert len(list((tmp_path / "video_frames" / "Tiny" / "one").iterdir())) == 2
 
 

@@ -129,7 +129,7 @@ def _render(job: _Job, index: int, staging: Path, tree: Path | None) -> None:
   if tree is not None:
     viewing = view(job.seed, index, job.part, job.settings)
     tree.mkdir(parents=True, exist_ok=True)
-    write_video(tree, DATABASE, clip.name, clip.frames, clip.rate, clip.samples, viewing.fixations, viewing.density)
+    write_video(tree, DATABASE, clip.name, clip.frames, clip.samples, zip(viewing.fixations, viewing.density))
   ClipStaging(staging).write(job.key(index), prepared_clip(clip))  # last: what is staged is finished
 
 

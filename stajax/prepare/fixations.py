@@ -1,12 +1,12 @@
-"""Tables of fixations, one a video, and what they say about every frame: fixated pixels and their density.
+"""Tables of fixations, one for each video, and what they say about every frame: fixated pixels and their density.
 
 A table is text with a header line that names the columns, in any order, separated by commas, semicolons or tabs:
 
-  frame      number of the frame, or instead
+  frame      the number of the frame, or instead
   time       seconds from the first frame; and, if wanted,
-  duration   seconds for which the viewer looked there, otherwise it is the frame shown at `time`
+  duration   seconds for which the viewer looked there; without it, the row is about the frame shown at `time`
   x, y       pixels of the upright picture; 0, 0 is its upper left corner
-  viewer     who; if given, viewers count alike in a frame, whatever their number of rows
+  viewer     who looked; if given, viewers count alike in a frame, whatever their number of rows
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TextIO
 
 import numpy as np
 
+from stajax.prepare.constant_rate import ShownFrames
 from stajax.prepare.listing import ListingError
 
 SUFFIXES = (".csv", ".tsv")
@@ -35,31 +36,11 @@ Annotation = tuple[np.ndarray, np.ndarray]
 """Of one frame: fixated pixels (H, W) bool, and density (H, W) uint8 with the maximum 255."""
 
 
-@dataclass(frozen=True)
-class Shown:
-  """The frames that are annotated: frame k is shown from k / rate.
-
-  Attributes:
-    rate: frames a second.
-    numbers: (n,) int, ascending: the number of frame k in the media file, which a table may count by.
-    height: of the picture, pixels.
-    width: likewise.
-  """
-
-  rate: float
-  numbers: np.ndarray
-  height: int
-  width: int
-
-  def __len__(self) -> int:
-    return len(self.numbers)
-
-
 def read_header(path: Path) -> tuple[str, list[str]]:
-  """The delimiter and the columns of a table.
+  """Returns the delimiter and the columns of a table.
 
   Raises:
-    ListingError: it is no such table.
+    ListingError: The file is no such table.
   """
   with _opened(path) as file:
     first = file.readline(MAX_HEADER)
@@ -75,51 +56,40 @@ def read_header(path: Path) -> tuple[str, list[str]]:
 class FixationTable:
   """The rows of a table, by the frames that they are about."""
 
-  def __init__(self, path: Path, shown: Shown, sigma: float, first_frame: int, notes: list[str]) -> None:
+  def __init__(self, path: Path, frames: ShownFrames, sigma: float, first_frame: int, notes: list[str]) -> None:
     """Reads a table.
 
     Args:
-      path: of the table.
-      shown: the frames.
-      sigma: of the Gaussian around each fixation, as a part of the picture's width.
-      first_frame: number that the table gives the first frame.
-      notes: receives a line for each thing that had to be left out.
+      path: The table.
+      frames: The frames that are annotated.
+      sigma: The standard deviation of the Gaussian around each fixation, as a part of the picture's width.
+      first_frame: The number that the table gives the first frame.
+      notes: Receives a line for each thing that had to be left out.
 
     Raises:
-      ListingError: it is no such table, or has no row about these frames.
+      ListingError: The file is no such table, or has no row about these frames.
     """
-    self._path, self._shown, self._sigma = path, shown, sigma * shown.width
-    rows = _Rows(path)
-    begin, end = rows.frames(shown, first_frame)
-    x, y = np.floor(rows.x), np.floor(rows.y)
-    is_seen = (x >= 0) & (x < shown.width) & (y >= 0) & (y < shown.height)
-    is_timely = end > begin
-    for words, number in (
-      ("that are no numbers", rows.num_bad),
-      (f"outside of the picture of {shown.width}×{shown.height} pixels", int((~is_seen).sum())),
-      (f"outside of the {len(shown)} frames", int((is_seen & ~is_timely).sum())),
-    ):
-      if number:
-        notes.append(f"fixations: {number} of {len(x) + rows.num_bad} rows {words} left out")
-    kept = is_seen & is_timely
+    self._height, self._width, self._sigma = frames.height, frames.width, sigma * frames.width
+    rows = _read_rows(path)
+    begin, end = rows.frames(frames, first_frame)
+    kept = _usable_rows(rows, frames, end > begin, notes)
     if not kept.any():
-      raise ListingError(f"{path}: none of its {len(x) + rows.num_bad} rows is about a pixel of a frame")
-    count = int(shown.numbers[-1]) + 1
-    if rows.is_counted and first_frame == 0 and rows.key[kept].min() >= 1 and rows.key.max() == count:
-      notes.append(f"fixations: frames run to {count}, of {count}: are they counted from 1? (see --first-frame)")
-    if int((end - begin)[kept].sum()) > MAX_LOOKS:
+      raise ListingError(f"{path}: none of its {len(rows) + rows.num_bad} rows is about a pixel of a frame")
+    _note_doubtful_count(rows, kept, frames, first_frame, notes)
+    begin, lengths = begin[kept], (end - begin)[kept]
+    if int(lengths.sum()) > MAX_LOOKS:
       raise ListingError(f"{path}: its rows cover more than {MAX_LOOKS} frames in all")
-    begin, counts = begin[kept], (end - begin)[kept]
-    looks = np.repeat(np.arange(len(begin)), counts)
-    frames = np.repeat(begin - np.cumsum(counts) + counts, counts) + np.arange(len(looks))
-    order = np.argsort(frames, kind="stable")
-    frames, looks = frames[order], looks[order]
-    self._pixels = (y[kept] * shown.width + x[kept]).astype(np.int64)[looks]
-    self._viewers = rows.viewers[kept][looks]
-    self._bounds = np.searchsorted(frames, np.arange(len(shown) + 1))
+    # A look is a row at one of its frames; they are in the order of the frames from here on.
+    row_of_look = np.repeat(np.arange(len(begin)), lengths)
+    frame_of_look = np.repeat(begin - np.cumsum(lengths) + lengths, lengths) + np.arange(len(row_of_look))
+    order = np.argsort(frame_of_look, kind="stable")
+    pixels = (np.floor(rows.y[kept]) * frames.width + np.floor(rows.x[kept])).astype(np.int64)
+    self._pixels = pixels[row_of_look[order]]
+    self._viewers = rows.viewers[kept][row_of_look[order]]
+    self._bounds = np.searchsorted(frame_of_look[order], np.arange(len(frames) + 1))
 
   def frame(self, number: int) -> Annotation | None:
-    """Frame `number` (0-based); None where nobody looked at it, so that it is not scored."""
+    """Returns the annotation of a frame (0 is the first); None where nobody looked at it, so that it is not scored."""
     chosen = slice(*self._bounds[number : number + 2])
     pixels, viewers = self._pixels[chosen], self._viewers[chosen]
     if not len(pixels):
@@ -127,25 +97,30 @@ class FixationTable:
     _, who, looks = np.unique(viewers, return_inverse=True, return_counts=True)
     places, which = np.unique(pixels, return_inverse=True)
     weights = np.bincount(which, 1 / looks[who] if viewers[0] >= 0 else None).astype(np.float32)
-    height, width = self._shown.height, self._shown.width
-    density = gaussians(places // width, places % width, weights, self._sigma, height, width)
-    fixated = np.zeros(height * width, bool)
+    shape = (self._height, self._width)
+    density = sum_gaussians(places // self._width, places % self._width, weights, self._sigma, shape)
+    fixated = np.zeros(self._height * self._width, bool)
     fixated[places] = True
-    return fixated.reshape(height, width), np.round(density * (255 / density.max())).astype(np.uint8)
+    return fixated.reshape(shape), np.round(density * (255 / density.max())).astype(np.uint8)
 
 
-def gaussians(y: np.ndarray, x: np.ndarray, weights: np.ndarray, sigma: float, height: int, width: int) -> np.ndarray:
-  """A weighted sum of Gaussians around pixels, each up to `REACH` sigma: (height, width) float32, not normalised.
+def sum_gaussians(
+  y: np.ndarray, x: np.ndarray, weights: np.ndarray, sigma: float, shape: tuple[int, int]
+) -> np.ndarray:
+  """Returns a weighted sum of Gaussians around pixels, each up to `REACH` sigma.
 
   Args:
     y: (n,) rows.
     x: (n,) columns.
     weights: (n,).
-    sigma: pixels.
-    height: of the map.
-    width: of the map.
+    sigma: The Gaussians' standard deviation in pixels.
+    shape: The height and the width of the result.
+
+  Returns:
+    (height, width) float32, not normalised.
   """
-  total = np.zeros((height, width), np.float32)
+  height, width = shape
+  total = np.zeros(shape, np.float32)
   reach = ceil(REACH * sigma)
   bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2).astype(np.float32)
   for row, column, weight in zip(y.tolist(), x.tolist(), weights.tolist()):
@@ -156,56 +131,78 @@ def gaussians(y: np.ndarray, x: np.ndarray, weights: np.ndarray, sigma: float, h
   return total
 
 
+@dataclass(frozen=True)
 class _Rows:
-  """The columns of a table; rows with anything else than finite numbers are counted only.
+  """The columns of a table; rows with anything else than finite numbers are only counted.
 
   Attributes:
-    key: (n,) float64 frame numbers or times.
-    x, y: (n,) float64.
+    key: (n,) float64, frame numbers or times.
+    x: (n,) float64.
+    y: (n,) float64.
+    durations: (n,) float64, seconds.
     viewers: (n,) int64, -1 throughout where the table does not say.
-    is_counted: the key is frame numbers.
-    num_bad: rows that are left out.
+    has_frame_numbers: Whether the key is frame numbers.
+    num_bad: The number of rows that are left out.
   """
 
-  def __init__(self, path: Path) -> None:
-    delimiter, columns = read_header(path)
-    self.is_counted = "frame" in columns
-    key = columns.index("frame" if self.is_counted else "time")
-    places = [key, columns.index("x"), columns.index("y")]
-    lasts = columns.index("duration") if "duration" in columns and not self.is_counted else None
-    viewer = columns.index("viewer") if "viewer" in columns else None
-    values, durations, viewers, names = array("d"), array("d"), array("q"), {}
-    self.num_bad = 0
-    with _opened(path) as file:
-      reader = csv.reader(file, delimiter=delimiter)
-      next(reader, None)
-      try:
-        for fields in reader:
-          if not any(fields):
-            continue
-          row = _numbers(fields, places if lasts is None else [*places, lasts])
-          if row is None or (viewer is not None and viewer >= len(fields)):
-            self.num_bad += 1
-            continue
-          values.extend(row[:3])
-          durations.append(0.0 if lasts is None else max(row[3], 0.0))
-          viewers.append(-1 if viewer is None else names.setdefault(fields[viewer].strip(), len(names)))
-      except csv.Error as error:
-        raise ListingError(f"{path}, line {reader.line_num}: {error}") from None
-    self.key, self.x, self.y = np.array(values, np.float64).reshape(-1, 3).T
-    self.viewers, self._durations = np.array(viewers, np.int64), np.array(durations, np.float64)
+  key: np.ndarray
+  x: np.ndarray
+  y: np.ndarray
+  durations: np.ndarray
+  viewers: np.ndarray
+  has_frame_numbers: bool
+  num_bad: int
 
-  def frames(self, shown: Shown, first_frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) int64 each: the first frame that a row is about, and the one after the last; equal where there is none."""
-    last = len(shown)
-    if self.is_counted:
+  def __len__(self) -> int:
+    return len(self.key)
+
+  def frames(self, shown: ShownFrames, first_frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the first frame that each row is about, and the one after its last; they are equal where it has none.
+
+    Returns:
+      Two arrays (n,) int64.
+    """
+    if self.has_frame_numbers:
       numbers = np.floor(self.key) - first_frame
-      begin, end = np.searchsorted(shown.numbers, numbers), np.searchsorted(shown.numbers, numbers, side="right")
-      return begin, end
+      return np.searchsorted(shown.numbers, numbers), np.searchsorted(shown.numbers, numbers, side="right")
+    last = len(shown)
     first = np.floor((self.key + TOLERANCE) * shown.rate)
-    end = np.ceil((self.key + self._durations - TOLERANCE) * shown.rate)
+    end = np.ceil((self.key + self.durations - TOLERANCE) * shown.rate)
     begin, end = np.clip(first, 0, last), np.clip(np.maximum(end, first + 1), 0, last)
     return begin.astype(np.int64), np.maximum(begin, end).astype(np.int64)
+
+
+def _read_rows(path: Path) -> _Rows:
+  delimiter, columns = read_header(path)
+  has_frame_numbers = "frame" in columns
+  places = [columns.index(name) for name in ("frame" if has_frame_numbers else "time", "x", "y")]
+  if "duration" in columns and not has_frame_numbers:
+    places.append(columns.index("duration"))
+  viewer = columns.index("viewer") if "viewer" in columns else None
+  values, durations, viewers, num_bad = array("d"), array("d"), array("q"), 0
+  numbers_of_viewers: dict[str, int] = {}
+  for fields in _fields(path, delimiter):
+    row = _numbers(fields, places)
+    if row is None or (viewer is not None and viewer >= len(fields)):
+      num_bad += 1
+      continue
+    values.extend(row[:3])
+    durations.append(max(row[3], 0.0) if len(row) > 3 else 0.0)
+    name = None if viewer is None else fields[viewer].strip()
+    viewers.append(-1 if name is None else numbers_of_viewers.setdefault(name, len(numbers_of_viewers)))
+  key, x, y = np.array(values, np.float64).reshape(-1, 3).T
+  return _Rows(key, x, y, np.array(durations, np.float64), np.array(viewers, np.int64), has_frame_numbers, num_bad)
+
+
+def _fields(path: Path, delimiter: str) -> Iterator[list[str]]:
+  """Yields the fields of each row below the header that is not empty."""
+  with _opened(path) as file:
+    reader = csv.reader(file, delimiter=delimiter)
+    next(reader, None)
+    try:
+      yield from filter(any, reader)
+    except csv.Error as error:
+      raise ListingError(f"{path}, line {reader.line_num}: {error}") from None
 
 
 def _numbers(fields: list[str], places: list[int]) -> list[float] | None:
@@ -216,9 +213,32 @@ def _numbers(fields: list[str], places: list[int]) -> list[float] | None:
   return numbers if all(map(isfinite, numbers)) else None
 
 
+def _usable_rows(rows: _Rows, frames: ShownFrames, has_frame: np.ndarray, notes: list[str]) -> np.ndarray:
+  """Returns (n,) bool, which rows are about a pixel of a frame; `notes` receives a line for the others of each kind."""
+  x, y = np.floor(rows.x), np.floor(rows.y)
+  is_inside = (x >= 0) & (x < frames.width) & (y >= 0) & (y < frames.height)
+  for words, number in (
+    ("that are no numbers", rows.num_bad),
+    (f"outside of the picture of {frames.width}×{frames.height} pixels", int((~is_inside).sum())),
+    (f"outside of the {len(frames)} frames", int((is_inside & ~has_frame).sum())),
+  ):
+    if number:
+      notes.append(f"fixations: {number} of {len(rows) + rows.num_bad} rows {words} left out")
+  return is_inside & has_frame
+
+
+def _note_doubtful_count(
+  rows: _Rows, kept: np.ndarray, frames: ShownFrames, first_frame: int, notes: list[str]
+) -> None:
+  """Adds a note if a table seems to count frames from 1, but was not said to."""
+  count = int(frames.numbers[-1]) + 1
+  if rows.has_frame_numbers and first_frame == 0 and rows.key[kept].min() >= 1 and rows.key.max() == count:
+    notes.append(f"fixations: frames run to {count}, of {count}: are they counted from 1? (see --first-frame)")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-  """A table that is a file of a size that can be."""
+  """Opens a table that is a file of a size that can be."""
   try:
     if not path.is_file():
       raise ListingError(f"{path}: {'is not a file' if path.exists() else 'no such file'}, expected a table")

@@ -22,6 +22,7 @@ from stajax.media.image_folder import numbered_images
 from stajax.media.limits import Limits
 from stajax.prepare.clip import MediaSettings, prepared_clips
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
+from stajax.prepare.item_media import file_stamp
 from stajax.prepare.listing import Item, Listing, shown
 from stajax.prepare.progress import reason_of
 
@@ -153,12 +154,3 @@ def _identity(listing: Listing, item: Item, with_times: bool) -> dict[str, Any]:
     "wav": None if item.wav is None else shown(item.wav, listing.root),
     "files": [(path.name, *file_stamp(path, with_times)) for path in [*paths, *filter(None, [item.wav])]],
   }
-
-
-def file_stamp(path: Path, with_time: bool = True) -> tuple[int, ...]:
-  """Returns a file's size and time of change; (-1,) where there is no such file, of which decoding will tell."""
-  try:
-    status = path.stat()
-  except OSError:
-    return (-1,)
-  return (status.st_size, status.st_mtime_ns) if with_time else (status.st_size,)

@@ -1,10 +1,13 @@
-"""Writes a tree in the layout that `stavis.py` reads: the held-out part of the synthetic clips is one."""
+"""Writes a tree in the layout that `stajax.eyetracking` reads."""
+
+from __future__ import annotations
 
 import os
 import shutil
 import wave
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import scipy.io
@@ -13,8 +16,17 @@ from PIL import Image
 from stajax.data.jpeg import encode_jpeg
 from stajax.eyetracking import GROUPS_FILE
 from stajax.files import write_json, write_text
+from stajax.prepare.fixations import Annotation
 
 SAMPLE_RATE = 16_000
+FRAMES, SOUND, ANNOTATIONS = "video_frames", "video_audio", "annotations"  # a tree's folders
+
+
+class VideoCounts(NamedTuple):
+  """What was written of a video: its frames, and how many of them are annotated."""
+
+  num_frames: int
+  num_annotated: int
 
 
 def write_video(
@@ -22,61 +34,42 @@ def write_video(
   database: str,
   video: str,
   frames: Iterable[np.ndarray],
-  fps: float,
   samples: np.ndarray | Iterable[np.ndarray] | None,
-  fixations: Iterable[np.ndarray | None] | None,
-  densities: Iterable[np.ndarray | None] | None,
-) -> int:
+  annotations: Iterable[Annotation | None] | None,
+) -> VideoCounts:
   """Writes one video; each of its folders appears whole or not at all, and replaces an older one.
 
   Args:
-    frames: n of (H, W, 3) uint8.
-    fps: frames a second; written by `write_fold_lists`, checked here.
-    samples: 16 kHz mono float in [-1, 1], whole or in blocks, or None for a video without sound.
-    fixations: n of (H, W) bool, None for a frame that nobody looked at; None for a video without annotations.
-    densities: n of (H, W) uint8, likewise.
+    root: The tree.
+    database: The database's name.
+    video: The video's name.
+    frames: The n frames, (H, W, 3) uint8 each.
+    samples: The sound, 16 kHz mono float in [-1, 1], whole or in blocks; None for a video without sound.
+    annotations: For each frame fixated pixels (H, W) bool and their density (H, W) uint8, or None if nobody looked at
+      it; None for a video without annotations.
 
-  Returns:
-    n, for the fold list.
+  Raises:
+    ValueError: A name is not that of a folder, or there are more or fewer annotations than frames.
   """
   root = Path(root)
   for name in (database, video):
     if not name or Path(name).name != name or name in (".", ".."):
       raise ValueError(f"{name!r} is not the name of a folder")
-  if not fps > 0:
-    raise ValueError(f"{video}: fps is {fps}, expected more than 0")
   remove_unfinished(root, database, video)
   incoming = _incoming(root, database, video)
-  is_annotated, has_sound = fixations is not None and densities is not None, samples is not None
-  parts = ["video_frames", *["annotations"] * is_annotated, *["video_audio"] * has_sound]
   try:
-    for part in parts:
-      (incoming / part).mkdir(parents=True)
-    count = 0
-    if is_annotated:
-      (incoming / "annotations" / "maps").mkdir()
-      annotated = zip(frames, fixations, densities, strict=True)
-    else:
-      annotated = ((frame, None, None) for frame in frames)
-    for count, (frame, fixated, density) in enumerate(annotated, start=1):
-      (incoming / "video_frames" / f"img_{count:05d}.jpg").write_bytes(encode_jpeg(frame))  # as records keep it
-      if fixated is None or density is None:
-        continue
-      Image.fromarray(density).save(incoming / "annotations" / "maps" / f"eyeMap_{count:05d}.jpg", quality=95)
-      mat = incoming / "annotations" / f"fixMap_{count:05d}.mat"
-      scipy.io.savemat(mat, {"eyeMap": np.asarray(fixated, np.uint8)}, do_compression=True)
-    if has_sound:
-      blocks = [samples] if isinstance(samples, np.ndarray) else samples
-      _write_wav(incoming / "video_audio" / f"{video}.wav", blocks)
-    for part in ("video_frames", "annotations", "video_audio"):
+    counts = _write_frames(incoming, frames, annotations)
+    if samples is not None:
+      _write_wav(incoming / SOUND / f"{video}.wav", [samples] if isinstance(samples, np.ndarray) else samples)
+    for part in (FRAMES, ANNOTATIONS, SOUND):
       target = root / part / database / video
       shutil.rmtree(target, ignore_errors=True)
-      if part in parts:
+      if (incoming / part).is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(incoming / part, target)
   finally:
     remove_unfinished(root, database, video)
-  return count
+  return counts
 
 
 def remove_unfinished(root: Path, database: str, video: str) -> None:
@@ -88,7 +81,29 @@ def _incoming(root: Path, database: str, video: str) -> Path:
   return Path(root) / f".incoming-{database}-{video}"
 
 
+def _write_frames(
+  folder: Path, frames: Iterable[np.ndarray], annotations: Iterable[Annotation | None] | None
+) -> VideoCounts:
+  (folder / FRAMES).mkdir(parents=True)
+  if annotations is None:
+    annotated = ((frame, None) for frame in frames)
+  else:
+    (folder / ANNOTATIONS / "maps").mkdir(parents=True)
+    annotated = zip(frames, annotations, strict=True)
+  number = num_annotated = 0
+  for number, (frame, annotation) in enumerate(annotated, start=1):
+    (folder / FRAMES / f"img_{number:05d}.jpg").write_bytes(encode_jpeg(frame))  # as records keep it
+    if annotation is not None:
+      fixated, density = annotation
+      Image.fromarray(density).save(folder / ANNOTATIONS / "maps" / f"eyeMap_{number:05d}.jpg", quality=95)
+      matrix = folder / ANNOTATIONS / f"fixMap_{number:05d}.mat"
+      scipy.io.savemat(matrix, {"eyeMap": np.asarray(fixated, np.uint8)}, do_compression=True)
+      num_annotated += 1
+  return VideoCounts(number, num_annotated)
+
+
 def _write_wav(path: Path, blocks: Iterable[np.ndarray]) -> None:
+  path.parent.mkdir(parents=True)
   with wave.open(str(path), "wb") as file:
     file.setnchannels(1)
     file.setsampwidth(2)
@@ -98,25 +113,27 @@ def _write_wav(path: Path, blocks: Iterable[np.ndarray]) -> None:
       file.writeframes(scaled.astype("<i2").tobytes())
 
 
-def write_fold_lists(
-  root: Path, database: str, lists: Sequence[Sequence[tuple[str, int, float]]] | Sequence[tuple[str, int, float]]
-) -> list[Path]:
-  """Writes the test lists of a database, last of all: what no list names does not count as there.
+def write_fold_lists(root: Path, database: str, *lists: Sequence[tuple[str, int, float]]) -> None:
+  """Writes the test lists of a database, last of all: a video that no list names does not count as there.
 
   Args:
-    lists: rows (name, frames, fps) of one list `<database>_list_test_fps.txt`, or a sequence of such lists, which
-      become `<database>_list_test_{1,2,…}_fps.txt`.
+    root: The tree.
+    database: The database's name.
+    lists: The rows (name, frames, frames per second) of each list. A single one is named
+      `<database>_list_test_fps.txt`, several ones are `<database>_list_test_{1,2,…}_fps.txt`.
+
+  Raises:
+    ValueError: The frames per second of a video are not more than 0.
   """
-  single = bool(lists) and isinstance(lists[0][0], str)
-  numbered = {"": lists} if single else {f"_{i}": rows for i, rows in enumerate(lists, start=1)}
-  paths = []
-  for suffix, rows in numbered.items():
+  for number, rows in enumerate(lists, start=1):
+    for name, _, fps in rows:
+      if not fps > 0:
+        raise ValueError(f"{name}: fps is {fps}, expected more than 0")
     text = "".join(f"{name} {num_frames} {fps:.12g}\n" for name, num_frames, fps in rows)
-    paths.append(Path(root) / "fold_lists" / f"{database}_list_test{suffix}_fps.txt")
-    write_text(paths[-1], text)
-  return paths
+    suffix = f"_{number}" if len(lists) > 1 else ""
+    write_text(Path(root) / "fold_lists" / f"{database}_list_test{suffix}_fps.txt", text)
 
 
 def write_groups(root: Path, groups: Mapping[str, Iterable[str]]) -> None:
-  """Writes named subsets of videos, `<database>/<subset>` → video names, which `stajax.evaluate` scores as sets."""
+  """Writes named subsets of videos, `<database>/<subset>` → video names, which `stajax evaluate` scores as sets."""
   write_json(Path(root) / GROUPS_FILE, {name: sorted(videos) for name, videos in groups.items()})

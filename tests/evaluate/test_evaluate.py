@@ -32,9 +32,9 @@ def write_tree(root, database, lists, num_frames=6):
     frames = np.zeros((num_frames, *SIZE, 3), np.uint8)
     fixations = rng.random((num_frames, *SIZE)) < 0.02
     densities = rng.integers(0, 256, (num_frames, *SIZE), dtype=np.uint8)
-    write_video(root, database, name, frames, 8.0, None, fixations, densities)
+    write_video(root, database, name, frames, None, zip(fixations, densities))
   rows = [[(name, num_frames, 8.0) for name in names] for names in lists]
-  write_fold_lists(root, database, rows if len(rows) > 1 else rows[0])
+  write_fold_lists(root, database, *rows)
 
 
 def random_maps(video, frames):

@@ -268,7 +268,7 @@ def write_tree(root, tags):
   for name in ("a", "b"):
     frames = rng.integers(0, 255, (4, 24, 32, 3), dtype=np.uint8)
     densities = rng.integers(0, 255, (4, 24, 32), dtype=np.uint8)
-    write_video(root, "avad", name, frames, 8.0, None, rng.random((4, 24, 32)) < 0.05, densities)
+    write_video(root, "avad", name, frames, None, zip(rng.random((4, 24, 32)) < 0.05, densities))
   write_fold_lists(root, "avad", [("a", 4, 8.0), ("b", 4, 8.0)])
   (root / "clips.csv").write_text("video,tag\n" + "".join(f"{name},{tag}\n" for name, tag in tags.items()))
 

@@ -32,7 +32,7 @@ def tree(tmp_path):
     frames = [rng.integers(0, 255, (24, 36, 3), dtype=np.uint8) for _ in range(count)]
     fixations, densities = [rng.random((24, 36)) < 0.02] * count, [np.full((24, 36), 9, np.uint8)] * count
     samples = np.sin(np.arange(18000) ** 1.2 / 10) if name == "long" else None
-    write_video(tmp_path, "Tiny", name, frames, 8.0, samples, fixations, densities)
+    write_video(tmp_path, "Tiny", name, frames, samples, zip(fixations, densities))
   write_fold_lists(tmp_path, "Tiny", [("long", 9, 8.0), ("one frame", 1, 8.0)])
   return tmp_path
 
@@ -77,7 +77,7 @@ def short_videos(tmp_path):
     frames = [rng.integers(0, 255, (24, 36, 3), dtype=np.uint8) for _ in range(count)]
     fixations, densities = [rng.random((24, 36)) < 0.02] * count, [rng.integers(0, 255, (24, 36), np.uint8)] * count
     samples = np.sin(np.arange(16000) ** (1 + count / 10) / 10) if count % 2 else None
-    write_video(tmp_path / "tree", "Tiny", f"v{count}", frames, 4.0, samples, fixations, densities)
+    write_video(tmp_path / "tree", "Tiny", f"v{count}", frames, samples, zip(fixations, densities))
   write_fold_lists(tmp_path / "tree", "Tiny", [(f"v{count}", count, 4.0) for count in range(1, 8)])
   return tmp_path / "tree"
 
@@ -231,7 +231,7 @@ def test_a_long_video_that_breaks_leaves_nothing(predictor, tmp_path):
   """Its first window was written before."""
   frames = [np.full((8, 8, 3), i, np.uint8) for i in range(150)]
   for name in ("broken", "fine"):
-    write_video(tmp_path / "tree", "Tiny", name, frames, 4.0, None, None, None)
+    write_video(tmp_path / "tree", "Tiny", name, frames, None, None)
   write_fold_lists(tmp_path / "tree", "Tiny", [("broken", 150, 4.0), ("fine", 150, 4.0)])
   videos = read_tree(tmp_path / "tree", need_annotations=False).videos
   videos[0].frame_paths[140].write_bytes(b"no picture")

@@ -160,7 +160,7 @@ def test_fragments_of_a_tree(tmp_path):
   """Random frames with neighbours that are as far away as the grid's."""
   frames = [np.full((8, 8, 3), i, np.uint8) for i in range(150)]
   wave = np.random.default_rng(0).normal(0, 0.1, 16000 * 38)
-  tree_files.write_video(tmp_path, "Tiny", "v", frames, 4.0, wave, None, None)
+  tree_files.write_video(tmp_path, "Tiny", "v", frames, wave, None)
   tree_files.write_fold_lists(tmp_path, "Tiny", [("v", 150, 4.0)])
   (video,) = read_tree(tmp_path, need_annotations=False).videos
   found, heard = dataset.fragments(video, 2, 8, seed=5), file_windows(video.wav, [], 37.5)

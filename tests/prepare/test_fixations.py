@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from stajax.prepare.fixations import FixationTable, Shown, gaussians
+from stajax.prepare.constant_rate import ShownFrames
+from stajax.prepare.fixations import FixationTable, sum_gaussians
 from stajax.prepare.listing import ListingError
 
 HEIGHT, WIDTH = 24, 40
 
 
-def shown(count: int = 6, rate: float = 10.0) -> Shown:
-  return Shown(rate, np.arange(count), HEIGHT, WIDTH)
+def shown(count: int = 6, rate: float = 10.0) -> ShownFrames:
+  return ShownFrames(rate, np.arange(count), HEIGHT, WIDTH)
 
 
-def read(tmp_path: Path, text: str, frames: Shown | None = None, first_frame: int = 0, sigma: float = 0.05):
+def read(tmp_path: Path, text: str, frames: ShownFrames | None = None, first_frame: int = 0, sigma: float = 0.05):
   """What a table says, and the notes about it."""
   path = tmp_path / "table.csv"
   path.write_text(text, encoding="utf-8")
@@ -51,7 +52,7 @@ def test_times_are_of_the_frame_on_show(tmp_path):
 
 
 def test_of_a_varying_rate_rows_count_the_frames_of_the_file(tmp_path):
-  frames = Shown(10.0, np.array([0, 0, 0, 2, 3, 3]), HEIGHT, WIDTH)
+  frames = ShownFrames(10.0, np.array([0, 0, 0, 2, 3, 3]), HEIGHT, WIDTH)
   table, notes = read(tmp_path, "frame,x,y\n0,1,1\n1,2,2\n2,3,3\n3,4,4\n", frames)
   assert points(table) == [[(1, 1)]] * 3 + [[(3, 3)]] + [[(4, 4)]] * 2
   assert notes == ["fixations: 1 of 4 rows outside of the 6 frames left out"]
@@ -95,7 +96,7 @@ def test_many_points_are_added():
   expected = looked
   for axis in (0, 1):
     expected = scipy.ndimage.convolve1d(expected, bell, axis, mode="constant")
-  np.testing.assert_allclose(gaussians(y, x, weights, 1.5, 8, 9), expected, rtol=1e-4)
+  np.testing.assert_allclose(sum_gaussians(y, x, weights, 1.5, (8, 9)), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,8 @@ def test_a_finished_set_stays_and_other_settings_or_files_are_refused(tree, prep
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and message in lines[0]
   assert contents(prepared) == before
+  unusable = ["folders", "--root", str(tree), "--out", str(tmp_path / "a"), "--max-bytes", "1"]
+  assert main(unusable) == 3 and "none of 7 files can be used (first: bell/a.mp4: has " in capsys.readouterr().err
   assert main([*command, "--time-limit", "200"]) == 1  # a limit that the clips do not depend on
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,15 @@ from PIL import Image
 
 from helpers.media_files import clicks, onsets, ramp, write_video
 from stajax.eyetracking import StavisError, read_groups, read_tree
-from stajax.media.file import Decoding
 from stajax.media.limits import Failure, Limits
+from stajax.media.video import probe
+from stajax.prepare import progress, tree_files
 from stajax.prepare import tree as module
-from stajax.prepare import tree_files
 from stajax.prepare.__main__ import main
+from stajax.prepare.constant_rate import shown_frames
 from stajax.prepare.layouts.stavis import read_stavis
 from stajax.prepare.layouts.videos import read_videos
 from stajax.prepare.listing import ListingError, Remark
-from stajax.prepare.tree import shown_frames
 
 PCM = {"sound_codec": "pcm_s16le", "sound_rate": 16000}
 
@@ -32,7 +33,7 @@ def here(monkeypatch):
   def work(label, total, function, tasks, processes, limits):
     return enumerate([function(*arguments) for arguments in tasks])
 
-  monkeypatch.setattr(module, "work", work)
+  monkeypatch.setattr(progress, "work", work)
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_stopped_run_goes_on(root, tmp_path, monkeypatch):
       done.append(arguments[0].item.name)
       yield number, function(*arguments)
 
-  monkeypatch.setattr(module, "work", work)
+  monkeypatch.setattr(progress, "work", work)
   stop_after = 1
   assert videos(root, tmp_path / "tree") == 130
   assert not (tmp_path / "tree" / "fold_lists").exists()
@@ -136,12 +137,12 @@ def test_a_killed_process_costs_its_video_only(root, tmp_path, monkeypatch, caps
       else:
         yield number, function(*arguments)
 
-  monkeypatch.setattr(module, "work", work)
+  monkeypatch.setattr(progress, "work", work)
   assert videos(root, tree) == 1
   assert "deep/b c.mkv: took longer than 1 s" in capsys.readouterr().out
   assert not list(tree.glob(".incoming*"))
   monkeypatch.undo()
-  monkeypatch.setattr(module, "work", lambda *arguments: enumerate([arguments[2](*task) for task in arguments[3]]))
+  monkeypatch.setattr(progress, "work", lambda *arguments: enumerate([arguments[2](*task) for task in arguments[3]]))
   assert videos(root, tree) == 1  # it is tried again, the broken one is not
   assert len(read_stavis(tree).items) == 2
 
@@ -190,15 +191,15 @@ def test_refusals_are_one_line(root, tmp_path, here, capsys):
   (tmp_path / "empty").mkdir()
   shutil.copy(root / "broken.mp4", tmp_path / "only.mp4")
   out = ["--out", str(tmp_path / "tree")]
-  for arguments, message in (
-    (["--root", str(root)], "expected --out DIR, or --check"),
-    (["--root", str(root), *out, "--sigma", "0"], "--sigma is 0.0, expected"),
-    (["--root", str(root), *out, "--database", "../x"], "database: '../x' is not the name"),
-    (["--root", str(tmp_path / "empty"), "--check"], "no video is in this folder"),
-    (["--root", str(tmp_path / "none"), "--check"], "no such folder"),
-    (["--root", str(root), *out, "--max-bytes", "5"], "none of 3 videos can be used (first: a.mkv"),
+  for arguments, code, message in (
+    (["--root", str(root)], 2, "expected --out DIR, or --check"),
+    (["--root", str(root), *out, "--sigma", "0"], 2, "--sigma is 0.0, expected"),
+    (["--root", str(root), *out, "--database", "../x"], 2, "database: '../x' is not the name"),
+    (["--root", str(tmp_path / "empty"), "--check"], 2, "no video is in this folder"),
+    (["--root", str(tmp_path / "none"), "--check"], 2, "no such folder"),
+    (["--root", str(root), *out, "--max-bytes", "5"], 3, "none of 3 videos can be used (first: a.mkv"),
   ):
-    assert main(["videos", *arguments]) == 2
+    assert main(["videos", *arguments]) == code
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and message in lines[0]
 
@@ -215,7 +216,7 @@ def test_a_bad_table_or_sound(root, tmp_path, here, capsys):
 
 def shown(path: Path, rate: float, max_seconds: float = 99):
   notes: list[str] = []
-  return shown_frames(path, rate, (48, 64), max_seconds, Decoding(threads=1), notes), notes
+  return shown_frames(replace(probe(path), rate=rate), Limits(max_seconds=max_seconds), notes), notes
 
 
 @pytest.mark.parametrize("rate", [24, 25, 30])
@@ -253,7 +254,7 @@ def test_a_varying_rate_in_a_tree(tmp_path, here):
 
 def test_the_wav_is_written_as_before(tmp_path):
   samples = np.sin(np.arange(5000) / 7) * 1.1
-  tree_files.write_video(tmp_path, "Tiny", "a", ramp(2), 8.0, (block for block in np.split(samples, 5)), None, None)
+  tree_files.write_video(tmp_path, "Tiny", "a", ramp(2), (block for block in np.split(samples, 5)), None)
   scaled = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
   scipy.io.wavfile.write(tmp_path / "expected.wav", 16000, scaled)
   path = tmp_path / "video_audio" / "Tiny" / "a" / "a.wav"

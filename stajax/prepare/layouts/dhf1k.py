@@ -9,22 +9,15 @@ annotation/0001/fixation/maps/0001.mat      the same: variable I
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from stajax.eyetracking import numbered_files
+from stajax.prepare.annotations import FileAnnotations
 from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, media_files, missing_numbers, shown
 
 PARTS = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
 NUM_VIDEOS = 1000
-
-
-@dataclass(frozen=True)
-class Annotations:
-  """Files of one video by the number of their frame, 1 the first; frames in `fixations` are in `densities`, too."""
-
-  fixations: dict[int, Path]
-  densities: dict[int, Path]
+VARIABLE = "I"  # of the MATLAB files
 
 
 def read_dhf1k(root: Path) -> Listing:
@@ -77,8 +70,14 @@ def base_folder(root: Path) -> Path:
   raise ListingError(f"{root}: has no folder 'video', expected that of DHF1K")
 
 
-def annotations(base: Path, name: str) -> Annotations | None:
-  """The annotation files of a video; None where there are none for any frame.
+def read_annotations(listing: Listing) -> dict[str, FileAnnotations]:
+  """Returns the annotations of the listed videos that have some, by the videos' names."""
+  found = ((item.name, find_annotations(listing.root, item.name)) for item in listing.items)
+  return {name: files for name, files in found if files is not None}
+
+
+def find_annotations(base: Path, name: str) -> FileAnnotations | None:
+  """Returns the annotation files of a video; None where there are none for any frame.
 
   Raises:
     ListingError: a link leads out of the folder.
@@ -90,7 +89,7 @@ def annotations(base: Path, name: str) -> Annotations | None:
   fixations = {number: path for number, path in {**images, **matrices}.items() if number in densities}
   for path in (path for files in (fixations, densities) for path in files.values() if path.is_symlink()):
     inside(base, *path.relative_to(base).parts)
-  return Annotations(fixations, densities) if fixations else None
+  return FileAnnotations(fixations, densities, VARIABLE) if fixations else None
 
 
 def _check(base: Path, number: int) -> list[Remark]:
@@ -99,7 +98,7 @@ def _check(base: Path, number: int) -> list[Remark]:
   if not (base / folder).is_dir():
     return [Remark("missing", folder, "no such folder: the video cannot be scored")]
   try:
-    files = annotations(base, name)
+    files = find_annotations(base, name)
   except ListingError as error:
     return [Remark("dropped", folder, str(error))]
   if files is None:

@@ -10,7 +10,7 @@ from helpers.media_files import ramp
 from helpers.paths import SHARED
 from stajax.eyetracking import StavisError
 from stajax.prepare.__main__ import main
-from stajax.prepare.layouts.dhf1k import annotations, read_dhf1k
+from stajax.prepare.layouts.dhf1k import find_annotations, read_dhf1k
 from stajax.prepare.layouts.stavis import read_stavis
 from stajax.prepare.listing import Item, ListingError, Remark
 from stajax.prepare.tree_files import write_video
@@ -172,10 +172,10 @@ def test_from_the_tree_to_records(tmp_path, capsys):
   pytest.importorskip("pebble")
   from stajax.data.records import Records
 
-  root, nothing = tmp_path / "tree", [None] * 10
+  root = tmp_path / "tree"
   sound = np.sin(np.arange(16000) / 10)
-  write_video(root, "Tiny", "a", ramp(10), 10.0, sound, nothing, nothing)
-  write_video(root, "Tiny", "b", ramp(10), 10.0, None, None, None)
+  write_video(root, "Tiny", "a", ramp(10), sound, [None] * 10)
+  write_video(root, "Tiny", "b", ramp(10), None, None)
   write_list(root, "Tiny_list_test_1", ["b 10 10", "a 10 10"])
   command = ["stavis", "--root", str(root), "--side", "32", "--processes", "1"]
   assert main([*command, "--check"]) == 1  # no annotations
@@ -232,11 +232,11 @@ def test_dhf1k_remarks(dhf1k):
 
 
 def test_dhf1k_annotation_files(dhf1k):
-  found = annotations(dhf1k, "0001")
+  found = find_annotations(dhf1k, "0001")
   fixation = dhf1k / "annotation" / "0001" / "fixation"
   expected = {1: fixation / "maps" / "0001.mat", 2: fixation / "maps" / "0002.mat", 3: fixation / "0003.png"}
   assert found.fixations == expected and list(found.densities) == [1, 2, 3]
-  assert list(annotations(dhf1k, "0002").fixations) == [1, 3] and annotations(dhf1k, "0600") is None
+  assert list(find_annotations(dhf1k, "0002").fixations) == [1, 3] and find_annotations(dhf1k, "0600") is None
 
 
 def test_wrong_dhf1k(dhf1k):

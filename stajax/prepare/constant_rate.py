@@ -1,0 +1,67 @@
+"""The frames of a video at a constant rate, which trees in the STAViS layout need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from stajax.media.limits import Limits
+from stajax.media.video import GRID_TOLERANCE, MediaInfo, frame_times, native_frames
+from stajax.prepare.item_media import decoding_within, frames_until
+
+SAME_RATE = 1e-3  # part by which a file's own rate may differ from that of its frames' times
+
+
+@dataclass(frozen=True)
+class ShownFrames:
+  """The frames that a tree shows: frame k is shown from k / rate.
+
+  Attributes:
+    rate: The frames per second.
+    numbers: (n,) int, ascending: the number of frame k in the media file, by which a table may count.
+    height: The picture's height in pixels.
+    width: The picture's width in pixels.
+  """
+
+  rate: float
+  numbers: np.ndarray
+  height: int
+  width: int
+
+  def __len__(self) -> int:
+    return len(self.numbers)
+
+
+def shown_frames(info: MediaInfo, limits: Limits, notes: list[str]) -> ShownFrames:
+  """Returns the frames of a video: its own, each once, or, where its rate varies, those that a viewer sees.
+
+  Args:
+    info: What is known of the video. The rate that the file gives is taken if its frames' times agree with it.
+    limits: What a file may cost.
+    notes: Receives a line if frames are left out or repeated.
+  """
+  untimed = ((time, None) for time in frame_times(info.path, decoding_within(limits)))
+  times = np.asarray([time for time, _ in frames_until(untimed, limits, notes)])
+  if len(times) == 1:
+    return ShownFrames(info.rate, np.zeros(1, np.int64), info.height, info.width)
+  own = (len(times) - 1) / float(times[-1])
+  for rate in (info.rate, own) if abs(info.rate / own - 1) < SAME_RATE else (own,):
+    if np.abs(times * rate - np.arange(len(times))).max() <= 0.5:
+      return ShownFrames(rate, np.arange(len(times)), info.height, info.width)
+  usual = float(np.median(np.diff(times)))
+  count = int(np.floor(times[-1] / usual + 0.5)) + 1
+  numbers = np.searchsorted(times, np.arange(count) * usual + GRID_TOLERANCE, side="right") - 1
+  notes.append(f"picture: its rate varies, shown at {1 / usual:g} frames a second: {len(times)} frames become {count}")
+  return ShownFrames(1 / usual, numbers, info.height, info.width)
+
+
+def pictures(info: MediaInfo, frames: ShownFrames, limits: Limits, notes: list[str]) -> Iterator[np.ndarray]:
+  """Yields every shown frame (height, width, 3) uint8; `notes` receives a line for what had to be left out."""
+  decoded = native_frames(info.path, (frames.height, frames.width), notes, decoding_within(limits))
+  at, (_, picture) = 0, next(decoded)
+  for number in frames.numbers.tolist():
+    while at < number:
+      at, (_, picture) = at + 1, next(decoded)
+    yield picture

@@ -1,0 +1,113 @@
+"""What the sources of `stajax prepare` have in common: their options, and what they end with."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from stajax.media.limits import Limits
+  from stajax.prepare.listing import Listing
+  from stajax.prepare.media_records import Workers
+
+
+@dataclass(frozen=True)
+class Result:
+  """What a source's command ends with.
+
+  Attributes:
+    text: What is printed.
+    has_failures: Whether some files failed or are missing.
+  """
+
+  text: str
+  has_failures: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitOptions:
+  """How media files are decoded, and what one may cost."""
+
+  processes: int | None = None
+  """The number of processes that decode; by default one for each core."""
+  max_seconds: float = 3600.0
+  """A longer video is cut there."""
+  max_pixels: int = 2**25
+  """A picture with more pixels is refused."""
+  max_bytes: int = 2**34
+  """A larger file is refused."""
+  time_limit: float = 300.0
+  """The seconds that a file may take before it is given up."""
+  memory_gib: float = 4.0
+  """The GiB of memory that a process may take for a file."""
+
+  def limits(self) -> Limits:
+    """Returns what one file may cost."""
+    from stajax.media.limits import Limits
+
+    memory = round(self.memory_gib * 2**30)
+    return Limits(self.max_seconds, self.max_pixels, self.max_bytes, self.time_limit, memory)
+
+  def num_processes(self) -> int:
+    """Returns how many processes decode."""
+    return self.processes or os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordOptions:
+  """What becomes of a source's clips."""
+
+  out: Path | None = None
+  """The folder for the records, DIR/train and so on. What is finished is left as it is, the rest is completed."""
+  check: bool = False
+  """Only look: list what is missing, spare or doubtful, file by file, and count the clips. Nothing is written."""
+  rate: float = 8.0
+  """The frames per second of the grid."""
+  side: int = 512
+  """The side in pixels of the square frames that are stored."""
+  segment: float = 60.0
+  """The seconds of a clip; a longer video becomes several clips."""
+  beam: str | None = None
+  """Options of an Apache Beam pipeline that does the work: `--beam="--runner=FlinkRunner …"`, see launch/beam.md."""
+  tagger: Path | None = None
+  """YAMNet's TFLite file (extra `yamnet`), to store its scores of `train`, for `hearing.kind` yamnet. No Beam here."""
+
+  def prepare(self, listing: Listing, limits: LimitOptions) -> Result:
+    """Prepares what a source lists, or, with `--check`, shows it.
+
+    Records that are finished stay as they are, but get the scores of a tagger.
+    """
+    from stajax.prepare.summary_text import describe_listing, describe_records
+
+    if self.check:
+      return describe_listing(listing)
+    if self.out is None:
+      raise ValueError("expected --out DIR, or --check")
+    from stajax.prepare.clip import MediaSettings
+    from stajax.prepare.media_records import prepare
+
+    settings = MediaSettings(self.rate, self.side, self.segment)
+    if self.tagger is not None:
+      from stajax.prepare.yamnet import Yamnet
+
+      Yamnet(self.tagger)  # one that cannot be used is said now, not after hours
+    summaries = prepare(listing, self.out, settings, limits.limits(), self._workers(limits.num_processes()))
+    result = describe_records(self.out, listing, summaries)
+    if self.tagger is None:
+      return result
+    from stajax.prepare.sound_tagging import tag_sound
+
+    tag_sound(listing, self.out, self.tagger, settings, limits.limits(), limits.num_processes())
+    return Result(f"{result.text}; {self.tagger.name} has heard train", result.has_failures)
+
+  def _workers(self, processes: int) -> Workers:
+    if self.beam is None:
+      from stajax.prepare.media_records import LocalWorkers
+
+      return LocalWorkers(processes)
+    from stajax.prepare.beam import BeamWorkers
+
+    return BeamWorkers(tuple(shlex.split(self.beam)))

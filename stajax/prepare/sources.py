@@ -1,0 +1,248 @@
+"""The sources of `stajax prepare`: each class is what a source's command takes, and `run` does the work."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from stajax.prepare.options import LimitOptions, RecordOptions, Result
+
+if TYPE_CHECKING:
+  from stajax.prepare.listing import Listing
+
+
+class Source(Protocol):
+  """The arguments of a source's command."""
+
+  def run(self) -> Result:
+    """Prepares the source.
+
+    Raises:
+      NothingUsableError: No file can be used.
+      ValueError: An argument or the source cannot be used.
+      OSError: A file cannot be read or written.
+    """
+    ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSource:
+  """What every source takes that becomes records."""
+
+  records: RecordOptions
+  limits: LimitOptions
+
+  def prepare(self, listing: Listing) -> Result:
+    """Prepares what a source lists, or, with `--check`, shows it."""
+    return self.records.prepare(listing, self.limits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ave(RecordSource):
+  """AVE: clips of 28 audio-visual events. DIR/train, DIR/val and DIR/test are those of its split files."""
+
+  root: Path
+  """AVE_Dataset, with Annotations.txt, the split files and the folder AVE; or the folder above it."""
+  videos: Path | None = None
+  """The folder with <VideoID>.mp4, if it is elsewhere."""
+
+  def run(self) -> Result:
+    """Prepares AVE."""
+    from stajax.prepare.layouts.ave import read_ave
+
+    return self.prepare(read_ave(self.root, self.videos))
+
+
+@dataclass(frozen=True, kw_only=True)
+class VggSound(RecordSource):
+  """VGGSound: clips of 309 classes, or as many as there are. DIR/train and DIR/test are those of its table."""
+
+  root: Path
+  """The folder with vggsound.csv, stat.csv if there is one, and, in any folders, <YouTubeID>_000030.mp4."""
+  table: Path | None = None
+  """The file vggsound.csv (or train.csv or test.csv), if it is elsewhere."""
+  videos: Path | None = None
+  """The folder with the media files, if it is elsewhere."""
+
+  def run(self) -> Result:
+    """Prepares VGGSound."""
+    from stajax.prepare.layouts.vggsound import read_vggsound
+
+    return self.prepare(read_vggsound(self.root, self.table, self.videos))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folders(RecordSource):
+  """One folder for each tag: ROOT/TAG/…/file. Categories are the folders' names, sorted; hidden files are ignored."""
+
+  root: Path
+  """The folder that holds the folders."""
+
+  def run(self) -> Result:
+    """Prepares a folder of folders."""
+    from stajax.prepare.layouts.folders import read_folders
+
+    return self.prepare(read_folders(self.root))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csv(RecordSource):
+  """A table of media files: columns `path`, `tags` (several separated by `;` or `|`), and, if wanted, `part`."""
+
+  table: Path
+  """A CSV file (a comma or a tab between columns) whose first line names the columns."""
+  root: Path | None = None
+  """The folder that the paths are relative to, and may not leave; by default that of the table."""
+
+  def run(self) -> Result:
+    """Prepares the files of a table."""
+    from stajax.prepare.layouts.table import read_table
+
+    return self.prepare(read_table(self.table, self.root or self.table.parent))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stavis(RecordSource):
+  """Eye-tracking sets in the layout of STAViS: DIR/test has each video of a test list once, without tags."""
+
+  root: Path
+  """The tree: video_frames, video_audio, annotations and fold_lists."""
+  databases: tuple[str, ...] = ()
+  """The names of the databases; by default all."""
+  fps: float | None = None
+  """The frames per second of databases that have no lists."""
+
+  def run(self) -> Result:
+    """Prepares a tree."""
+    from stajax.prepare.layouts.stavis import read_stavis
+
+    return self.prepare(read_stavis(self.root, self.databases, self.fps))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dhf1k(RecordSource):
+  """DHF1K: DIR/train, DIR/val and DIR/test are the official parts, without tags."""
+
+  root: Path
+  """The folder with `video` and `annotation`, or the one above it."""
+  tree: Path | None = None
+  """A folder for a tree in the layout of STAViS, which scores need: it gets all videos that have annotations."""
+
+  def run(self) -> Result:
+    """Prepares DHF1K as records, as a tree, or as both."""
+    from stajax.prepare.layouts.dhf1k import read_annotations, read_dhf1k
+
+    listing = read_dhf1k(self.root)
+    if self.records.check or self.tree is None:
+      return self.prepare(listing)
+    from stajax.prepare.summary_text import describe_tree
+    from stajax.prepare.tree import prepare_tree
+
+    annotations = read_annotations(listing)
+    items = tuple(item for item in listing.items if item.name in annotations)
+    groups = {part: [item.name for item in items if item.part == part] for part in listing.parts}
+    annotated = replace(listing, items=items)
+    limits, processes = self.limits.limits(), self.limits.num_processes()
+    summary = prepare_tree(annotated, annotations, self.tree, "DHF1K", limits, processes, groups)
+    result = describe_tree(self.tree, summary)
+    if self.records.out is None:
+      return result
+    records = self.prepare(listing)
+    return Result(f"{result.text}\n{records.text}", result.has_failures or records.has_failures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Videos:
+  """A folder of videos, and tables of where viewers looked, to a tree in the layout of STAViS.
+
+  A table is ROOT/…/name.csv beside ROOT/…/name.mp4, with a header line: columns x and y (pixels), and frame or time
+  (seconds); if wanted, duration (seconds) and viewer. Sound may lie there as name.wav. Without tables the tree can be
+  predicted and prepared (`stavis`), but not scored.
+  """
+
+  root: Path
+  """The folder with the videos."""
+  out: Path | None = None
+  """The folder for the tree, which may have other databases. Finished videos are left as they are."""
+  check: bool = False
+  """Only look: list what is missing, spare or doubtful, file by file. Nothing is written."""
+  tables: Path | None = None
+  """The folder with the tables, if they are not beside the videos."""
+  database: str = "videos"
+  """The name of the videos in the tree."""
+  sigma: float = 0.02
+  """The Gaussians' standard deviation as a part of the picture's width; 0.02 is 13 pixels of 640, as in DHF1K."""
+  first_frame: int = 0
+  """The number that the tables give a video's first frame."""
+  limits: LimitOptions = field(default_factory=lambda: LimitOptions(time_limit=3600.0))
+
+  def run(self) -> Result:
+    """Prepares a folder of videos."""
+    from stajax.prepare.layouts.videos import read_videos
+    from stajax.prepare.summary_text import describe_listing, describe_tree
+
+    if not 0 < self.sigma < 1:
+      raise ValueError(f"--sigma is {self.sigma}, expected a part of the picture's width between 0 and 1")
+    folder = read_videos(self.root, self.tables)
+    if self.check:
+      return describe_listing(folder.listing)
+    if self.out is None:
+      raise ValueError("expected --out DIR, or --check")
+    from stajax.prepare.annotations import TableAnnotations
+    from stajax.prepare.tree import prepare_tree
+
+    annotations = {name: TableAnnotations(path, self.sigma, self.first_frame) for name, path in folder.tables.items()}
+    limits, processes = self.limits.limits(), self.limits.num_processes()
+    summary = prepare_tree(folder.listing, annotations, self.out, self.database, limits, processes)
+    return describe_tree(self.out, summary)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthetic:
+  """Renders synthetic clips with known answers: DIR/train, DIR/heldout (records) and DIR/heldout_tree (STAViS layout).
+
+  The records and the tree that are finished are left as they are, interrupted ones are completed.
+  """
+
+  out: Path
+  """The folder for all three."""
+  clips: int = 300
+  """The number of training clips."""
+  heldout: int = 60
+  """The number of held-out clips, with ten viewers each."""
+  seed: int = 0
+  """The seed of everything; the held-out clips derive another one from it."""
+  size: int = 128
+  """The side of the frames in pixels."""
+  rate: float = 8.0
+  """The frames per second."""
+  seconds: float = 3.0
+  """The length of a clip."""
+  processes: int | None = None
+  """The number of processes that render; by default one for each core."""
+
+  def run(self) -> Result:
+    """Renders the clips."""
+    from stajax.prepare.embedded import prepare_heldout, prepare_synthetic
+    from stajax.prepare.summary_text import describe_set
+    from stajax.prepare.synthetic import Settings
+
+    settings = Settings(size=self.size, rate=self.rate, seconds=self.seconds)
+    common = {"seed": self.seed, "settings": settings, "processes": self.processes or os.cpu_count() or 1}
+    train = prepare_synthetic(self.out / "train", num_clips=self.clips, **common)
+    held = prepare_heldout(self.out / "heldout", self.out / "heldout_tree", num_clips=self.heldout, **common)
+    return Result(f"{self.out}: synthetic, train {describe_set(train)}; held-out {describe_set(held)}")
+
+
+SOURCES: dict[str, type[Source]] = {
+  "ave": Ave,
+  "vggsound": VggSound,
+  "folders": Folders,
+  "csv": Csv,
+  "stavis": Stavis,
+  "dhf1k": Dhf1k,
+  "videos": Videos,
+  "synthetic": Synthetic,
+}

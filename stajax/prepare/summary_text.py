@@ -1,0 +1,56 @@
+"""What `stajax prepare` prints at the end: what was kept, what was not, and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stajax.prepare.listing import Listing, count_remarks, format_remarks
+from stajax.prepare.options import Result
+
+NUM_REASONS = 3  # of skipped files in the last line; the summary has all
+
+
+def describe_listing(listing: Listing) -> Result:
+  """Lists every remark about a source, and how many clips it has by part and category."""
+  lines = format_remarks(listing.remarks)
+  for part in listing.parts:
+    items = [item for item in listing.items if item.part == part]
+    tags = Counter(tag for item in items for tag in item.tags)
+    lines.append(f"{part}: {len(items)} clips")
+    lines += [f"  {tags[category]:6} {category}" for category in listing.categories]
+  counts = ", ".join(f"{number} {kind}" for kind, number in count_remarks(listing.remarks).items())
+  lines.append(
+    f"{listing.root}: {listing.source}, {len(listing.items)} clips, {len(listing.categories)} categories; "
+    f"{counts or 'nothing missing, spare or doubtful'}"
+  )
+  return Result("\n".join(lines), any(remark.kind == "missing" for remark in listing.remarks))
+
+
+def describe_records(out: Path, listing: Listing, summaries: Mapping[str, dict[str, Any]]) -> Result:
+  """Says in a few words what the records of each part of a source have."""
+  parts = "; ".join(f"{part} {describe_set(summary)}" for part, summary in summaries.items())
+  return Result(f"{out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values()))
+
+
+def describe_tree(out: Path, summary: dict[str, Any]) -> Result:
+  """Says in a few words what was written into a tree, and what was not."""
+  counts = summary["counts"]
+  words = f"{counts['videos']} videos with {counts['frames']} frames, {counts['annotated_frames']} of them annotated, "
+  words += f"{counts['videos_without_sound']} without sound, {_describe_skipped(summary)}"
+  return Result(f"{out}: {summary['database']}, {words}", bool(summary["skipped"]))
+
+
+def describe_set(summary: dict[str, Any]) -> str:
+  """Says in a few words what a data set's summary has: what was kept, and why other files were not."""
+  counts = summary["counts"]
+  words = f"{counts['clips']} clips with {counts['frames']} frames, {counts['clips_without_sound']} without sound"
+  return f"{words}, {_describe_skipped(summary)}"
+
+
+def _describe_skipped(summary: dict[str, Any]) -> str:
+  skipped = summary["skipped"]
+  first = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in skipped[:NUM_REASONS])
+  return f"{len(skipped)} skipped" + (f" (first: {first})" if first else "")
