@@ -1,13 +1,15 @@
-"""Eye-tracking sets in the layout of STAViS, read and written. Needs no TensorFlow.
+"""Eye-tracking sets in the layout of STAViS: trees are read, without TensorFlow.
 
   video_frames/<database>/<video>/img_00001.jpg          1-based, every frame
-  video_audio/<database>/<video>/<video>.wav             may be missing
+  video_audio/<database>/<video>/<video>.wav             or .flac, .ogg, .mp3; may be missing
   annotations/<database>/<video>/fixMap_00001.mat        variable eyeMap (H, W), 0 or 1
   annotations/<database>/<video>/maps/eyeMap_00001.jpg   grey density (H, W)
   fold_lists/<database>_list_test_{1,2,3}_fps.txt        rows "name frames fps"; or one <database>_list_test_fps.txt
 
 Database names are arbitrary. Frame indices in this package are 0-based: index 0 is file number 1.
 """
+
+from __future__ import annotations
 
 import io
 import json
@@ -20,15 +22,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import scipy.io
-import scipy.sparse
 from PIL import Image
+
+from stajax.files import numbered_files
 
 PROTOCOLS = ("stavis",)
 MAX_PIXELS = 8192 * 8192
 MAX_MAT_BYTES = 64 * 2**20
 GROUPS_FILE = "groups.json"  # named subsets of videos that are scored by themselves
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
+SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+"""The suffixes of sound files in small letters; of several files of one name the first kind is taken."""
 NUMERIC_CLASSES = {"logical", "double", "single", "sparse"} | {f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)}
 
 
@@ -41,12 +45,16 @@ class StavisVideo:
   """One video of a tree.
 
   Attributes:
-    fps: frames a second, from the fold list; None where no list names the video.
-    num_frames: of the fold list, or fewer where frame images are missing at the end.
-    entries: the split of every test list row that names the video (0: the database has one list without a number).
-    frame_paths: one image a frame; empty if the tree was read without frames.
-    fixation_paths, density_paths: by 0-based frame; frames without annotation are missing.
-    wav: the sound, or None.
+    database: The name of its database.
+    name: Its own name.
+    fps: Frames per second by the fold list; None where no list names the video.
+    num_frames: The number of frames by the fold list, or fewer where frame images are missing at the end.
+    entries: The split of every row of a test list that names the video (0: the database has one list without a number).
+    frame_paths: One image for each frame; empty if the tree was read without frames.
+    fixation_paths: The file with the fixations of each 0-based frame; frames without annotation are missing.
+    density_paths: The file with the density of each frame, likewise.
+    sound: The file with the sound, or None.
+    list_hint: The fold list that would say `fps`, for messages.
   """
 
   database: str
@@ -57,12 +65,8 @@ class StavisVideo:
   frame_paths: tuple[Path, ...] = field(repr=False)
   fixation_paths: dict[int, Path] = field(repr=False)
   density_paths: dict[int, Path] = field(repr=False)
-  wav: Path | None = None
+  sound: Path | None = None
   list_hint: str = field(default="", repr=False)
-
-  @property
-  def has_wav(self) -> bool:
-    return self.wav is not None
 
   @property
   def annotated(self) -> list[int]:
@@ -70,38 +74,31 @@ class StavisVideo:
     return sorted(self.fixation_paths.keys() & self.density_paths.keys())
 
   def rate(self) -> float:
-    """Frames a second; raises StavisError where no fold list gives it."""
+    """Returns the number of frames per second; raises StavisError where no fold list gives it."""
     if self.fps is None:
       raise StavisError(f"{self.database}/{self.name}: its frames a second are not known: expected {self.list_hint}")
     return self.fps
 
-  @property
-  def times(self) -> np.ndarray:
-    """(num_frames,) float64, seconds."""
-    return np.arange(self.num_frames) / self.rate()
-
   def fixations(self, i: int) -> np.ndarray:
-    """(H, W) bool of 0-based frame i."""
+    """Returns the fixations (H, W) bool of 0-based frame i."""
     return read_fixations(self.fixation_paths[i])
 
   def density(self, i: int) -> np.ndarray:
-    """(H, W) uint8 of 0-based frame i."""
+    """Returns the density (H, W) uint8 of 0-based frame i."""
     return read_density(self.density_paths[i])
-
-  def union_of_fixations(self) -> np.ndarray:
-    """(H, W) bool: pixels fixated in any frame."""
-    union = None
-    for i in sorted(self.fixation_paths):
-      fixations = self.fixations(i)
-      if union is not None and union.shape != fixations.shape:
-        raise StavisError(f"{self.fixation_paths[i]}: size {fixations.shape}, expected {union.shape} as before")
-      union = fixations if union is None else union | fixations
-    return union
 
 
 @dataclass(frozen=True)
 class StavisTree:
-  """What `read_tree` found. `skipped` has (database, video, reason); `notes` are lines for people."""
+  """What `read_tree` found.
+
+  Attributes:
+    root: The folder of the tree.
+    videos: Its test videos.
+    skipped: The database, the name and a reason for each video that cannot be used.
+    notes: Lines for people.
+    fold_lists: The lists that were read.
+  """
 
   root: Path
   videos: tuple[StavisVideo, ...]
@@ -111,7 +108,7 @@ class StavisTree:
 
 
 def parse_data(data: str) -> Path:
-  """`stavis:ROOT` → ROOT; a bare ROOT that is a tree in the STAViS layout is taken too. Raises StavisError."""
+  """Returns ROOT of `stavis:ROOT`, or of a bare ROOT that is a tree in the STAViS layout; raises StavisError."""
   name, separator, root = data.partition(":")
   if separator and name in PROTOCOLS and root:
     return Path(root)
@@ -129,12 +126,14 @@ def read_tree(
   """Lists the test videos of a tree in the STAViS layout.
 
   Args:
-    databases: names; None takes every folder of `annotations`, or of `video_frames` where no annotations are needed.
-    need_frames: whether a video without frame images is skipped (maps can be scored without them).
-    need_annotations: whether a video without annotations is skipped (it can be predicted without them).
+    root: The folder of the tree.
+    databases: The names of those to read; None for every folder of `annotations`, or of `video_frames` where no
+      annotations are needed.
+    need_frames: Whether a video without frame images is skipped (maps can be scored without them).
+    need_annotations: Whether a video without annotations is skipped (it can be predicted without them).
 
   Raises:
-    StavisError: not such a tree, an unknown database, or a malformed fold list.
+    StavisError: This is no such tree, or a database is unknown, or a fold list is malformed.
   """
   root = Path(root)
   part = "annotations" if need_annotations else "video_frames"
@@ -145,37 +144,120 @@ def read_tree(
   missing = [name for name in databases or () if name not in present]
   if missing:
     raise StavisError(f"{folder}: no database {', '.join(missing)}; found {', '.join(present) or 'none'}")
-  videos: list[StavisVideo] = []
-  skipped: list[tuple[str, str, str]] = []
-  notes: list[str] = []
-  fold_lists: list[Path] = []
-  for database in present if not databases else sorted(set(databases)):
-    lists = find_lists(root, database)
-    fold_lists += lists.values()
-    rows = [(split, *row) for split, path in lists.items() for row in read_fold_list(path)]
-    hint = str(root / "fold_lists" / f"{database}_list_test_1_fps.txt")
-    if not lists:
-      names = sorted(path.name for path in (folder / database).iterdir() if path.is_dir())
-      rows = [(0, name, None, None) for name in names if not name.startswith(".")]
-      notes.append(f"{database}: no fold list ({hint}): all {len(rows)} videos are used once")
-    entries: dict[str, list] = {}
-    for row in rows:
-      entries.setdefault(row[1], []).append(row)
-    for name, named in entries.items():
+  reader = _TreeReader(root, folder, need_frames, need_annotations)
+  for database in sorted(set(databases)) if databases else present:
+    reader.read_database(database)
+  return reader.tree()
+
+
+@dataclass(frozen=True)
+class _Listed:
+  """What the test lists of a database say about a video: nothing about frames and rate if there is no list."""
+
+  name: str
+  num_frames: int | None
+  fps: float | None
+  entries: tuple[int, ...]
+  list_hint: str
+
+
+class _TreeReader:
+  """Collects the videos of a tree, database after database."""
+
+  def __init__(self, root: Path, folder: Path, need_frames: bool, need_annotations: bool) -> None:
+    self._root, self._folder = root, folder
+    self._need_frames, self._need_annotations = need_frames, need_annotations
+    self._videos: list[StavisVideo] = []
+    self._skipped: list[tuple[str, str, str]] = []
+    self._notes: list[str] = []
+    self._fold_lists: list[Path] = []
+
+  def tree(self) -> StavisTree:
+    return StavisTree(
+      self._root, tuple(self._videos), tuple(self._skipped), tuple(self._notes), tuple(self._fold_lists)
+    )
+
+  def read_database(self, database: str) -> None:
+    for listed in self._list(database):
       try:
-        splits = tuple(sorted(row[0] for row in named))
-        needs = (need_frames, need_annotations)
-        video, video_notes = _find_video(root, database, name, named[0][2], named[0][3], splits, *needs, hint)
+        self._videos.append(self._find_video(database, listed))
       except StavisError as error:
-        skipped.append((database, name, str(error)))
-        continue
-      videos.append(video)
-      notes += video_notes
-  return StavisTree(root, tuple(videos), tuple(skipped), tuple(notes), tuple(fold_lists))
+        self._skipped.append((database, listed.name, str(error)))
+
+  def _list(self, database: str) -> list[_Listed]:
+    """Returns the videos of a database's test lists; without a list, those of its folder."""
+    lists = find_lists(self._root, database)
+    self._fold_lists += lists.values()
+    hint = str(self._root / "fold_lists" / f"{database}_list_test_1_fps.txt")
+    if not lists:
+      names = sorted(path.name for path in (self._folder / database).iterdir() if path.is_dir())
+      names = [name for name in names if not name.startswith(".")]
+      self._notes.append(f"{database}: no fold list ({hint}): all {len(names)} videos are used once")
+      return [_Listed(name, None, None, (0,), hint) for name in names]
+    rows: dict[str, list[tuple[int, int, float]]] = {}
+    for split, path in lists.items():
+      for name, num_frames, fps in read_fold_list(path):
+        rows.setdefault(name, []).append((split, num_frames, fps))
+    return [
+      _Listed(name, *named[0][1:], tuple(sorted(split for split, _, _ in named)), hint) for name, named in rows.items()
+    ]
+
+  def _find_video(self, database: str, listed: _Listed) -> StavisVideo:
+    fixations, densities = self._find_annotations(database, listed.name)
+    folder = self._root / "video_frames" / database / listed.name
+    frames = _by_frame(numbered_files(folder, FRAME_SUFFIXES, "img_")) if self._need_frames else {}
+    count = listed.num_frames or max(frames or fixations, default=0) + 1
+    num_frames = self._count_frames(folder, frames, count) if self._need_frames else count
+    video = StavisVideo(
+      database=database,
+      name=listed.name,
+      fps=listed.fps,
+      num_frames=num_frames,
+      entries=listed.entries,
+      frame_paths=tuple(frames[i] for i in range(num_frames)) if self._need_frames else (),
+      # The union of fixations is over all listed frames, as STAViS takes it.
+      fixation_paths={i: path for i, path in fixations.items() if i < count},
+      density_paths={i: path for i, path in densities.items() if i < count},
+      sound=find_sound(self._root / "video_audio" / database / listed.name, listed.name),
+      list_hint=listed.list_hint,
+    )
+    unannotated = num_frames - sum(i < num_frames for i in video.annotated)
+    if unannotated and self._need_annotations:
+      reason = f"{unannotated} of {num_frames} frames have no fixations or no density"
+      self._notes.append(f"{database}/{listed.name}: {reason}")
+    return video
+
+  def _find_annotations(self, database: str, name: str) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Returns the files of fixations and of densities by 0-based frame."""
+    folder = self._root / "annotations" / database / name
+    if self._need_annotations and not folder.is_dir():
+      raise StavisError(f"{folder}: no such folder")
+    fixations = _by_frame(numbered_files(folder, (".mat",), "fixMap_"))
+    densities = _by_frame(numbered_files(folder / "maps", FRAME_SUFFIXES, "eyeMap_"))
+    if self._need_annotations and not fixations.keys() & densities.keys():
+      raise StavisError(f"{folder}: no frame with both fixMap_%05d.mat and maps/eyeMap_%05d.jpg")
+    return fixations, densities
+
+  def _count_frames(self, folder: Path, frames: dict[int, Path], count: int) -> int:
+    """Returns how many of the listed frames there are before the first one that is missing."""
+    found = next((i for i in range(count) if i not in frames), count)
+    if found == 0:
+      raise StavisError(f"{folder / 'img_00001.jpg'}: no such file")
+    if found < count:
+      missing = f"img_{found + 1:05d}.jpg is missing"
+      video = f"{folder.parent.name}/{folder.name}"
+      self._notes.append(f"{video}: {count} frames are listed, but {missing}: the first {found} are used")
+    return found
+
+
+def find_sound(folder: Path, name: str) -> Path | None:
+  """Returns the sound file in a folder that has a name with one of `SOUND_SUFFIXES`; None if there is none."""
+  paths = (folder / f"{name}{suffix}" for suffix in SOUND_SUFFIXES)
+  return next((path for path in paths if path.is_file()), None)
 
 
 def find_lists(root: Path, database: str, part: Literal["test", "train"] = "test") -> dict[int, Path]:
-  """The lists of a database by split number; {0: path} for a single list without a number."""
+  """Returns the lists of a database by split number; {0: path} for a single list without a number."""
   folder = Path(root) / "fold_lists"
   pattern = re.compile(re.escape(database) + rf"_list_{part}_(\d+)_fps\.txt")
   names = sorted(os.listdir(folder)) if folder.is_dir() else []
@@ -187,10 +269,10 @@ def find_lists(root: Path, database: str, part: Literal["test", "train"] = "test
 
 
 def read_fold_list(path: Path) -> list[tuple[str, int, float]]:
-  """The rows (name, frames, fps) of a fold list, in its order; a video listed twice appears twice.
+  """Returns the rows (name, frames, fps) of a fold list, in its order; a video listed twice appears twice.
 
   Raises:
-    StavisError: a row that is not "name frames fps", or a name that is not a plain folder name.
+    StavisError: A row is not "name frames fps", or a name is not a plain folder name.
   """
   try:
     lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -234,25 +316,16 @@ def read_groups(root: Path) -> dict[str, list[str]]:
   return groups
 
 
-def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") -> dict[int, list[Path]]:
-  """Files of a folder by number: the last digits of the name before its suffix. Not by directory order."""
-  found: dict[int, list[Path]] = {}
-  if not folder.is_dir():
-    return found
-  for name in sorted(os.listdir(folder)):
-    stem, suffix = os.path.splitext(name)
-    digits = re.search(r"(\d{1,12})\D*$", stem)
-    if digits and suffix.lower() in suffixes and name.startswith(prefix) and not name.startswith("."):
-      found.setdefault(int(digits[1]), []).append(folder / name)
-  return dict(sorted(found.items()))
-
-
 def read_fixations(path: Path, variable: str = "eyeMap") -> np.ndarray:
-  """(H, W) bool of a fixMap file: its variable > 0.
+  """Returns where the variable of a fixMap file is above 0, (H, W) bool.
 
   Raises:
-    StavisError: not a MATLAB file of version 4 to 7.2, no numeric 2-D variable, or one that is too large.
+    StavisError: It is not a MATLAB file of version 4 to 7.2, or its variable is not numeric and 2-D, or too large.
   """
+  # What prediction does not need is not loaded for it: SciPy's readers take a quarter of a second.
+  import scipy.io
+  import scipy.sparse
+
   try:
     if path.stat().st_size > MAX_MAT_BYTES:
       raise StavisError(f"{path}: {path.stat().st_size} bytes, expected at most {MAX_MAT_BYTES}")
@@ -275,7 +348,7 @@ def read_fixations(path: Path, variable: str = "eyeMap") -> np.ndarray:
 
 
 def read_density(path: Path) -> np.ndarray:
-  """(H, W) uint8 of a grey density image; raises StavisError."""
+  """Returns a grey density image, (H, W) uint8; raises StavisError."""
   try:
     with Image.open(path) as image:
       if image.width * image.height > MAX_PIXELS:
@@ -285,56 +358,6 @@ def read_density(path: Path) -> np.ndarray:
     raise
   except Exception as error:  # Pillow raises many kinds on damaged files
     raise StavisError(f"{path}: cannot be read as an image: {_one_line(error)}") from error
-
-
-def _find_video(
-  root: Path,
-  database: str,
-  name: str,
-  num_frames: int | None,
-  fps: float | None,
-  entries: tuple[int, ...],
-  need_frames: bool,
-  need_annotations: bool,
-  list_hint: str,
-) -> tuple[StavisVideo, list[str]]:
-  annotations = root / "annotations" / database / name
-  if need_annotations and not annotations.is_dir():
-    raise StavisError(f"{annotations}: no such folder")
-  fixations = _by_frame(numbered_files(annotations, (".mat",), "fixMap_"))
-  densities = _by_frame(numbered_files(annotations / "maps", FRAME_SUFFIXES, "eyeMap_"))
-  if need_annotations and not fixations.keys() & densities.keys():
-    raise StavisError(f"{annotations}: no frame with both fixMap_%05d.mat and maps/eyeMap_%05d.jpg")
-  notes = []
-  folder = root / "video_frames" / database / name
-  frames = _by_frame(numbered_files(folder, FRAME_SUFFIXES, "img_")) if need_frames else {}
-  listed = num_frames or max(frames or fixations, default=0) + 1
-  num_frames = listed
-  if need_frames:
-    num_frames = next((i for i in range(listed) if i not in frames), listed)
-    if num_frames == 0:
-      raise StavisError(f"{folder / 'img_00001.jpg'}: no such file")
-    if num_frames < listed:
-      missing = f"img_{num_frames + 1:05d}.jpg is missing"
-      notes.append(f"{database}/{name}: {listed} frames are listed, but {missing}: the first {num_frames} are used")
-  wav = root / "video_audio" / database / name / f"{name}.wav"
-  video = StavisVideo(
-    database=database,
-    name=name,
-    fps=fps,
-    num_frames=num_frames,
-    entries=entries,
-    frame_paths=tuple(frames[i] for i in range(num_frames)) if need_frames else (),
-    # The union of fixations is over all listed frames, as STAViS takes it.
-    fixation_paths={i: path for i, path in fixations.items() if i < listed},
-    density_paths={i: path for i, path in densities.items() if i < listed},
-    wav=wav if wav.is_file() else None,
-    list_hint=list_hint,
-  )
-  unannotated = num_frames - sum(i < num_frames for i in video.annotated)
-  if unannotated and need_annotations:
-    notes.append(f"{database}/{name}: {unannotated} of {num_frames} frames have no fixations or no density")
-  return video, notes
 
 
 def _by_frame(files: dict[int, list[Path]]) -> dict[int, Path]:

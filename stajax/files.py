@@ -1,16 +1,17 @@
-"""Files and folders that appear whole or not at all, and SHA-256 digests.
+"""Writing files and folders that appear whole or not at all, SHA-256 digests, and files by their numbers.
 
-What is written gets its name only when it is complete: until then it is a hidden file or folder beside it, whose name
-ends in `.partial`. A process that is killed leaves at most such a partial one behind.
+What is written gets its name only when it is complete. Until then it is a hidden file or folder in the same place whose
+name ends in `.partial`. A process that is killed leaves at most such a partial one behind.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,22 @@ def sha256_of_bytes(*parts: bytes) -> str:
 def sha256_of_json(value: Any) -> str:
   """Returns the SHA-256 of a JSON value, in hexadecimal digits; the order of a dictionary's keys does not matter."""
   return sha256_of_bytes(json.dumps(value, sort_keys=True).encode())
+
+
+def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") -> dict[int, list[Path]]:
+  """Returns the files of a folder by number, in order; none if the folder is missing. Hidden files are left out.
+
+  A file's number is that of the last digits of its name before the suffix, at most 12 of them.
+
+  Args:
+    folder: The folder.
+    suffixes: The suffixes that files may have, in small letters.
+    prefix: What their names begin with.
+  """
+  found: dict[int, list[Path]] = {}
+  for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
+    stem, suffix = os.path.splitext(name)
+    digits = re.search(r"(\d{1,12})\D*$", stem)
+    if digits and suffix.lower() in suffixes and name.startswith(prefix) and not name.startswith("."):
+      found.setdefault(int(digits[1]), []).append(folder / name)
+  return dict(sorted(found.items()))

@@ -47,14 +47,12 @@ def test_what_is_written_is_read_again(tmp_path):
   write_fold_lists(tmp_path, "Tiny", [("one", 4, 8.0)])
   (video,) = read_tree(tmp_path).videos
   assert (video.database, video.name, video.fps, video.num_frames, video.entries) == ("Tiny", "one", 8.0, 4, (0,))
-  assert video.annotated == [0, 1, 2, 3] and video.has_wav
-  np.testing.assert_array_equal(video.times, [0, 0.125, 0.25, 0.375])
+  assert video.annotated == [0, 1, 2, 3] and video.sound is not None
   for i in range(4):
     np.testing.assert_array_equal(video.fixations(i), fixations[i])
     assert np.abs(video.density(i).astype(int) - densities[i]).max() <= 1
     assert np.abs(np.asarray(Image.open(video.frame_paths[i])).astype(int) - frames[i]).max() <= 2
-  np.testing.assert_array_equal(video.union_of_fixations(), np.any(fixations, 0))
-  rate, samples = scipy.io.wavfile.read(video.wav)
+  rate, samples = scipy.io.wavfile.read(video.sound)
   assert rate == 16000 and samples.dtype == np.int16 and samples.shape == (8000,)
   assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -63,9 +61,18 @@ def test_every_list_row_counts(tree):
   found = read_tree(tree)
   assert {video.name: video.entries for video in found.videos} == {"one": (1, 2, 2), "two words": (2,)}
   silent = next(video for video in found.videos if video.name == "two words")
-  assert silent.fps == 29.97 and not silent.has_wav
+  assert silent.fps == 29.97 and silent.sound is None
   assert [path.name for path in found.fold_lists] == ["Tiny_list_test_1_fps.txt", "Tiny_list_test_2_fps.txt"]
   assert not found.skipped and not found.notes
+
+
+def test_sound_may_be_of_any_kind(tree):
+  folder = tree / "video_audio" / "Tiny" / "one"
+  for kind in ("mp3", "ogg", "flac"):  # of several the kind that comes first in the list, which begins with WAV
+    (folder / f"one.{kind}").touch()
+    assert read_tree(tree).videos[0].sound == folder / "one.wav"
+  (folder / "one.wav").unlink()
+  assert read_tree(tree).videos[0].sound == folder / "one.flac"
 
 
 def test_frames_go_by_number(tmp_path):
@@ -248,6 +255,6 @@ def test_a_real_tree():
   found = read_tree(SHARED / "data" / "fixations")
   assert len(found.videos) == 8 and not found.skipped and not found.notes
   keiba = next(video for video in found.videos if video.name == "Keiba")
-  assert (keiba.num_frames, keiba.fps, keiba.entries, keiba.has_wav) == (81, 10.0, (2,), False)
+  assert (keiba.num_frames, keiba.fps, keiba.entries, keiba.sound) == (81, 10.0, (2,), None)
   assert keiba.fixations(80).shape == keiba.density(80).shape == (277, 480)
   assert keiba.fixations(0).sum() == 25 and len(keiba.frame_paths) == 81

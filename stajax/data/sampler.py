@@ -16,8 +16,7 @@ from stajax import companions
 from stajax.data.schema import SOUND_COLUMNS
 from stajax.data.tensorflow_cpu import tf
 from stajax.grid import reflect
-from stajax.media.audio import SAMPLE_RATE
-from stajax.media.spectrogram import HOP, SEGMENT, WINDOW_COLUMNS
+from stajax.media.spectrogram import window_columns
 
 INDEX_SHUFFLE_PADDING = 498247692  # TensorFlow's, to make seeds of three parts
 AUGMENTATION = 1  # second half of the seed of boxes and flips, apart from the shuffle's
@@ -171,9 +170,7 @@ def sound_windows(frame: np.ndarray, rate: np.ndarray, num_columns: np.ndarray) 
     records (b, n, 2) of the clip, the last one repeated; columns (b, n, 98) int32 in [0, 200) of those two joined.
   """
   num_columns = np.maximum(num_columns, 1)
-  centre = np.rint((frame / rate * SAMPLE_RATE - SEGMENT / 2) / HOP).astype(np.int64)
-  first = centre - WINDOW_COLUMNS // 2
-  columns = reflect(first[..., None] + np.arange(WINDOW_COLUMNS), num_columns[..., None])
+  columns = window_columns(frame / rate, num_columns)
   record = columns.min(axis=-1) // SOUND_COLUMNS
   last = (num_columns - 1) // SOUND_COLUMNS
   records = np.stack([record, np.minimum(record + 1, last)], axis=-1)

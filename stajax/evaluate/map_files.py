@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stajax.eyetracking import MAX_PIXELS, StavisError, numbered_files
+from stajax.eyetracking import MAX_PIXELS, StavisError
+from stajax.files import numbered_files
 
 SHORT_NAMES = {
   "AVAD": "avad",

@@ -17,7 +17,8 @@ from stajax.inference.clip import WINDOW, Sample, joined, windows
 from stajax.inference.predictor import Predictor, overlapped, to_uint8
 from stajax.inference.reservoir import SIZE, Fragments
 from stajax.media.file import MediaError
-from stajax.media.spectrogram import SoundWindows, file_windows
+from stajax.media.sound_files import sound_file_blocks
+from stajax.media.sound_windows import SoundWindows, file_windows
 from stajax.scoring.videos import MethodMaps
 
 _CHUNK = 64
@@ -156,7 +157,9 @@ def fragments(video: StavisVideo, reach: int, side: int, seed: int) -> Fragments
 
 def _sound(video: StavisVideo, rate: float) -> SoundWindows | None:
   try:
-    return None if video.wav is None else file_windows(video.wav, [], video.num_frames / rate)
+    if video.sound is None:
+      return None
+    return file_windows(video.sound, [], video.num_frames / rate, sound_file_blocks)
   except MediaError as error:
     raise StavisError(str(error)) from None
 

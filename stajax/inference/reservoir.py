@@ -13,7 +13,7 @@ from stajax import companions
 from stajax.inference.clip import Clip, Sample, in_buffers_of, joined
 from stajax.inference.dense import DenseNetwork
 from stajax.media.keyframes import RUN, sampled_runs
-from stajax.media.spectrogram import SoundWindows
+from stajax.media.sound_windows import SoundWindows
 from stajax.media.video import MediaInfo
 
 SIZE = 32

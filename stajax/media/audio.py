@@ -1,4 +1,4 @@
-"""The sound of media files, on the clock of their pictures: sample 0 is at the first frame's time."""
+"""The sound of media files on the clock of their pictures: sample 0 is at the time of the first frame."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,31 +6,32 @@ from pathlib import Path
 import av
 import numpy as np
 
-from stajax.media.file import MAX_GAP, Decoding, decode, open_media, seconds, sound_stream
-from stajax.media.video import DEFAULT, MAX_STEP_BACK, first_frame_time
+from stajax.media.file import DEFAULT, MAX_GAP, Decoding, decode, open_media, seconds, sound_stream
+from stajax.media.spectrogram import SAMPLE_RATE
+from stajax.media.video import MAX_STEP_BACK, first_frame_time
 
-SAMPLE_RATE = 16000
-SOUND_TOLERANCE = 0.05  # seconds of disagreement between a sound's time stamps and its sample count
+SOUND_TOLERANCE = 0.05  # seconds by which a sound's time stamps and its number of samples may disagree
 
 
 def audio_blocks(
   path: str | Path, notes: list[str] | None = None, decoding: Decoding = DEFAULT
 ) -> Iterator[np.ndarray]:
-  """The sound of a file as mono at 16 kHz, aligned to the first frame: sample 0 is at time 0.
+  """Yields the sound of a file as mono at 16 kHz, aligned to the first frame: sample 0 is at time 0.
 
-  A late start is preceded by silence, an early one is cut, what cannot be decoded is silent. Nothing is yielded where
-  there is no sound or none of it can be decoded. Samples have 16 bits, as in VGGSound's preparation. A file without
-  a picture starts at its first sample.
+  A late start is preceded by silence, an early one is cut, and what cannot be decoded is silent. Nothing is yielded
+  where there is no sound or none of it can be decoded. Samples have 16 bits, as in VGGSound's preparation. A file
+  without a picture starts at its first sample.
 
   Args:
-    notes: receives a line for each thing that had to be left out.
-    decoding: what the decoder of the first frame may take.
+    path: The media file.
+    notes: Receives a line for each thing that had to be left out.
+    decoding: What the decoder of the first frame may take.
 
   Yields:
     Blocks (n,) float32 in [-1, 1), n > 0.
 
   Raises:
-    MediaError: the file cannot be opened.
+    MediaError: The file cannot be opened.
   """
   for block in aligned_sound(path, SAMPLE_RATE, "mono", notes, decoding):
     yield block[0].astype(np.float32) / 32768
@@ -39,67 +40,106 @@ def audio_blocks(
 def aligned_sound(
   path: str | Path, rate: int, layout: str, notes: list[str] | None = None, decoding: Decoding = DEFAULT
 ) -> Iterator[np.ndarray]:
-  """As `audio_blocks` for any rate and channel layout: blocks (channels, n) int16."""
+  """Yields what `audio_blocks` does at any rate and in any channel layout: blocks (channels, n) int16."""
   path = Path(path)
-  base = first_frame_time(path, decoding)
+  picture_start = first_frame_time(path, decoding)
   with open_media(path) as container:
     stream = sound_stream(container)
     if stream is None:
       return
-    track = _Track(rate, layout)
-    position = None  # where the sound so far ends, seconds on the file's clock, as `base`
-    lost_until = 0.0
+    track, lost_until = _AlignedTrack(rate, layout, picture_start), 0.0
     for item in decode(container, stream, notes, "sound"):
-      if isinstance(item, av.Packet):  # could not be decoded
+      if isinstance(item, av.AudioFrame):
+        yield from track.add(item)
+      elif isinstance(item, av.Packet):  # could not be decoded
         lost_until = (seconds(item.pts, item.time_base) or 0.0) + (seconds(item.duration, item.time_base) or 0.0)
-        continue
-      start = item.time if item.time is not None else position if position is not None else base or 0.0
-      if position is None:
-        if base is None or abs(start - base) > MAX_GAP:
-          base = start
-        track.length = min(0, round((start - base) * rate))
-        yield from track.fill(round((start - base) * rate))
-        position = start
-      gap = start - position
-      if gap > MAX_GAP or gap < -MAX_STEP_BACK:  # another clock: go on without a gap
-        base, position = base + gap, start
-      elif gap < -SOUND_TOLERANCE:  # the same moment a second time
-        continue
-      elif gap > SOUND_TOLERANCE:
-        yield from track.flush()
-        yield from track.fill(round((start - base) * rate))
-        position = start
-      yield from track.add(item)
-      position += item.samples / item.sample_rate
-    yield from track.flush()
-    if position is None and notes is not None:
+    yield from track.finish(lost_until)
+    if not track.has_begun and notes is not None:
       notes.append("sound: nothing of it can be decoded")
-    if position is not None and SOUND_TOLERANCE < lost_until - position <= MAX_GAP:
-      yield from track.fill(round((lost_until - base) * rate))
+
+
+class _AlignedTrack:
+  """Joins sound frames on the clock of the picture, whatever gaps, repetitions and new clocks their times have."""
+
+  def __init__(self, rate: int, layout: str, picture_start: float | None) -> None:
+    """Makes an empty track.
+
+    Args:
+      rate: The number of samples per second.
+      layout: The channel layout by FFmpeg's name.
+      picture_start: The time of the first frame on the file's clock in seconds, None without a picture.
+    """
+    self._track, self._rate = _Track(rate, layout), rate
+    self._base = picture_start or 0.0  # time on the file's clock at which sample 0 is
+    self._has_picture = picture_start is not None
+    self._position: float | None = None  # where the sound so far ends, in seconds on the file's clock
+
+  @property
+  def has_begun(self) -> bool:
+    """Whether there was any frame."""
+    return self._position is not None
+
+  def add(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
+    """Yields the blocks that a decoded frame completes."""
+    if self._position is None:
+      start = self._base if frame.time is None else frame.time
+      yield from self._begin(start)
+      position = start
+    else:
+      position = self._position
+      start = position if frame.time is None else frame.time
+    gap = start - position
+    if gap > MAX_GAP or gap < -MAX_STEP_BACK:  # another clock: go on without a gap
+      self._base, position = self._base + gap, start
+    elif gap < -SOUND_TOLERANCE:  # the same moment a second time
+      return
+    elif gap > SOUND_TOLERANCE:
+      yield from self._track.flush()
+      yield from self._track.fill(self._sample_at(start))
+      position = start
+    yield from self._track.add(frame)
+    self._position = position + frame.samples / frame.sample_rate
+
+  def finish(self, lost_until: float) -> Iterator[np.ndarray]:
+    """Yields the rest, and silence for what was lost at the end, up to a time on the file's clock in seconds."""
+    yield from self._track.flush()
+    if self._position is not None and SOUND_TOLERANCE < lost_until - self._position <= MAX_GAP:
+      yield from self._track.fill(self._sample_at(lost_until))
+
+  def _begin(self, start: float) -> Iterator[np.ndarray]:
+    if not self._has_picture or abs(start - self._base) > MAX_GAP:
+      self._base = start
+    self._track.length = min(0, self._sample_at(start))
+    yield from self._track.fill(self._sample_at(start))
+
+  def _sample_at(self, time: float) -> int:
+    return round((time - self._base) * self._rate)
 
 
 class _Track:
   """Joins sound frames and silence; samples before the start (`length` below 0) are dropped."""
 
-  def __init__(self, rate: int, layout: str):
+  def __init__(self, rate: int, layout: str) -> None:
     self.rate, self.layout, self.length = rate, layout, 0
-    self.resampler, self.source = None, None
+    self._resampler: av.AudioResampler | None = None
+    self._source: tuple[str, str, int] | None = None
 
   def add(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
     source = (frame.format.name, frame.layout.name, frame.sample_rate)
-    if source != self.source:  # some broadcasts change from stereo to 5.1
+    if self._resampler is None or source != self._source:  # some broadcasts change from stereo to 5.1
       yield from self.flush()
-      self.resampler, self.source = av.AudioResampler("s16p", self.layout, self.rate), source
-    for part in self.resampler.resample(frame):
+      self._resampler, self._source = av.AudioResampler("s16p", self.layout, self.rate), source
+    for part in self._resampler.resample(frame):
       yield from self._place(part.to_ndarray())
 
   def flush(self) -> Iterator[np.ndarray]:
-    resampler, self.resampler, self.source = self.resampler, None, None
+    """Yields what the resampler still holds; the next frame gets a fresh one."""
+    resampler, self._resampler = self._resampler, None
     for part in resampler.resample(None) if resampler is not None else []:
       yield from self._place(part.to_ndarray())
 
   def fill(self, length: int) -> Iterator[np.ndarray]:
-    """Silence up to a length in samples, in blocks of at most a second."""
+    """Yields silence up to a length in samples, in blocks of at most a second."""
     channels = av.AudioLayout(self.layout).nb_channels
     while self.length < length:
       yield from self._place(np.zeros((channels, min(self.rate, length - self.length)), np.int16))

@@ -1,6 +1,6 @@
-"""Media files by PyAV: opening one, its streams, and decoding that goes on after damage.
+"""Media files as PyAV reads them: opening a file, finding its streams, and decoding that goes on after damage.
 
-Files are never trusted: only the file itself is read (no playlist is followed) and sizes are limited.
+Files are never trusted: only the file itself is read (no playlist is followed), and sizes are limited.
 """
 
 from collections.abc import Iterator
@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
+from av.container import InputContainer
+from av.error import FFmpegError
 from av.stream import Disposition
 
 MAX_SIDE = 16384
 MAX_PIXELS = 2**27
-MAX_GAP = 600.0  # seconds between two frames, or without sound; more is a damaged time stamp
-# These formats only point at other files, or show any text as a picture.
+MAX_GAP = 600.0  # seconds between two frames, or without sound; a longer gap is a damaged time stamp
+# Files of these formats only point at other files, or show any text as a picture.
 REFUSED_FORMATS = {"concat", "dash", "ffmetadata", "hls", "image2", "sdp", "tty"}
 
 
 class MediaError(Exception):
-  """A media file that cannot be used; one line that names the file."""
+  """A media file that cannot be used; the message is one line that names the file."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Decoding:
   """What a decoder may take.
 
   Attributes:
-    threads: 0 is one a core; 1 makes a damaged file the same frames on every machine.
-    max_pixels: of one picture.
+    threads: The number of its threads. 0 stands for one for each core; with 1, a damaged file gives the same frames on
+      every machine.
+    max_pixels: The largest picture that is decoded.
   """
 
   threads: int = 0
@@ -43,32 +46,40 @@ class Decoding:
       raise MediaError(f"{path}: picture of {width}×{height} pixels, {sides}")
 
 
-@contextmanager
-def open_media(path: str | Path) -> Iterator[av.container.InputContainer]:
-  """Opens one local file for demuxing.
+DEFAULT = Decoding()
 
-  Raises:
-    MediaError: no such file, not a regular file, empty, or not a media file.
-  """
-  path = Path(path)
+
+def check_is_file(path: Path) -> None:
+  """Raises MediaError unless there is a regular file that is not empty."""
   if path.is_dir():
     raise MediaError(f"{path}: is a folder, expected a media file")
   if not path.is_file():
     raise MediaError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}")
+  if path.stat().st_size == 0:
+    raise MediaError(f"{path}: is empty, expected a media file")
+
+
+@contextmanager
+def open_media(path: str | Path) -> Iterator[InputContainer]:
+  """Opens one local file for demuxing.
+
+  Raises:
+    MediaError: There is no such file, or it is no regular file, empty, or no media file.
+  """
+  path = Path(path)
+  check_is_file(path)
   try:
     file = path.open("rb")
   except OSError as error:
     raise MediaError(f"{path}: {error.strerror}") from error
   with file:
-    if path.stat().st_size == 0:
-      raise MediaError(f"{path}: is empty, expected a media file")
     try:
-      # FFmpeg reads through the Python file, so it needs no protocol of its own and can open nothing else.
+      # FFmpeg reads through the Python file, so that it needs no protocol of its own and can open nothing else.
       source = _Unnamed(file) if path.suffix.lower() in (".jpg", ".jpeg") else file
-      container = av.open(source, metadata_errors="replace", container_options={"protocol_whitelist": "none"})
+      container = av.open(source, "r", metadata_errors="replace", container_options={"protocol_whitelist": "none"})
     except MemoryError:
       raise
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
       raise MediaError(f"{path}: is not a media file that FFmpeg can read ({_reason(error)})") from error
     with container:
       if container.format.name in REFUSED_FORMATS:
@@ -83,11 +94,11 @@ class _Unnamed:
     self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
-def video_stream(container: av.container.InputContainer, path: Path, decoding: Decoding) -> av.VideoStream:
-  """The stream to show: the default one, else the first, that is not a cover picture.
+def video_stream(container: InputContainer, path: Path, decoding: Decoding) -> av.VideoStream:
+  """Returns the stream to show: of those that are no cover picture the default one, or else the first.
 
   Raises:
-    MediaError: there is none, or nothing can decode it, or the picture is too large.
+    MediaError: There is no such stream, or nothing can decode it, or its picture is too large.
   """
   streams = [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
   if not streams:
@@ -99,27 +110,32 @@ def video_stream(container: av.container.InputContainer, path: Path, decoding: D
   decoding.check(path, stream.codec_context.width, stream.codec_context.height)
   stream.thread_type = "AUTO"
   stream.codec_context.thread_count = decoding.threads
-  stream.codec_context.options = {"max_pixels": str(2 * decoding.max_pixels)}  # it counts what decoders pad, too
+  # FFmpeg counts what decoders pad, too.
+  stream.codec_context.options = {"max_pixels": str(2 * decoding.max_pixels)}
   return stream
 
 
-def sound_stream(container: av.container.InputContainer) -> av.AudioStream | None:
-  """The sound stream to hear: the default one, else the first, that has a decoder; None if there is none."""
+def sound_stream(container: InputContainer) -> av.AudioStream | None:
+  """Returns the stream to hear: of those with a decoder the default one, or else the first; None if there is none."""
   streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
   return max(streams, key=lambda stream: Disposition.default in stream.disposition, default=None)
 
 
 def decode(
-  container: av.container.InputContainer, stream: av.stream.Stream, notes: list[str] | None, name: str
+  container: InputContainer, stream: av.VideoStream | av.AudioStream, notes: list[str] | None, name: str
 ) -> Iterator[av.VideoFrame | av.AudioFrame | av.Packet]:
-  """Frames of one stream; a packet that cannot be decoded comes itself, an unreadable rest is left out.
+  """Yields the frames of a stream. In place of a packet that cannot be decoded comes the packet itself.
+
+  The rest of a file that cannot be read on is left out.
 
   Args:
-    notes: receives a line about each of both.
-    name: of the stream in notes.
+    container: An open file.
+    stream: The stream to decode.
+    notes: Receives a line if packets were damaged, and one if the file could not be read to its end.
+    name: What the notes call the stream.
 
   Raises:
-    MemoryError: the process may not grow any more; says nothing about the file.
+    MemoryError: The process may not grow any more, which says nothing about the file.
   """
   packets, damaged, stopped = container.demux(stream), 0, ""
   while True:
@@ -127,14 +143,14 @@ def decode(
       packet = next(packets, None)
     except MemoryError:
       raise
-    except (av.FFmpegError, OSError) as error:
+    except (FFmpegError, OSError) as error:
       packet, stopped = None, _reason(error)
     given = _last_packet(stream) if stopped else packet
     try:
       frames = stream.decode(given) if given is not None else []
     except MemoryError:
       raise
-    except (av.FFmpegError, OSError):
+    except (FFmpegError, OSError):
       damaged, frames = damaged + 1, [packet] if packet is not None else []
     yield from frames
     if packet is None:
@@ -145,15 +161,17 @@ def decode(
     notes.append(f"{name}: the file could not be read to its end ({stopped})")
 
 
-def _last_packet(stream: av.stream.Stream) -> av.Packet:
-  """Asks a decoder for the frames that it still holds; decoding None would give them without a clock."""
+def _last_packet(stream: av.VideoStream | av.AudioStream) -> av.Packet:
+  """Returns a packet that asks a decoder for the frames that it still holds; for None it gives them without a clock."""
   packet = av.Packet()
-  packet.stream, packet.time_base = stream, stream.time_base
+  packet.stream = stream
+  if stream.time_base is not None:
+    packet.time_base = stream.time_base
   return packet
 
 
 def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
-  """A duration or a time after 0; None where the file does not say."""
+  """Returns a duration, or a time after 0, in seconds; None where the file does not say it."""
   return None if not ticks or not time_base or ticks < 0 else float(ticks * time_base)
 
 

@@ -1,11 +1,11 @@
-"""A folder of numbered images as a video: image number n is shown at (n - first) / rate seconds."""
+"""A folder of numbered images as a video: the image with number n is shown at (n - first) / rate seconds."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from stajax.eyetracking import numbered_files
+from stajax.files import numbered_files
 from stajax.media.file import Decoding, MediaError
 from stajax.media.video import GRID_TOLERANCE, native_frames, probe
 
@@ -13,44 +13,48 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def numbered_images(folder: Path) -> list[tuple[int, Path]]:
-  """The images of a folder with their numbers, sorted by these; the first in alphabetical order of one number."""
+  """Returns the images of a folder with their numbers, in order; of several with one number the first by name."""
   return [(number, paths[0]) for number, paths in numbered_files(folder, IMAGE_SUFFIXES).items()]
 
 
 class ImageFolder:
-  """Frames of a folder on a constant grid; only images that the grid shows are decoded."""
+  """The frames of a folder on a constant grid; only images that the grid shows are decoded.
 
-  def __init__(self, folder: Path, rate: float, decoding: Decoding, notes: list[str]):
-    """Args:
-    folder: holds images whose names end in a number.
-    rate: images a second.
-    decoding: what a decoder may take.
-    notes: receives a line for each thing that had to be left out.
+  Attributes:
+    width: The width of the first image that can be decoded, in pixels.
+    height: Its height, likewise.
+    duration: The duration in seconds.
+  """
+
+  def __init__(self, folder: Path, rate: float, decoding: Decoding, notes: list[str]) -> None:
+    """Looks at a folder.
+
+    Args:
+      folder: It holds images whose names end in a number.
+      rate: The number of images per second.
+      decoding: What a decoder may take.
+      notes: Receives a line for each thing that had to be left out.
 
     Raises:
-      MediaError: there are no such images, or none can be decoded.
+      MediaError: There are no such images, or none of them can be decoded.
     """
     if not folder.is_dir():
       raise MediaError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
-    self._folder, self._decoding, self._notes = folder, decoding, notes
-    numbers, self._images = zip(*numbered_images(folder) or [(0, None)])
-    if self._images[0] is None:
+    found = numbered_images(folder)
+    if not found:
       raise MediaError(f"{folder}: holds no numbered images")
-    places = np.asarray(numbers) - numbers[0]
-    if places[-1] >= 2 * len(places):  # numbers that are no frame numbers, or of every n-th frame
-      notes.append(f"picture: images are numbered {numbers[0]} to {numbers[-1]} with gaps, shown one after the other")
-      places = np.arange(len(places))
-    elif missing := int(places[-1]) + 1 - len(places):
-      notes.append(f"picture: {missing} image{'s' * (missing > 1)} missing, the one before is shown")
+    self._folder, self._decoding, self._notes = folder, decoding, notes
+    self._images = [path for _, path in found]
+    places = _places([number for number, _ in found], notes)
     self._times, self.duration = places / rate, float(places[-1] + 1) / rate
     self.width, self.height = self._size()
 
   def frames(self, rate: float, side: int) -> Iterator[tuple[float, np.ndarray]]:
-    """As `stajax.media.video.grid_frames`; an image that cannot be decoded is replaced by the one before."""
+    """Yields what `stajax.media.video.grid_frames` does; the image before replaces one that cannot be decoded."""
     index, tried, shown, damaged = 0, -1, None, 0
     while index == 0 or index / rate + GRID_TOLERANCE < self.duration:
       wanted = int(np.searchsorted(self._times, index / rate + GRID_TOLERANCE, side="right")) - 1
-      while tried < wanted or shown is None:  # before the first one that can be decoded, the next is tried
+      while tried < wanted or shown is None:  # before the first one that can be decoded, the next one is tried
         tried = max(tried + 1, wanted)
         try:
           _, shown = next(native_frames(self._images[tried], (side, side), decoding=self._decoding))
@@ -70,3 +74,14 @@ class ImageFolder:
       except MediaError as error:
         reason = reason or str(error)
     raise MediaError(f"{self._folder}: none of {len(self._images)} images can be decoded ({reason})")
+
+
+def _places(numbers: list[int], notes: list[str]) -> np.ndarray:
+  """Returns the place of each image in the video, from 0 on; `notes` receives a line about gaps."""
+  places = np.asarray(numbers) - numbers[0]
+  if places[-1] >= 2 * len(places):  # these are no frame numbers, or those of every n-th frame
+    notes.append(f"picture: images are numbered {numbers[0]} to {numbers[-1]} with gaps, shown one after the other")
+    return np.arange(len(places))
+  if missing := int(places[-1]) + 1 - len(places):
+    notes.append(f"picture: {missing} image{'s' * (missing > 1)} missing, the one before is shown")
+  return places

@@ -1,7 +1,7 @@
 """Limits on what a file may cost, and child processes that keep them.
 
 A media file can hang its decoder, crash it, or ask for any amount of memory. Each is therefore worked on by a child
-process; one that is too slow, too large or dead costs its own file only, whose failure says why.
+process; one that is too slow, too large or dead costs only its own file, whose failure says why.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-FILES_A_CHILD = 500  # until it is replaced by a fresh one, lest libraries that leak fill its memory
+FILES_PER_CHILD = 500  # then a fresh child replaces it, lest libraries that leak fill its memory
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Limits:
   """What one media file may cost.
 
   Attributes:
-    max_seconds: a longer clip is cut there.
-    max_pixels: of one picture.
-    max_bytes: size of a file; of all images of a folder.
-    time_limit: seconds that a child process may work on it.
-    memory: bytes by which a child process may grow (its address space; enforced on Linux only).
+    max_seconds: The duration at which a longer clip is cut.
+    max_pixels: The largest picture.
+    max_bytes: The largest size of a file, or of all images of a folder together.
+    time_limit: The seconds that a child process may work on it.
+    memory: The bytes by which a child process may grow (its address space; enforced on Linux only).
   """
 
   max_seconds: float = 3600.0
@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Failure:
-  """A task that a limit ended, or whose process died: why, in a few words."""
+  """A task that a limit ended, or whose process died. `reason` says why in a few words."""
 
   reason: str
 
@@ -57,20 +57,20 @@ class Failure:
 def run_in_children(
   function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], processes: int, limits: Limits | None = None
 ) -> Iterator[tuple[int, T | Failure]]:
-  """Calls a function for every task in child processes.
+  """Calls a function for every task in child processes, and yields the results as they are finished.
 
   Args:
-    function: of a module; children load that module before their memory is limited.
-    tasks: its arguments; only a few tasks are taken ahead.
-    processes: that work at the same time.
-    limits: of time and memory; None: none, and a single process works in this one.
+    function: The function, which a module has; children load that module before their memory is limited.
+    tasks: The arguments of each call; only a few tasks are taken ahead.
+    processes: The number of processes that work at the same time.
+    limits: Limits on time and memory. Without any, a single process is this one.
 
   Yields:
-    (number of the task, what the function returned or a `Failure`) as they are finished.
+    The number of the task, and what the function returned or a `Failure`.
 
   Raises:
-    Exception: what the function raised.
-    OSError: the children cannot work.
+    Exception: What the function raised.
+    OSError: The children cannot work.
   """
   if limits is None and processes <= 1:
     for index, arguments in enumerate(tasks):
@@ -80,7 +80,7 @@ def run_in_children(
 
   pool = ProcessPool(
     processes,
-    max_tasks=FILES_A_CHILD,
+    max_tasks=FILES_PER_CHILD,
     context=multiprocessing.get_context("spawn"),  # a fork of a process that runs threads may hang
     initializer=_begin,
     initargs=(function, None if limits is None else limits.memory),
@@ -127,7 +127,7 @@ def _result(future: Future, limits: Limits | None) -> Any:
 
 
 def _begin(function: Callable[..., Any], memory: int | None) -> None:
-  """What a child does first; to receive the function, it has loaded all that the function needs."""
+  """Prepares a child, which has loaded all that the function needs when it received the function."""
   _end_with_parent()
   if memory is None:
     return
@@ -144,10 +144,12 @@ def _begin(function: Callable[..., Any], memory: int | None) -> None:
 
 
 def _end_with_parent() -> None:
-  """Children of a killed process would wait for work for ever."""
+  """Ends this process when its parent ends: otherwise it would wait for work for ever."""
+  parent = multiprocessing.parent_process()
+  assert parent is not None
 
   def wait_for_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent.join()
     os._exit(1)
 
   threading.Thread(target=wait_for_parent, daemon=True).start()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stajax.media.spectrogram import file_windows
+from stajax.media.sound_windows import file_windows
 from stajax.media.video import frame_times, grid_frames, native_frames, probe
 from stajax.predict.outputs import Frame, Output, Provenance
 

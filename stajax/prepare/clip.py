@@ -15,7 +15,8 @@ from stajax.data.jpeg import encode_jpeg
 from stajax.media.audio import SAMPLE_RATE
 from stajax.media.image_folder import ImageFolder
 from stajax.media.limits import Limits
-from stajax.media.spectrogram import NUM_BINS, is_used, log_spectrogram, spectrogram_blocks, statistics
+from stajax.media.sound_windows import is_audible
+from stajax.media.spectrogram import NUM_BINS, log_spectrogram, spectrogram_blocks, statistics
 from stajax.media.video import GRID_TOLERANCE, MediaInfo, grid_frames, probe
 from stajax.prepare.clip_staging import PreparedClip
 from stajax.prepare.item_media import check_bytes, decoding_within, frames_until, sound_blocks
@@ -136,7 +137,7 @@ def _sound(item: Item, end: float | None, limits: Limits, notes: list[str]) -> t
   """Returns (m,) float32 samples, and the mean and deviation of their spectrogram; m = 0 without sound to use."""
   blocks = list(sound_blocks(item, limits, notes, end))
   mean, deviation, _ = whole = statistics(spectrogram_blocks(blocks))
-  return (np.concatenate(blocks), mean, deviation) if is_used(whole, notes) else (np.zeros(0, np.float32), 0.0, 0.0)
+  return (np.concatenate(blocks), mean, deviation) if is_audible(whole, notes) else (np.zeros(0, np.float32), 0.0, 0.0)
 
 
 def _segments(frames: Iterable[np.ndarray], settings: MediaSettings) -> Iterator[tuple[list[bytes], bool]]:

@@ -12,7 +12,8 @@ from stajax.media.audio import SAMPLE_RATE, audio_blocks
 from stajax.media.file import Decoding, MediaError
 from stajax.media.image_folder import numbered_images
 from stajax.media.limits import Limits
-from stajax.media.spectrogram import until
+from stajax.media.sound_files import sound_file_blocks
+from stajax.media.sound_windows import pad_with_silence
 from stajax.media.video import GRID_TOLERANCE
 from stajax.prepare.listing import Item
 
@@ -71,9 +72,10 @@ def sound_blocks(item: Item, limits: Limits, notes: list[str], end: float | None
   path = item.wav if item.wav is not None or item.rate is not None else item.path
   if path is None:
     return
+  read = audio_blocks if item.wav is None else sound_file_blocks
   left = round(min(limits.max_seconds, 1e9) * SAMPLE_RATE)
   try:
-    for block in until(audio_blocks(path, notes, decoding_within(limits)), end):
+    for block in pad_with_silence(read(path, notes, decoding_within(limits)), end):
       yield block[:left]
       left -= len(block)
       if left <= 0:

@@ -158,8 +158,8 @@ class Videos:
   """A folder of videos, and tables of where viewers looked, to a tree in the layout of STAViS.
 
   A table is ROOT/…/name.csv beside ROOT/…/name.mp4, with a header line: columns x and y (pixels), and frame or time
-  (seconds); if wanted, duration (seconds) and viewer. Sound may lie there as name.wav. Without tables the tree can be
-  predicted and prepared (`stavis`), but not scored.
+  (seconds); if wanted, duration (seconds) and viewer. Sound may lie there as name.wav, name.flac or
+  name.mp3. Without tables the tree can be predicted and prepared (`stavis`), but not scored.
   """
 
   root: Path

@@ -1,10 +1,12 @@
-"""Small videos for tests, encoded by PyAV."""
+"""Small videos and sounds for tests."""
 
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+
+from stajax.media.audio import audio_blocks
 
 CLOCK = Fraction(1, 1000)
 
@@ -62,6 +64,16 @@ def write_video(
     for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
       container.mux(packet)
   return path
+
+
+def read_sound(path: Path, notes: list[str] | None = None) -> np.ndarray:
+  """All samples of a media file's sound, (n,) float32 mono at 16 kHz."""
+  return np.concatenate([np.zeros(0, np.float32), *audio_blocks(path, notes)])
+
+
+def noise(length: int, seed: int = 0) -> np.ndarray:
+  """Sound (n,) float32 of noise."""
+  return np.random.default_rng(seed).normal(0, 0.1, length).astype(np.float32)
 
 
 def clicks(seconds: float, at: list[float], rate: int = 44100, channels: int = 1) -> np.ndarray:

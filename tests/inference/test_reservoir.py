@@ -17,7 +17,7 @@ from stajax.inference.reservoir import SIZE, Fragments, of_file
 from stajax.media import keyframes
 from stajax.media.file import MediaError
 from stajax.media.keyframes import sampled_runs
-from stajax.media.spectrogram import file_windows
+from stajax.media.sound_windows import file_windows
 from stajax.media.video import native_frames, probe
 from stajax.predict.per_video import MapStream
 from stajax.prepare import tree_files
@@ -163,7 +163,7 @@ def test_fragments_of_a_tree(tmp_path):
   tree_files.write_video(tmp_path, "Tiny", "v", frames, wave, None)
   tree_files.write_fold_lists(tmp_path, "Tiny", [("v", 150, 4.0)])
   (video,) = read_tree(tmp_path, need_annotations=False).videos
-  found, heard = dataset.fragments(video, 2, 8, seed=5), file_windows(video.wav, [], 37.5)
+  found, heard = dataset.fragments(video, 2, 8, seed=5), file_windows(video.sound, [], 37.5)
   assert len(found.runs) == SIZE == len(set(found.at.tolist())) and (np.diff(found.at) > 0).all()
   assert found.at[0] < 20 and found.at[-1] > 130
   for middle, run in zip(found.at, found.runs, strict=True):

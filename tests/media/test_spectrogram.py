@@ -1,28 +1,20 @@
-"""Sound features: the spectrogram against SciPy, streams against the whole, windows against the definition."""
+"""The spectrogram against SciPy, streams against the whole, windows against the definition."""
 
 import numpy as np
 import pytest
-import scipy.io.wavfile
 import scipy.signal
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from stajax.media.file import MediaError
+from helpers.media_files import noise
 from stajax.media.spectrogram import (
-  KEPT_COLUMNS,
-  SoundWindows,
   log_spectrogram,
   normalise,
-  samples_from_wav,
+  spectrogram_axes,
   spectrogram_blocks,
   statistics,
-  until,
   window_columns,
 )
-
-
-def noise(length: int, seed: int = 0) -> np.ndarray:
-  return np.random.default_rng(seed).normal(0, 0.1, length).astype(np.float32)
 
 
 def slow_reflect(index: int, size: int) -> int:
@@ -70,15 +62,6 @@ def test_spectrogram_is_vggsounds():
   np.testing.assert_allclose(spectrogram[:, 7], np.log(density + 1e-7), atol=1e-5)
 
 
-def test_sound_that_ends_early_is_followed_by_silence():
-  blocks = [np.ones(16000, np.float32), np.ones(100, np.float32)]
-  padded = np.concatenate(list(until(blocks, 3.5)))
-  assert len(padded) == 56000 and padded[:16100].all() and not padded[16100:].any()
-  for end in (None, 0.5, 1.2, 1e6):  # not known, earlier, hardly later, absurd
-    assert len(np.concatenate(list(until(blocks, end)))) == 16100
-  assert list(until([], 3.0)) == []
-
-
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 40000), st.lists(st.integers(0, 9000), max_size=12))
 def test_stream_equals_the_whole(length, sizes):
@@ -87,6 +70,33 @@ def test_stream_equals_the_whole(length, sizes):
   streamed = np.concatenate(list(spectrogram_blocks(blocks)), axis=1)
   np.testing.assert_array_equal(streamed, log_spectrogram(samples))
   assert streamed.shape[1] == max(1, (length - 512) // 159 + 1)
+
+
+@pytest.mark.parametrize("length", [1, 511, 512, 671, 16384, 50000])
+@pytest.mark.parametrize("kind", ["noise", "16 bits", "faint", "silent", "loud"])
+def test_every_bit_is_scipys(length, kind):
+  samples = noise(length, seed=length).astype(np.float64)
+  samples = {
+    "noise": samples, "16 bits": np.round(samples * 32768) / 32768, "faint": 1e-4 * samples, "silent": 0 * samples,
+    "loud": np.sign(samples),
+  }[kind]  # fmt: skip
+  padded = np.pad(samples, (0, max(0, 512 - length)))
+  _, _, power = scipy.signal.spectrogram(padded, 16000, nperseg=512, noverlap=353)
+  expected = np.log(power + 1e-7).astype(np.float32)
+  found = log_spectrogram(samples)
+  np.testing.assert_array_equal(found, expected)
+  assert found.dtype == expected.dtype == np.float32 and found.strides == expected.strides
+  assert statistics([found]) == statistics([expected])
+
+
+def test_axes_are_those_of_scipy_and_librosa():
+  frequencies, times = spectrogram_axes(98)
+  expected = scipy.signal.spectrogram(np.zeros(16000), 16000, nperseg=512, noverlap=353)[:2]
+  np.testing.assert_allclose(frequencies, expected[0])
+  np.testing.assert_allclose(times, expected[1])
+  librosa = pytest.importorskip("librosa")
+  np.testing.assert_allclose(frequencies, librosa.fft_frequencies(sr=16000, n_fft=512))
+  np.testing.assert_allclose(times, librosa.frames_to_time(np.arange(98), sr=16000, hop_length=159, n_fft=512))
 
 
 def test_no_samples_no_columns():
@@ -120,86 +130,7 @@ def test_window_is_the_second_around_its_time(time, num_columns):
   distances = np.abs(centres - time)
   assume(np.ptp(np.sort(distances)[:2]) > 1e-9)  # two are as near
   nearest = int(np.argmin(distances)) - 200
-  first = columns.tolist()
   expected = [slow_reflect(index, num_columns) for index in range(nearest - 49, nearest + 49)]
-  assert first == expected
-
-
-@pytest.mark.parametrize("seconds", [0.01, 0.3, 1.0, 5.0, 45.0])
-def test_streamed_windows_equal_the_whole_in_bounded_memory(seconds):
-  samples = noise(round(16000 * seconds), seed=3)
-  columns = log_spectrogram(samples)
-  mean, deviation, count = statistics([columns])
-  windows = SoundWindows(lambda: spectrogram_blocks(np.array_split(samples, 40)), count, mean, deviation)
-  whole = normalise(columns, mean, deviation)
-  held = 0
-  for time in np.arange(0, seconds + 8, 0.125):  # the picture outlasts the sound
-    window = windows.window(float(time))
-    np.testing.assert_array_equal(window, whole[:, window_columns(float(time), count)])
-    held = max(held, len(windows._kept))
-  assert window.shape == (257, 98) and window.dtype == np.float32
-  assert held <= KEPT_COLUMNS + 300
-  assert np.isfinite(windows.window(seconds + 1000)).all()
-
-
-def test_windows_of_successive_frames_share_their_columns():
-  samples = noise(16000 * 34, seed=4)
-  columns = log_spectrogram(samples)
-  windows = SoundWindows(lambda: spectrogram_blocks([samples]), columns.shape[1], *statistics([columns])[:2])
-  kept = [windows.window(time) for time in np.arange(1, 33, 0.25)]
-  strips = {id(window.base): window.base for window in kept}
-  assert sum(strip.nbytes for strip in strips.values()) < 0.4 * sum(window.nbytes for window in kept)
-  with pytest.raises(ValueError, match="read-only"):
-    kept[0][:] = 0
-
-
-def test_windows_far_apart_hold_no_more_and_can_begin_again():
-  """What lies between two of them is dropped while it is read."""
-  held, number = [], 300
-
-  def blocks():
-    for at in range(number):
-      held.append(len(windows._kept))
-      yield np.full((257, 100), at, np.float32)
-
-  windows = SoundWindows(blocks, 100 * number, 0.0, 1.0)
-  for time in (3.0, 250.0, 251.0):
-    columns = window_columns(time, 100 * number)
-    np.testing.assert_allclose(windows.window(time)[0], columns // 100)
-  assert max(held) <= KEPT_COLUMNS + 100
-  again = windows.again()
-  np.testing.assert_allclose(again.window(3.0)[5], window_columns(3.0, 100 * number) // 100)
-  np.testing.assert_allclose(windows.window(260.0)[5], window_columns(260.0, 100 * number) // 100)
-
-
-def test_windows_cannot_go_back_or_on_without_sound():
-  columns = np.arange(257 * 6000, dtype=np.float32).reshape(257, 6000)
-  windows = SoundWindows(lambda: [columns], 6000, 0.0, 1.0)
-  windows.window(50.0)
-  with pytest.raises(ValueError, match="no longer kept"):
-    windows.window(1.0)
-  with pytest.raises(ValueError, match="ended after 6000"):
-    SoundWindows(lambda: [columns], 7000, 0.0, 1.0).window(70.0)
-
-
-@pytest.mark.parametrize(
-  "kind, scale", [(np.uint8, 127), (np.int16, 32767), (np.int32, 2**31 - 1), (np.float32, 1), (np.float64, 1)]
-)
-@pytest.mark.parametrize("rate, channels", [(16000, 1), (8000, 2), (44100, 3)])
-def test_wav_of_any_format(tmp_path, kind, scale, rate, channels):
-  wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
-  stored = (wave * scale + (128 if kind is np.uint8 else 0)).astype(kind)
-  scipy.io.wavfile.write(tmp_path / "a.wav", rate, np.stack([stored] * channels, 1))
-  samples = samples_from_wav(tmp_path / "a.wav")
-  assert samples.dtype == np.float32 and abs(len(samples) - 16000) <= 2
-  expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
-  np.testing.assert_allclose(samples[500:15500], expected[500:15500], atol=0.02)
-
-
-def test_wav_without_sound(tmp_path):
-  (tmp_path / "a.wav").write_text("no sound")
-  with pytest.raises(MediaError, match=r"a\.wav"):
-    samples_from_wav(tmp_path / "a.wav")
-  scipy.io.wavfile.write(tmp_path / "b.wav", 16000, np.zeros(0, np.int16))
-  with pytest.raises(MediaError, match=r"b\.wav"):
-    samples_from_wav(tmp_path / "b.wav")
+  assert columns.tolist() == expected
+  many = window_columns(np.array([[0.0, time]]), np.array([[1, num_columns]]))
+  assert many.shape == (1, 2, 98) and not many[0, 0].any() and many[0, 1].tolist() == expected

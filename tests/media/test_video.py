@@ -9,16 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.media_files import CLOCK, clicks, onsets, ramp, write_video
+from helpers.media_files import CLOCK, clicks, onsets, ramp, read_sound, write_video
 from helpers.paths import SHARED
 from stajax.media import video as media
-from stajax.media.audio import audio_blocks
 from stajax.media.file import Decoding, MediaError
 from stajax.media.video import frame_times, grid_frames, native_frames, probe
-
-
-def heard(path: Path, notes: list[str] | None = None) -> np.ndarray:
-  return np.concatenate([np.zeros(0, np.float32), *audio_blocks(path, notes)])
 
 
 def test_frames_come_with_their_times_size_and_colour(tmp_path):
@@ -72,7 +67,7 @@ def test_odd_sizes_grey_ten_bits_and_containers(tmp_path, name, codec, pixels):
   frames = list(native_frames(path))
   np.testing.assert_allclose([time for time, _ in frames], np.arange(5) / 10, atol=2e-3)
   np.testing.assert_allclose([frame.mean() for _, frame in frames], 20 + 10 * np.arange(5), atol=6)
-  assert heard(path).size == 0
+  assert read_sound(path).size == 0
 
 
 def test_values_use_the_full_range(tmp_path):
@@ -128,10 +123,10 @@ def test_absurd_times_are_closed_up(tmp_path, monkeypatch, shown, expected):
 def test_sound_starts_with_the_picture(tmp_path):
   pcm = "pcm_s16le"
   late = write_video(tmp_path / "late.mkv", ramp(20), sound=clicks(1.5, [0.5]), sound_codec=pcm, sound_start=0.4)
-  assert onsets(heard(late)) == pytest.approx([0.9], abs=2e-3)
+  assert onsets(read_sound(late)) == pytest.approx([0.9], abs=2e-3)
   times = [1.25 + number / 10 for number in range(20)]
   early = write_video(tmp_path / "early.mkv", ramp(20), times, sound=clicks(3, [1.0, 2.0]), sound_codec=pcm)
-  assert onsets(heard(early)) == pytest.approx([0.75], abs=2e-3)
+  assert onsets(read_sound(early)) == pytest.approx([0.75], abs=2e-3)
   assert probe(early).origin == pytest.approx(1.25, abs=2e-3)
 
 
@@ -143,7 +138,7 @@ def test_coded_sound_keeps_its_time(tmp_path, name, codec, rate):
   path = write_video(
     tmp_path / name, ramp(20), codec=video, sound=clicks(2, [0.5, 1.25], rate), sound_codec=codec, sound_rate=rate
   )
-  assert onsets(heard(path)) == pytest.approx([0.5, 1.25], abs=4e-3)
+  assert onsets(read_sound(path)) == pytest.approx([0.5, 1.25], abs=4e-3)
 
 
 @pytest.mark.parametrize(
@@ -152,13 +147,13 @@ def test_coded_sound_keeps_its_time(tmp_path, name, codec, rate):
 )
 def test_any_bits_rate_and_channels(tmp_path, codec, rate, channels):
   wave = clicks(2, [0.5, 1.25], rate, channels)
-  samples = heard(write_video(tmp_path / "a.mkv", ramp(20), sound=wave, sound_codec=codec, sound_rate=rate))
+  samples = read_sound(write_video(tmp_path / "a.mkv", ramp(20), sound=wave, sound_codec=codec, sound_rate=rate))
   assert onsets(samples) == pytest.approx([0.5, 1.25], abs=4e-3)
   assert np.abs(samples).max() == pytest.approx(0.8, abs=0.05)  # every channel has it
   assert abs(np.median(samples)) < 1e-3 and abs(len(samples) - 32000) < 400
 
 
-def test_default_sound_stream_is_heard(tmp_path):
+def test_default_sound_stream_is_read_sound(tmp_path):
   with av.open(str(tmp_path / "two.mkv"), "w") as container:
     streams = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
     streams[0].disposition = av.stream.Disposition.comment
@@ -167,14 +162,14 @@ def test_default_sound_stream_is_heard(tmp_path):
       frame = av.AudioFrame.from_ndarray(np.full((1, 1600), level, np.int16), format="s16", layout="mono")
       frame.sample_rate = 16000
       container.mux(stream.encode(frame))
-  np.testing.assert_allclose(heard(tmp_path / "two.mkv"), 0.25, atol=1e-3)
+  np.testing.assert_allclose(read_sound(tmp_path / "two.mkv"), 0.25, atol=1e-3)
 
 
 def test_stereo_is_averaged_and_gaps_are_silent(tmp_path):
   wave = np.zeros((2, 44100), np.float32)
   wave[0] = 0.5
   path = write_video(tmp_path / "a.mkv", ramp(10), sound=wave, sound_codec="pcm_s16le")
-  assert np.median(heard(path)) == pytest.approx(0.25, abs=1e-3)
+  assert np.median(read_sound(path)) == pytest.approx(0.25, abs=1e-3)
   with av.open(str(tmp_path / "gap.mkv"), "w") as container:
     stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
     for start in (0, 16000, 40000):  # a second each; the last begins half a second late
@@ -182,7 +177,7 @@ def test_stereo_is_averaged_and_gaps_are_silent(tmp_path):
       frame.sample_rate, frame.pts, frame.time_base = 16000, start, Fraction(1, 16000)
       for packet in stream.encode(frame):
         container.mux(packet)
-  samples = heard(tmp_path / "gap.mkv")
+  samples = read_sound(tmp_path / "gap.mkv")
   assert len(samples) == 56000
   np.testing.assert_allclose(samples[32200:39800], 0, atol=1e-3)
   np.testing.assert_allclose(np.r_[samples[200:31800], samples[40200:55800]], 0.25, atol=1e-3)
@@ -238,7 +233,7 @@ def test_damaged_files_give_what_can_be_decoded(tmp_path):
   (tmp_path / "half.mkv").write_bytes(content[: len(content) // 2])
   frames = list(native_frames(tmp_path / "half.mkv"))
   assert 8 <= len(frames) <= 20
-  assert onsets(heard(tmp_path / "half.mkv")) == pytest.approx([0.5], abs=4e-3)
+  assert onsets(read_sound(tmp_path / "half.mkv")) == pytest.approx([0.5], abs=4e-3)
   holes = bytearray(content)
   holes[len(content) // 3 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)
   (tmp_path / "holes.mkv").write_bytes(holes)
@@ -286,7 +281,7 @@ def test_undecodable_sound_is_no_sound(tmp_path):
     content[position + 6 : position + 6 + size - 12] = b"\x55" * (size - 12)
   path.write_bytes(content)
   notes = []
-  assert heard(path, notes).size == 0
+  assert read_sound(path, notes).size == 0
   assert any("sound" in note for note in notes)
   assert not probe(path).has_sound
   assert len(list(native_frames(path))) == 5
@@ -323,7 +318,7 @@ def test_bad_files_are_refused_in_one_line_that_names_them(tmp_path):
         read(path)
       message = str(error.value)
       assert Path(name).name in message and expected in message and "\n" not in message
-  assert len(heard(tmp_path / "sound.wav")) == 1600  # sound needs no picture
+  assert len(read_sound(tmp_path / "sound.wav")) == 1600  # sound needs no picture
 
 
 def test_hostile_sizes_are_refused_before_decoding(tmp_path):
@@ -340,5 +335,5 @@ def test_real_odd_files_decode():
     info = probe(path)
     (_, frame), *_ = native_frames(path, (36, 64))
     assert frame.shape == (36, 64, 3) and info.has_sound
-    samples = heard(path)
+    samples = read_sound(path)
     assert abs(len(samples) / 16000 - info.duration) < 0.15

@@ -234,7 +234,7 @@ def test_a_failure_leaves_no_half_written_output(tmp_path, out, monkeypatch):
 
 def test_memory_does_not_grow_with_length(tmp_path, out, monkeypatch):
   monkeypatch.setattr(outputs, "MAPS_PER_PART", 10)
-  monkeypatch.setattr("stajax.media.spectrogram.KEPT_COLUMNS", 300)
+  monkeypatch.setattr("stajax.media.sound_windows.KEPT_COLUMNS", 300)
 
   def peak(count: int) -> int:
     frames = np.broadcast_to(ramp(1), (count, 48, 64, 3))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io.wavfile
 from PIL import Image
 
 from helpers.media_files import clicks, onsets, ramp, write_video
@@ -160,10 +159,12 @@ def images(folder: Path, numbers: list[int], size: tuple[int, int] = (40, 30)) -
   return folder
 
 
-def test_a_folder_of_images_is_a_video_with_its_sound_apart(tmp_path):
+@pytest.mark.parametrize(("kind", "rate"), [("wav", 16000), ("flac", 44100), ("ogg", 48000), ("mp3", 22050)])
+def test_a_folder_of_images_is_a_video_with_its_sound_apart(tmp_path, kind, rate):
+  soundfile = pytest.importorskip("soundfile")
   folder = images(tmp_path / "images", list(range(1, 21)))
-  scipy.io.wavfile.write(tmp_path / "a.wav", 16000, (clicks(2, [0.5, 1.25], 16000)[0] * 32767).astype(np.int16))
-  clip, notes = one(Item("a", folder, rate=10.0, wav=tmp_path / "a.wav"))
+  soundfile.write(tmp_path / f"a.{kind}", clicks(2, [0.5, 1.25], rate)[0], rate)
+  clip, notes = one(Item("a", folder, rate=10.0, wav=tmp_path / f"a.{kind}"))
   assert (clip.width, clip.height, clip.duration, notes) == (40, 30, 2.0, [])
   # At k / 8 s the image is number 1 + floor(10 k / 8).
   assert levels(clip) == pytest.approx([10 * (1 + 10 * k // 8) for k in range(16)], abs=1)

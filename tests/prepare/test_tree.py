@@ -69,7 +69,7 @@ def test_a_folder_becomes_a_tree(root, tmp_path, capsys):
   assert np.argwhere(video.fixations(3)).tolist() == [[0, 0], [47, 63]]
   density = video.density(3).astype(int)
   assert density.shape == (48, 64) and min(density[0, 0], density[47, 63]) > 250 and density[24, 32] < 5
-  rate, samples = scipy.io.wavfile.read(video.wav)
+  rate, samples = scipy.io.wavfile.read(video.sound)
   assert (rate, samples.dtype) == (16000, np.int16) and onsets(samples / 32768) == pytest.approx([0.5], abs=0.005)
   summary = json.loads((tmp_path / "tree" / "own_summary.json").read_text())
   assert summary["notes"] == {"a": ["fixations: 1 of 4 rows outside of the 12 frames left out"]}
@@ -161,6 +161,7 @@ def test_without_tables_a_tree_has_no_annotations(root, tmp_path, here, capsys):
 def test_check_names_tables_and_sounds(root, tmp_path, capsys):
   (root / "stray.tsv").write_text("frame\tx\ty\n")
   (root / "stray.wav").touch()
+  (root / "deep" / "b c.flac").touch()
   (root / "a.tsv").touch()
   (root / "broken.csv").write_text("0,1,2\n")
   (tmp_path / "secret.csv").write_text("frame,x,y\n")
@@ -172,6 +173,7 @@ def test_check_names_tables_and_sounds(root, tmp_path, capsys):
     "spare    deep/b c.csv: a link out of the folder",
     "doubtful broken.csv: the first line is '0, 1, 2', expected names of columns: x, y, and frame or time",
     "missing  deep/b c.mkv: has no table of fixations: it can be predicted, but not scored",
+    "spare    deep/b c.flac: b c.wav is used instead",
     "spare    stray.wav: no video has this name",
     "spare    stray.tsv: no video has this name",
   ]
@@ -249,7 +251,7 @@ def test_a_varying_rate_in_a_tree(tmp_path, here):
   (video,) = read_tree(tmp_path / "tree").videos
   levels = [int(np.asarray(Image.open(path))[24, 32, 0]) for path in video.frame_paths]
   np.testing.assert_allclose(levels, [20, 30, 40, 40, 40, 50], atol=2)
-  assert video.fps == pytest.approx(10) and video.annotated == [2, 3, 4] and not video.has_wav
+  assert video.fps == pytest.approx(10) and video.annotated == [2, 3, 4] and video.sound is None
 
 
 def test_the_wav_is_written_as_before(tmp_path):

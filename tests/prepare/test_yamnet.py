@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from helpers.fake_records import contents
-from helpers.media_files import ramp, write_video
+from helpers.media_files import ramp, read_sound, write_video
 
 pytest.importorskip("tensorflow")
 
 from stajax.data.class_scores import ClassScores
 from stajax.data.records import Records
 from stajax.media.limits import Limits
-from stajax.media.spectrogram import samples_from_wav
 from stajax.prepare.__main__ import main
 from stajax.prepare.clip import MediaSettings
 from stajax.prepare.listing import Item
@@ -44,7 +43,7 @@ def test_another_file_is_refused(tmp_path, tagger):
   ("clip", "label"), [("dog/video_02677.mp4", "Dog"), ("brass/playing_trumpet.mp4", "Music"), (None, "Silence")]
 )
 def test_yamnet_hears_what_sounds(shared, tagger, clip, label):
-  samples = np.zeros(48000, np.float32) if clip is None else samples_from_wav(shared / "data" / "clips" / clip)
+  samples = np.zeros(48000, np.float32) if clip is None else read_sound(shared / "data" / "clips" / clip)
   yamnet = Yamnet(tagger)
   scores = yamnet.scores(samples, np.arange(0, len(samples) / 16000, 0.5))
   top = np.argsort(scores.astype(np.float32).mean(axis=0))[::-1][:3]
@@ -76,7 +75,7 @@ def test_records_are_heard_as_their_clips(tmp_path, tagger, capsys):
   records, found, yamnet = Records.open(out / "train"), ClassScores.open(out / "train"), Yamnet(tagger)
   assert records.names == ("a_mute", "a_x#000", "a_x#001", "a_x#002")
   assert found.classes == yamnet.classes and not found.of("a_mute", 8).any()
-  samples = samples_from_wav(path)
+  samples = read_sound(path)
   for number, end in enumerate((16000, 32000, 48000)):
     own = np.pad(samples[16000 * number : end], 7800, mode="reflect")
     windows = [own[2000 * frame : 2000 * frame + 15600] for frame in range(8)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from stajax.eyetracking import numbered_files
+from stajax.files import numbered_files
 from stajax.prepare.annotations import FileAnnotations
 from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, media_files, missing_numbers, shown
 

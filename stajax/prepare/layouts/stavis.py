@@ -11,7 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from stajax.eyetracking import FRAME_SUFFIXES, find_lists, numbered_files, read_fold_list
+from stajax.eyetracking import FRAME_SUFFIXES, find_lists, find_sound, read_fold_list
+from stajax.files import numbered_files
 from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, missing_numbers, shown
 
 TREES = ("video_frames", "video_audio", "annotations")
@@ -125,7 +126,9 @@ class _Database:
     try:
       video.name.encode()
       frames = inside(self._root, "video_frames", self._name, video.name)
-      wav = inside(self._root, "video_audio", self._name, video.name, f"{video.name}.wav")
+      folder_of_sound = inside(self._root, "video_audio", self._name, video.name)
+      wav = find_sound(folder_of_sound, video.name) or folder_of_sound / f"{video.name}.wav"
+      inside(self._root, *wav.relative_to(self._root).parts)
       images = numbered_files(frames, FRAME_SUFFIXES, "img_")
       for path in (path for paths in images.values() for path in paths if path.is_symlink()):
         inside(self._root, *path.relative_to(self._root).parts)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stajax.eyetracking import SOUND_SUFFIXES
 from stajax.prepare.fixations import SUFFIXES, read_header
 from stajax.prepare.layouts.names import clip_names
-from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, media_files, shown
+from stajax.prepare.listing import MEDIA_SUFFIXES, Item, Listing, ListingError, Remark, inside, media_files, shown
 
 PART = "test"  # videos with viewers are not trained on
 
@@ -26,7 +27,7 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
   """Lists all videos under a folder, with the tables and sound files that have their names.
 
   Args:
-    root: holds the videos, and beside each, if wanted, its sound as name.wav.
+    root: holds the videos, and beside each, if wanted, its sound as name.wav, name.flac or name.mp3.
     tables: holds the tables of `root/a/name.mp4` as `a/name.csv`; by default `root`.
 
   Raises:
@@ -40,7 +41,8 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
   if not paths:
     raise ListingError(f"{root}: no video is in this folder")
   remarks: list[Remark] = []
-  beside = _Beside(root, (".wav",), remarks)
+  # What ends in `.ogg` may be a video as well, and is taken for one.
+  beside = _Beside(root, [suffix for suffix in SOUND_SUFFIXES if suffix not in MEDIA_SUFFIXES], remarks)
   fixations = _Beside(tables, SUFFIXES, remarks)
   names = clip_names([path.relative_to(root) for path in paths])
   items, found = [], {}
@@ -65,15 +67,16 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
 
 
 class _Beside:
-  """Files of some suffixes under a folder, by their path without suffix."""
+  """Files of some suffixes under a folder, by their path without suffix; earlier suffixes go first."""
 
-  def __init__(self, folder: Path, suffixes: Collection[str], remarks: list[Remark]) -> None:
+  def __init__(self, folder: Path, suffixes: Sequence[str], remarks: list[Remark]) -> None:
     self._folder, self._paths, self._used = folder, {}, set()
     for parent, folders, names in os.walk(folder):
       folders[:] = sorted(name for name in folders if not name.startswith("."))
-      for path in (Path(parent, name) for name in sorted(names) if not name.startswith(".")):
-        if path.suffix.lower() in suffixes:
-          self._add(path, remarks)
+      paths = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
+      paths = [path for path in paths if path.suffix.lower() in suffixes]
+      for path in sorted(paths, key=lambda path: suffixes.index(path.suffix.lower())):
+        self._add(path, remarks)
 
   def _add(self, path: Path, remarks: list[Remark]) -> None:
     relative = path.relative_to(self._folder)

@@ -52,6 +52,18 @@ def tree(tmp_path) -> Path:
   return tmp_path
 
 
+def test_sound_of_every_kind_is_found_wav_first(tree):
+  folder = tree / "video_audio" / "DIEM" / "one_minute"
+  for kind in ("wav", "flac", "ogg", "mp3"):
+    touch(folder / f"one_minute.{kind}")
+  touch(folder / "another.flac")
+  for kind in ("wav", "flac", "ogg", "mp3"):
+    item = next(item for item in read_stavis(tree).items if item.name == "DIEM/one_minute")
+    assert item.wav == folder / f"one_minute.{kind}"
+    item.wav.unlink()
+  assert next(item for item in read_stavis(tree).items if item.name == "DIEM/one_minute").wav is None
+
+
 def test_videos_are_listed_once_with_their_rate(tree):
   listing = read_stavis(tree)
   assert (listing.source, listing.categories) == ("stavis", ())

@@ -1,0 +1,97 @@
+"""Decoded frames made whole and turned into arrays."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import av.filter
+import numpy as np
+from av import error
+from av.video.reformatter import Interpolation, VideoReformatter
+
+_CLOCK = Fraction(1, 1000)  # of the filter that deinterlaces; no frame's time is read by it
+
+
+def quarter_turns(frame: av.VideoFrame) -> int:
+  """Returns the number of counterclockwise quarter turns that bring a decoded frame upright."""
+  return round(frame.rotation / 90) % 4
+
+
+class FrameConverter:
+  """Turns decoded frames into upright RGB arrays of one size; a frame that is shown again is converted only once."""
+
+  def __init__(self, size: tuple[int, int] | None, threads: int) -> None:
+    """Makes a converter.
+
+    Args:
+      size: (height, width) that frames are squashed to; None for the size of the first one as it is displayed.
+      threads: The number of threads that convert.
+    """
+    self._size, self._threads, self._reformatter = size, threads, VideoReformatter()
+    self._last: tuple[av.VideoFrame, np.ndarray] | None = None
+
+  def convert(self, frame: av.VideoFrame) -> np.ndarray:
+    """Returns a frame as (h, w, 3) uint8; the same array for the same frame as before."""
+    if self._last is not None and frame is self._last[0]:
+      return self._last[1]
+    turns = quarter_turns(frame)
+    if self._size is None:  # a stream may change its size; the first frame's is kept
+      self._size = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
+    width, height = self._size if turns % 2 else self._size[::-1]
+    shrinks = width <= frame.width and height <= frame.height and (width, height) != (frame.width, frame.height)
+    interpolation = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+    converted = self._reformatter.reformat(
+      frame, width, height, "rgb24", interpolation=interpolation, threads=self._threads
+    )
+    array = np.ascontiguousarray(np.rot90(converted.to_ndarray(), turns))
+    self._last = frame, array
+    return array
+
+
+class Deinterlacer:
+  """Makes whole frames of interlaced ones, as many as come in; the others pass as they are."""
+
+  MIN_SIDE = 4  # pixels; FFmpeg's filter takes no smaller picture
+
+  def __init__(self, threads: int) -> None:
+    """Makes a deinterlacer that works in a number of threads."""
+    self._threads = threads
+    self._graph: av.filter.Graph | None = None
+    self._source: tuple[int, int, str] | None = None
+
+  def add(self, frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
+    """Yields the frames that are whole now; those of interlaced ones come later than they went in."""
+    source = (frame.width, frame.height, frame.format.name)
+    if self._graph is not None and source != self._source:
+      yield from self.finish()
+    if self._graph is None and not (frame.interlaced_frame and min(source[:2]) >= self.MIN_SIDE):
+      yield frame
+      return
+    if self._graph is None:
+      self._graph, self._source = self._make_graph(frame), source
+    frame.pts = None  # the filter would compare times, which may be damaged
+    self._graph.push(frame)
+    yield from _pull(self._graph)
+
+  def finish(self) -> Iterator[av.VideoFrame]:
+    """Yields the frames that it still holds."""
+    graph, self._graph = self._graph, None
+    if graph is not None:
+      graph.push(None)
+      yield from _pull(graph)
+
+  def _make_graph(self, frame: av.VideoFrame) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    graph.threads = self._threads
+    buffer = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_CLOCK)
+    deinterlacer = graph.add("bwdif", "mode=send_frame:deint=interlaced")
+    graph.link_nodes(buffer, deinterlacer, graph.add("buffersink")).configure()
+    return graph
+
+
+def _pull(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
+  while True:
+    try:
+      yield graph.vpull()
+    except (error.BlockingIOError, error.EOFError):
+      return

@@ -1,0 +1,71 @@
+"""The sound files that lie beside frames or videos, of any kind and rate.
+
+WAV files are read by PyAV, as the sound of videos is, so that the base install reads them. All other kinds are read by
+librosa and resampled by soxr: both come with the extra `train`, and take seconds to load.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stajax.media.audio import audio_blocks
+from stajax.media.file import DEFAULT, Decoding, MediaError, check_is_file
+from stajax.media.spectrogram import SAMPLE_RATE
+
+_BLOCK = 2**16  # samples that are read at a time
+_MAX_SAMPLES = 2**28  # of all channels of an MP3 file: 50 minutes in stereo, 1 GiB
+
+
+class LibraryMissing(ImportError):
+  """A library that reads a file is not installed; one line that names the file and says what to install."""
+
+
+def sound_file_blocks(
+  path: str | Path, notes: list[str] | None = None, decoding: Decoding = DEFAULT
+) -> Iterator[np.ndarray]:
+  """Yields the sound of a file that has no picture as mono at 16 kHz, from its first sample on.
+
+  Args:
+    path: The file, whose kind its suffix says.
+    notes: Receives a line for each thing that had to be left out.
+    decoding: What a decoder may take.
+
+  Yields:
+    Blocks (n,) float32 in [-1, 1), n > 0, rounded to 16 bits as in VGGSound's preparation.
+
+  Raises:
+    MediaError: The file cannot be read.
+    LibraryMissing: librosa is not installed, and the file is no WAV file.
+  """
+  path = Path(path)
+  if path.suffix.lower() == ".wav":
+    yield from audio_blocks(path, notes, decoding)
+    return
+  for block in _resampled_blocks(path):
+    if len(block):
+      yield (np.clip(np.round(block * 32768), -32768, 32767) / 32768).astype(np.float32)
+
+
+def _resampled_blocks(path: Path) -> Iterator[np.ndarray]:
+  try:
+    import librosa
+    import soundfile
+    import soxr
+  except ImportError as error:
+    advice = "pip install 'stajax[train]', or convert the file to WAV"
+    raise LibraryMissing(f"{path}: is read by librosa, which is not installed ({error.name}): {advice}") from error
+  check_is_file(path)
+  try:
+    with soundfile.SoundFile(path) as file:
+      resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, num_channels=1, quality="HQ")
+      length = _BLOCK
+      if file.format == "MP3":  # soundfile seeks after every read, which damages the decoding of MP3 alone
+        length = max(1, file.frames)
+        if length * file.channels > _MAX_SAMPLES:
+          raise MediaError(f"{path}: has {length} samples in {file.channels} channels, at most {_MAX_SAMPLES} are read")
+      for block in librosa.stream(file, block_length=length, frame_length=1, hop_length=1):
+        yield resampler.resample_chunk(block)
+      yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+  except soundfile.SoundFileError as error:
+    raise MediaError(f"{path}: is not a sound file that can be read ({' '.join(str(error).split())})") from error
