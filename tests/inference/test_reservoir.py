@@ -57,9 +57,14 @@ def moving(count):
   ],
 )
 def test_runs_are_the_frames_of_their_times(tmp_path, monkeypatch, name, settings):
-  path, decoded, real = write_video(tmp_path / name, moving(700), rate=20, **settings), [], keyframes._decode
-  monkeypatch.setattr(keyframes, "_decode", lambda stream, packets, *rest: decoded.append(len(packets)) or real(
-    stream, packets, *rest))  # fmt: skip
+  path, decoded = write_video(tmp_path / name, moving(700), rate=20, **settings), []
+  decode = keyframes._RunDecoder.decode
+
+  def count(self, packets, begun):
+    decoded.append(len(packets))
+    return decode(self, packets, begun)
+
+  monkeypatch.setattr(keyframes._RunDecoder, "decode", count)
   found = sampled_runs(path, probe(path).origin, 8, 1 / 8, 24, seed=3)
   assert len(found) == 8 and sum(decoded) < 350, "most is not decoded"
   shown = list(native_frames(path, (24, 24)))

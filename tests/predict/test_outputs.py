@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from helpers.media_files import clicks, onsets, ramp, read_sound, write_video
 from stajax.media.file import MediaError
 from stajax.media.video import frame_times, native_frames, probe
 from stajax.predict import outputs
@@ -20,7 +21,7 @@ from stajax.predict.inputs import find_videos
 from stajax.predict.per_video import MapStream, Summary, write_outputs
 from stajax.report import overlay
 from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
-from tests.media.test_video import bad_files, clicks, heard, onsets, ramp, write_video
+from tests.media.test_video import bad_files
 
 
 class Brightness:
@@ -95,7 +96,7 @@ def test_the_three_outputs_of_a_video(tmp_path, out):
   drawn = out / "a.overlay.mp4"
   np.testing.assert_allclose(list(frame_times(drawn)), list(frame_times(path)), atol=1e-4)
   assert probe(drawn).duration == pytest.approx(1.4, abs=0.02)
-  assert onsets(heard(drawn)) == pytest.approx(onsets(heard(path)), abs=2e-3)
+  assert onsets(read_sound(drawn)) == pytest.approx(onsets(read_sound(path)), abs=2e-3)
   with av.open(str(drawn)) as container:
     assert [stream.codec_context.codec.canonical_name for stream in container.streams] == ["h264", "aac"]
 
@@ -148,7 +149,7 @@ def test_overlay_keeps_sound_in_sync_in_any_container(tmp_path, out, name, video
   drawn = out / "a.overlay.mp4"
   with av.open(str(drawn)) as container:
     assert container.streams.audio[0].codec_context.codec.canonical_name == heard_as
-  assert onsets(heard(drawn)) == pytest.approx(onsets(heard(path)), abs=3e-3)
+  assert onsets(read_sound(drawn)) == pytest.approx(onsets(read_sound(path)), abs=3e-3)
   np.testing.assert_allclose(list(frame_times(drawn)), list(frame_times(path)), atol=1e-4)
 
 
@@ -157,7 +158,7 @@ def test_overlay_of_a_picture_that_starts_later_than_its_sound(tmp_path, out):
   for codec in ("aac", "pcm_s16le"):
     path = write_video(tmp_path / f"{codec}.mkv", spot(20), times, sound=clicks(3, [1.0, 2.0]), sound_codec=codec)
     predict_video(Brightness(), path, out)
-    assert onsets(heard(out / f"{codec}.overlay.mp4")) == pytest.approx([0.75], abs=4e-3)
+    assert onsets(read_sound(out / f"{codec}.overlay.mp4")) == pytest.approx([0.75], abs=4e-3)
     assert list(frame_times(out / f"{codec}.overlay.mp4"))[-1] == pytest.approx(1.9, abs=2e-3)
 
 

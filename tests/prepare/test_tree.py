@@ -169,15 +169,15 @@ def test_check_names_tables_and_sounds(root, tmp_path, capsys):
   assert main(["videos", "--root", str(root), "--check", "--out", str(tmp_path / "tree")]) == 1
   lines = capsys.readouterr().out.splitlines()
   assert lines[:-2] == [
+    "spare    deep/b c.flac: b c.wav is used instead",
     "spare    a.tsv: a.csv is used instead",
     "spare    deep/b c.csv: a link out of the folder",
     "doubtful broken.csv: the first line is '0, 1, 2', expected names of columns: x, y, and frame or time",
     "missing  deep/b c.mkv: has no table of fixations: it can be predicted, but not scored",
-    "spare    deep/b c.flac: b c.wav is used instead",
     "spare    stray.wav: no video has this name",
     "spare    stray.tsv: no video has this name",
   ]
-  assert lines[-2] == "test: 3 clips" and lines[-1].endswith("4 spare, 1 doubtful, 1 missing")
+  assert lines[-2] == "test: 3 clips" and lines[-1].endswith("5 spare, 1 doubtful, 1 missing")
   assert not (tmp_path / "tree").exists()
   tables = tmp_path / "tables" / "deep"
   tables.mkdir(parents=True)
