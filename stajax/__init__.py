@@ -9,7 +9,8 @@
   for time, saliency in model.stream("long.mp4"):   # the same maps of a video of any length, one at a time
     ...
 
-  scores = stajax.evaluate_maps("maps", "stavis:data")   # of maps that were made by any program
+  evaluation = stajax.evaluate_maps("maps", "data")   # maps of any program, on a tree of eye-tracking videos
+  evaluation.set_scores()["DIEM"]["maps"]["CC"]
 
 The commands `stajax VERB` are `python -m stajax VERB`, too. Importing this package loads nothing else; its names are
 loaded when they are first used.
@@ -19,14 +20,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+  from stajax.evaluate.api import evaluate_maps
   from stajax.predict.api import Prediction, SaliencyModel, load
 
 __version__ = "0.1.0"
-__all__ = ["Prediction", "SaliencyModel", "__version__", "load"]
+__all__ = ["Prediction", "SaliencyModel", "__version__", "evaluate_maps", "load"]
 
 _PLACES = {
   "Prediction": "stajax.predict.api",
   "SaliencyModel": "stajax.predict.api",
+  "evaluate_maps": "stajax.evaluate.api",
   "load": "stajax.predict.api",
 }
 

@@ -92,11 +92,20 @@ def read_map(path: Path) -> np.ndarray:
   except Exception as error:  # Pillow and NumPy raise many kinds on damaged files
     message = " ".join(str(error).split())[:200] or type(error).__name__
     raise StavisError(f"{path}: cannot be read as a map: {message}") from error
+  return to_bytes(values, str(path))
+
+
+def to_bytes(values: np.ndarray, name: str) -> np.ndarray:
+  """Returns a map as uint8: other numbers are scaled to a maximum of 255, and negative ones count as 0.
+
+  Raises:
+    StavisError: The map, called `name` in the message, is not finite.
+  """
   if values.dtype == np.uint8:
     return values
   values = values.astype(np.float64)
   if not np.isfinite(values).all():
-    raise StavisError(f"{path}: has values that are not finite")
+    raise StavisError(f"{name}: has values that are not finite")
   values = np.maximum(values, 0)
   high = values.max()
   return np.round(values / high * 255).astype(np.uint8) if high > 0 else np.zeros(values.shape, np.uint8)

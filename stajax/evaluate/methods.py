@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stajax import runtime
-from stajax.evaluate.map_files import find_maps, find_splits, read_map
+from stajax.evaluate.map_files import find_maps, find_splits, read_map, to_bytes
 from stajax.eyetracking import StavisError, StavisVideo
 from stajax.maps.scale import threshold_maps
 from stajax.report.table_1 import ROWS
@@ -131,6 +131,35 @@ def _folder_maps(folder: Path, notes: list[str]) -> MethodMaps:
       yield chunk, {"maps": np.stack(maps)}
 
   return method_maps
+
+
+def array_methods(maps: Mapping[str, np.ndarray], videos: Sequence[StavisVideo]) -> Methods:
+  """Returns arrays (n, h, w) of maps, by `VIDEO` or `DATABASE/VIDEO`, as the method `maps`.
+
+  Raises:
+    StavisError: An array has no video, or two; or it has another shape.
+  """
+  for key, values in maps.items():
+    named = [f"{video.database}/{video.name}" for video in videos if key in _keys_of(video)]
+    if len(named) != 1:
+      raise StavisError(f"maps of {key}: found {', '.join(named) or 'no such video'}, expected one video")
+    if values.ndim != 3 or values.dtype.kind not in "buif":
+      raise StavisError(f"maps of {key}: found {values.dtype} {values.shape}, expected real numbers (n, h, w)")
+
+  def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    key = next((key for key in _keys_of(video) if key in maps), None)
+    if key is None:
+      raise StavisError(f"{video.database}/{video.name}: there are no maps of it")
+    present = [i for i in frames if i < len(maps[key])]
+    for start in range(0, len(present), _CHUNK_FRAMES):
+      chunk = present[start : start + _CHUNK_FRAMES]
+      yield chunk, {"maps": np.stack([to_bytes(maps[key][i], f"maps of {key}, frame {i}") for i in chunk])}
+
+  return Methods("Scores of maps", {0: method_maps})
+
+
+def _keys_of(video: StavisVideo) -> tuple[str, str]:
+  return f"{video.database}/{video.name}", video.name
 
 
 def with_thresholds(methods: Methods) -> Methods:

@@ -1,7 +1,6 @@
 """Computes saliency without any training, to compare with. NumPy, on the host."""
 
 import numpy as np
-from scipy import ndimage
 
 _SIDE = 64
 _BLUR = 2.5
@@ -20,6 +19,8 @@ def spectral_residual(frame: np.ndarray) -> np.ndarray:
   Returns:
     The map (64, 64), float32, ≥ 0.
   """
+  from scipy import ndimage  # not before it is needed: prediction starts without it
+
   grey = frame.astype(np.float32).mean(axis=-1)
   smooth = np.asarray(ndimage.gaussian_filter(grey, len(grey) / _SIDE / 2))  # so that nothing is aliased
   small = np.asarray(ndimage.zoom(smooth, _SIDE / np.array(grey.shape), order=1))

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from tqdm import tqdm
 
 from stajax import cli
 from stajax.predict.api import SaliencyModel, StudentName, load
@@ -108,6 +107,8 @@ def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], mo
 
 
 def _predict_video(arguments: Arguments, path: Path, name: str, model: SaliencyModel) -> Summary:
+  from tqdm import tqdm
+
   stream = model.stream(path, arguments.every_frame)
   outputs = make_outputs(arguments.out, name, stream.provenance, arguments.overlay)
   bar = tqdm(stream, path.name, stream.expected_length, leave=False, unit="map", disable=None)

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 
 import av
-import matplotlib
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageDraw, ImageFont
@@ -243,6 +242,8 @@ def _encoded_sound(info: MediaInfo, target: av.AudioStream) -> Iterator[tuple[fl
 def _palette() -> tuple[bytes, list[int]]:
   """Colour (RGB) and opacity, both of 0 to 255, of each of 256 levels."""
   levels = np.linspace(0, 1, 256)
+  import matplotlib  # a tenth of the seconds that prediction takes to start
+
   colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * levels)[:, :3]  # its dark end would only darken
   opacity = np.round(MAX_OPACITY * levels**0.75 * 255).astype(int)
   return np.round(colours * 255).astype(np.uint8).tobytes(), opacity.tolist()

@@ -1,0 +1,44 @@
+"""Evaluation from Python, as `stajax.evaluate_maps` offers it."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stajax.evaluate.methods import array_methods, file_methods
+from stajax.eyetracking import parse_data, read_groups, read_tree
+from stajax.scoring.protocol import DEFAULT_SETTINGS, Settings
+from stajax.scoring.results import Evaluation
+from stajax.scoring.videos import evaluate_videos
+
+
+def evaluate_maps(
+  maps: str | Path | Mapping[str, np.ndarray],
+  data: str | Path,
+  databases: Sequence[str] = (),
+  settings: Settings = DEFAULT_SETTINGS,
+  processes: int = 1,
+) -> Evaluation:
+  """Scores maps that were made by any program on eye-tracking videos, as `stajax evaluate --maps` does.
+
+  Args:
+    maps: A folder as the command takes it; or an array (n, h, w) for each video, by `VIDEO` or `DATABASE/VIDEO`, for
+      its first n frames. Other numbers than uint8 are scaled to a maximum of 255 for each map.
+    data: The videos: `stavis:ROOT` or ROOT, a tree in the STAViS layout.
+    databases: The databases of the tree to score; all if none is named.
+    settings: Which frames are scored, and how their scores are averaged.
+    processes: How many processes score. With more than one, a script has to be guarded by `__name__ == "__main__"`.
+
+  Returns:
+    The scores of `maps` and of baselines: `set_scores()` has them by set, method and metric; `skipped` names the
+    videos that have none, with the reason.
+
+  Raises:
+    ValueError: The tree or the maps cannot be used; a line that names the file.
+  """
+  root = parse_data(str(data))
+  tree = read_tree(root, databases or None, need_frames=False)
+  methods = array_methods(maps, tree.videos) if isinstance(maps, Mapping) else file_methods(Path(maps), tree.videos)
+  evaluation = evaluate_videos(tree.videos, methods.maps, settings, groups=read_groups(root), processes=processes)
+  return dataclasses.replace(evaluation, skipped=(*tree.skipped, *evaluation.skipped))
