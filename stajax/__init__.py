@@ -10,7 +10,7 @@
     ...
 
   evaluation = stajax.evaluate_maps("maps", "data")   # maps of any program, on a tree of eye-tracking videos
-  evaluation.set_scores()["DIEM"]["maps"]["CC"]
+  evaluation.set_scores()["DIEM"]["maps"]["cc"]
 
 The commands `stajax VERB` are `python -m stajax VERB`, too. Importing this package loads nothing else; its names are
 loaded when they are first used.

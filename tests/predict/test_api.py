@@ -1,0 +1,77 @@
+"""Prediction from Python: what it holds is what the command writes."""
+
+import numpy as np
+import pytest
+
+import stajax
+from helpers import tiny
+from stajax.media.file import MediaError
+from stajax.predict.__main__ import main
+from stajax.predict.api import SaliencyModel
+from tests.media.test_video import clicks, write_video
+from tests.predict.test_outputs import Brightness, predict_video, spot
+
+small_programs = tiny.small_programs
+random_networks, model_folder = tiny.random_networks, tiny.model_folder
+
+
+@pytest.mark.parametrize("every_frame", [False, True])
+def test_a_prediction_writes_the_files_of_the_command(tmp_path, every_frame):
+  path = write_video(tmp_path / "a.mp4", spot(14), sound=clicks(1.4, [0.3, 0.9]))
+  model = SaliencyModel(Brightness("synthetic"), "m")
+  assert (model.rate, model.trained_on) == (8, "synthetic")
+  prediction = model.predict(path, every_frame)
+  num_maps = 14 if every_frame else 12
+  assert prediction.maps.shape == (num_maps, 24, 24) and prediction.maps.dtype == np.float32
+  assert (prediction.maps.max((1, 2)) == 1).all()
+  np.testing.assert_allclose(prediction.times, np.arange(num_maps) / prediction.rate, atol=1e-3)
+  assert prediction.times.dtype == np.float64 and prediction.rate == pytest.approx(10 if every_frame else 8)
+  assert prediction.size == (64, 48) and prediction.has_sound
+  assert prediction.trained_on == "synthetic" and prediction.notes == ()
+
+  (tmp_path / "command").mkdir()
+  predict_video(Brightness("synthetic"), path, tmp_path / "command", every_frame, model="m")
+  (tmp_path / "api").mkdir()
+  prediction.save_npz(tmp_path / "api" / "a.maps-000.npz")
+  prediction.save_json(tmp_path / "api" / "a.json")
+  prediction.save_overlay(str(tmp_path / "api" / "a.overlay.mp4"))
+  written = sorted(path.name for path in (tmp_path / "command").iterdir())
+  assert written == sorted(path.name for path in (tmp_path / "api").iterdir())
+  for name in written:
+    assert (tmp_path / "api" / name).read_bytes() == (tmp_path / "command" / name).read_bytes(), name
+
+
+def test_a_stream_gives_the_maps_one_by_one(tmp_path):
+  path = write_video(tmp_path / "a.mp4", spot(9))
+  model = SaliencyModel(Brightness())
+  stream, prediction = model.stream(path), model.predict(path)
+  assert stream.expected_length == 7 and not stream.provenance.has_sound and not prediction.has_sound
+  times, maps = zip(*stream, strict=True)
+  np.testing.assert_array_equal(times, prediction.times)
+  np.testing.assert_array_equal(maps, prediction.maps)
+  (tmp_path / "b.mp4").write_text("not media")
+  with pytest.raises(MediaError, match=r"b\.mp4"):
+    model.predict(tmp_path / "b.mp4")
+
+
+@pytest.mark.usefixtures("small_programs")
+def test_a_model_folder_is_loaded(model_folder, tmp_path):
+  """The work folder serves, too, and options are those of the command."""
+  path = write_video(tmp_path / "a.mp4", spot(9))
+  model = stajax.load(model_folder, student="sta", centre=True)
+  assert isinstance(model, stajax.SaliencyModel) and model.notes and model.trained_on == "synthetic"
+  prediction = model.predict(path)
+  assert isinstance(prediction, stajax.Prediction) and len(prediction.maps) == len(prediction.times)
+  found = stajax.load(str(model_folder / "model"), "sta", True).predict(path)
+  np.testing.assert_array_equal(found.maps, prediction.maps)
+  arguments = [str(path), "--model", str(model_folder), "--out", str(tmp_path), "--fast", "--centre", "--no-overlay"]
+  assert main(arguments) == 0
+  stored = np.load(tmp_path / "a.maps-000.npz")
+  np.testing.assert_array_equal(stored["maps"], np.round(prediction.maps * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("folder", ["nothing", "empty"])
+def test_what_is_no_model_is_one_line(tmp_path, folder):
+  (tmp_path / "empty").mkdir()
+  with pytest.raises(ValueError, match=f"^.*{folder}: not a model [^\n]*$"):
+    stajax.load(tmp_path / folder)
