@@ -1,42 +1,71 @@
-"""python -m stajax.weights convert FILE [--out FILE], or fetch NAME [--out DIR]: published weights, for `--init`.
+"""Downloads and converts published weights, with which training can begin (`stajax train --init`).
 
-`convert` reads torchvision's VGG-16 and VGGSound's ResNet-18 as PyTorch wrote them (both formats; nothing in them is
-executed), npz or safetensors, and writes safetensors that name the source and its SHA-256. `fetch` downloads from the
-publisher. Exit codes: 0 done, 2 bad input.
+  stajax weights fetch NAME [--out DIR]
+  stajax weights convert FILE [--out FILE]
+
+`fetch` downloads from the publisher. `convert` reads torchvision's VGG-16 and VGGSound's ResNet-18 as PyTorch wrote
+them (both formats; nothing in them is executed), npz or safetensors, and writes safetensors that name the source and
+its SHA-256. Exit codes: 0 done, 2 bad input.
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from stajax import cli, runtime
+
+PROGRAM = "stajax weights"
+
+
+@dataclass(frozen=True)
+class Fetch:
+  """Download published weights from their publisher."""
+
+  name: tyro.conf.Positional[str]
+  """What to download: vgg16, vggsound-average or vggsound-netvlad."""
+  out: Path = field(default_factory=lambda: runtime.cache("weights"))
+  """The folder for the file."""
+
+  def run(self) -> str:
+    """Downloads the file; returns a one-line summary."""
+    return fetch_file(self.name, self.out)
+
+
+@dataclass(frozen=True)
+class Convert:
+  """Convert weights to safetensors with this package's names."""
+
+  file: tyro.conf.Positional[Path]
+  """The file to convert."""
+  out: Path | None = None
+  """The file to write: FILE with the suffix .safetensors by default."""
+
+  def run(self) -> str:
+    """Converts the file; returns a one-line summary."""
+    return convert_file(self.file, self.out)
+
+
+Command = Annotated[Fetch, tyro.conf.subcommand("fetch")] | Annotated[Convert, tyro.conf.subcommand("convert")]
+_COMMANDS = ("fetch", "convert")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  from stajax import runtime
+  argv = list(sys.argv[1:] if argv is None else argv)
+  if argv and not argv[0].startswith("-") and argv[0] not in _COMMANDS:
+    return cli.fail(PROGRAM, cli.unknown("command", argv[0], _COMMANDS))
+  parsed: Any = Command  # tyro takes a union of types, too
+  command: Fetch | Convert = cli.parse(PROGRAM, parsed, argv, description=__doc__)
+  return cli.run(PROGRAM, lambda: _run(command))
 
+
+def _run(command: Fetch | Convert) -> int:
   runtime.configure()
-  from stajax.weights.fetch import PUBLICATIONS, FetchError
-  from stajax.weights.store import WeightsError
-
-  parser = argparse.ArgumentParser("stajax weights", description=__doc__, allow_abbrev=False)
-  commands = parser.add_subparsers(dest="command", required=True)
-  convert = commands.add_parser("convert", help="to safetensors with this package's names", allow_abbrev=False)
-  convert.add_argument("file", type=Path, metavar="FILE")
-  convert.add_argument("--out", type=Path, metavar="FILE", help="FILE with the suffix .safetensors by default")
-  fetch = commands.add_parser("fetch", help="download from the publisher", allow_abbrev=False)
-  fetch.add_argument("name", choices=PUBLICATIONS, metavar="NAME", help=", ".join(PUBLICATIONS))
-  folder = runtime.cache("weights")
-  fetch.add_argument("--out", type=Path, default=folder, metavar="DIR", help=f"{folder} by default")
-  arguments = parser.parse_args(argv)
-  try:
-    if arguments.command == "convert":
-      print(convert_file(arguments.file, arguments.out))
-    else:
-      print(fetch_file(arguments.name, arguments.out))
-  except (FetchError, WeightsError) as error:
-    print(f"stajax weights: {error}", file=sys.stderr)
-    return 2
+  print(command.run())
   return 0
 
 
@@ -44,7 +73,7 @@ def convert_file(path: Path, out: Path | None = None) -> str:
   """Converts a file; returns a one-line summary.
 
   Raises:
-    WeightsError: it cannot be read, is not known, does not fit, or the result cannot be written.
+    WeightsError: The file cannot be read, is not known, does not fit, or the result cannot be written.
   """
   from stajax.weights import convert, store
 
@@ -67,19 +96,21 @@ def fetch_file(name: str, folder: Path) -> str:
   """Downloads what is published under one of our names; returns a one-line summary.
 
   Raises:
-    FetchError: see `stajax.weights.fetch`.
+    FetchError: The name is unknown, or the file could not be downloaded; see `stajax.weights.fetch`.
   """
-  from stajax.weights.fetch import PUBLICATIONS, fetch
+  from stajax.weights.fetch import PUBLICATIONS, FetchError, fetch
 
+  if name not in PUBLICATIONS:
+    raise FetchError(cli.unknown("name", name, PUBLICATIONS))
   publication = PUBLICATIONS[name]
   path, sha256 = fetch(publication, folder)
-  checked = "as published" if publication.sha256 else "not checked: the publisher tells none"
+  checked = "as published" if publication.sha256 else "not checked, because the publisher tells none"
   part = "visual" if name == "vgg16" else "sound"
   return f"{path}: SHA-256 {sha256}, {checked}; to begin with it: --init {part}={path}"
 
 
 def _shorten(names: Sequence[str]) -> str:
-  """The first names and how many more."""
+  """Returns the first names, and how many more there are."""
   more = len(names) - 6
   return ", ".join(names[:6]) + (f" and {more} more" if more > 0 else "")
 

@@ -1,9 +1,8 @@
-"""Files of named arrays: both formats of PyTorch, NumPy's npz, safetensors. Nothing in them can run."""
+"""Reads files of named arrays: both formats of PyTorch, NumPy's npz, safetensors. Nothing in them can run."""
 
 import contextlib
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +12,9 @@ import safetensors
 from stajax.weights import torch_file
 from stajax.weights.store import Arrays, WeightsError
 
-_MOST_DEFLATED = 1032
-"""Bytes that one byte of a deflated stream can become."""
-_FAULTS = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
-"""What reading a member of a damaged zip file raises."""
-_READERS = {
+_MAX_INFLATION = 1032
+"""How many bytes one byte of a deflated stream can become at most."""
+_HEADER_READERS = {
   (1, 0): np.lib.format.read_array_header_1_0,
   (2, 0): np.lib.format.read_array_header_2_0,
 }
@@ -25,10 +22,10 @@ _READERS = {
 
 @contextlib.contextmanager
 def open_arrays(path: str | Path) -> Iterator[Arrays]:
-  """Opens a file of arrays, whatever its name says about its format; they can be read until the block ends.
+  """Opens a file of arrays, whatever its name says about its format. They can be read until the block ends.
 
   Raises:
-    WeightsError: missing, of no known format, damaged, or it asks for more than arrays.
+    WeightsError: It is missing, of no known format or damaged, or it asks for more than arrays.
   """
   path = Path(path)
   try:
@@ -59,33 +56,38 @@ def open_arrays(path: str | Path) -> Iterator[Arrays]:
 
 
 def _open_npz(path: Path, archive: zipfile.ZipFile) -> Arrays:
-  whole, shapes = path.stat().st_size, {}
   members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+  size, shapes = path.stat().st_size, {}
   for name, info in members.items():
     try:
-      with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        if version not in _READERS:
-          raise ValueError(f"version {version} of NumPy's format")
-        shape, _, dtype = _READERS[version](member)
-        claimed = math.prod(shape) * dtype.itemsize
-        if dtype.hasobject or dtype.kind not in "fiub":
-          raise ValueError(f"its type is {dtype}, expected numbers")
-        possible = _MOST_DEFLATED * min(info.compress_size, whole)
-        if claimed != info.file_size - member.tell() or info.file_size > possible:
-          raise ValueError(f"it claims {claimed} bytes, which a file of {whole} cannot hold there")
-    except _FAULTS as error:
+      shapes[name] = _read_npy_shape(archive, info, size)
+    except torch_file.FAULTS as error:
       raise WeightsError(f"{path}: {name}: {error}") from None
-    shapes[name] = shape
 
   def read(name: str) -> np.ndarray:
     try:
       with archive.open(members[name]) as member:
         return np.lib.format.read_array(member, allow_pickle=False)
-    except _FAULTS as error:
+    except torch_file.FAULTS as error:
       raise WeightsError(f"{path}: {name}: {error}") from None
 
   return Arrays(shapes, read)
+
+
+def _read_npy_shape(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> tuple[int, ...]:
+  """Reads the shape of an array from its header, and checks that a zip file of `size` bytes can hold it."""
+  with archive.open(info) as member:
+    version = np.lib.format.read_magic(member)
+    if version not in _HEADER_READERS:
+      raise ValueError(f"version {version} of NumPy's format")
+    shape, _, dtype = _HEADER_READERS[version](member)
+    claimed = math.prod(shape) * dtype.itemsize
+    if dtype.hasobject or dtype.kind not in "fiub":
+      raise ValueError(f"its type is {dtype}, expected numbers")
+    possible = _MAX_INFLATION * min(info.compress_size, size)
+    if claimed != info.file_size - member.tell() or info.file_size > possible:
+      raise ValueError(f"it claims {claimed} bytes, which a file of {size} cannot hold there")
+  return shape
 
 
 def _open_safetensors(path: Path, stack: contextlib.ExitStack) -> Arrays:

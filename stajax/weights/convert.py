@@ -1,7 +1,8 @@
-"""Published weights under this package's names and in its layouts of axes: what a file holds is found by its names.
+"""Reads published weights under this package's names and in its order of axes.
 
-PyTorch's convolutions are (out, in, height, width), its linear layers (out, in); here they are (height, width, in, out)
-and (in, out). The one vector that is flattened from several axes is NetVLAD's, clusters before features in both.
+What a file holds is recognised by its names. PyTorch's convolutions are (out, in, height, width), its linear layers
+(out, in); here they are (height, width, in, out) and (in, out). The only vector that is flattened from several axes is
+NetVLAD's, with clusters before features in both.
 """
 
 import functools
@@ -9,26 +10,26 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from stajax.files import sha256_of_file
 from stajax.nets.audio import Pooling
 from stajax.nets.tagger import Tagger
 from stajax.nets.visual import DEPTHS, VGG16
 from stajax.weights.array_files import open_arrays
-from stajax.weights.store import Arrays, WeightsError, check_names
+from stajax.weights.store import Arrays, WeightsError, check_names, flatten
 
 VGGSOUND_CATEGORIES = 309
 
-# Places of the convolutions in torchvision's `features`, which count activations and poolings too.
+# The places of the convolutions in torchvision's `features`, which count activations and poolings too.
 _FEATURES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # torchvision's file names
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-# From the names of a `stajax.nets.tagger.Tagger` to those of VGGSound's network.
+# These turn the names of a `stajax.nets.tagger.Tagger` into those of VGGSound's network.
 _VGGSOUND_RULES = (
   (r"layer(\d)_(\d)/", r"layer\1.\2."),
   (r"downsample/conv/", "downsample.0."),
@@ -45,10 +46,10 @@ class Converted:
   """The arrays of a file under this package's names.
 
   Attributes:
-    arrays: float32, by names such as `params/visual/conv1_1/conv/kernel`.
-    kind: what the file was recognised as.
-    left_out: names in the file that no network here has.
-    sha256: of the file.
+    arrays: The float32 arrays by names such as `params/visual/conv1_1/conv/kernel`.
+    kind: What the file was recognised as.
+    left_out: The names in the file that no network here has.
+    sha256: The SHA-256 of the file.
   """
 
   arrays: dict[str, np.ndarray]
@@ -62,11 +63,11 @@ class _Layout:
   """How one publisher names parameters.
 
   Attributes:
-    anchors: names that tell it; what stands before the first one (`audnet.`, `module.`) stands before all.
-    network: the shapes of our variables.
-    source: the name in the file of one of ours.
-    is_torch: axes are in PyTorch's order.
-    known_spare: matches names that are known to be of no use here.
+    anchors: Names by which it is recognised. What stands before the first one (`audnet.`, `module.`) stands before all.
+    network: Returns the shapes of our variables.
+    source: Returns the name in the file, given one of ours.
+    is_torch: Whether axes are in PyTorch's order.
+    known_spare: A pattern of names that are known to be of no use here.
   """
 
   anchors: tuple[str, ...]
@@ -80,7 +81,8 @@ def read(path: str | Path) -> Converted:
   """Reads VGG-16 of torchvision or as npz, VGGSound's ResNet-18 of either pooling, or weights with our own names.
 
   Raises:
-    WeightsError: unreadable, unknown, damaged, or parameters are missing, spare or of another shape; they are named.
+    WeightsError: The file is unreadable, unknown or damaged, or parameters are missing, spare or of another shape; they
+      are named.
   """
   path = Path(path)
   with open_arrays(path) as arrays:
@@ -100,10 +102,10 @@ def read(path: str | Path) -> Converted:
 
 
 def digest(path: str | Path) -> str:
-  """The SHA-256 of a file.
+  """Returns the SHA-256 of a file.
 
   Raises:
-    WeightsError: it cannot be read.
+    WeightsError: It cannot be read.
   """
   try:
     return sha256_of_file(path)
@@ -114,7 +116,7 @@ def digest(path: str | Path) -> str:
 def _rename(
   path: Path, arrays: Arrays, kind: str, layout: _Layout, prefix: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-  """The arrays of a layout under our names, and the names in the file that are known to be of no use."""
+  """Returns the arrays of a layout under our names, and the names in the file that are known to be of no use."""
   wanted, shapes = layout.network(), arrays.shapes
   axes = {target: _axes(target, len(shape), layout.is_torch) for target, shape in wanted.items()}
   source = {target: prefix + layout.source(target) for target in wanted}
@@ -137,7 +139,7 @@ def _rename(
 
 
 def _axes(target: str, rank: int, is_torch: bool) -> tuple[int, ...]:
-  """Of PyTorch's convolutions and linear layers in the order of ours; other arrays are alike."""
+  """Returns how PyTorch's axes of convolutions and linear layers are permuted into ours; others stay as they are."""
   return {4: (2, 3, 1, 0), 2: (1, 0)}[rank] if is_torch and target.endswith("/kernel") else tuple(range(rank))
 
 
@@ -150,6 +152,7 @@ def _float32(path: Path, name: str, arrays: Arrays) -> np.ndarray:
 
 
 def _prefix(layout: _Layout, names: Mapping[str, object]) -> str | None:
+  """Returns what stands before all names if they are of the layout, else None."""
   first = [name.removesuffix(layout.anchors[0]) for name in names if name.endswith(layout.anchors[0])]
   for prefix in first:
     if all(prefix + anchor in names for anchor in layout.anchors):
@@ -159,33 +162,33 @@ def _prefix(layout: _Layout, names: Mapping[str, object]) -> str | None:
 
 def _vgg16() -> dict[str, tuple[int, ...]]:
   shapes = jax.eval_shape(VGG16().init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
-  return _flat({"params": {"visual": shapes["params"]}})
+  return _shapes({"params": {"visual": shapes["params"]}})
 
 
 def _vggsound(pooling: Pooling) -> dict[str, tuple[int, ...]]:
   network = Tagger(VGGSOUND_CATEGORIES, audio_pooling=pooling)
-  return _flat(jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 1, 257, 98))))
+  return _shapes(jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 1, 257, 98))))
 
 
-def _flat(shapes: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
-  return {name: x.shape for name, x in traverse_util.flatten_dict(shapes, sep="/").items()}
+def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
+  return {name: x.shape for name, x in flatten(variables).items()}
 
 
 def _npz_name(target: str) -> str:
-  """`params/visual/conv1_1/conv/bias` to `conv1_1/bias`."""
+  """Turns `params/visual/conv1_1/conv/bias` into `conv1_1/bias`."""
   _, _, block, _, leaf = target.split("/")
   return f"{block}/{leaf}"
 
 
 def _torchvision_name(target: str) -> str:
-  """`params/visual/conv1_2/conv/bias` to `features.2.bias`."""
+  """Turns `params/visual/conv1_2/conv/bias` into `features.2.bias`."""
   block, leaf = _npz_name(target).split("/")
   blocks = [f"conv{stage}_{conv}" for stage, depth in enumerate(DEPTHS, 1) for conv in range(1, depth + 1)]
   return f"features.{_FEATURES[blocks.index(block)]}.{_LEAVES[leaf]}"
 
 
 def _vggsound_name(classify: str, target: str) -> str:
-  """`params/sound/layer1_0/conv1/norm/batch/scale` to `layer1.0.bn1.weight`; `classify` is the last layer's name."""
+  """Turns `params/sound/layer1_0/conv1/norm/batch/scale` into `layer1.0.bn1.weight`; the last layer is `classify`."""
   part, _, rest = target.split("/", 1)[1].partition("/")
   if part == "classify":
     return f"{classify}.{_LEAVES[rest]}"
@@ -195,18 +198,21 @@ def _vggsound_name(classify: str, target: str) -> str:
   return ".".join([*blocks, _LEAVES.get(leaf, leaf)])
 
 
+def _vggsound_layout(pooling: Pooling, anchors: tuple[str, ...], classify: str) -> _Layout:
+  return _Layout(
+    ("layer1.0.conv1.weight", *anchors),
+    functools.partial(_vggsound, pooling),
+    functools.partial(_vggsound_name, classify),
+    known_spare=r".*\.num_batches_tracked",
+  )
+
+
 _LAYOUTS = {
   "torchvision's VGG-16": _Layout(
     ("features.0.weight",), _vgg16, _torchvision_name, known_spare=r"classifier\.[036]\.(weight|bias)"
   ),
   "VGG-16 as npz": _Layout(("conv1_1/kernel",), _vgg16, _npz_name, is_torch=False),
-  **{
-    f"VGGSound's ResNet-18 with {pooling} pooling": _Layout(
-      ("layer1.0.conv1.weight", *anchors),
-      functools.partial(_vggsound, pooling),
-      functools.partial(_vggsound_name, classify),
-      known_spare=r".*\.num_batches_tracked",
-    )
-    for pooling, anchors, classify in (("netvlad", ["fc_.bias"], "fc_"), ("average", [], "fc"))
-  },
+  "VGGSound's ResNet-18 with netvlad pooling": _vggsound_layout("netvlad", ("fc_.bias",), "fc_"),
+  "VGGSound's ResNet-18 with average pooling": _vggsound_layout("average", (), "fc"),
 }
+"""The layouts that are recognised, by what they hold; the first one whose anchors are all there is taken."""

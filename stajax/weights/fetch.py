@@ -1,4 +1,8 @@
-"""Downloads of published weights from their publishers' addresses: whole, checked, and moved into place at the end."""
+"""Downloads published weights from their publishers: whole, checked, and moved into place at the end.
+
+A connection that breaks is resumed where it broke, and no file may be larger than it is known to be. `pooch`, the usual
+library for this, does neither, which is why `requests` is used directly.
+"""
 
 import time
 from dataclasses import dataclass
@@ -15,14 +19,17 @@ from tqdm import tqdm
 from stajax.files import atomic_file
 from stajax.weights.convert import digest
 
-_CHUNK = 1 << 16  # what a broken connection loses at most
+_CHUNK = 1 << 16
+"""How many bytes a broken connection loses at most."""
 _TIMEOUT = (20, 60)
-"""Seconds until there is a connection, and until more bytes come."""
+"""How many seconds to wait for a connection, and for more bytes."""
 _BUSY = (429, 500, 502, 503, 504)
+_BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.Timeout)
+"""What a connection that breaks raises."""
 
 
 class FetchError(ValueError):
-  """A file that could not be had; one line that names the address."""
+  """A file could not be downloaded; one line that names the address."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +37,9 @@ class Publication:
   """A file that somebody publishes.
 
   Attributes:
-    address: of the file.
-    limit: bytes that it cannot have more of.
-    sha256: hexadecimal digits that the file's begins with; empty where the publisher tells none.
+    address: The address of the file.
+    limit: How many bytes it has at most.
+    sha256: The hexadecimal digits that its SHA-256 begins with; empty where the publisher does not tell any.
   """
 
   address: str
@@ -41,36 +48,39 @@ class Publication:
 
   @property
   def name(self) -> str:
+    """The name of the file."""
     return PurePosixPath(urlsplit(self.address).path).name
 
 
 _VGGSOUND = "http://www.robots.ox.ac.uk/~vgg/data/vggsound/models"
 PUBLICATIONS = {
-  # Of 553,433,881 bytes. The publisher tells the first 8 digits, in the name; the others are what it is known to have.
+  # It has 553,433,881 bytes. The publisher tells the first 8 digits, in the name; the others are known from the file.
   "vgg16": Publication(
     "https://download.pytorch.org/models/vgg16-397923af.pth",
     600_000_000,
     "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
   ),
-  # Parameters are 45 and 55 MB; an optimiser's state can be some times as much.
+  # The parameters have 45 and 55 MB; an optimiser's state can be a few times as large.
   "vggsound-average": Publication(f"{_VGGSOUND}/H.pth.tar", 500_000_000),
   "vggsound-netvlad": Publication(f"{_VGGSOUND}/I.pth.tar", 500_000_000),
 }
+"""What can be downloaded, by our names."""
 
 
 def fetch(publication: Publication, folder: Path, tries: int = 5, wait: float = 1.0) -> tuple[Path, str]:
-  """Downloads a file, or finds it downloaded; a connection that breaks is taken up where it broke.
+  """Downloads a file, unless it is there already. A connection that breaks is resumed where it broke.
 
   Args:
-    folder: where it goes, under the publisher's name; made if it is missing.
-    tries: how often in all a connection may fail.
-    wait: seconds before the second try, doubled for each later one.
+    publication: What to download.
+    folder: Where the file goes, under the publisher's name; it is made if it is missing.
+    tries: How often in all a connection may be opened.
+    wait: How many seconds to wait before the second try; the time doubles for each later one.
 
   Returns:
     The file and its SHA-256.
 
   Raises:
-    FetchError: not to be had, too large, cut off, or not the file that it should be; nothing is left behind.
+    FetchError: The file is not available, too large, cut off, or not the right one; nothing is left behind.
   """
   target = folder / publication.name
   if target.is_file():
@@ -93,19 +103,21 @@ def _verify(path: Path, publication: Publication, name: str) -> str:
 
 
 def _download(publication: Publication, partial: Path, tries: int, wait: float) -> None:
-  """Writes the whole file, in as many pieces as connections last."""
-  busy = urllib3.Retry(
-    connect=0, read=0, status=tries - 1, status_forcelist=_BUSY, backoff_factor=wait, raise_on_status=False
+  """Writes the whole file, in as many pieces as it takes connections."""
+  retry_if_busy = HTTPAdapter(
+    max_retries=urllib3.Retry(
+      connect=0, read=0, status=tries - 1, status_forcelist=_BUSY, backoff_factor=wait, raise_on_status=False
+    )
   )
   with requests.Session() as session, open(partial, "wb") as file:
-    session.mount("http://", HTTPAdapter(max_retries=busy))
-    session.mount("https://", HTTPAdapter(max_retries=busy))
+    session.mount("http://", retry_if_busy)
+    session.mount("https://", retry_if_busy)
     download = _Download(publication, session, file)
     for attempt in range(1, tries + 1):
       try:
-        download.go_on()
-        break
-      except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.Timeout) as error:
+        download.resume()
+        return
+      except _BROKEN as error:
         if attempt == tries:
           broke = f"the connection broke {file.tell()} bytes in" if file.tell() else "no connection"
           raise FetchError(f"{publication.address}: {broke} ({_reason(error)})") from None
@@ -115,7 +127,7 @@ def _download(publication: Publication, partial: Path, tries: int, wait: float) 
 
 
 class _Download:
-  """A file that is written while its connections last."""
+  """A file that is written piece by piece, one for each connection."""
 
   def __init__(self, publication: Publication, session: requests.Session, file: BinaryIO) -> None:
     self.publication = publication
@@ -123,46 +135,44 @@ class _Download:
     self.file = file
     self.version = ""  # of the file as the server has it
 
-  def go_on(self) -> None:
-    """Opens a connection and writes what it gives, from where the file ends if the server can, else from the start."""
-    have, headers = self.file.tell(), {"Accept-Encoding": "identity"}
-    if have and self.version:
-      headers |= {"Range": f"bytes={have}-", "If-Range": self.version}
-    with self.session.get(self.publication.address, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-      match answer.status_code:
-        case HTTPStatus.OK:
-          have = 0
-          self.file.seek(0)
-          self.file.truncate()
-        case HTTPStatus.PARTIAL_CONTENT if answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-          pass
-        case status:
-          said = f"{status} {answer.reason}"
-          raise FetchError(f"{self.publication.address}: the server says {said}, expected the file; was it moved?")
-      self.version = answer.headers.get("ETag", "")
-      self._write(answer, have)
+  def resume(self) -> None:
+    """Opens a connection and writes what it sends: from where the file ends if the server can, else from the start."""
+    start, headers = self.file.tell(), {"Accept-Encoding": "identity"}
+    if start and self.version:
+      headers |= {"Range": f"bytes={start}-", "If-Range": self.version}
+    with self.session.get(self.publication.address, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+      content_range = response.headers.get("Content-Range", "")
+      if response.status_code == HTTPStatus.OK:
+        start = 0
+        self.file.seek(0)
+        self.file.truncate()
+      elif response.status_code != HTTPStatus.PARTIAL_CONTENT or not content_range.startswith(f"bytes {start}-"):
+        said = f"{response.status_code} {response.reason}"
+        raise FetchError(f"{self.publication.address}: the server says {said}, expected the file; was it moved?")
+      self.version = response.headers.get("ETag", "")
+      self._write(response, start)
 
-  def _write(self, answer: requests.Response, have: int) -> None:
-    length = answer.headers.get("Content-Length", "")
-    total = have + int(length) if length.isdecimal() else None
-    _check_size(self.publication, total or 0)
-    sizes = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
-    with tqdm(desc=self.publication.name, total=total, initial=have, dynamic_ncols=True, **sizes) as bar:
-      for chunk in answer.iter_content(_CHUNK):
-        _check_size(self.publication, self.file.tell() + len(chunk))
+  def _write(self, response: requests.Response, start: int) -> None:
+    length = response.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdecimal() else None
+    self._check_size(total or 0)
+    units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+    with tqdm(desc=self.publication.name, total=total, initial=start, dynamic_ncols=True, **units) as bar:
+      for chunk in response.iter_content(_CHUNK):
+        self._check_size(self.file.tell() + len(chunk))
         self.file.write(chunk)
         bar.update(len(chunk))
     if total is not None and self.file.tell() < total:
       raise requests.exceptions.ChunkedEncodingError(f"{self.file.tell()} of {total} bytes")
 
+  def _check_size(self, size: int) -> None:
+    address, limit = self.publication.address, self.publication.limit
+    if size > limit:
+      raise FetchError(f"{address}: has more than {limit} bytes, which the file cannot have")
 
-def _check_size(publication: Publication, size: int) -> None:
-  if size > publication.limit:
-    raise FetchError(f"{publication.address}: has more than {publication.limit} bytes, which the file cannot have")
 
-
-def _reason(error: Exception) -> str:
-  """The innermost exception's first line."""
+def _reason(error: BaseException) -> str:
+  """Returns the first line of the innermost exception."""
   while inner := error.__cause__ or error.__context__:
     error = inner
   return f"{type(error).__name__}: {error}".splitlines()[0][:200]

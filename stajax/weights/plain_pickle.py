@@ -1,7 +1,11 @@
-"""Plain values of an untrusted pickle: a small interpreter of the opcodes that hold data, not Python's unpickler.
+"""Reads plain values from an untrusted pickle by a small interpreter of the opcodes that hold data.
 
-Nothing named in the pickle is imported or called: a name stands for what the caller lists, any other is refused. Memory
-stays within a small multiple of the pickle's length, which the caller limits.
+Nothing named in the pickle is imported or called: a name stands for what the caller lists, and any other is refused.
+Memory stays within a small multiple of the pickle's length, which the caller limits.
+
+Python's own unpickler, restricted by `find_class`, does not keep these promises: 12 bytes make its memo take gigabytes,
+a deeply nested tuple as a key of a dictionary overflows its stack and ends the process, keys whose hashes collide take
+hours, and the state of an object (BUILD) is written into the functions that the caller lists.
 """
 
 import pickletools
@@ -11,18 +15,10 @@ from io import BytesIO
 from typing import Any
 
 _MAX_OPCODES = 1_000_000
-_VALUES = {
-  *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
-  *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-  *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
-}
-_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_EMPTY = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
-_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 class PickleError(ValueError):
-  """A pickle that is damaged, or holds more than plain values; a phrase without the file's name."""
+  """A pickle is damaged, or holds more than plain values. The message is a phrase without the file's name."""
 
 
 class Ignored:
@@ -33,26 +29,28 @@ def load(stream: BytesIO, allowed: Mapping[str, Any], persistent: Callable[[Any]
   """Reads one pickle from where the stream is, and leaves the stream behind it.
 
   Args:
-    stream: is read as far as the pickle goes; its length bounds what is allocated.
-    allowed: what a name such as `collections.OrderedDict` stands for: a function, which the pickle may call with
+    stream: Where the pickle is. Its length bounds what is allocated.
+    allowed: What a name such as `collections.OrderedDict` stands for: a function, which the pickle may call with
       arguments, or any other value.
-    persistent: what a persistent identifier stands for.
+    persistent: Returns what a persistent identifier stands for.
 
   Returns:
     None, numbers, strings, tuples, lists, dictionaries with strings as keys (other keys as they are written), and what
     `allowed` and `persistent` gave.
 
   Raises:
-    PickleError: damaged, too long, or it asks for anything else; the first such name is told.
+    PickleError: The pickle is damaged or too long, or it asks for anything else; the first such name is told.
   """
+  machine = _Machine(allowed, persistent)
   try:
-    machine = _Machine(allowed, persistent)
     for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
       if opcode.name == "STOP":
         return machine.stack.pop()
       if count > _MAX_OPCODES:
         raise PickleError(f"its pickle has more than {_MAX_OPCODES} steps")
-      machine.step(opcode.name, argument)
+      if opcode.name not in _STEPS:
+        raise PickleError(f"its pickle has the step {opcode.name}, which is refused")
+      _STEPS[opcode.name](machine, argument)
   except PickleError:
     raise
   except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
@@ -70,96 +68,105 @@ class _Machine:
     self.marks: list[int] = []
     self.memo: dict[int, Any] = {}
 
-  def step(self, name: str, argument: Any) -> None:
-    stack = self.stack
-    if name in _VALUES:
-      stack.append(argument)
-      return
-    if name in _CONSTANTS:
-      stack.append(_CONSTANTS[name])
-      return
-    if name in _EMPTY:
-      stack.append(_EMPTY[name]())
-      return
-    if name in _TUPLES:
-      stack.append(tuple(self._last(_TUPLES[name])))
-      return
-    match name:
-      case "PROTO" | "FRAME":
-        pass
-      case "MARK":
-        self.marks.append(len(stack))
-      case "POP":
-        stack.pop()
-      case "POP_MARK":
-        self._since_mark()
-      case "DUP":
-        stack.append(stack[-1])
-      case "PUT" | "BINPUT" | "LONG_BINPUT":
-        self.memo[argument] = stack[-1]
-      case "MEMOIZE":
-        self.memo[len(self.memo)] = stack[-1]
-      case "GET" | "BINGET" | "LONG_BINGET":
-        stack.append(self.memo[argument])
-      case "TUPLE":
-        stack.append(tuple(self._since_mark()))
-      case "LIST":
-        stack.append(self._since_mark())
-      case "DICT":
-        items = self._since_mark()
-        stack.append({})
-        self._set(items)
-      case "APPEND" | "APPENDS":
-        items = self._last(1) if name == "APPEND" else self._since_mark()
-        _expect(stack[-1], list).extend(items)
-      case "SETITEM" | "SETITEMS":
-        self._set(self._last(2) if name == "SETITEM" else self._since_mark())
-      case "GLOBAL":
-        stack.append(self._named(argument.replace(" ", ".", 1)))
-      case "STACK_GLOBAL":
-        module, attribute = self._last(2)
-        stack.append(self._named(f"{_expect(module, str)}.{_expect(attribute, str)}"))
-      case "REDUCE" | "NEWOBJ":
-        function, arguments = self._last(2)
-        stack.append(_expect(function, types.FunctionType)(*_expect(arguments, tuple)))
-      case "BUILD":
-        # Attributes of a dictionary (PyTorch keeps versions of modules there) or of something ignored.
-        self._last(1)
-        _expect(stack[-1], dict | Ignored)
-      case "BINPERSID":
-        stack.append(self.persistent(stack.pop()))
-      case "INST":
-        self._named(argument.replace(" ", ".", 1))
-        raise PickleError("its pickle has the step INST, which is refused")
-      case _:
-        raise PickleError(f"its pickle has the step {name}, which is refused")
+  def push(self, value: Any) -> None:
+    self.stack.append(value)
 
-  def _named(self, name: str) -> Any:
-    if name not in self.allowed:
-      raise PickleError(f"its pickle asks for `{name[:200]}`, which is refused: only tensors and plain values are read")
-    return self.allowed[name]
-
-  def _last(self, count: int) -> list[Any]:
+  def take(self, count: int) -> list[Any]:
+    """Takes the last items from the stack."""
     if len(self.stack) < count:
       raise IndexError
-    items = self.stack[-count:]
-    del self.stack[-count:]
-    return items
+    return self._take_from(len(self.stack) - count)
 
-  def _since_mark(self) -> list[Any]:
-    start = self.marks.pop()
+  def take_since_mark(self) -> list[Any]:
+    return self._take_from(self.marks.pop())
+
+  def _take_from(self, start: int) -> list[Any]:
     items = self.stack[start:]
     del self.stack[start:]
     return items
 
-  def _set(self, items: list[Any]) -> None:
+  def remember(self, key: int) -> None:
+    self.memo[key] = self.stack[-1]
+
+  def extend_list(self, items: list[Any]) -> None:
+    _expect(self.stack[-1], list).extend(items)
+
+  def push_dictionary(self, items: list[Any]) -> None:
+    self.push({})
+    self.set_items(items)
+
+  def set_items(self, items: list[Any]) -> None:
+    """Sets keys and values, which alternate, of the dictionary on the stack."""
     target = _expect(self.stack[-1], dict)
     for key, value in zip(items[::2], items[1::2], strict=True):
       target[_key(key)] = value
 
+  def push_named(self, name: str) -> None:
+    if name not in self.allowed:
+      raise PickleError(f"its pickle asks for `{name[:200]}`, which is refused: only tensors and plain values are read")
+    self.push(self.allowed[name])
+
+  def push_named_on_stack(self) -> None:
+    self.push_named(".".join(_expect(part, str) for part in self.take(2)))
+
+  def call(self) -> None:
+    function, arguments = self.take(2)
+    self.push(_expect(function, types.FunctionType)(*_expect(arguments, tuple)))
+
+  def drop_state(self) -> None:
+    """Drops attributes of a dictionary (PyTorch keeps versions of modules there) or of something ignored."""
+    self.take(1)
+    _expect(self.stack[-1], dict | Ignored)
+
+  def refuse_instance(self, name: str) -> None:
+    """Refuses the step that makes an instance of a class; a name that is not allowed is told."""
+    self.push_named(name)
+    raise PickleError("its pickle has the step INST, which is refused")
+
+
+_VALUES = (
+  *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+  *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+  *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+)
+_STEPS: dict[str, Callable[[_Machine, Any], object]] = {
+  **dict.fromkeys(_VALUES, _Machine.push),
+  **dict.fromkeys(("PROTO", "FRAME"), lambda machine, _: None),
+  "NONE": lambda machine, _: machine.push(None),
+  "NEWTRUE": lambda machine, _: machine.push(True),
+  "NEWFALSE": lambda machine, _: machine.push(False),
+  "EMPTY_TUPLE": lambda machine, _: machine.push(()),
+  "EMPTY_LIST": lambda machine, _: machine.push([]),
+  "EMPTY_DICT": lambda machine, _: machine.push({}),
+  "TUPLE": lambda machine, _: machine.push(tuple(machine.take_since_mark())),
+  "TUPLE1": lambda machine, _: machine.push(tuple(machine.take(1))),
+  "TUPLE2": lambda machine, _: machine.push(tuple(machine.take(2))),
+  "TUPLE3": lambda machine, _: machine.push(tuple(machine.take(3))),
+  "LIST": lambda machine, _: machine.push(machine.take_since_mark()),
+  "DICT": lambda machine, _: machine.push_dictionary(machine.take_since_mark()),
+  "APPEND": lambda machine, _: machine.extend_list(machine.take(1)),
+  "APPENDS": lambda machine, _: machine.extend_list(machine.take_since_mark()),
+  "SETITEM": lambda machine, _: machine.set_items(machine.take(2)),
+  "SETITEMS": lambda machine, _: machine.set_items(machine.take_since_mark()),
+  "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
+  "POP": lambda machine, _: machine.stack.pop(),
+  "POP_MARK": lambda machine, _: machine.take_since_mark(),
+  "DUP": lambda machine, _: machine.push(machine.stack[-1]),
+  **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.remember),
+  "MEMOIZE": lambda machine, _: machine.remember(len(machine.memo)),
+  **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda machine, key: machine.push(machine.memo[key])),
+  "GLOBAL": lambda machine, name: machine.push_named(name.replace(" ", ".", 1)),
+  "STACK_GLOBAL": lambda machine, _: machine.push_named_on_stack(),
+  "INST": lambda machine, name: machine.refuse_instance(name.replace(" ", ".", 1)),
+  **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda machine, _: machine.call()),
+  "BUILD": lambda machine, _: machine.drop_state(),
+  "BINPERSID": lambda machine, _: machine.push(machine.persistent(machine.stack.pop())),
+}
+"""What each opcode does, by its name in `pickletools`; all others are refused."""
+
 
 def _key(key: Any) -> str:
-  """A key as a string: hashes of nested tuples may take for ever, those of chosen numbers may collide."""
+  """Returns a key as a string: hashes of nested tuples may take for ever, those of chosen numbers may collide."""
   if isinstance(key, str):
     return key
   if isinstance(key, int | float | None) and (isinstance(key, float | None) or abs(key) < 2**63):

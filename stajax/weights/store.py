@@ -1,4 +1,4 @@
-"""Trained variables as safetensors files: plain arrays, nothing in them can run."""
+"""Keeps trained variables as safetensors files: plain arrays, so that nothing in them can run."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +15,13 @@ from flax import traverse_util
 from stajax.files import sha256_of_bytes, write_bytes
 
 _ABOUT = "stajax"
-_SHOWN = 5
+"""The key of the files' metadata."""
+_MAX_SHOWN = 5
+"""How many faults of a kind a message names."""
 
 
 class WeightsError(ValueError):
-  """A weights file that cannot be used; one line that names the file, what was found and what was expected."""
+  """A weights file cannot be used; one line that names the file, what was found and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Arrays:
   """The named arrays of a file, none of which is read yet.
 
   Attributes:
-    shapes: of all of them.
-    read: reads one by its name; raises WeightsError.
+    shapes: The shapes of all of them by name.
+    read: Reads one by its name; raises WeightsError.
   """
 
   shapes: dict[str, tuple[int, ...]]
@@ -39,12 +41,14 @@ def save(path: str | Path, variables: Mapping[str, Any], about: Mapping[str, Any
   """Writes a network's variables atomically; equal variables give equal bytes.
 
   Args:
-    about: goes into the file, for `read_about`; JSON.
+    path: The file to write.
+    variables: The tree of variables.
+    about: What `read_about` is to return, as JSON; it goes into the file.
 
   Returns:
     The SHA-256 of the file.
   """
-  flat = traverse_util.flatten_dict(jax.device_get(variables), sep="/")
+  flat = flatten(jax.device_get(variables))
   # One entry, as the library writes several in no certain order.
   metadata = None if about is None else {_ABOUT: json.dumps(about, sort_keys=True)}
   data = safetensors.numpy.save({name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}, metadata)
@@ -56,11 +60,11 @@ def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
   """Reads variables, strictly.
 
   Args:
-    path: a file that `save` wrote.
-    expected: variables of the same structure, arrays or shapes.
+    path: A file that `save` wrote.
+    expected: Variables of the same structure, arrays or shapes.
 
   Raises:
-    WeightsError: unreadable, or parameters are missing, spare, or of another shape or type; they are named.
+    WeightsError: The file is unreadable, or parameters are missing, spare, or of another shape or type; they are named.
   """
   flat = read(path)
   check_fit(path, flat, flatten(expected))
@@ -68,16 +72,16 @@ def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_fit(path: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str = "the network") -> None:
-  """Names what is missing, spare, or of another shape or type.
+  """Checks that arrays are the wanted ones.
 
   Args:
-    path: for the message.
-    found: arrays by name.
-    wanted: arrays or shapes by name.
-    what: what they are for, for the message.
+    path: The file that the message names.
+    found: The arrays by name.
+    wanted: The wanted arrays or shapes by name.
+    what: What the arrays are for; the message says so.
 
   Raises:
-    WeightsError: they do not fit.
+    WeightsError: Arrays are missing, spare, or of another shape or type; they are named.
   """
   both = [name for name in wanted if name in found]
   kinds = {name: [f"{x[name].dtype} {tuple(x[name].shape)}" for x in (found, wanted)] for name in both}
@@ -91,8 +95,8 @@ def check_fit(path: str | Path, found: Mapping[str, Any], wanted: Mapping[str, A
 
 
 def check_names(path: str | Path, *faults: Sequence[str], what: str) -> None:
-  """Raises a WeightsError of the first ones of each kind of faults, if there are any."""
-  shown = [fault for kind in faults for fault in kind[:_SHOWN]]
+  """Raises a WeightsError that names the first faults of each kind, if there are any."""
+  shown = [fault for kind in faults for fault in kind[:_MAX_SHOWN]]
   more = sum(map(len, faults)) - len(shown)
   if shown:
     raise WeightsError(f"{path}: does not fit {what}: {'; '.join(shown)}{f'; and {more} more' if more else ''}")
@@ -101,19 +105,20 @@ def check_names(path: str | Path, *faults: Sequence[str], what: str) -> None:
 def select(
   path: str | Path, arrays: Mapping[str, np.ndarray], part: str, expected: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-  """The arrays of one part of a network, such as `visual`, strictly.
+  """Returns the arrays of one part of a network, such as `visual`, strictly.
 
   Args:
-    path: for the message.
-    arrays: by names such as `params/visual/conv1_1/conv/bias`; those of other parts are not looked at.
-    part: the second component of the names.
-    expected: variables of the network, arrays or shapes.
+    path: The file that the message names.
+    arrays: The arrays by names such as `params/visual/conv1_1/conv/bias`; those of other parts are ignored.
+    part: The second component of the names.
+    expected: The variables of the network, arrays or shapes.
 
   Raises:
-    WeightsError: there are none, or they do not fit as of `load`.
+    WeightsError: There are none, or they do not fit; see `check_fit`.
   """
-  wanted = flatten(expected)
-  found, wanted = ({name: x for name, x in y.items() if name.split("/")[1:2] == [part]} for y in (arrays, wanted))
+  found, wanted = (
+    {name: x for name, x in tree.items() if name.split("/")[1:2] == [part]} for tree in (arrays, flatten(expected))
+  )
   if not found:
     parts = sorted({"/".join(name.split("/")[1:2]) for name in arrays} - {""})
     raise WeightsError(f"{path}: has nothing of {part!r}, only of {', '.join(parts[:8]) or 'nothing'}")
@@ -122,10 +127,10 @@ def select(
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
-  """The arrays of a safetensors file by name.
+  """Reads the arrays of a safetensors file by name.
 
   Raises:
-    WeightsError: missing or not such a file.
+    WeightsError: It is missing, or not such a file.
   """
   try:
     return safetensors.numpy.load_file(path)
@@ -134,10 +139,10 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-  """What `save` was told about a file; empty if nothing.
+  """Reads what `save` was told about a file; empty if it was told nothing.
 
   Raises:
-    WeightsError: missing, not such a file, or what it says is not JSON.
+    WeightsError: It is missing, not such a file, or what it says is not JSON.
   """
   try:
     with safetensors.safe_open(path, "np") as file:
@@ -148,33 +153,33 @@ def read_about(path: str | Path) -> dict[str, Any]:
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, Any]:
-  """A tree of variables by names such as `params/visual/conv1_1/conv/bias`."""
-  return traverse_util.flatten_dict(dict(variables), sep="/")
+  """Returns a tree of variables by names such as `params/visual/conv1_1/conv/bias`."""
+  return dict(traverse_util.flatten_dict(dict(variables), sep="/"))
 
 
 def unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-  """The tree of variables of what `read` or `flatten` returned."""
+  """Returns the tree of variables, given what `read` or `flatten` returned."""
   return traverse_util.unflatten_dict(dict(arrays), sep="/")
 
 
 def merge(variables: Mapping[str, Any], source: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
   """Replaces the variables that have the same name and shape in `source`.
 
-  A 1×1 kernel with more inputs takes its last ones from there, and 0 for the others: a classifier of a fusion ends with
-  the spatial map (`stajax.nets.fusion.fuse_source`), so it begins as the classifier of that map alone.
+  A 1×1 kernel with more inputs takes its last ones from there, and 0 for the others: the inputs of a fusion's
+  classifier end with the spatial map (`stajax.nets.fusion.fuse_source`), so it begins as the classifier of that map.
 
   Returns:
     The merged variables and the names of those that kept their own values.
   """
-  own, other = (traverse_util.flatten_dict(dict(tree), sep="/") for tree in (variables, source))
+  own, other = flatten(variables), flatten(source)
   other = {name: _widen(x, np.shape(own[name])) if name in own else x for name, x in other.items()}
   fits = {name for name, x in own.items() if name in other and np.shape(other[name]) == np.shape(x)}
   merged = {name: other[name] if name in fits else x for name, x in own.items()}
-  return traverse_util.unflatten_dict(merged, sep="/"), sorted(set(own) - fits)
+  return unflatten(merged), sorted(set(own) - fits)
 
 
 def _widen(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-  """A kernel (1, 1, i, o) for `shape` (1, 1, more, o), zeros first; any other array as it is."""
+  """Widens a kernel (1, 1, i, o) to `shape` (1, 1, more, o), zeros first; returns any other array as it is."""
   if kernel.ndim != 4 or len(shape) != 4 or kernel.shape[:2] != (1, 1) or shape[2] <= kernel.shape[2]:
     return kernel
   if (*kernel.shape[:2], kernel.shape[3]) != (*shape[:2], shape[3]):

@@ -186,10 +186,11 @@ def test_the_command(server, tmp_path, monkeypatch, capsys):
   out = capsys.readouterr().out
   assert out == f"{path}: SHA-256 {SHA256}, as published; to begin with it: --init visual={path}\n"
   assert weights.main(["fetch", "vggsound-average", "--out", str(tmp_path / "here")]) == 0
-  assert f"SHA-256 {SHA256}, not checked: the publisher tells none" in capsys.readouterr().out
+  assert f"SHA-256 {SHA256}, not checked, because the publisher tells none" in capsys.readouterr().out
   server.script = [HTTPStatus.NOT_FOUND]
   assert weights.main(["fetch", "vgg16", "--out", str(tmp_path / "there")]) == 2
   assert capsys.readouterr().err.splitlines()[-1].startswith(f"stajax weights: {server.published().address}: ")
-  with pytest.raises(SystemExit) as stop:
-    weights.main(["fetch", "vgg61"])
-  assert stop.value.code == 2 and "vggsound-netvlad" in capsys.readouterr().err
+  for wrong, message in (("fetch vgg61", "did you mean `vgg16`?"), ("fecth vgg16", "did you mean `fetch`?")):
+    assert weights.main(wrong.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("stajax weights: unknown ") and message in error and error.count("\n") == 1

@@ -284,6 +284,20 @@ except ValueError as error: print(error)
   assert "claim 4000000000000 bytes" in child.stdout, child.stderr
 
 
+def test_a_storage_that_would_end_behind_the_file(tmp_path):
+  """Its length fits into the file, but not behind its own header; the directory of the zip file tells the same lie."""
+  path, count = tmp_path / "x", 12
+  for _ in range(2):  # the length of a tensor's description depends on its count
+    write_zip(path, {"x": Tensor("0", count, (count,), (1,))}, {"0": BASE})
+    with zipfile.ZipFile(path) as archive:
+      count = (path.stat().st_size - archive.getinfo("archive/data/0").header_offset) // 4
+  content = bytearray(path.read_bytes())
+  entry = content.rindex(b"PK\x01\x02", 0, content.rindex(b"archive/data/0"))
+  content[entry + 20 : entry + 28] = struct.pack("<II", 4 * count, 4 * count)
+  path.write_bytes(content)
+  refused(path, "x: the file is cut off")
+
+
 def test_many_names_for_one_dictionary_take_no_time(tmp_path):
   inner = encode({str(i): None for i in range(50_000)}) + b"q\x00"
   outer = b"X\x01\x00\x00\x00x" + inner + b"".join(encode(str(i)) + b"h\x00" for i in range(50_000))
