@@ -1,10 +1,18 @@
-"""Writes files in PyTorch's two formats without PyTorch, opcode by opcode, so that tests can also write wrong ones."""
+"""Writes files in PyTorch's two formats without PyTorch, opcode by opcode, so that tests can also write wrong ones.
+
+Also reads them, and asserts that wrong ones are refused.
+"""
 
 import struct
+import tracemalloc
 import zipfile
 from typing import NamedTuple
 
 import numpy as np
+import pytest
+
+from stajax.weights.array_files import open_arrays
+from stajax.weights.store import WeightsError
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 ORDERED = b"ccollections\nOrderedDict\n)R"
@@ -94,3 +102,34 @@ def write_state(write, path, state, wrap=lambda state: state):
     tensors[name] = Tensor(str(number), array.size, array.shape, strides, kind=kind, view=view)
     storages[str(number)] = array
   write(path, wrap(tensors), storages)
+
+
+FORMATS = pytest.mark.parametrize("write", [write_zip, write_legacy], ids=["zip", "legacy"])
+BASE = np.arange(12, dtype=np.float32)
+
+
+def read(path):
+  """Returns all arrays of a file by name."""
+  with open_arrays(path) as arrays:
+    found = {name: np.asarray(arrays.read(name)) for name in arrays.shapes}
+    assert {name: x.shape for name, x in found.items()} == arrays.shapes
+    return found
+
+
+def assert_refused(path, *messages):
+  """Asserts that a file is refused by one line that names it and says all of the messages."""
+  with pytest.raises(WeightsError) as error:
+    read(path)
+  text = str(error.value)
+  assert text.startswith(f"{path}: ") and "\n" not in text and len(text) < 500
+  for message in messages:
+    assert message in text
+
+
+def peak_memory(action):
+  """Returns how many bytes an action allocated at most; NumPy's arrays count."""
+  tracemalloc.start()
+  action()
+  most = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  return most

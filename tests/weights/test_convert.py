@@ -22,7 +22,7 @@ from stajax.weights.store import WeightsError
 STATES = {kind: parity.state(kind) for kind in parity.KINDS}
 
 
-def refused(path, *messages):
+def assert_refused(path, *messages):
   with pytest.raises(WeightsError) as error:
     convert.read(path)
   text = str(error.value)
@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_named(tmp_path):
   state["features.30.weight"] = np.zeros(3, np.float32)
   state["features.0.weight"] = np.zeros((64, 4, 3, 3), np.float32)
   write_state(write_zip, path, state)
-  refused(
+  assert_refused(
     path,
     "does not fit torchvision's VGG-16: missing features.7.bias; spare features.30.weight; ",
     "features.0.weight is (64, 4, 3, 3), expected (64, 3, 3, 3)",
@@ -127,19 +127,23 @@ def test_what_does_not_fit_is_named(tmp_path):
 )
 def test_a_part_of_a_network_is_refused(tmp_path, kind, drop, message):
   write_safetensors(tmp_path / "x", {name: x for name, x in STATES[kind].items() if name != drop})
-  refused(tmp_path / "x", message)
+  assert_refused(tmp_path / "x", message)
 
 
 def test_other_networks_are_refused(tmp_path):
   path = tmp_path / "x"
   write_safetensors(path, {"layers.0.weight": np.zeros(3, np.float32)})
-  refused(path, "found arrays named layers.0.weight, …, expected those of torchvision's VGG-16, VGG-16 as npz, VGGSo")
+  assert_refused(
+    path, "found arrays named layers.0.weight, …, expected those of torchvision's VGG-16, VGG-16 as npz, VGGSo"
+  )
   # torchvision's ResNet-18 has the same names.
   image = dict(STATES["average"])
   image = {name.removeprefix("audnet."): x for name, x in image.items()}
   image["conv1.weight"], image["fc.weight"] = np.zeros((64, 3, 7, 7), np.float32), np.zeros((1000, 512), np.float32)
   write_safetensors(path, image)
-  refused(path, "conv1.weight is (64, 3, 7, 7), expected (64, 1, 7, 7)", "fc.weight is (1000, 512), expected (309")
+  assert_refused(
+    path, "conv1.weight is (64, 3, 7, 7), expected (64, 1, 7, 7)", "fc.weight is (1000, 512), expected (309"
+  )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -147,7 +151,7 @@ def test_values_that_are_no_numbers_are_refused(tmp_path, value):
   state = as_npz(STATES["vgg16"])
   state["conv3_2/bias"][7] = value
   write_npz(tmp_path / "x", state)
-  refused(tmp_path / "x", "conv3_2/bias has values that are no finite numbers")
+  assert_refused(tmp_path / "x", "conv3_2/bias has values that are no finite numbers")
 
 
 def test_a_name_with_a_hash_is_believed(tmp_path):
@@ -158,7 +162,7 @@ def test_a_name_with_a_hash_is_believed(tmp_path):
   (tmp_path / "x").rename(right)
   assert convert.read(right).sha256 == sha256
   right.rename(wrong)
-  refused(wrong, f"damaged, as its SHA-256 is {sha256}, expected 397923af… by its name")
+  assert_refused(wrong, f"damaged, as its SHA-256 is {sha256}, expected 397923af… by its name")
 
 
 def test_an_npz_that_claims_too_much(tmp_path):
@@ -167,12 +171,12 @@ def test_an_npz_that_claims_too_much(tmp_path):
   for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
     with zipfile.ZipFile(path, "w", compression) as archive:
       archive.writestr("conv1_1/kernel.npy", content.getvalue() + bytes(100))
-    refused(path, "conv1_1/kernel: it claims 4000000000000 bytes, which a file of")
+    assert_refused(path, "conv1_1/kernel: it claims 4000000000000 bytes, which a file of")
 
 
 def test_an_npz_with_objects_is_refused(tmp_path):
   np.savez(tmp_path / "x.npz", **{"conv1_1/kernel": np.array([{}], object)}, allow_pickle=True)
-  refused(tmp_path / "x.npz", "conv1_1/kernel: its type is object, expected numbers")
+  assert_refused(tmp_path / "x.npz", "conv1_1/kernel: its type is object, expected numbers")
 
 
 def test_our_own_files_are_taken_as_they_are(tmp_path):

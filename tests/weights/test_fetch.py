@@ -72,7 +72,7 @@ def quick(publication, folder, tries=3):
   return fetch(publication, folder, tries, wait=0.01)
 
 
-def refused(publication, folder, *messages, **how):
+def assert_refused(publication, folder, *messages, **how):
   with pytest.raises(FetchError) as error:
     quick(publication, folder, **how)
   text = str(error.value)
@@ -100,7 +100,7 @@ def test_a_file_that_is_there_is_not_downloaded_again(server, tmp_path):
 
 
 def test_a_wrong_hash(server, tmp_path):
-  refused(server.published(sha256="0" * 64), tmp_path, f"has SHA-256 {SHA256}, expected 000000")
+  assert_refused(server.published(sha256="0" * 64), tmp_path, f"has SHA-256 {SHA256}, expected 000000")
 
 
 def test_a_leftover_of_a_killed_download_is_no_part_of_the_file(server, tmp_path):
@@ -127,18 +127,18 @@ def test_otherwise_it_begins_again(server, tmp_path, case):
 
 def test_a_file_that_stays_truncated(server, tmp_path):
   server.script = [fetching._CHUNK, 500, 500]
-  refused(server.published(sha256=SHA256), tmp_path, "the connection broke 65536 bytes in (IncompleteRead")
+  assert_refused(server.published(sha256=SHA256), tmp_path, "the connection broke 65536 bytes in (IncompleteRead")
   assert len(server.requests) == 3
 
 
 def test_a_truncated_file_of_unknown_length_is_found_by_its_hash(server, tmp_path):
   server.length, server.script = False, [1_000_000]
-  refused(server.published(sha256=SHA256), tmp_path, "expected " + SHA256)
+  assert_refused(server.published(sha256=SHA256), tmp_path, "expected " + SHA256)
 
 
 def test_a_file_that_moved(server, tmp_path):
   server.script = [HTTPStatus.NOT_FOUND]
-  refused(server.published(), tmp_path, "404 Not Found")
+  assert_refused(server.published(), tmp_path, "404 Not Found")
   assert len(server.requests) == 1
 
 
@@ -146,19 +146,19 @@ def test_a_server_that_is_busy_is_asked_again(server, tmp_path):
   server.script = [HTTPStatus.SERVICE_UNAVAILABLE] * 2
   assert quick(server.published(), tmp_path)[1] == SHA256
   server.script = [HTTPStatus.SERVICE_UNAVAILABLE] * 9
-  refused(server.published(), tmp_path / "other", "503")
+  assert_refused(server.published(), tmp_path / "other", "503")
 
 
 @pytest.mark.parametrize("length", [True, False])
 def test_a_file_that_is_too_large(server, tmp_path, length):
   server.length = length
-  refused(server.published(limit=2_999_999), tmp_path, "more than 2999999 bytes")
+  assert_refused(server.published(limit=2_999_999), tmp_path, "more than 2999999 bytes")
 
 
 def test_no_server(tmp_path):
   with Server() as server:
     publication = server.published()
-  refused(publication, tmp_path, "no connection", tries=2)
+  assert_refused(publication, tmp_path, "no connection", tries=2)
 
 
 def test_a_folder_that_cannot_be_written(server, tmp_path):
