@@ -30,7 +30,7 @@ PLACES = {
   "array_record": ("data/", "prepare/"),
   "simplejpeg": ("data/jpeg.py",),
   "librosa": ("media/",),
-  "av": ("media/", "report/overlay.py", "prepare/"),
+  "av": ("media/", "prepare/"),
   "ai_edge_litert": ("prepare/yamnet.py lazily",),
   "requests": ("weights/fetch.py",),
   "orbax": ("train/checkpoint.py",),

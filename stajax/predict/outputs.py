@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from stajax.files import atomic_file
+from stajax.maps.statistics import frame_statistics
 from stajax.media.video import MediaInfo
-from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
+from stajax.media.video_writer import VideoWriter
+from stajax.report.overlay import caption, heat_overlay
 
 MAPS_PER_PART = 1000
 
@@ -200,7 +202,7 @@ class OverlayVideo(Output):
   needs_pictures = True
 
   def __init__(self, path: Path, provenance: Provenance):
-    self._writer = OverlayWriter(path, provenance.info, provenance.notes)
+    self._writer = VideoWriter(path, provenance.info, provenance.notes)
     self._label = "synthetic" if provenance.trained_on == "synthetic" else ""
 
   @contextlib.contextmanager

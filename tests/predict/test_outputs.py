@@ -13,14 +13,16 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from helpers.media_files import clicks, onsets, ramp, read_sound, write_video
+from stajax.maps.statistics import frame_statistics
+from stajax.media import video_writer
 from stajax.media.file import MediaError
 from stajax.media.video import frame_times, native_frames, probe
+from stajax.media.video_writer import VideoWriter
 from stajax.predict import outputs
 from stajax.predict.__main__ import main
 from stajax.predict.inputs import find_videos
 from stajax.predict.per_video import MapStream, Summary, write_outputs
-from stajax.report import overlay
-from stajax.report.overlay import OverlayWriter, caption, frame_statistics, heat_overlay
+from stajax.report.overlay import caption, heat_overlay
 from tests.media.test_video import bad_files
 
 
@@ -194,15 +196,15 @@ def test_sound_that_is_silent_or_broken_is_not_used(tmp_path, out):
 
 def test_sound_that_cannot_be_written_does_not_stop_the_overlay(tmp_path, monkeypatch):
   path = write_video(tmp_path / "a.mkv", spot(5), sound=clicks(0.5, [0.1]), sound_codec="pcm_s16le")
-  blocks = overlay.aligned_sound
+  blocks = video_writer.aligned_sound
 
   def broken(*arguments):
     yield next(blocks(*arguments))
     raise MediaError("no more sound")
 
-  monkeypatch.setattr(overlay, "aligned_sound", broken)
+  monkeypatch.setattr(video_writer, "aligned_sound", broken)
   notes = []
-  with OverlayWriter(tmp_path / "o.mp4", probe(path), notes) as writer:
+  with VideoWriter(tmp_path / "o.mp4", probe(path), notes) as writer:
     for time, frame in native_frames(path):
       writer.write(time, frame)
   assert len(notes) == 1 and len(list(frame_times(tmp_path / "o.mp4"))) == 5

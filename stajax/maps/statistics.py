@@ -1,0 +1,39 @@
+"""Says what a map shows in four numbers."""
+
+from typing import Any
+
+import numpy as np
+
+
+def frame_statistics(saliency: np.ndarray, size: tuple[int, int]) -> dict[str, Any]:
+  """Computes peak, centroid, spread and entropy of a map. A map that is zero everywhere counts as uniform.
+
+  Args:
+    saliency: The map (h, w), float, not negative, of any size.
+    size: The (width, height) of the frame, in whose pixels positions are given; (0, 0) is the first pixel's centre.
+
+  Returns:
+    `peak`: [x, y] of the maximum (of the middle one if several are equal), whole pixels.
+    `centroid`: [x, y] of the map's mass, pixels.
+    `spread`: The root mean square distance of the mass from the centroid, as a fraction of the frame's diagonal.
+    `entropy`: That of the map divided by its sum, as a fraction of a uniform map's entropy: 0 a point, 1 uniform.
+  """
+  width, height = size
+  mass = np.asarray(saliency, np.float64)
+  mass = mass / mass.sum() if mass.sum() > 0 else np.full(mass.shape, 1 / mass.size)
+  num_rows, num_columns = saliency.shape
+  x = (np.arange(num_columns) + 0.5) * width / num_columns - 0.5
+  y = (np.arange(num_rows) + 0.5) * height / num_rows - 0.5
+  rows, columns = np.nonzero(mass == mass.max())
+  centroid_x, centroid_y = mass.sum(0) @ x, mass.sum(1) @ y
+  variance = mass.sum(0) @ (x - centroid_x) ** 2 + mass.sum(1) @ (y - centroid_y) ** 2
+  positive = mass[mass > 0]
+  entropy = -(positive * np.log(positive)).sum() / np.log(mass.size) if mass.size > 1 else 0.0
+  middle = len(rows) // 2
+  peak = [min(max(round(at), 0), end - 1) for at, end in ((x[columns[middle]], width), (y[rows[middle]], height))]
+  return {
+    "peak": peak,
+    "centroid": [round(float(centroid_x), 2), round(float(centroid_y), 2)],
+    "spread": round(float(np.sqrt(max(variance, 0.0)) / np.hypot(width, height)), 5),
+    "entropy": round(float(min(max(entropy, 0.0), 1.0)), 5),
+  }
