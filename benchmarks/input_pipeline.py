@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,8 +203,8 @@ def measure(case: Case, records: Records, maps: MapSet, arguments: argparse.Name
   }  # fmt: skip
 
 
-def main() -> int:
-  """Prints a table; the exit code is 1 where a ratio is under `--least`."""
+def main(argv: Sequence[str] | None = None) -> int:
+  """Prints a table and returns the exit code, 1 where a ratio is under `--least`."""
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("--records", type=Path, help="a prepared data set instead of clips made for the occasion")
   parser.add_argument("--clips", type=int, default=24, help="that are made, of 40 frames each")
@@ -215,7 +215,7 @@ def main() -> int:
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--least", type=float, default=0.0, help="ratio that every case must reach")
   parser.add_argument("--json", type=Path, help="file for the numbers")
-  arguments = parser.parse_args()
+  arguments = parser.parse_args(argv)
   with tempfile.TemporaryDirectory() as folder:
     made = arguments.records is None
     records = (
