@@ -1,0 +1,75 @@
+"""What the documentation names exists: files, functions and tests, pages, and fields of the configuration."""
+
+import ast
+import re
+import subprocess
+
+import pytest
+
+from helpers.examples import PAGES
+from helpers.paths import ROOT
+
+FOLDERS = "stajax|tests|configs|benchmarks|launch|docs"
+REFERENCE = re.compile(rf"`((?:{FOLDERS})/[\w./-]+?)(?:::(\w+))?`")
+
+
+def defined(path):
+  """The names that a Python file defines at its top level."""
+  for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    match node:
+      case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+        yield name
+      case ast.Assign(targets=targets):
+        yield from (target.id for target in targets if isinstance(target, ast.Name))
+      case ast.AnnAssign(target=ast.Name(id=name)):
+        yield name
+
+
+def lines_outside_code(path):
+  """The lines of a page with their numbers, without its fenced blocks."""
+  inside = False
+  for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    if line.lstrip().startswith("```"):
+      inside = not inside
+    elif not inside:
+      yield number, line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_paths_and_names_exist(page):
+  for number, line in lines_outside_code(page):
+    for path, name in REFERENCE.findall(line):
+      where = f"{page.name}:{number}: {path}"
+      target = ROOT / path
+      assert target.exists(), where
+      assert not name or name in defined(target), f"{where}::{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_within_the_repository_exist(page):
+  for number, line in lines_outside_code(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", line):
+      if not target.startswith(("http:", "https:")):
+        assert (page.parent / target).exists(), f"{page.name}:{number}: {target}"
+
+
+def test_every_equation_has_code_and_a_test():
+  text = (ROOT / "docs/paper_to_code.md").read_text(encoding="utf-8")
+  rows = re.findall(r"^\| ([\d–, ]+) \|(.*)\|$", text.partition("## Sections")[0], flags=re.MULTILINE)
+  found = set()
+  for numbers, cells in rows:
+    for part in numbers.split(", "):
+      first, _, last = part.partition("–")
+      found |= set(range(int(first), int(last or first) + 1))
+    assert "stajax/" in cells and "tests/" in cells, numbers
+  assert found == set(range(1, 18))
+
+
+def test_no_page_is_a_stranger_to_the_site():
+  index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+  assert all(re.search(rf"^{page.stem}$", index, re.MULTILINE) for page in (ROOT / "docs").glob("*.md") if page.stem != "index")
+
+
+def test_pages_that_the_site_makes_are_not_committed():
+  made = subprocess.run(["git", "ls-files", "docs/api", "docs/_build"], cwd=ROOT, capture_output=True, text=True)
+  assert made.stdout.split() in ([], ["docs/api/index.md"])
