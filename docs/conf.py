@@ -46,3 +46,4 @@ default_role = "literal"  # docstrings write code between single backquotes
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes that are described twice would be listed twice

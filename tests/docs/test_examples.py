@@ -1,6 +1,7 @@
 """Every example in README and the documentation is run, or its options are checked by the command's own parser."""
 
 import argparse
+import functools
 import importlib
 import re
 import shutil
@@ -38,18 +39,22 @@ class Parsed(Exception):
 def parse_only(monkeypatch):
   """Commands raise `Parsed` as soon as they have accepted their arguments, before they do anything."""
 
-  def stop_after(function):
-    def call(*args, **kwargs):
-      function(*args, **kwargs)
-      raise Parsed
-
-    return call
+  read, parse_args = tyro.cli, argparse.ArgumentParser.parse_args
 
   def stop(*args, **kwargs):
     raise Parsed
 
-  monkeypatch.setattr(tyro, "cli", stop_after(tyro.cli))
-  monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop_after(argparse.ArgumentParser.parse_args))
+  def read_and_stop(target, *args, **kwargs):
+    # What is no class would be called with the arguments, and do the work.
+    read(target if isinstance(target, type) else functools.wraps(target)(stop), *args, **kwargs)
+    raise Parsed
+
+  def parse_and_stop(*args, **kwargs):
+    parse_args(*args, **kwargs)
+    raise Parsed
+
+  monkeypatch.setattr(tyro, "cli", read_and_stop)
+  monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
   monkeypatch.setattr(runtime, "configure", stop)
   monkeypatch.setattr(topology, "prepare_process", stop)
 
@@ -93,18 +98,24 @@ def places(tmp_path_factory, supplies):
   def place(page: str) -> Path:
     if page not in made:
       made[page] = tmp_path_factory.mktemp(Path(page).stem)
-      for path in supplies.iterdir():
-        (made[page] / path.name).symlink_to(path)
+      shutil.copytree(supplies, made[page], symlinks=True, dirs_exist_ok=True)
     return made[page]
 
   return place
 
 
+@pytest.fixture(scope="module")
+def names():
+  """Returns the names that the Python examples of a page have in common."""
+  made: dict[str, dict[str, object]] = {}
+  return lambda page: made.setdefault(page, {"__name__": "__main__"})
+
+
 @pytest.mark.parametrize("block", [block for block in EXAMPLES if block.check == "run"], ids=str)
-def test_example_runs(block: Block, places, monkeypatch):
+def test_example_runs(block: Block, places, names, monkeypatch):
   monkeypatch.chdir(places(block.page))
   if block.language != "sh":
-    exec(compile(block.text, str(block), "exec"), {"__name__": "__main__"})
+    exec(compile(block.text, str(block), "exec"), names(block.page))
     return
   for words in commands(block.text):
     program, *arguments = _program(words)
@@ -127,7 +138,7 @@ def test_options_exist(block: Block, parse_only, request, monkeypatch, capsys):
 
 
 def _program(words: list[str]) -> list[str]:
-  """The words of a command with `stajax VERB` in place of `python -m stajax.VERB`, and without the folder of programs."""
+  """Returns a command's words with `stajax VERB` for `python -m stajax.VERB`, and without the folder of programs."""
   program, *arguments = words
   program = program.removeprefix(".venv/bin/")
   if program in ("python", "python3") and arguments[0] == "-m":
@@ -157,7 +168,7 @@ def _check_options(words: list[str], config: pytest.Config) -> None:
     assert all(Path(argument).exists() for argument in arguments if argument.startswith("tests/")), words
   else:
     assert program in (*SHELL, *TOOLS), f"{program}: nothing checks this command"
-    assert all(Path(argument).exists() for argument in arguments if re.match(r"(configs|docs|launch|tests)/", argument))
+    assert all(Path(argument).exists() for argument in arguments if re.match(r"(configs|launch|tests)/", argument))
 
 
 def _check_extras(arguments: list[str]) -> None:

@@ -67,7 +67,9 @@ def test_every_equation_has_code_and_a_test():
 
 def test_no_page_is_a_stranger_to_the_site():
   index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
-  assert all(re.search(rf"^{page.stem}$", index, re.MULTILINE) for page in (ROOT / "docs").glob("*.md") if page.stem != "index")
+  assert all(
+    re.search(rf"^{page.stem}$", index, re.MULTILINE) for page in (ROOT / "docs").glob("*.md") if page.stem != "index"
+  )
 
 
 def test_pages_that_the_site_makes_are_not_committed():

@@ -1,7 +1,7 @@
 """The fenced blocks of README and the documentation, and how each of them is checked.
 
-A comment directly above a block says how: `<!-- example: run -->` or `<!-- example: options -->`. Without one, Python is
-run, and of shell commands the options are checked by the parser of the command itself.
+A comment directly above a block says how: `<!-- example: run -->` or `<!-- example: options -->`. Without one, Python
+is run, and the options of shell commands are checked by the parser of the command itself.
 """
 
 import re
