@@ -18,12 +18,17 @@ extensions = [
   "sphinx.ext.napoleon",
   "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "api/modules/modules.rst"]
 html_theme = "sphinx_book_theme"
 html_title = "stajax"
 html_static_path = ["_static"]
 html_css_files = ["stajax.css"]
-html_theme_options = {"show_navbar_depth": 1, "home_page_in_toc": True, "use_download_button": False}
+html_theme_options = {
+  "home_page_in_toc": True,
+  "navbar_persistent": [],  # the search field is in the side bar
+  "show_navbar_depth": 1,
+  "use_download_button": False,
+}
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
@@ -39,11 +44,34 @@ apidoc_modules = [
     "exclude_patterns": ["**/__main__.py"],
     "separate_modules": True,
     "module_first": True,
-    "automodule_options": {"members", "show-inheritance"},
+    "automodule_options": {"members"},
   }
 ]
 default_role = "literal"  # docstrings write code between single backquotes
+autodoc_default_options = {"no-value": True}  # of constants
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 napoleon_numpy_docstring = False
+napoleon_use_rtype = False
 napoleon_use_ivar = True  # attributes that are described twice would be listed twice
+
+
+def show_indented_blocks(app, what, name, obj, options, lines):  # the signature of an event of autodoc
+  """Makes what is indented in the docstring of a module a literal block: examples, file trees, graphs."""
+  if what != "module":
+    return
+  shown, inside = [], False
+  for line in lines:
+    if line.startswith("  ") and not inside:
+      shown += ["", "::", ""]
+      inside = True
+    elif line and not line.startswith(" "):
+      shown += [""] if inside and shown[-1] else []
+      inside = False
+    shown.append(line)
+  lines[:] = shown
+
+
+def setup(app):
+  """Connects the changes above; Sphinx calls it."""
+  app.connect("autodoc-process-docstring", show_indented_blocks, priority=400)  # before napoleon

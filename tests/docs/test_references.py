@@ -9,8 +9,8 @@ import pytest
 from helpers.examples import PAGES
 from helpers.paths import ROOT
 
-FOLDERS = "stajax|tests|configs|benchmarks|launch|docs"
-REFERENCE = re.compile(rf"`((?:{FOLDERS})/[\w./-]+?)(?:::(\w+))?`")
+REFERENCE = re.compile(r"`((?:stajax|tests|configs|benchmarks|launch|docs)/[\w./-]+)`")
+LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)([^)#]+)(?:#[\w-]+)?\)")
 
 
 def defined(path):
@@ -36,21 +36,21 @@ def lines_outside_code(path):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_paths_and_names_exist(page):
+def test_paths_exist(page):
   for number, line in lines_outside_code(page):
-    for path, name in REFERENCE.findall(line):
-      where = f"{page.name}:{number}: {path}"
-      target = ROOT / path
-      assert target.exists(), where
-      assert not name or name in defined(target), f"{where}::{name}"
+    for path in REFERENCE.findall(line):
+      assert (ROOT / path).exists(), f"{page.name}:{number}: {path}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_within_the_repository_exist(page):
+  """Of a link to a Python file, the last word is a name that the file defines."""
   for number, line in lines_outside_code(page):
-    for target in re.findall(r"\]\(([^)#]+)(?:#[\w-]+)?\)", line):
-      if not target.startswith(("http:", "https:")):
-        assert (page.parent / target).exists(), f"{page.name}:{number}: {target}"
+    for text, target in LINK.findall(line):
+      path, name = page.parent / target, text.strip("`").rpartition(".")[2]
+      assert path.exists(), f"{page.name}:{number}: {target}"
+      if path.suffix == ".py":
+        assert name in (path.stem, *defined(path)), f"{page.name}:{number}: {target} has no {name}"
 
 
 def test_every_equation_has_code_and_a_test():
@@ -61,7 +61,7 @@ def test_every_equation_has_code_and_a_test():
     for part in numbers.split(", "):
       first, _, last = part.partition("–")
       found |= set(range(int(first), int(last or first) + 1))
-    assert "stajax/" in cells and "tests/" in cells, numbers
+    assert "(../stajax/" in cells and "(../tests/" in cells, numbers
   assert found == set(range(1, 18))
 
 

@@ -23,7 +23,7 @@ PAGES = (
   *sorted((ROOT / "benchmarks").glob("*.md")),
 )
 
-SHOWN = ("text", "csv", "json")
+SHOWN = ("text", "json")
 """Languages of blocks that show something and are no examples."""
 
 _DEFAULTS: dict[str, Check] = {"sh": "options", "python": "run", "{code-cell} ipython3": "run"}
