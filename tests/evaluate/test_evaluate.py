@@ -1,4 +1,4 @@
-"""The evaluation as a whole: trees and maps in, score files out."""
+"""The evaluation as a whole, which takes trees and maps and writes files of scores."""
 
 import csv
 import json

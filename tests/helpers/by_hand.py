@@ -1,5 +1,7 @@
 """Slow NumPy transcriptions of the networks' parts, as the paper and PyTorch's documentation describe them.
 
+The blur in time is here as well.
+
 Convolutions are cross-correlations with zeros around the image, (m, h, w, i) with kernels (kh, kw, i, o).
 """
 
@@ -155,3 +157,16 @@ def read_out(params, states, spatial, size):
   both = np.concatenate([states, spatial], axis=-1)
   refined = relu(conv(both, params["ref_32"]["conv"]["kernel"], params["ref_32"]["conv"]["bias"]))
   return conv(bilinear(refined, size), params["ref_1"]["kernel"], params["ref_1"]["bias"])[..., 0]
+
+
+def blur_in_time_by_hand(maps, sigma):
+  """Blurs the maps of a video in time by a Gaussian, frame by frame."""
+  out = []
+  for t in range(len(maps)):
+    total, weight = 0, 0
+    for other in range(len(maps)):
+      if abs(other - t) <= np.ceil(3 * sigma):
+        w = np.exp(-((other - t) ** 2) / (2 * sigma**2))
+        total, weight = total + w * maps[other].astype(np.float64), weight + w
+    out.append(total / weight)
+  return np.array(out)

@@ -19,7 +19,7 @@ ORDERED = b"ccollections\nOrderedDict\n)R"
 
 
 class Raw(bytes):
-  """Opcodes that leave one value on the stack."""
+  """The opcodes that leave one value on the stack."""
 
 
 class Tensor(NamedTuple):
@@ -36,7 +36,7 @@ class Tensor(NamedTuple):
 
 
 def encode(value, legacy=False):
-  """Opcodes of protocol 2."""
+  """Returns the opcodes of a value, in protocol 2."""
   match value:
     case Raw():
       return bytes(value)
@@ -67,7 +67,7 @@ def pickled(value):
 
 
 def write_zip(path, value, storages, root="archive", byteorder=b"little", compression=zipfile.ZIP_STORED):
-  """Storages by key: arrays or bytes."""
+  """Writes a file in the zip format; `storages` holds arrays or bytes by key."""
   with zipfile.ZipFile(path, "w", compression) as archive:
     archive.writestr(f"{root}/data.pkl", value if isinstance(value, bytes) else pickled(value))
     if byteorder is not None:
@@ -78,7 +78,7 @@ def write_zip(path, value, storages, root="archive", byteorder=b"little", compre
 
 
 def write_legacy(path, value, storages, little_endian=True, magic=MAGIC, protocol=PROTOCOL, keys=None, counts=None):
-  """`keys` and `counts` replace the true ones."""
+  """Writes a file in the older format; `keys` and `counts` replace the true ones."""
   system = {"protocol_version": protocol, "little_endian": little_endian, "type_sizes": {"int": 4}}
   keys = list(storages) if keys is None else keys
   with open(path, "wb") as file:

@@ -1,4 +1,4 @@
-"""Coarse boxes and pasting against loops, jax's resampling and what must hold whatever the box."""
+"""Compares coarse boxes and pasting with loops and JAX's resampling, and checks what holds for every box."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ def minmax(image):
 
 
 def box_by_hand(image, factor):
-  """The box around the pixels of one smoothed map, pixel by pixel."""
+  """Returns the box around the pixels of one smoothed map, found pixel by pixel."""
   image = minmax(image)
   height, width = image.shape
   above = [(y, x) for y in range(height) for x in range(width) if image[y, x] > factor * image.mean()]
@@ -70,7 +70,7 @@ def test_a_box_does_not_depend_on_the_scale_of_maps():
 
 
 def paste_by_hand(image, box, size):
-  """One map (h, w) into its box, pixel by pixel; only for boxes with at least as many pixels as the map."""
+  """Pastes one map (h, w) pixel by pixel; only for boxes with at least as many pixels as the map."""
   height, width = image.shape
   y0, x0, y1, x1 = (float(end) for end in box)
   frame = np.zeros(size)
@@ -104,7 +104,7 @@ def test_paste_pixel_by_pixel():
 
 @pytest.mark.parametrize("size", [(24, 20), (7, 9)])
 def test_paste_is_jaxs_resampling(size):
-  """Boxes with more and with fewer pixels than the map: `scale_and_translate` is what crops on the device, too."""
+  """It is so for boxes with more and with fewer pixels than the map; the device crops by the same function."""
   rng = np.random.default_rng(1)
   maps, places = rng.random((20, 11, 12, 1)).astype(np.float32), random_boxes(rng, 20, 0.2)
   pasted = boxes.paste(maps, places, size)
@@ -142,7 +142,7 @@ def test_a_box_within_a_pixel_gets_that_pixel():
 
 
 def test_source_maps_of_crops_land_where_the_crop_was():
-  """A peak in the crop's upper right corner; several tags stay apart."""
+  """A peak is in the crop's upper right corner; the maps of several tags stay apart."""
   class_maps = np.full((2, 8, 8, 2), -1, np.float32)
   class_maps[:, 1, 6, 0], class_maps[1, 6, 1, 1] = 3, 40
   place = np.array([[0.5, 0.25, 1, 0.5], [0, 0, 0.5, 1]], np.float32)

@@ -1,4 +1,4 @@
-"""From class maps to pseudo-fixations, against loops over single pixels written from the paper's equations."""
+"""Compares the way from class maps to pseudo-fixations with loops over pixels, written from the paper's equations."""
 
 import jax
 import numpy as np
@@ -16,13 +16,13 @@ def minmax(image):
 
 
 def soft_filter(confidences, tag, tags):
-  """Eq. 2 for one source and frame, with the categories that are not tags as rivals."""
+  """Computes Eq. 2 for one source and frame, with the categories that are not tags as rivals."""
   rivals = [c for u, c in enumerate(confidences) if u not in tags]
   return confidences[tag] if all(confidences[tag] > c for c in rivals) else 0.0
 
 
 def select_by_hand(activation_maps, confidences, tags):
-  """Eqs. 1 and 4, pixel by pixel: (j, n, h, w, k), (j, n, c) to maps (n, h, w) and which frames have a source."""
+  """Computes Eqs. 1 and 4 pixel by pixel; returns the maps (n, h, w) and which frames have a source."""
   sources, frames, height, width, _ = activation_maps.shape
   maps, found = [], []
   for n in range(frames):
@@ -42,7 +42,7 @@ def select_by_hand(activation_maps, confidences, tags):
 
 
 def average_by_hand(activation_maps):
-  """AC of one frame: (j, h, w, k) to (h, w)."""
+  """Computes AC of one frame: (j, h, w, k) to (h, w)."""
   sources, height, width, tags = activation_maps.shape
   mean = np.zeros((height, width))
   for j, y, x, k in np.ndindex(sources, height, width, tags):
@@ -73,7 +73,7 @@ def test_select_is_equations_1_2_and_4(sources, tags):
 
 
 def test_equation_4_by_its_granularities():
-  """Eq. 4 as printed, UC of three sources, SC of two, LC and CC of three, and Z."""
+  """This is Eq. 4 as printed, UC of three sources, SC of two, LC and CC of three, and Z."""
   rng = np.random.default_rng(3)
   granularities = [(rng.random(j), rng.random((j, 6, 7))) for j in (3, 2, 3, 3)]
   top = sum(np.abs(c[:, None, None] * r).sum(axis=0) for c, r in granularities)
@@ -138,7 +138,7 @@ def test_a_tie_with_another_category_does_not_count():
 
 
 def test_only_right_sources_count_by_their_confidence():
-  """Two right sources whose CAMs are single pixels, and a wrong one: the ratio of the pixels is that of confidences."""
+  """Of two right sources whose CAMs are single pixels, and a wrong one, the pixels have the ratio of confidences."""
   class_maps = np.zeros((3, 1, 2, 2, 1), np.float32)
   class_maps[0, 0, 0, 0, 0], class_maps[1, 0, 0, 1, 0], class_maps[2, 0, 1, 0, 0] = 5, 0.1, 9
   confidences = np.array([[[0.8, 0.1]], [[0.4, 0.1]], [[0.5, 0.6]]], np.float32)
@@ -164,7 +164,7 @@ def test_minmax_of_a_constant_is_zero():
 
 
 def test_activation_maps_are_positive_parts_unless_there_is_none():
-  """Where nothing speaks for a tag: what speaks least against it; each tag and frame by itself."""
+  """Where nothing speaks for a tag, they are what speaks least against it, for each tag and frame by itself."""
   mixed, against = np.array([[-2.0, 0], [1, 3]]), np.array([[-4.0, -3], [-2, -1]])
   class_maps = np.stack([np.stack([mixed, against], -1), np.stack([against, 0 * against - 1], -1)])
   maps = scam.class_activation_maps(class_maps)
@@ -204,7 +204,7 @@ def test_final_map_is_equation_17(dtype):
 
 
 def test_the_factor_counts_once_in_each_term_of_equation_17():
-  """What no student is sure of is not lost: a map that is everywhere the same gives the factor itself."""
+  """Nothing is lost of which no student is sure: a map that is the same everywhere gives the factor itself."""
   maps = np.random.default_rng(0).random((3, 2, 5, 6))
   factor = final.centre_factor((5, 6)).astype(np.float64)
   for n, found in enumerate(final.final_map(*maps, factor)):
@@ -216,7 +216,7 @@ def test_the_factor_counts_once_in_each_term_of_equation_17():
 
 
 def test_blur():
-  """SciPy's filter where the frame goes on; a constant stays one up to the border, and nothing is lost."""
+  """It is SciPy's filter away from the borders, and a constant stays a constant up to the border."""
   maps = np.random.default_rng(0).random((2, 60, 80)).astype(np.float32)
   found = final.blur_maps(maps, 0.03)
   inner = np.s_[:, 12:-12, 15:-15]
@@ -264,7 +264,7 @@ def test_low_values_are_suppressed():
 
 
 def test_pseudo_fixations():
-  """A peak that stays, a peak without a right source, and a map so flat that nothing is left of it."""
+  """The maps are a peak that stays, a peak without a right source, and one so flat that nothing is left of it."""
   peak = np.zeros((8, 8), np.float32)
   peak[2, 3], peak[5, 5] = 1, 0.05
   flat = np.full((8, 8), 0.5, np.float32)

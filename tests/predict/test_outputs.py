@@ -22,7 +22,6 @@ from stajax.predict import outputs
 from stajax.predict.__main__ import main
 from stajax.predict.inputs import find_videos
 from stajax.predict.per_video import MapStream, Summary, write_outputs
-from stajax.report.overlay import caption, heat_overlay
 from tests.media.test_video import bad_files
 
 
@@ -300,31 +299,3 @@ def test_command_on_a_folder_and_exit_codes(tmp_path, model, capsys):
   assert main([str(tmp_path / "in"), "--model", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")]) == 2
   with pytest.raises(SystemExit, match="2"):
     main(["--wrong"])
-
-
-def test_frame_statistics_have_known_values():
-  point = np.zeros((10, 20))
-  point[2, 5] = 3
-  assert frame_statistics(point, (200, 100)) == {"peak": [54, 24], "centroid": [54.5, 24.5], "spread": 0, "entropy": 0}
-  uniform = frame_statistics(np.ones((30, 40)), (400, 300))
-  assert uniform["entropy"] == 1 and uniform["centroid"] == [199.5, 149.5]
-  assert uniform["spread"] == pytest.approx(1 / np.sqrt(12), abs=1e-3)  # of a uniform rectangle, for any sides
-  assert frame_statistics(np.zeros((30, 40)), (400, 300)) == uniform
-  two = np.zeros((4, 4))
-  two[0, 0] = two[3, 3] = 1
-  assert frame_statistics(two, (4, 4))["entropy"] == pytest.approx(1 / 4)  # one bit of four
-  assert frame_statistics(two, (4, 4))["spread"] == pytest.approx(1.5 / 4)
-
-
-def test_overlay_colours_only_what_is_salient():
-  frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-  np.testing.assert_array_equal(heat_overlay(frame, np.zeros((5, 7))), frame)
-  saliency = np.zeros((6, 8))
-  saliency[0, 0] = 1
-  drawn = heat_overlay(frame, saliency)
-  assert drawn.shape == frame.shape and drawn.dtype == np.uint8
-  np.testing.assert_array_equal(drawn[30:, 40:], frame[30:, 40:])
-  assert np.abs(drawn[:3, :3].astype(int) - frame[:3, :3]).mean() > 40
-  labelled = caption(frame, "synthetic")
-  np.testing.assert_array_equal(labelled[:30], frame[:30])
-  assert (labelled != frame).any() and caption(frame[:4, :4], "synthetic").shape == (4, 4, 3)

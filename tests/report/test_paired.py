@@ -1,4 +1,4 @@
-"""Comparing methods clip by clip over several reports."""
+"""Methods are compared clip by clip over several reports."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from stajax.scoring.protocol import METRICS
 
 
 def write_report(folder, scores, groups):
-  """scores: {method: {clip: NSS or None}}; the other metrics are 0."""
+  """Writes a report; scores: {method: {clip: NSS or None}}, the other metrics are 0."""
   folder.mkdir()
   with (folder / "per_video.csv").open("w", newline="") as file:
     writer = csv.DictWriter(file, ["database", "video", "split", "list_rows", "frames", "method", *METRICS])
@@ -34,7 +34,7 @@ def folders(tmp_path):
 
 def test_differences_are_of_the_same_clip(folders):
   found = paired.compare([paired.read_report(folder) for folder in folders], "a:b", "nss")
-  expected = np.array([2.0, -1.0, 4.0, 0.0, 1.0])  # of a clip that either does not define there is none
+  expected = np.array([2.0, -1.0, 4.0, 0.0, 1.0])  # clips without one of the scores are left out
   assert (found.mean, found.num_clips, found.num_better) == (pytest.approx(expected.mean()), 5, 3)
   assert found.error == pytest.approx(expected.std(ddof=1) / np.sqrt(5))
   assert found.run_means == pytest.approx((0.5, 5 / 3))

@@ -30,7 +30,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Browser(HTMLParser):
-  """What a browser would find: every tag with its attributes, tables by caption, text, and whether tags are closed."""
+  """Finds what a browser would: every tag with its attributes, tables by caption, text, and whether tags are closed."""
 
   def __init__(self, text: str):
     super().__init__()
@@ -215,7 +215,7 @@ def test_fixations_are_points_where_they_are():
   shown = decode(plots.heat_picture(frame, np.zeros((64, 128), np.uint8), fixations)).astype(int)
   assert shown.shape == (128, 256, 3)
   bright = np.argwhere(shown.min(axis=-1) > 200)
-  for y, x in [(21, 201), (101, 41)]:  # centres of those pixels in a picture of twice the size
+  for y, x in [(21, 201), (101, 41)]:  # the centres of those pixels in a picture of twice the size
     near = bright[np.abs(bright - (y, x)).max(axis=1) < 8]
     np.testing.assert_allclose(near.mean(axis=0), (y - 0.5, x - 0.5), atol=0.6)
   assert all(np.abs(bright - centre).max(axis=1).min() < 8 for centre in [(21, 201), (101, 41)])

@@ -1,4 +1,4 @@
-"""Scores against published values, slow transcriptions of their definitions, and what must stay the same."""
+"""Compares metrics with published values and slow transcriptions of their definitions, and checks invariants."""
 
 import itertools
 import math
@@ -93,7 +93,7 @@ def test_postprocess_and_imresize_golden_values():
 
 
 def slow_imresize(values, size):
-  """One pixel at a time from the definition: the kernel around the pixel's centre, mirrored at the borders."""
+  """Resizes one pixel at a time, by the definition: the kernel around the pixel's centre, mirrored at the borders."""
 
   def kernel(x):
     x = abs(x)

@@ -1,4 +1,4 @@
-"""The protocol: what a frame's scores depend on, and how they are averaged."""
+"""What the scores of a frame depend on by the protocol, and how they are averaged."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Published weights under our names: what fits, what does not and how it is told, and `stajax weights convert`."""
+"""Published weights get our names, what does not fit is named, and `stajax weights convert` writes the result."""
 
 import hashlib
 import io
@@ -40,7 +40,7 @@ def write_safetensors(path, state):
 
 
 def as_npz(state):
-  """torchvision's under the names of the npz: `conv1_1/kernel`, (height, width, in, out), float16."""
+  """Returns torchvision's state under the names of the npz: `conv1_1/kernel`, (height, width, in, out), float16."""
   names = [f"conv{stage}_{i}" for stage, depth in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, depth + 1)]
   pairs = zip(names, list(state.values())[::2], list(state.values())[1::2], strict=True)
   made = {name: (kernel.transpose(2, 3, 1, 0), bias) for name, kernel, bias in pairs}
@@ -52,7 +52,7 @@ def as_npz(state):
 @pytest.mark.parametrize("container", ["zip", "legacy", "safetensors", "checkpoint"])
 @pytest.mark.parametrize("kind", parity.KINDS)
 def test_any_container_gives_the_same(tmp_path, kind, container):
-  """The same values at the same places, whatever stands before the names."""
+  """The same values are at the same places, whatever stands before the names."""
   state, path = STATES[kind], tmp_path / "weights"
   match container:
     case "zip":
@@ -103,7 +103,7 @@ def test_npz(tmp_path):
 
 
 def test_what_does_not_fit_is_named(tmp_path):
-  """Missing, spare and misshaped ones, all in one line."""
+  """Missing, spare and misshaped parameters are named in one line."""
   path, state = tmp_path / "x", dict(STATES["vgg16"])
   del state["features.7.bias"]
   state["features.30.weight"] = np.zeros(3, np.float32)
@@ -154,7 +154,7 @@ def test_values_that_are_no_numbers_are_refused(tmp_path, value):
   assert_refused(tmp_path / "x", "conv3_2/bias has values that are no finite numbers")
 
 
-def test_a_name_with_a_hash_is_believed(tmp_path):
+def test_a_hash_in_the_name_is_checked(tmp_path):
   """torchvision's names have the first digits of the SHA-256, so a damaged file is found."""
   write_state(write_zip, tmp_path / "x", STATES["vgg16"])
   sha256 = hashlib.sha256((tmp_path / "x").read_bytes()).hexdigest()
@@ -180,7 +180,7 @@ def test_an_npz_with_objects_is_refused(tmp_path):
 
 
 def test_our_own_files_are_taken_as_they_are(tmp_path):
-  """A trained network's, of any width: whether they fit is seen where they are put."""
+  """They may be a trained network's of any width: whether they fit is checked where they are used."""
   variables = {"params": {"visual": {"conv1_1": {"conv": {"bias": np.ones(8, np.float32)}}}, "bias": np.zeros(2)}}
   store.save(tmp_path / "x", variables)
   found = convert.read(tmp_path / "x")
@@ -206,7 +206,7 @@ def test_convert_writes_safetensors_that_name_their_source(tmp_path, capsys):
   first = out.read_bytes()
   assert command.main(["convert", str(path), "--out", str(tmp_path / "again")]) == 0
   assert (tmp_path / "again").read_bytes() == first
-  # Of what it wrote it makes the same again.
+  # What it wrote can be converted again, with the same result.
   assert command.main(["convert", str(out), "--out", str(tmp_path / "third")]) == 0
   assert convert.read(tmp_path / "third").arrays.keys() == found.keys()
 
@@ -220,7 +220,7 @@ def test_convert_writes_safetensors_that_name_their_source(tmp_path, capsys):
     ("nowhere.pth", None, "No such file"),
   ],
 )
-def test_convert_of_what_cannot_be_converted_is_one_line(tmp_path, capsys, name, content, message):
+def test_the_error_of_a_file_that_cannot_be_converted_is_one_line(tmp_path, capsys, name, content, message):
   path = tmp_path / name
   if content is not None:
     path.write_bytes(content)
@@ -256,8 +256,8 @@ def test_the_shared_weights_are_converted(shared_weights):
       np.testing.assert_array_equal(found.arrays[f"params/visual/{block}/conv/{leaf}"], arrays[name].astype(np.float32))
 
 
-def test_the_shared_weights_see(shared, shared_weights):
-  """The most similar clip is more often of the same kind than with kernels turned round or colours swapped."""
+def test_the_shared_weights_tell_kinds_of_clips_apart(shared, shared_weights):
+  """The most similar clip is more often of the same kind than it is with transposed kernels or swapped colours."""
   frames, tags = eleventh_frames(sorted((shared / "data" / "clips").glob("*/*.mp4")))
   network = jax.jit(lambda params, images: VGG16().apply({"params": params}, images).f5.mean((1, 2)))
 
@@ -277,7 +277,7 @@ def test_the_shared_weights_see(shared, shared_weights):
 
 
 def eleventh_frames(paths, size=96):
-  """The eleventh frame of each clip, (n, size, size, 3) in [0, 1], and the names of the clips' folders."""
+  """Returns the eleventh frame of each clip, (n, size, size, 3) in [0, 1], and the names of the clips' folders."""
   frames = []
   for path in paths:
     with av.open(str(path)) as file:

@@ -1,4 +1,4 @@
-"""Downloads from a server of the test's own: whole and checked, or one line and nothing left behind."""
+"""Downloads, here from the test's own server, are whole and checked, or end with one line and leave nothing behind."""
 
 import hashlib
 import http.server
@@ -31,7 +31,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-  protocol_version = "HTTP/1.0"  # a connection a request
+  protocol_version = "HTTP/1.0"  # one connection for each request
 
   def do_GET(self):
     wrong = self.server.script.pop(0) if self.server.script else None
@@ -109,7 +109,7 @@ def test_a_leftover_of_a_killed_download_is_no_part_of_the_file(server, tmp_path
 
 
 @pytest.mark.parametrize("cut", [[15], [1, 30]])
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(server, tmp_path, cut):
+def test_a_connection_that_breaks_is_resumed_where_it_broke(server, tmp_path, cut):
   cut = [pieces * fetching._CHUNK for pieces in cut]
   server.script = list(cut)
   assert quick(server.published(sha256=SHA256), tmp_path)[1] == SHA256
@@ -118,7 +118,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(server, tmp_path, c
 
 
 @pytest.mark.parametrize("case", ["no ranges", "another version", "no versions"])
-def test_otherwise_it_begins_again(server, tmp_path, case):
+def test_a_download_that_cannot_be_resumed_begins_again(server, tmp_path, case):
   server.script = [1_000_000, "no ranges"] if case == "no ranges" else [1_000_000]
   server.etags = {"no ranges": ['"1"'], "another version": ['"1"', '"2"'], "no versions": [None]}[case]
   assert quick(server.published(sha256=SHA256), tmp_path)[1] == SHA256
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_written(server, tmp_path):
 
 
 def test_publications():
-  """Names of files and hashes agree where the publisher put one into the name."""
+  """Where the publisher put a hash into a file's name, it agrees with ours."""
   assert set(PUBLICATIONS) == {"vgg16", "vggsound-average", "vggsound-netvlad"}
   for publication in PUBLICATIONS.values():
     named = re.search(r"-([0-9a-f]{8})\.", publication.name)

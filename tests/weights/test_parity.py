@@ -1,4 +1,4 @@
-"""VGG-16 and VGGSound's ResNet-18 with both poolings, as files are converted, against PyTorch's own layers.
+"""Compares converted VGG-16, and VGGSound's ResNet-18 with both poolings, with PyTorch's own layers.
 
 Every stage's output is compared: with stored values, and where the extra `parity` is installed with PyTorch itself,
 which then also writes the files.
@@ -18,7 +18,7 @@ NUM_STAGES = {"vgg16": 13, "average": 11, "netvlad": 12}
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-  """Of a kind, as its publisher writes it."""
+  """Returns a function that writes the file of a kind as its publisher does."""
   made = {}
 
   def file(kind):
@@ -31,7 +31,7 @@ def files(tmp_path_factory):
 
 
 def assert_same(found, expected, size, name):
-  """Relative to the value and to the stage's root mean square, as sums that come out near 0 keep their rounding."""
+  """Compares relative to the values and to the stage's root mean square, because sums near 0 keep their rounding."""
   np.testing.assert_allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE * size, err_msg=name)
 
 
@@ -44,7 +44,7 @@ def test_every_stage_has_the_stored_values(kind, files):
       own, own_size = parity.sample(name, found[name])
       assert_same(own, values, size, name)
       assert own_size == pytest.approx(size, rel=TOLERANCE)
-      assert len(np.unique(values)) > parity.NUM_SAMPLES / 4  # it is no stage that has died
+      assert len(np.unique(values)) > parity.NUM_SAMPLES / 4  # the stage has not died
 
 
 @KINDS
@@ -101,7 +101,7 @@ def test_batch_statistics_are_pytorchs(kind, files):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "legacy"])
 def test_what_pytorch_writes_is_read(tmp_path, is_zip, protocol):
-  """Views, types of numbers, and what checkpoints have beside tensors."""
+  """Views are read, all types of numbers, and checkpoints that have more than tensors."""
   torch = pytest.importorskip("torch", reason="needs the extra `parity`")
   import argparse
 

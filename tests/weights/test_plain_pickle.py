@@ -41,7 +41,7 @@ def test_a_pickle_that_would_run_a_command_is_refused(tmp_path, protocol, place)
   ran, path = tmp_path / "ran", tmp_path / "evil.pth"
   evil = pickle.dumps(Runs(ran), protocol)
   pickle.loads(evil)
-  assert ran.exists()  # it is no harmless one
+  assert ran.exists()  # it is not harmless
   ran.unlink()
   match place:
     case "zip":

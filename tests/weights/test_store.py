@@ -1,4 +1,4 @@
-"""Weights files and model folders: what is written is read again, and what is wrong is one line that names the file."""
+"""Weights files: what is written is read again, and what is wrong is one line that names the file."""
 
 import json
 import os
@@ -11,9 +11,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from stajax import model, networks
-from stajax.config import Config, ConfigError, Network, Training
-from stajax.model import ModelError
 from stajax.weights import store
 from stajax.weights.store import WeightsError
 
@@ -138,7 +135,7 @@ def test_a_truncated_or_missing_file(tmp_path):
 
 
 def test_merge():
-  """What has the same name and shape is taken; the names of the others are told."""
+  """It takes what has the same name and shape, and returns the names of the others."""
   own, source = make_variables(), make_variables(1)
   source["params"]["bias"] = np.zeros(9, np.float32)
   source["params"]["spare"] = np.zeros(1, np.float32)
@@ -164,145 +161,9 @@ def test_merge_widens_a_1x1_kernel_by_zeros_first():
 
 
 @pytest.mark.parametrize("found", [kernel(5, 4), kernel(9, 3), kernel(2, 4), kernel(2, 3, size=3)])
-def test_merge_leaves_what_is_no_wider_1x1_kernel(found):
-  """Other outputs, more inputs than there are, larger kernels."""
+def test_merge_leaves_all_other_kernels_alone(found):
+  """It leaves kernels that have other outputs, more inputs than the network's, or larger sides."""
   variables = kernel(5, 3, size=len(found["params"]["classify"]["kernel"]))
   merged, own = store.merge(variables, found)
   assert own == ["params/classify/kernel"]
   same(merged, variables)
-
-
-@pytest.mark.parametrize("name", ["st", "sa"])
-def test_a_network_that_starts_from_s_begins_as_s(name, random_variables):
-  """The same logits for anything that moves or sounds, and so with zeros for what is still to be learned."""
-  config = CONFIG.model_copy(update={name: Training(size=32)})
-  both = {each: networks.make_network(each, config, 3) for each in ("s", name)}
-  variables = {each: random_variables(network, 32, seed) for seed, (each, network) in enumerate(both.items())}
-  merged, own = store.merge(variables[name], variables["s"])
-  assert {path.split("/")[1] for path in own} == ({"temporal"} if name == "st" else {"sound", "sound_map"})
-  rng = np.random.default_rng(0)
-  frames = rng.random((2, 1, both[name].num_times, 32, 32, 3)).astype(np.float32)
-  heard = {"sound": rng.normal(size=(2, 1, 257, 98)).astype(np.float32), "switch": np.array([[1.0], [0.0]])}
-  expected = jax.jit(both["s"].apply)(variables["s"], frames[:, :, [frames.shape[2] // 2]])
-  found = jax.jit(both[name].apply)(merged, frames, **(heard if name == "sa" else {}))
-  for a, b in zip(found, expected, strict=True):
-    np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
-  assert np.abs(expected.logits).min() > 1e-3
-
-
-# Model folders.
-
-CONFIG = Config(
-  name="tiny",
-  network=Network(width=0.01, depths=(1,) * 5, norm="group", audio_width=0.01, audio_norm="group"),
-  s=Training(size=32),
-  s_plus=Training(size=32),
-  sta=Training(size=32),
-)
-NAMES = ("s", "s_plus_cross", "sta")
-COMPANIONS = {"s_plus_cross": np.ones((3, 2, 4, 4, 3), np.float16), "clips": np.array([[0, 2], [1, -1], [-1, -1]])}
-CATEGORIES = ["ant", "bee", "cat — “quoted”"]
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory, random_variables):
-  folder, made = tmp_path_factory.mktemp("files"), {}
-  for name in NAMES:
-    variables = random_variables(networks.make_network(name, CONFIG, len(CATEGORIES)), 32)
-    made[name] = (folder / name, store.save(folder / name, variables), variables)
-  return made
-
-
-def write(folder, files, **about):
-  about = {"categories": CATEGORIES, "rate": 7.5, "side": 40, "trained_on": "ave", **about}
-  sha256 = {name: digest for name, (_, digest, _) in files.items()}
-  model.save(folder, {name: path for name, (path, _, _) in files.items()}, COMPANIONS, CONFIG, sha256=sha256, **about)
-
-
-@pytest.fixture
-def folder(tmp_path, files):
-  write(tmp_path / "run" / "model", files, provenance="a test")
-  return tmp_path / "run" / "model"
-
-
-def test_a_model_folder_is_read_as_written(folder, files):
-  for place in (folder, folder.parent, str(folder)):
-    found = model.load(place, NAMES)
-    assert found.config == CONFIG and found.categories == tuple(CATEGORIES)
-    assert (found.rate, found.side, found.trained_on) == (7.5, 40, "ave")
-    assert found.sha256 == {name: digest for name, (_, digest, _) in files.items()}
-    for name, (_, _, variables) in files.items():
-      same(found.variables[name], variables)
-    same(found.companions, COMPANIONS)
-  assert not model.load(folder, ["s"]).companions  # only networks with companions need them
-  assert sorted(path.name for path in folder.iterdir()) == [
-    "companions.safetensors", "config.json", "model.json", *(f"{name}.safetensors" for name in NAMES),
-  ]  # fmt: skip
-  assert json.loads((folder / "model.json").read_text("utf-8"))["provenance"] == "a test"
-
-
-def test_saving_again_replaces_the_folder(folder, files):
-  (folder / "old").write_text("left from before")
-  (folder.parent / ".model.partial").mkdir()
-  (folder.parent / ".model.partial" / "broken").write_text("left by a killed process")
-  write(folder, {"sta": files["sta"]}, rate=3.0)
-  assert model.load(folder, ["sta"]).rate == 3 and [path.name for path in folder.parent.iterdir()] == ["model"]
-  assert sorted(path.name for path in folder.iterdir()) == [
-    "companions.safetensors", "config.json", "model.json", "sta.safetensors",
-  ]  # fmt: skip
-
-
-def edit(path, **changes):
-  about = json.loads(path.read_text("utf-8"))
-  about |= changes
-  path.write_text(json.dumps({key: value for key, value in about.items() if value is not None}), encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-  ("file", "change", "message"),
-  [
-    ("model.json", b"{ not json", "not JSON"),
-    ("model.json", b"\xff\xfe\x00", "not JSON"),
-    ("model.json", b"[1, 2]", "format None, this version reads 2"),
-    ("model.json", {"format": 99, "categories": None}, "format 99, this version reads 2"),
-    ("model.json", {"categories": None}, "not a model description"),
-    ("model.json", {"rate": "fast"}, "not a model description"),
-    ("model.json", {"rate": float("nan")}, "expected positive numbers"),
-    ("model.json", {"side": float("inf")}, "not a model description"),
-    ("model.json", {"sha256": 3}, "not a model description"),
-    ("config.json", b"{", "Invalid JSON"),
-    ("config.json", b"\xff\xfe\x00", "not text"),
-    ("config.json", {"seeed": 3}, "did you mean `seed`"),
-    ("config.json", None, "No such file"),
-    ("sta.safetensors", b"nothing", "not a readable safetensors file"),
-    ("sta.safetensors", None, "not a readable safetensors file"),
-    ("companions.safetensors", b"nothing", "not a readable safetensors file"),
-    ("companions.safetensors", None, "not a readable safetensors file"),
-  ],
-)
-def test_a_damaged_model_is_one_line(folder, file, change, message):
-  path = folder / file
-  if change is None:
-    path.unlink()
-  elif isinstance(change, bytes):
-    path.write_bytes(change)
-  else:
-    edit(path, **change)
-  with pytest.raises((ModelError, ConfigError, WeightsError)) as error:
-    model.load(folder, NAMES)
-  assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
-  assert "\n" not in str(error.value)
-
-
-def test_other_categories_do_not_fit_the_weights(folder):
-  edit(folder / "model.json", categories=["ant", "bee"])
-  with pytest.raises(WeightsError, match=r"does not fit the network: .* \(3,\), expected float32 \(2,\)") as error:
-    model.load(folder, ["sta"])
-  assert str(error.value).startswith(str(folder / "sta.safetensors"))
-
-
-def test_what_is_no_model_is_one_line(tmp_path):
-  for place in (tmp_path, tmp_path / "nowhere", __file__):
-    with pytest.raises(ModelError, match=r"not a model \(expected model\.json in it") as error:
-      model.load(place)
-    assert str(error.value).startswith(f"{place}: ")

@@ -51,7 +51,7 @@ def test_tensors_are_read(tmp_path, write):
 
 @FORMATS
 def test_views_share_a_storage(tmp_path, write):
-  """By offset and strides; the older `_rebuild_tensor` and parameters too."""
+  """Views are read by offset and strides; so are those of the older `_rebuild_tensor`, and parameters."""
   views = {
     "rows": Tensor("0", 12, (2, 3), (3, 1), 6),
     "transposed": Tensor("0", 12, (3, 4), (1, 3)),
@@ -80,7 +80,7 @@ def test_bfloat16(tmp_path, write):
 @FORMATS
 @pytest.mark.parametrize("key", ["model_state_dict", "state_dict", "weights"])
 def test_a_checkpoint_keeps_its_state_beside_other_things(tmp_path, write, key):
-  """The arguments of the training and numbers of NumPy's are passed over, as is the optimiser's state."""
+  """The arguments of the training, NumPy's numbers and the optimiser's state are ignored."""
   namespace = Raw(b"cargparse\nNamespace\n)\x81" + encode({"lr": 1}) + b"b")
   dtype = b"cnumpy\ndtype\n" + encode(("f8", False, True)) + b"R" + encode((3, "<", None, None, None, -1, -1, 0)) + b"b"
   data = b"c_codecs\nencode\n" + encode(("\x00" * 8, "latin1")) + b"R"
@@ -137,7 +137,7 @@ def test_a_tensor_that_is_not_there_is_refused(tmp_path, write, tensor, message)
 
 
 def test_a_storage_that_claims_another_length_than_its_tensors(tmp_path):
-  """In the older format each storage says its length once more."""
+  """In the older format each storage states its length once more."""
   tensor = {"x": Tensor("0", 12, (12,), (1,))}
   for count in (10**12, 11, -1):
     write_legacy(tmp_path / "x", tensor, {"0": BASE}, counts={"0": count})
@@ -151,7 +151,7 @@ def test_a_storage_that_claims_another_length_than_its_tensors(tmp_path):
 
 
 def test_a_claim_of_a_terabyte_needs_no_memory(tmp_path):
-  """In a process that may have 3 GiB of address space, most of which the libraries take."""
+  """The process may have 3 GiB of address space, most of which the libraries take."""
   write_legacy(tmp_path / "x", {"x": Tensor("0", 10**12, (10**12,), (1,))}, {"0": BASE}, counts={"0": 10**12})
   code = """
 import resource, sys
@@ -193,7 +193,7 @@ def test_many_names_for_one_dictionary_take_no_time(tmp_path):
 
 @FORMATS
 def test_a_file_that_ends_early(tmp_path, write):
-  """Anywhere: one line, never an array of something else."""
+  """Wherever it ends, the error is one line, and never an array of something else is returned."""
   path = tmp_path / "x"
   write(path, {"x": Tensor("0", 12, (12,), (1,))}, {"0": BASE})
   whole = path.read_bytes()

@@ -1,0 +1,20 @@
+"""The four numbers of a map have known values."""
+
+import numpy as np
+import pytest
+
+from stajax.maps.statistics import frame_statistics
+
+
+def test_frame_statistics_have_known_values():
+  point = np.zeros((10, 20))
+  point[2, 5] = 3
+  assert frame_statistics(point, (200, 100)) == {"peak": [54, 24], "centroid": [54.5, 24.5], "spread": 0, "entropy": 0}
+  uniform = frame_statistics(np.ones((30, 40)), (400, 300))
+  assert uniform["entropy"] == 1 and uniform["centroid"] == [199.5, 149.5]
+  assert uniform["spread"] == pytest.approx(1 / np.sqrt(12), abs=1e-3)  # of a uniform rectangle, for any sides
+  assert frame_statistics(np.zeros((30, 40)), (400, 300)) == uniform
+  two = np.zeros((4, 4))
+  two[0, 0] = two[3, 3] = 1
+  assert frame_statistics(two, (4, 4))["entropy"] == pytest.approx(1 / 4)  # one bit of four
+  assert frame_statistics(two, (4, 4))["spread"] == pytest.approx(1.5 / 4)
