@@ -99,7 +99,7 @@ def make_records(folder: Path, num_clips: int, num_frames: int, side: int) -> Re
       frames.append(encode_jpeg(np.clip(picture, 0, 255).astype(np.uint8)))
     columns = generator.normal(-8, 3, (257, 100 * num_frames // 8)).astype(np.float16)
     tags, seconds = (TAGS[clip % len(TAGS)],), num_frames / 8
-    staging.write(key, PreparedClip(key, tags, (), 8.0, side, side, seconds, frames, columns, -8.0, 3.0))
+    staging.write(key, PreparedClip(key, tags, (), 8.0, side, side, seconds, -8.0, 3.0, frames, columns))
   assemble(staging, keys, folder / "data", TAGS, {"source": "benchmark", "provenance": "synthetic"})
   staging.remove()
   return Records.open(folder / "data")

@@ -26,7 +26,7 @@ from stajax.data.shards import MAX_SHARD_BYTES, shard_path, write_metadata, writ
 from stajax.files import partial_path, write_json
 from stajax.media.limits import Failure, run_in_children
 from stajax.media.spectrogram import NUM_BINS
-from stajax.prepare.clip_staging import ClipFacts, ClipStaging
+from stajax.prepare.clip_staging import ClipStaging, StagedClip
 
 RECORD_OVERHEAD = 100  # bytes of a frame's or sound's record beside the name and the content, at most
 BYTES_A_PROCESS = 2**29  # this process has written that many before another one has started
@@ -232,7 +232,7 @@ def plan_shards(sizes: Sequence[int], max_bytes: int) -> list[range]:
   return [range(begin, end) for begin, end in zip(begins, [*begins[1:], len(sizes)], strict=True)]
 
 
-def _check_facts(clip: ClipFacts, categories: Sequence[str], names: set[str]) -> None:
+def _check_facts(clip: StagedClip, categories: Sequence[str], names: set[str]) -> None:
   if clip.name in names:
     raise ValueError(f"{clip.name}: two clips have this name")
   if unknown := sorted(set(clip.tags) - set(categories)):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from stajax.data.staging import Staging, join_bytes, split_bytes
 
-_FACTS = ("name", "tags", "flags", "rate", "width", "height", "duration", "sound_mean", "sound_std")
-
 
 @dataclass(frozen=True)
-class PreparedClip:
-  """All that the records keep of one clip.
+class ClipFacts:
+  """What is known of a clip beside its frames and its sound.
 
   Attributes:
     name: A name that is unique in its set.
@@ -25,8 +23,6 @@ class PreparedClip:
     width: The native width in pixels.
     height: The native height in pixels.
     duration: The length in seconds.
-    frames: The n grid frames as square JPEG files, all of one size.
-    columns: (257, m) float16, the log-spectrogram, not normalised; m = 0 without sound.
     sound_mean: The mean of the whole log-spectrogram, before the rounding to float16.
     sound_std: The standard deviation of the same.
   """
@@ -38,10 +34,21 @@ class PreparedClip:
   width: int
   height: int
   duration: float
-  frames: list[bytes]
-  columns: np.ndarray
   sound_mean: float
   sound_std: float
+
+
+@dataclass(frozen=True)
+class PreparedClip(ClipFacts):
+  """All that the records keep of one clip.
+
+  Attributes:
+    frames: The n grid frames as square JPEG files, all of one size.
+    columns: (257, m) float16, the log-spectrogram, not normalised; m = 0 without sound.
+  """
+
+  frames: list[bytes]
+  columns: np.ndarray
 
   @property
   def has_sound(self) -> bool:
@@ -50,25 +57,14 @@ class PreparedClip:
 
 
 @dataclass(frozen=True)
-class ClipFacts:
+class StagedClip(ClipFacts):
   """What a staged clip says of itself without its frames and sound being read.
 
   Attributes:
     frame_sizes: (n,) int64, the bytes of each frame.
     num_columns: The number m of spectrogram columns.
-
-  The other attributes are those of `PreparedClip`.
   """
 
-  name: str
-  tags: tuple[str, ...]
-  flags: tuple[str, ...]
-  rate: float
-  width: int
-  height: int
-  duration: float
-  sound_mean: float
-  sound_std: float
   frame_sizes: np.ndarray
   num_columns: int
 
@@ -83,7 +79,7 @@ class ClipStaging(Staging):
 
   def write(self, key: str, clip: PreparedClip) -> None:
     """Stages a clip atomically."""
-    facts = {name: getattr(clip, name) for name in _FACTS}
+    facts = {field.name: getattr(clip, field.name) for field in fields(ClipFacts)}
     self.write_arrays(
       key,
       facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
@@ -97,10 +93,10 @@ class ClipStaging(Staging):
     arrays = self.read_arrays(key)
     return PreparedClip(**_facts(arrays), frames=split_bytes(arrays), columns=arrays["columns"])
 
-  def read_facts(self, key: str) -> ClipFacts:
+  def read_facts(self, key: str) -> StagedClip:
     """Reads all but the frames and the sound of a clip."""
     arrays = self.read_arrays(key, ("facts", "lengths", "num_columns"))
-    return ClipFacts(**_facts(arrays), frame_sizes=arrays["lengths"], num_columns=int(arrays["num_columns"]))
+    return StagedClip(**_facts(arrays), frame_sizes=arrays["lengths"], num_columns=int(arrays["num_columns"]))
 
   def read_frames(self, key: str) -> list[bytes]:
     """Reads only the frames of a clip."""

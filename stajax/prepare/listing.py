@@ -1,7 +1,7 @@
-"""What a source of clips holds, before anything is decoded: one `Item` a clip, and remarks about what is not right.
+"""What a source of clips holds, before anything is decoded: an `Item` for each clip, and remarks about what is wrong.
 
 The readers in `stajax.prepare.layouts` turn a folder into a `Listing`, and `stajax.prepare.media_records` turns
-that into records. Needs neither TensorFlow nor PyAV.
+that into records. This module needs neither TensorFlow nor PyAV.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
@@ -20,10 +21,10 @@ MEDIA_SUFFIXES = frozenset((
   *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
   *(".ogg", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
 ))  # fmt: skip
-"""Names that a folder of videos is searched for; what is in a file is found when it is decoded."""
+"""The suffixes that a folder of videos is searched for; what is in a file turns out when it is decoded."""
 
 MAX_TEXT_BYTES = 2**28
-SHOWN_GAPS = 8
+MAX_GAPS = 8  # that are named in a remark about missing numbers
 
 
 class ListingError(ValueError):
@@ -35,12 +36,12 @@ class Item:
   """One clip of a source.
 
   Attributes:
-    name: unique in its part, of letters, digits and `-_.` by choice; records are sorted by it.
-    path: a media file, or a folder of numbered images.
-    tags: categories, possibly several or none.
-    part: the set that it belongs to: `train`, `val`, `test`.
-    rate: frames a second of a folder of images; None for a media file.
-    wav: sound that lies apart from the picture; None where the media file has its own, or where there is none.
+    name: A name that is unique in its part, usually of letters, digits and `-_.`; records are sorted by it.
+    path: A media file, or a folder of numbered images.
+    tags: Its categories, possibly several or none.
+    part: The set that it belongs to, one of `train`, `val` and `test`.
+    rate: The frames per second of a folder of images; None for a media file.
+    wav: The sound that lies apart from the picture; None where the media file has its own, or where there is none.
   """
 
   name: str
@@ -56,10 +57,10 @@ class Remark:
   """Something about a source that a person should know.
 
   Attributes:
-    kind: `missing` (listed, not there), `spare` (there, not listed), `doubtful` (used, but look at it), `dropped`
-      (a row that says nothing that could be used).
-    file: what it is about: a file, or a file and a line.
-    reason: one line.
+    kind: One of `missing` (listed, but not there), `spare` (there, but not listed), `doubtful` (used, but should be
+      looked at) and `dropped` (a row that says nothing that could be used).
+    file: What it is about: a file, or a file and a line.
+    reason: The reason, one line.
   """
 
   kind: Kind
@@ -69,7 +70,15 @@ class Remark:
 
 @dataclass(frozen=True)
 class Listing:
-  """A source: its clips sorted by part and name, all categories in the order of their labels, and remarks."""
+  """A source of clips.
+
+  Attributes:
+    source: The kind of the source.
+    root: Its folder.
+    categories: All categories in the order of their labels.
+    items: Its clips, sorted by part and name.
+    remarks: What a person should know of it.
+  """
 
   source: str
   root: Path
@@ -85,15 +94,15 @@ class Listing:
 
   @property
   def parts(self) -> tuple[str, ...]:
-    """Names of the parts that have clips."""
+    """The names of the parts that have clips."""
     return tuple(dict.fromkeys(item.part for item in self.items))
 
 
 def inside(root: Path, *names: str) -> Path:
-  """The path of names that were read from a file, under a root that was given by a person.
+  """Returns the path of names that were read from a file, under a root that was given by a person.
 
   Raises:
-    ListingError: a name is absolute or goes up, or a link leads out of the root.
+    ListingError: A name is absolute or goes up, or a link leads out of the root.
   """
   for name in names:
     if not _parts(name):
@@ -105,10 +114,10 @@ def inside(root: Path, *names: str) -> Path:
 
 
 def file_name(name: str, at: str) -> str:
-  """A name that was read from a file, where it can only be that of a file or folder, without a path.
+  """Returns a name that was read from a file, if it can be that of a file or folder, without a path.
 
   Raises:
-    ListingError: it is something else; the message begins with `at`.
+    ListingError: It is something else; the message begins with `at`.
   """
   if not re.fullmatch(r"[\w-]+", name) and _parts(name) != {name}:  # the first is fast
     raise ListingError(f"{at}: {name[:80]!r} is not the name of a file")
@@ -116,17 +125,17 @@ def file_name(name: str, at: str) -> str:
 
 
 def _parts(name: str) -> set[str]:
-  """The folders and the file of a relative path on any system; empty where it is none, or goes up."""
+  """Returns the folders and the file of a relative path on any system; nothing if it is none, or goes up."""
   parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
   leads_out = ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
   return set() if "\0" in name or leads_out else parts
 
 
 def known_category(name: str, categories: Collection[str], at: str) -> str:
-  """A category that was read from a file.
+  """Returns a category that was read from a file, if it is a known one.
 
   Raises:
-    ListingError: it is not one of those expected; the message begins with `at` and names the nearest one.
+    ListingError: It is not one of those expected; the message begins with `at` and names the nearest one.
   """
   if name not in categories:
     near = difflib.get_close_matches(name, categories, n=1, cutoff=0)
@@ -134,26 +143,36 @@ def known_category(name: str, categories: Collection[str], at: str) -> str:
   return name
 
 
-def media_files(folder: Path) -> list[Path]:
-  """All files under a folder whose names look like videos, sorted; hidden ones and links out of it are left out."""
-  found = []
+def check_folder(folder: Path, expected: str) -> None:
+  """Raises ListingError, which says what was expected, if a path is not that of a folder."""
+  if not folder.is_dir():
+    found = "is not a folder" if folder.exists() else "no such folder"
+    raise ListingError(f"{folder}: {found}, expected {expected}")
+
+
+def visible_files(folder: Path) -> Iterator[Path]:
+  """Yields the files under a folder, sorted in each one, without hidden files and folders."""
   for parent, folders, files in os.walk(folder):
     folders[:] = sorted(name for name in folders if not name.startswith("."))
-    found += [Path(parent, name) for name in sorted(files) if not name.startswith(".")]
+    yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
+def media_files(folder: Path) -> list[Path]:
+  """Returns all files under a folder whose names look like videos, but neither hidden ones nor links out of it."""
   root = os.path.realpath(folder)
   return [
     path
-    for path in found
+    for path in visible_files(folder)
     if path.suffix.lower() in MEDIA_SUFFIXES
     and (not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root))
   ]
 
 
 def text_lines(path: Path) -> list[str]:
-  """The lines of a UTF-8 file, with or without a byte order mark.
+  """Reads the lines of a UTF-8 file, with or without a byte order mark.
 
   Raises:
-    ListingError: it is missing, not text or larger than `MAX_TEXT_BYTES`.
+    ListingError: The file is missing, not text or larger than `MAX_TEXT_BYTES`.
   """
   path = Path(path)
   try:
@@ -167,16 +186,21 @@ def text_lines(path: Path) -> list[str]:
 
 
 def shown(path: Path, root: Path) -> str:
-  """A path as remarks name it: under the root where it is there, in characters that can be written anywhere."""
+  """Returns a path as remarks name it: relative to the root if it is in it, in characters that can be written."""
   relative = path.relative_to(root) if path.is_relative_to(root) else path
   return relative.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
 def missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}") -> tuple[int, str]:
-  """Which numbers from 1 to `last` are not there.
+  """Finds the numbers from 1 to `last` that are missing.
+
+  Args:
+    present: The numbers that are there.
+    last: The last number that should be there.
+    form: How a number is written.
 
   Returns:
-    How many, and which in words, such as "00003, 00007 to 00012"; of very many gaps the first ones.
+    How many there are, and which ones in words, such as "00003, 00007 to 00012"; of very many gaps the first ones.
   """
   gaps, expected = [], 1
   for number in [*sorted(number for number in set(present) if 1 <= number <= last), last + 1]:
@@ -184,19 +208,16 @@ def missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}") -> 
       gaps.append((expected, number - 1))
     expected = number + 1
   words = [form.format(a) if a == b else f"{form.format(a)} to {form.format(b)}" for a, b in gaps]
-  if len(words) > SHOWN_GAPS:
-    words[SHOWN_GAPS:] = [f"and {len(words) - SHOWN_GAPS} more such"]
+  if len(words) > MAX_GAPS:
+    words[MAX_GAPS:] = [f"and {len(words) - MAX_GAPS} more such"]
   return sum(b + 1 - a for a, b in gaps), ", ".join(words)
 
 
 def count_remarks(remarks: Sequence[Remark]) -> dict[str, int]:
-  """How many remarks there are of each kind."""
-  counts: dict[str, int] = {}
-  for remark in remarks:
-    counts[remark.kind] = counts.get(remark.kind, 0) + 1
-  return counts
+  """Returns how many remarks there are of each kind."""
+  return dict(Counter(remark.kind for remark in remarks))
 
 
 def format_remarks(remarks: Iterable[Remark]) -> list[str]:
-  """One line each: kind, file, reason."""
+  """Returns a line for each remark: kind, file, reason."""
   return [f"{remark.kind:8} {remark.file}: {remark.reason}" for remark in remarks]

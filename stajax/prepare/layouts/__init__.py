@@ -1,1 +1,1 @@
-"""Readers of the layouts that data sets come in: a folder to a `stajax.prepare.listing.Listing`, nothing is decoded."""
+"""Readers of data sets as they are published, each of which turns a folder into a `stajax.prepare.listing.Listing`."""

@@ -1,4 +1,4 @@
-"""AVE (Tian et al. 2018): clips of ten seconds with the audio-visual event in them, in 28 categories.
+"""AVE (Tian et al. 2018): clips of ten seconds, each with an audio-visual event of one of 28 categories.
 
 AVE_Dataset/AVE/<video>.mp4
 AVE_Dataset/Annotations.txt                 Category&VideoID&Quality&StartTime&EndTime
@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stajax.prepare.layouts.tagged import PARTS, MediaIndex, Row, find_clips, join_rows
-from stajax.prepare.listing import Listing, ListingError, Remark, file_name, inside, known_category, text_lines
+from stajax.prepare.listing import (
+  Listing,
+  ListingError,
+  Remark,
+  check_folder,
+  file_name,
+  inside,
+  known_category,
+  text_lines,
+)
 
 # The order of first appearance in Annotations.txt, which the authors' features and labels have.
 CATEGORIES = (
@@ -28,7 +37,7 @@ FORM = "Category&VideoID&Quality&StartTime&EndTime"
 
 @dataclass(frozen=True)
 class _Annotation:
-  """A row; `dropped` says why it cannot be used."""
+  """A row of a list; `dropped` says why it cannot be used."""
 
   category: str
   video: str
@@ -37,17 +46,17 @@ class _Annotation:
 
 
 def read_ave(root: Path, videos: Path | None = None) -> Listing:
-  """Lists AVE: a clip a video with one tag or, of 46 videos, two, in the parts of the split files.
+  """Lists AVE: one clip for each video, with one tag (46 videos have two), in the parts of the split files.
 
-  Rows whose event has no length are dropped. A video of two parts is in the one that is held out, with all its tags.
-  Without split files all is in `train`.
+  Rows whose event has no length are dropped. A video that is in two parts is taken for the one that is held out, with
+  all its tags. Without split files everything is in `train`.
 
   Args:
-    root: AVE_Dataset, or the folder above.
-    videos: the media files, where they are not in `root/AVE` or `root`.
+    root: AVE_Dataset, or the folder above it.
+    videos: The folder of the media files, if they are not in `root/AVE` or `root`.
 
   Raises:
-    ListingError: no list is there, or one has an unknown category or a name that is a path.
+    ListingError: There is no list, or one has an unknown category or a name that is a path.
   """
   root = Path(root)
   base = _base(root)
@@ -59,13 +68,13 @@ def read_ave(root: Path, videos: Path | None = None) -> Listing:
   splits = {part: _read(base / name) for part, name in SPLITS.items()}
   if annotations is None:
     remarks.append(Remark("missing", ANNOTATIONS, "the rows of the split files are taken alone"))
-  read = [entries for entries in (annotations, *splits.values()) if entries is not None]
+  lists = [entries for entries in (annotations, *splits.values()) if entries is not None]
   # Split files repeat the rows of Annotations.txt: one remark is enough.
-  for entries in read if annotations is None else [annotations]:
+  for entries in lists if annotations is None else [annotations]:
     remarks += [Remark("dropped", entry.at, entry.dropped) for entry in entries if entry.dropped]
   clips, doubts = join_rows(_rows(annotations, splits, remarks))
   items, missing = find_clips(clips, index, lambda name: [name], root)
-  for entry in (entry for entries in read for entry in entries):
+  for entry in (entry for entries in lists for entry in entries):
     index.take([entry.video])  # what a row names is not spare, even if the row cannot be used
   remarks += [*doubts, *missing, *index.spare(root, "the lists")]
   return Listing("ave", root, CATEGORIES, tuple(items), tuple(remarks))
@@ -73,8 +82,7 @@ def read_ave(root: Path, videos: Path | None = None) -> Listing:
 
 def _base(root: Path) -> Path:
   lists = (ANNOTATIONS, *SPLITS.values())
-  if not root.is_dir():
-    raise ListingError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}, expected AVE_Dataset")
+  check_folder(root, "AVE_Dataset")
   for base in (root, root / "AVE_Dataset", root / "data"):
     if any((base / name).is_file() for name in lists):
       return root if base == root else inside(root, base.name)
@@ -84,8 +92,7 @@ def _base(root: Path) -> Path:
 
 def _media_folder(base: Path, videos: Path | None, remarks: list[Remark]) -> Path:
   if videos is not None:
-    if not videos.is_dir():
-      raise ListingError(f"{videos}: no such folder, expected the one with <VideoID>.mp4")
+    check_folder(videos, "the one with <VideoID>.mp4")
     return videos
   if (base / "AVE").is_dir():
     return inside(base, "AVE")
@@ -94,7 +101,7 @@ def _media_folder(base: Path, videos: Path | None, remarks: list[Remark]) -> Pat
 
 
 def _read(path: Path) -> list[_Annotation] | None:
-  """The rows of a file; None where it is not there."""
+  """Returns the rows of a file; None where it is not there."""
   if not path.exists():
     return None
   found = []
@@ -121,7 +128,7 @@ def _is_integer(text: str) -> bool:
 def _rows(
   annotations: Sequence[_Annotation] | None, splits: dict[str, list[_Annotation] | None], remarks: list[Remark]
 ) -> list[Row]:
-  """The rows of the split files, and those of Annotations.txt that they leave out of their videos."""
+  """Returns the rows of the split files, and those of Annotations.txt that they leave out of their videos."""
   usable = [entry for entry in annotations or () if not entry.dropped]
   if not any(entries is not None for entries in splits.values()):
     remarks.append(Remark("doubtful", ", ".join(SPLITS.values()), "no split file is there: all is in train"))
@@ -131,18 +138,22 @@ def _rows(
     if splits[part] is None:
       remarks.append(Remark("missing", SPLITS[part], "this split file is not there"))
     rows += [Row(entry.video, entry.category, part, entry.at) for entry in splits[part] or () if not entry.dropped]
-  if annotations is None:
-    return rows
+  return rows if annotations is None else rows + _missing_rows(usable, rows, remarks)
+
+
+def _missing_rows(usable: Sequence[_Annotation], rows: Sequence[Row], remarks: list[Remark]) -> list[Row]:
+  """Compares the rows of the split files with those of Annotations.txt; returns the ones that they leave out."""
   known = {(entry.video, entry.category) for entry in usable}
   for row in rows:
     if (row.clip, row.tag) not in known:
       remarks.append(Remark("doubtful", row.at, f"{row.clip} is not {row.tag!r} in {ANNOTATIONS}"))
   listed, parts = {(row.clip, row.tag) for row in rows}, {row.clip: row.part for row in reversed(rows)}
+  missing = []
   for entry in usable:
     if entry.video not in parts:
       remarks.append(Remark("dropped", entry.at, f"{entry.video} is in no split file"))
     elif (entry.video, entry.category) not in listed:
       reason = f"{entry.video} is {entry.category!r} here, but not in its split file: it is both"
       remarks.append(Remark("doubtful", entry.at, reason))
-      rows.append(Row(entry.video, entry.category, parts[entry.video], entry.at))
-  return rows
+      missing.append(Row(entry.video, entry.category, parts[entry.video], entry.at))
+  return missing

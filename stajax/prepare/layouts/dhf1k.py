@@ -1,8 +1,8 @@
 """DHF1K (Wang et al. 2018): 1,000 videos without sound, seen by 17 viewers.
 
 video/001.AVI … 1000.AVI                    600 to train, 100 to validate, 300 to test
-annotation/0001/maps/0001.png               grey density of every frame
-annotation/0001/fixation/0001.png           fixated pixels, or
+annotation/0001/maps/0001.png               the grey density of every frame
+annotation/0001/fixation/0001.png           the fixated pixels, or
 annotation/0001/fixation/maps/0001.mat      the same: variable I
 """
 
@@ -23,25 +23,17 @@ VARIABLE = "I"  # of the MATLAB files
 def read_dhf1k(root: Path) -> Listing:
   """Lists the videos, named by their number (`0001`), in the official parts.
 
-  Annotations of the test part are not published; of the others it is remarked which are not there.
+  Annotations of the test part are not published; remarks say which of the others are missing.
 
   Args:
-    root: holds the folders `video` and `annotation`; or the folder above.
+    root: The folder with `video` and `annotation`, or the one above it.
 
   Raises:
-    ListingError: there is no folder `video`, or no numbered video in it.
+    ListingError: There is no folder `video`, or no numbered video in it.
   """
-  base = base_folder(root)
+  base = _base_folder(root)
   remarks: list[Remark] = []
-  found: dict[int, Path] = {}
-  for path in media_files(inside(base, "video")):
-    name = shown(path, base)
-    if not re.fullmatch(r"\d{1,9}", path.stem) or not 1 <= int(path.stem) <= NUM_VIDEOS:
-      remarks.append(Remark("spare", name, f"is not named by a number from 1 to {NUM_VIDEOS}"))
-    elif (number := int(path.stem)) in found:
-      remarks.append(Remark("spare", name, f"{shown(found[number], base)} is used instead"))
-    else:
-      found[number] = path
+  found = _numbered_videos(base, remarks)
   if not found:
     raise ListingError(f"{base / 'video'}: no video in it is named by its number, expected 001.AVI and so on")
   items = []
@@ -61,8 +53,22 @@ def read_dhf1k(root: Path) -> Listing:
   return Listing("dhf1k", base, (), tuple(items), tuple(remarks))
 
 
-def base_folder(root: Path) -> Path:
-  """The folder that holds `video`: the given one, or one in it. Raises ListingError: there is none."""
+def _numbered_videos(base: Path, remarks: list[Remark]) -> dict[int, Path]:
+  """Returns the videos by their numbers, and adds a remark for each other one."""
+  found: dict[int, Path] = {}
+  for path in media_files(inside(base, "video")):
+    name = shown(path, base)
+    if not re.fullmatch(r"\d{1,9}", path.stem) or not 1 <= int(path.stem) <= NUM_VIDEOS:
+      remarks.append(Remark("spare", name, f"is not named by a number from 1 to {NUM_VIDEOS}"))
+    elif (number := int(path.stem)) in found:
+      remarks.append(Remark("spare", name, f"{shown(found[number], base)} is used instead"))
+    else:
+      found[number] = path
+  return found
+
+
+def _base_folder(root: Path) -> Path:
+  """Returns the folder that holds `video`, the given one or one in it; raises ListingError if there is none."""
   root = Path(root)
   for base in (root, root / "DHF1K"):
     if (base / "video").is_dir():
@@ -80,7 +86,7 @@ def find_annotations(base: Path, name: str) -> FileAnnotations | None:
   """Returns the annotation files of a video; None where there are none for any frame.
 
   Raises:
-    ListingError: a link leads out of the folder.
+    ListingError: A link leads out of the folder.
   """
   folder = inside(base, "annotation", name)
   densities = _first(numbered_files(folder / "maps", (".png",)))
@@ -93,6 +99,7 @@ def find_annotations(base: Path, name: str) -> FileAnnotations | None:
 
 
 def _check(base: Path, number: int) -> list[Remark]:
+  """Returns what is missing of the annotations of a video."""
   name = f"{number:04d}"
   folder = f"annotation/{name}"
   if not (base / folder).is_dir():

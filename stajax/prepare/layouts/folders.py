@@ -1,12 +1,11 @@
-"""One folder a tag: ROOT/TAG/…/file."""
+"""A folder of media files for each tag: ROOT/TAG/…/file."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from stajax.prepare.layouts.names import clip_names
-from stajax.prepare.listing import Item, Listing, ListingError, Remark, media_files, shown
+from stajax.prepare.listing import Item, Listing, ListingError, Remark, check_folder, media_files, shown, visible_files
 
 LINK = "a link out of the folder"
 PARTS = {"train", "val", "valid", "validation", "test"}
@@ -18,34 +17,15 @@ def read_folders(root: Path) -> Listing:
   Categories are the names of the folders that hold media files, sorted. Hidden files and folders are ignored.
 
   Raises:
-    ListingError: not a folder, or there is no media file in its folders.
+    ListingError: The root is not a folder, or there is no media file in its folders.
   """
   root = Path(root)
-  if not root.is_dir():
-    raise ListingError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}, expected one folder a tag")
+  check_folder(root, "one with a folder for each tag")
   remarks: list[Remark] = []
   found: list[tuple[str, Path]] = []
   for entry in sorted(root.iterdir()):
-    if entry.name.startswith("."):
-      continue
-    if not entry.is_dir():
-      remarks.append(Remark("spare", shown(entry, root), "lies in no folder of a tag"))
-      continue
-    if not entry.resolve().is_relative_to(root.resolve()):
-      remarks.append(Remark("spare", shown(entry, root), LINK))
-      continue
-    if not _is_text(entry.name):
-      raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag")
-    files = []
-    for path in media_files(entry):
-      if path.is_file():
-        files.append(path)
-      else:
-        remarks.append(Remark("missing", shown(path, root), "a broken link, or no regular file"))
-    if not files:
-      remarks.append(Remark("dropped", shown(entry, root), "no media file is in this folder: no category"))
-    found += [(entry.name, path) for path in files]
-    remarks += _others(entry, files, root)
+    if not entry.name.startswith("."):
+      found += [(entry.name, path) for path in _files_of_tag(entry, root, remarks)]
   categories = tuple(sorted({tag for tag, _ in found}))
   if not found:
     raise ListingError(f"{root}: no media file in its folders, expected ROOT/TAG/file")
@@ -56,22 +36,41 @@ def read_folders(root: Path) -> Listing:
   return Listing("folders", root, categories, items, (*remarks, *_twins(root, found)))
 
 
+def _files_of_tag(entry: Path, root: Path, remarks: list[Remark]) -> list[Path]:
+  """Returns the media files of a tag's folder, and adds remarks about all else."""
+  if not entry.is_dir():
+    remarks.append(Remark("spare", shown(entry, root), "lies in no folder of a tag"))
+    return []
+  if not entry.resolve().is_relative_to(root.resolve()):
+    remarks.append(Remark("spare", shown(entry, root), LINK))
+    return []
+  if not _is_text(entry.name):
+    raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag")
+  files = []
+  for path in media_files(entry):
+    if path.is_file():
+      files.append(path)
+    else:
+      remarks.append(Remark("missing", shown(path, root), "a broken link, or no regular file"))
+  if not files:
+    remarks.append(Remark("dropped", shown(entry, root), "no media file is in this folder: no category"))
+  remarks += _others(entry, files, root)
+  return files
+
+
 def _others(folder: Path, files: list[Path], root: Path) -> list[Remark]:
-  """What lies in a tag's folder without being used."""
+  """Returns a remark for each file in a tag's folder that is not used."""
   used, remarks = set(files), []
-  for parent, folders, names in os.walk(folder):
-    folders[:] = sorted(name for name in folders if not name.startswith("."))
-    for name in sorted(names):
-      path = Path(parent, name)
-      if not name.startswith(".") and path not in used and path.is_file():
-        outside = not path.resolve().is_relative_to(folder.resolve())
-        reason = LINK if outside else "not named as a media file"
-        remarks.append(Remark("spare", shown(path, root), reason))
+  for path in visible_files(folder):
+    if path not in used and path.is_file():
+      outside = not path.resolve().is_relative_to(folder.resolve())
+      reason = LINK if outside else "not named as a media file"
+      remarks.append(Remark("spare", shown(path, root), reason))
   return remarks
 
 
 def _twins(root: Path, found: list[tuple[str, Path]]) -> list[Remark]:
-  """Files of one name and size under two tags: a clip with both tags is two clips here."""
+  """Returns a remark for each file of the same name and size under two tags: such a clip becomes two clips here."""
   first: dict[tuple[str, int], tuple[str, Path]] = {}
   remarks = []
   for tag, path in found:

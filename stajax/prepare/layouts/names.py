@@ -1,4 +1,4 @@
-"""Names of clips that come from the paths of their files."""
+"""Names clips after the paths of their files."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import PurePath
 
 
 def clip_names(paths: Sequence[PurePath]) -> list[str]:
-  """A name for each relative path, unique, of letters, digits and `-_.`: `dog/my clip.mp4` is `dog_my_clip`.
+  """Returns a unique name for each relative path, of letters, digits and `-_.`: `dog/my clip.mp4` is `dog_my_clip`.
 
-  Paths that would have the same name keep their suffix, and get a number if that is not enough; which ones depends on
-  the other paths only, not on their order.
+  Paths that would have the same name keep their suffix, and get a number if that is not enough. That depends on the
+  other paths only, not on their order.
   """
   stems = [_plain(path.with_suffix("")) for path in paths]
   full = [_plain(path) for path in paths]

@@ -1,6 +1,6 @@
-"""A tree of eye-tracking sets in the layout of STAViS, as clips without tags: every video a folder of images.
+"""A tree of eye-tracking sets in the layout of STAViS, as clips without tags: every video is a folder of images.
 
-The layout is in `stajax.eyetracking`, which reads the annotations too. Here they are only looked for.
+The layout is described in `stajax.eyetracking`, which reads the annotations too. Here they are only looked for.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 
 from stajax.eyetracking import FRAME_SUFFIXES, find_lists, find_sound, read_fold_list
 from stajax.files import numbered_files
-from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, missing_numbers, shown
+from stajax.prepare.listing import Item, Kind, Listing, ListingError, Remark, inside, missing_numbers, shown
 
 TREES = ("video_frames", "video_audio", "annotations")
 
 
 @dataclass(frozen=True)
 class _Listed:
-  """A video of the lists; `lists` names the file of every row that names it."""
+  """A video of the lists; `lists` has the file name of every row that names it."""
 
   name: str
   num_frames: int | None
@@ -32,17 +32,17 @@ class _Listed:
 def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None = None) -> Listing:
   """Lists the videos of a tree, each once, as `DATABASE/VIDEO`: in `test` if a test list names it, else in `train`.
 
-  Frames a second are those of the lists; a database without lists is taken whole if `fps` is given. A video without
-  sound or annotations is listed all the same, and the remarks say so.
+  The frames per second are those of the lists; a database without lists is taken whole if `fps` is given. A video
+  without sound or annotations is listed all the same, and the remarks say so.
 
   Args:
-    root: the tree.
-    databases: names; empty: all.
-    fps: frames a second of videos that no list names, in databases without lists.
+    root: The tree.
+    databases: The names of the databases; all of them if it is empty.
+    fps: The frames per second of videos that no list names, in databases without lists.
 
   Raises:
-    ListingError: not such a tree, an unknown database, or no video that can be used.
-    StavisError: a malformed list.
+    ListingError: The root is no such tree, a database is unknown, or no video can be used.
+    StavisError: A list is malformed.
   """
   root = Path(root)
   if not (root / TREES[0]).is_dir():
@@ -61,7 +61,7 @@ def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None =
 
 
 def _databases(root: Path) -> list[str]:
-  """Those that have videos, annotations or lists."""
+  """Returns the names of the databases that have videos, annotations or lists."""
   names = {name for tree in TREES for name in _folders(root / tree)}
   lists = root / "fold_lists"
   for name in os.listdir(lists) if lists.is_dir() else ():
@@ -71,7 +71,7 @@ def _databases(root: Path) -> list[str]:
 
 
 class _Database:
-  """Reads one database and adds to the remarks."""
+  """Lists the videos of one database and adds to the remarks."""
 
   def __init__(self, root: Path, name: str, remarks: list[Remark]) -> None:
     self._root, self._name, self._remarks = root, name, remarks
@@ -124,14 +124,7 @@ class _Database:
   def _item(self, video: _Listed, has_sound: bool) -> Item | None:
     folder = f"video_frames/{self._name}/{video.name}"
     try:
-      video.name.encode()
-      frames = inside(self._root, "video_frames", self._name, video.name)
-      folder_of_sound = inside(self._root, "video_audio", self._name, video.name)
-      wav = find_sound(folder_of_sound, video.name) or folder_of_sound / f"{video.name}.wav"
-      inside(self._root, *wav.relative_to(self._root).parts)
-      images = numbered_files(frames, FRAME_SUFFIXES, "img_")
-      for path in (path for paths in images.values() for path in paths if path.is_symlink()):
-        inside(self._root, *path.relative_to(self._root).parts)
+      frames, images, wav = self._find_files(video.name)
     except UnicodeEncodeError:
       self._remark("dropped", folder, "its name is not UTF-8")
       return None
@@ -145,7 +138,7 @@ class _Database:
       self._remark("missing", folder, why + found)
       return None
     num_frames = video.num_frames or numbers[-1]
-    self._lacks(folder, "img_", numbers, num_frames, "the one before is shown")
+    self._remark_missing(folder, "img_", numbers, num_frames, "the one before is shown")
     if numbers[-1] > num_frames:
       reason = f"{len(numbers)} images, {num_frames} are listed in {video.lists[0]}"
       self._remark("doubtful", folder, reason)
@@ -156,27 +149,40 @@ class _Database:
       return None
     return Item(f"{self._name}/{video.name}", frames, (), video.part, video.fps, wav if wav.is_file() else None)
 
+  def _find_files(self, name: str) -> tuple[Path, dict[int, list[Path]], Path]:
+    """Returns the folder of a video's frames, its images by number, and the path that its sound would have."""
+    name.encode()
+    frames = inside(self._root, "video_frames", self._name, name)
+    sound_folder = inside(self._root, "video_audio", self._name, name)
+    wav = find_sound(sound_folder, name) or sound_folder / f"{name}.wav"
+    inside(self._root, *wav.relative_to(self._root).parts)
+    images = numbered_files(frames, FRAME_SUFFIXES, "img_")
+    for path in (path for paths in images.values() for path in paths if path.is_symlink()):
+      inside(self._root, *path.relative_to(self._root).parts)
+    return frames, images, wav
+
   def _check_annotations(self, name: str, num_frames: int) -> None:
     folder = f"annotations/{self._name}/{name}"
     path = self._root / folder
     if not path.is_dir():
       self._remark("missing", folder, "no such folder: the video cannot be scored")
       return
-    for files, prefix in ((numbered_files(path, (".mat",), "fixMap_"), "fixMap_"),
-                          (numbered_files(path / "maps", FRAME_SUFFIXES, "eyeMap_"), "maps/eyeMap_")):  # fmt: skip
-      self._lacks(folder, prefix, files, num_frames, "these frames are not scored")
+    fixations = numbered_files(path, (".mat",), "fixMap_")
+    densities = numbered_files(path / "maps", FRAME_SUFFIXES, "eyeMap_")
+    for files, prefix in ((fixations, "fixMap_"), (densities, "maps/eyeMap_")):
+      self._remark_missing(folder, prefix, files, num_frames, "these frames are not scored")
 
-  def _lacks(self, folder: str, prefix: str, numbers: Collection[int], num_frames: int, effect: str) -> None:
+  def _remark_missing(self, folder: str, prefix: str, numbers: Collection[int], num_frames: int, effect: str) -> None:
     missing, names = missing_numbers(numbers, num_frames, prefix + "{:05d}")
     if missing:
       self._remark("missing", folder, f"{missing} of {num_frames} files, {names}: {effect}")
 
-  def _remark(self, kind: str, file: str, reason: str) -> None:
+  def _remark(self, kind: Kind, file: str, reason: str) -> None:
     self._remarks.append(Remark(kind, shown(Path(file), self._root), reason))
 
 
 def _folders(path: Path) -> list[str]:
-  """Names of the visible folders in a folder, sorted; none where it is missing."""
+  """Returns the names of the visible folders in a folder, sorted; none where it is missing."""
   return sorted(entry.name for entry in path.iterdir() if _is_visible_folder(entry)) if path.is_dir() else []
 
 

@@ -1,4 +1,4 @@
-"""A table of media files with their tags: the source `csv`."""
+"""A table of media files with their tags, for the source `csv`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from stajax.prepare.layouts.names import clip_names
-from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, text_lines
+from stajax.prepare.listing import Item, Listing, ListingError, Remark, check_folder, inside, text_lines
 
 PARTS = ("train", "val", "test")
 
@@ -15,49 +15,35 @@ PARTS = ("train", "val", "test")
 def read_table(table: Path, root: Path) -> Listing:
   """Lists the rows of a CSV file whose first line names the columns `path`, `tags` and, if wanted, `part`.
 
-  Tags are separated by `;` or `|`. A file of several rows in one part is one clip with all their tags. Rows without a
-  part are in `train`. Categories are all tags, sorted. Other columns are ignored.
+  Tags are separated by `;` or `|`. A file with several rows in one part is one clip with all their tags. Rows without a
+  part are in `train`. The categories are all tags, sorted. Other columns are ignored.
 
   Args:
-    table: UTF-8, with commas or tabs between columns.
-    root: of the paths, none of which may lead out of it.
+    table: A UTF-8 file, with commas or tabs between columns.
+    root: The folder that the paths are relative to; none of them may lead out of it.
 
   Raises:
-    ListingError: the table cannot be read, has no such columns, an unknown part, or a path that leaves the root.
+    ListingError: The table cannot be read, has no such columns, an unknown part, or a path that leaves the root.
   """
   table, root = Path(table), Path(root)
-  if not root.is_dir():
-    raise ListingError(f"{root}: {'is not a folder' if root.exists() else 'no such folder'}, expected that of files")
+  check_folder(root, "that of the files")
   remarks: list[Remark] = []
   tags_of: dict[tuple[str, str], list[str]] = {}
   for number, row in _rows(table):
     at = f"{table.name}, line {number}"
-    if not any(row.values()):
-      continue
-    if not row["path"]:
-      remarks.append(Remark("dropped", at, "has no path"))
-      continue
-    part = row.get("part") or "train"
-    if part not in PARTS:
-      raise ListingError(f"{table}, line {number}: part {part!r}, expected {', '.join(PARTS)} or nothing")
     try:
-      path = inside(root, row["path"])
+      file = _find_file(row, at, root, remarks)
     except ListingError as error:
       raise ListingError(f"{table}, line {number}: {error}") from None
-    tags = [tag for tag in map(str.strip, re.split("[;|]", row["tags"])) if tag]
-    if not tags:
-      remarks.append(Remark("doubtful", at, f"{row['path']} has no tag"))
-    if not path.is_file():
-      found = "is not a file" if path.exists() else "is not there"
-      remarks.append(Remark("missing", row["path"], f"listed in {at}, {found}"))
+    if file is None:
       continue
-    name = path.relative_to(root).as_posix()
+    part, name = file
     if (part, name) in tags_of:
       remarks.append(Remark("doubtful", at, f"{name} is listed before: its tags are joined"))
     elif other := next((other for other in PARTS if (other, name) in tags_of), None):
       remarks.append(Remark("doubtful", at, f"{name} is in {other} and in {part}"))
     known = tags_of.setdefault((part, name), [])
-    known += [tag for tag in dict.fromkeys(tags) if tag not in known]
+    known += [tag for tag in dict.fromkeys(_tags(row)) if tag not in known]
   if not tags_of:
     raise ListingError(f"{table}: names no file that is there, expected rows of path, tags and, if wanted, part")
   files = sorted({name for _, name in tags_of})
@@ -67,8 +53,32 @@ def read_table(table: Path, root: Path) -> Listing:
   return Listing("csv", root, categories, items, tuple(remarks))
 
 
+def _find_file(row: dict[str, str], at: str, root: Path, remarks: list[Remark]) -> tuple[str, str] | None:
+  """Returns the part and the path under the root of a row's file; None, usually with a remark, where it has none."""
+  if not any(row.values()):
+    return None
+  if not row["path"]:
+    remarks.append(Remark("dropped", at, "has no path"))
+    return None
+  part = row.get("part") or "train"
+  if part not in PARTS:
+    raise ListingError(f"part {part!r}, expected {', '.join(PARTS)} or nothing")
+  path = inside(root, row["path"])
+  if not _tags(row):
+    remarks.append(Remark("doubtful", at, f"{row['path']} has no tag"))
+  if not path.is_file():
+    found = "is not a file" if path.exists() else "is not there"
+    remarks.append(Remark("missing", row["path"], f"listed in {at}, {found}"))
+    return None
+  return part, path.relative_to(root).as_posix()
+
+
+def _tags(row: dict[str, str]) -> list[str]:
+  return [tag for tag in map(str.strip, re.split("[;|]", row["tags"])) if tag]
+
+
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-  """Line numbers and fields of the rows below the header; fields without surrounding space, missing ones empty."""
+  """Returns line numbers and fields of the rows below the header, without surrounding space; missing ones are empty."""
   lines = text_lines(table)
   delimiter = "\t" if lines and "\t" in lines[0] and "," not in lines[0] else ","
   reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)

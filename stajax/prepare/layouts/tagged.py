@@ -1,4 +1,4 @@
-"""What data sets of tagged clips share: rows that name clips by their files' names, and the files that are there."""
+"""What data sets of tagged clips have in common: rows that name clips by their files' names, and a folder of files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stajax.prepare.listing import Item, Remark, media_files, shown
 
-PARTS = ("test", "val", "train")  # a clip of several is in the first: what is tested on is never trained on
+PARTS = ("test", "val", "train")  # a clip in several is taken for the first: no clip is both trained and tested on
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Row:
   """A row of a list.
 
   Attributes:
-    clip: name of the clip.
-    tag: its category.
-    part: `train`, `val` or `test`.
-    at: file and line.
+    clip: The name of the clip.
+    tag: Its category.
+    part: One of `train`, `val` and `test`.
+    at: The file and the line.
   """
 
   clip: str
@@ -30,7 +30,7 @@ class Row:
 
 @dataclass
 class TaggedClip:
-  """A clip, as all rows together describe it."""
+  """A clip, as all its rows together describe it."""
 
   part: str
   at: str
@@ -38,11 +38,11 @@ class TaggedClip:
 
 
 def join_rows(rows: Iterable[Row], several_tags: str = "") -> tuple[dict[str, TaggedClip], list[Remark]]:
-  """One clip a name, of all its rows' tags; of two parts it is in the one that is held out.
+  """Joins the rows of each clip: it has all their tags, and of two parts the one that is held out.
 
   Args:
-    rows: in the order of their files, which the tags keep.
-    several_tags: what is doubtful about a clip with several tags; empty: nothing.
+    rows: The rows in the order of their files, which the tags keep.
+    several_tags: What is doubtful about a clip with several tags; nothing if it is empty.
 
   Returns:
     Clips by name, and remarks about rows that say nothing new, or something else than an earlier one.
@@ -66,10 +66,13 @@ def join_rows(rows: Iterable[Row], several_tags: str = "") -> tuple[dict[str, Ta
 
 
 class MediaIndex:
-  """The media files under a folder by the name without suffix: the folder is read once, however many rows there are."""
+  """The media files under a folder by their names without suffix; the folder is read only once.
+
+  Attributes:
+    folder: The folder.
+  """
 
   def __init__(self, folder: Path) -> None:
-    """Reads the folder and those in it."""
     self.folder = folder
     self._paths: dict[str, list[Path]] = {}
     for path in media_files(folder):
@@ -79,7 +82,7 @@ class MediaIndex:
     self._used: set[str] = set()
 
   def take(self, stems: Sequence[str]) -> Path | None:
-    """The file of the first of these names that there is."""
+    """Returns the file of the first of these names that exists; None where none does."""
     for stem in stems:
       if stem in self._paths:
         self._used.add(stem)
@@ -87,11 +90,11 @@ class MediaIndex:
     return None
 
   def spare(self, root: Path, lists: str) -> list[Remark]:
-    """What was never taken: files that no list names, and second files of one name.
+    """Returns remarks about what was never taken: files that no list names, and second files of one name.
 
     Args:
-      root: file names in remarks are relative to it.
-      lists: names the lists.
+      root: The folder that file names in remarks are relative to.
+      lists: The names of the lists.
     """
     remarks = []
     for stem, paths in self._paths.items():
@@ -106,11 +109,13 @@ class MediaIndex:
 def find_clips(
   clips: dict[str, TaggedClip], index: MediaIndex, stems: Callable[[str], Sequence[str]], root: Path
 ) -> tuple[list[Item], list[Remark]]:
-  """The clips whose files are there, and a remark for each other one.
+  """Returns the clips whose files exist, and a remark for each other one.
 
   Args:
-    stems: of a clip's name: names that its file may have, without suffix, the published one first.
-    root: file names in remarks are relative to it.
+    clips: The clips by their names.
+    index: The media files.
+    stems: Gives the names without suffix that a clip's file may have, the published one first.
+    root: The folder that file names in remarks are relative to.
   """
   items, missing = [], []
   folder = shown(index.folder, root)

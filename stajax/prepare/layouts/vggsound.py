@@ -4,7 +4,8 @@
   stat.csv                    label,count,group                             may be missing
   …/<YouTubeID>_000030.mp4    30: start_seconds
 
-Instead of vggsound.csv, train.csv and test.csv of the authors' repository will do: rows `<YouTubeID>_000030.mp4,label`.
+The files train.csv and test.csv of the authors' repository, with rows `<YouTubeID>_000030.mp4,label`, can take the
+place of vggsound.csv.
 """
 
 from __future__ import annotations
@@ -15,32 +16,32 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from stajax.prepare.layouts.tagged import MediaIndex, Row, find_clips, join_rows
-from stajax.prepare.listing import Listing, ListingError, Remark, file_name, known_category, text_lines
+from stajax.prepare.listing import Listing, ListingError, Remark, check_folder, file_name, known_category, text_lines
 
 NUM_CATEGORIES = 309
-SECONDS = 10  # of a clip
+SECONDS = 10  # the length of a clip
 TABLE, SPLITS, CATEGORIES = "vggsound.csv", {"train": "train.csv", "test": "test.csv"}, "stat.csv"
 
 
 def read_vggsound(root: Path, table: Path | None = None, videos: Path | None = None) -> Listing:
-  """Lists VGGSound, or what there is of it: a clip a row whose file is there, in the parts `train` and `test`.
+  """Lists VGGSound, or as much of it as there is: one clip for each row whose file exists, in `train` and `test`.
 
   Media files are looked for in all folders, by the name `<YouTubeID>_000030` or one of those that download tools give:
-  `_30`, `_30000_40000` (milliseconds), `_30.000_40.000`. Categories are sorted: those of stat.csv, or else of all rows.
-  A clip of both parts is in `test` only.
+  `_30`, `_30000_40000` (milliseconds), `_30.000_40.000`. The categories are those of stat.csv, or else of all rows, and
+  are sorted. A clip of both parts is in `test` only.
 
   Args:
-    root: holds the lists (or a folder `data` in it does) and the media files.
-    table: vggsound.csv, train.csv or test.csv, where it lies elsewhere.
-    videos: the media files, where they lie elsewhere.
+    root: The folder with the lists (or with a folder `data` that has them) and the media files.
+    table: The file vggsound.csv, train.csv or test.csv, if it lies elsewhere.
+    videos: The folder of the media files, if they lie elsewhere.
 
   Raises:
-    ListingError: no list is there, or one has a row of another form, an unknown label, or a name that is a path.
+    ListingError: There is no list, or one has a row of another form, an unknown label, or a name that is a path.
   """
   root = Path(root)
-  for folder, expected in ((root, TABLE), (videos, "the one with the media files")):
-    if folder is not None and not folder.is_dir():
-      raise ListingError(f"{folder}: no such folder, expected {f'that of {TABLE}' if folder == root else expected}")
+  check_folder(root, f"that of {TABLE}")
+  if videos is not None:
+    check_folder(videos, "the one with the media files")
   tables = [table] if table is not None else _tables(root)
   remarks: list[Remark] = []
   stat = _beside(root, tables[0], CATEGORIES)
@@ -74,10 +75,10 @@ def _beside(root: Path, table: Path, name: str) -> Path | None:
 
 
 def read_classes(stat: Path) -> list[str]:
-  """The labels of a stat.csv, sorted: the order of the outputs of VGGSound's own classifiers.
+  """Returns the labels of a stat.csv, sorted, which is the order of the outputs of VGGSound's own classifiers.
 
   Raises:
-    ListingError: it cannot be read, or has no rows.
+    ListingError: The file cannot be read, or has no rows.
   """
   labels = [fields[0] for _, fields in _fields(stat) if len(fields) < 2 or fields[1].isdigit()]  # not of a header
   if not labels:
@@ -101,7 +102,7 @@ def _rows(table: Path, categories: Collection[str] | None) -> Iterator[Row]:
 
 
 def _parse(fields: Sequence[str], default: str | None, at: str) -> tuple[str, str, str]:
-  """Clip, label and part of a row in one of the two forms; no clip where it has neither."""
+  """Returns clip, label and part of a row in one of the two forms; an empty clip where it has neither form."""
   if len(fields) == 4 and re.fullmatch(r"\d{1,6}(\.0+)?", fields[1]) and fields[0] and fields[2]:
     if fields[3] not in SPLITS:
       raise ListingError(f"{at}: split {fields[3][:80]!r}, expected {' or '.join(SPLITS)}")
@@ -114,7 +115,7 @@ def _parse(fields: Sequence[str], default: str | None, at: str) -> tuple[str, st
 
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-  """Line numbers and fields; labels with commas are quoted."""
+  """Yields line numbers and fields; labels with commas are quoted."""
   reader = csv.reader(text_lines(path), skipinitialspace=True)
   try:
     for fields in reader:

@@ -1,23 +1,36 @@
-"""A folder of videos, with tables of fixations where there are any: ROOT/…/name.mp4, ROOT/…/name.csv."""
+"""A folder of videos, with tables of fixations if there are any: ROOT/…/name.mp4, ROOT/…/name.csv."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from stajax.eyetracking import SOUND_SUFFIXES
 from stajax.prepare.fixations import SUFFIXES, read_header
 from stajax.prepare.layouts.names import clip_names
-from stajax.prepare.listing import MEDIA_SUFFIXES, Item, Listing, ListingError, Remark, inside, media_files, shown
+from stajax.prepare.listing import (
+  Item,
+  Listing,
+  ListingError,
+  Remark,
+  check_folder,
+  inside,
+  media_files,
+  shown,
+  visible_files,
+)
 
 PART = "test"  # videos with viewers are not trained on
 
 
 @dataclass(frozen=True)
 class VideoFolder:
-  """A listing of videos, and the table of each clip that has one."""
+  """A folder of videos.
+
+  Attributes:
+    listing: The videos.
+    tables: The table of each clip that has one.
+  """
 
   listing: Listing
   tables: dict[str, Path]
@@ -27,29 +40,27 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
   """Lists all videos under a folder, with the tables and sound files that have their names.
 
   Args:
-    root: holds the videos, and beside each, if wanted, its sound as name.wav, name.flac or name.mp3.
-    tables: holds the tables of `root/a/name.mp4` as `a/name.csv`; by default `root`.
+    root: The folder with the videos, and beside each, if wanted, its sound as name.wav.
+    tables: The folder with the table of `root/a/name.mp4` as `a/name.csv`; by default `root`.
 
   Raises:
-    ListingError: not a folder, or there is no video in it.
+    ListingError: The root is not a folder, or there is no video in it.
   """
   root, tables = Path(root), Path(tables or root)
-  for folder in (root, tables):
-    if not folder.is_dir():
-      raise ListingError(f"{folder}: {'is not a folder' if folder.exists() else 'no such folder'}")
+  check_folder(root, "that of the videos")
+  check_folder(tables, "that of the tables")
   paths = media_files(root)
   if not paths:
     raise ListingError(f"{root}: no video is in this folder")
   remarks: list[Remark] = []
-  # What ends in `.ogg` may be a video as well, and is taken for one.
-  beside = _Beside(root, [suffix for suffix in SOUND_SUFFIXES if suffix not in MEDIA_SUFFIXES], remarks)
-  fixations = _Beside(tables, SUFFIXES, remarks)
+  sounds = _FilesByStem(root, (".wav",), remarks)
+  tables_by_stem = _FilesByStem(tables, SUFFIXES, remarks)
   names = clip_names([path.relative_to(root) for path in paths])
   items, found = [], {}
   for name, path in zip(names, paths):
     stem = path.relative_to(root).with_suffix("").as_posix()
-    items.append(Item(name, path, (), PART, None, beside.take(stem)))
-    if (table := fixations.take(stem)) is not None:
+    items.append(Item(name, path, (), PART, None, sounds.take(stem)))
+    if (table := tables_by_stem.take(stem)) is not None:
       found[name] = table
       try:
         read_header(table)
@@ -62,20 +73,19 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
     if item.name not in found:
       reason = "has no table of fixations: it can be predicted, but not scored"
       remarks.append(Remark("missing", shown(item.path, root), reason))
-  remarks += beside.spare("no video has this name") + fixations.spare("no video has this name")
+  remarks += sounds.spare("no video has this name") + tables_by_stem.spare("no video has this name")
   return VideoFolder(Listing("videos", root, (), tuple(items), tuple(remarks)), found)
 
 
-class _Beside:
-  """Files of some suffixes under a folder, by their path without suffix; earlier suffixes go first."""
+class _FilesByStem:
+  """The files with some suffixes under a folder, by their paths without suffix."""
 
-  def __init__(self, folder: Path, suffixes: Sequence[str], remarks: list[Remark]) -> None:
-    self._folder, self._paths, self._used = folder, {}, set()
-    for parent, folders, names in os.walk(folder):
-      folders[:] = sorted(name for name in folders if not name.startswith("."))
-      paths = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
-      paths = [path for path in paths if path.suffix.lower() in suffixes]
-      for path in sorted(paths, key=lambda path: suffixes.index(path.suffix.lower())):
+  def __init__(self, folder: Path, suffixes: Collection[str], remarks: list[Remark]) -> None:
+    self._folder = folder
+    self._paths: dict[str, Path] = {}
+    self._used: set[str] = set()
+    for path in visible_files(folder):
+      if path.suffix.lower() in suffixes:
         self._add(path, remarks)
 
   def _add(self, path: Path, remarks: list[Remark]) -> None:
@@ -92,13 +102,13 @@ class _Beside:
       self._paths[stem] = path
 
   def take(self, stem: str) -> Path | None:
-    """The file of a name."""
+    """Returns the file of a name; None where there is none."""
     path = self._paths.get(stem)
     if path is not None:
       self._used.add(stem)
     return path
 
   def spare(self, reason: str) -> list[Remark]:
-    """A remark for each file that was never taken."""
+    """Returns a remark for each file that was never taken."""
     left = [path for stem, path in self._paths.items() if stem not in self._used]
     return [Remark("spare", shown(path, self._folder), reason) for path in left]
