@@ -22,7 +22,7 @@ from stajax.files import partial_path, write_json
 from stajax.media.spectrogram import log_spectrogram, statistics
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 from stajax.prepare.progress import finished, staging_of, work
-from stajax.prepare.synthetic import CATEGORIES, Part, Settings, SyntheticClip, make_clip, view
+from stajax.prepare.synthetic import CATEGORIES, Part, Settings, SyntheticClip, draw_viewing, make_clip
 from stajax.prepare.tree_files import ANNOTATIONS, FRAMES, SOUND, write_fold_lists, write_groups, write_video
 
 NAME = "synthetic"  # of the source, and of the tree's database
@@ -127,7 +127,7 @@ def _has_video(tree: Path | None, name: str) -> bool:
 def _render(job: _Job, index: int, staging: Path, tree: Path | None) -> None:
   clip = make_clip(job.seed, index, job.part, job.settings)
   if tree is not None:
-    viewing = view(job.seed, index, job.part, job.settings)
+    viewing = draw_viewing(job.seed, index, job.part, job.settings)
     tree.mkdir(parents=True, exist_ok=True)
     write_video(tree, NAME, clip.name, clip.frames, clip.samples, zip(viewing.fixations, viewing.density))
   ClipStaging(staging).write(job.key(index), _prepared(clip))  # last: what is staged is finished

@@ -1,4 +1,4 @@
-"""The synthetic clips: reproducible, as difficult as promised, and looked at as DESIGN fixes it."""
+"""The synthetic clips are reproducible, as difficult as promised, and looked at as the rule says."""
 
 import hashlib
 import os
@@ -7,15 +7,16 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.special import ndtr
 from scipy.stats import chisquare
 
 from helpers.paths import ROOT
-from stajax.prepare.synthetic import CATEGORIES, Settings, make_clip, make_scene, true_density, view
-from stajax.prepare.synthetic.categories import TABLE, plan
+from stajax.prepare.synthetic import CATEGORIES, Settings, draw_viewing, make_clip, make_scene
+from stajax.prepare.synthetic.categories import TABLE, plan_clip
 from stajax.prepare.synthetic.render import render
 from stajax.prepare.synthetic.textures import HELDOUT_TEXTURES, LOOKS, PLAIN_PARTS, TRAIN_TEXTURES
 from stajax.prepare.synthetic.timbre import TIMBRES, synthesise
-from stajax.prepare.synthetic.viewers import sample_positions
+from stajax.prepare.synthetic.viewers import make_mixture, sample_positions
 
 SETTINGS = Settings(size=64)
 SEED = 5
@@ -23,7 +24,7 @@ SEED = 5
 
 def first_index(**wanted) -> int:
   """The first clip whose plan has these values."""
-  return next(i for i in range(100) if all(getattr(plan(i), name) == value for name, value in wanted.items()))
+  return next(i for i in range(100) if all(getattr(plan_clip(i), name) == value for name, value in wanted.items()))
 
 
 def digest(index: int, part: str) -> str:
@@ -54,14 +55,14 @@ def test_clips_are_pure_functions_of_their_arguments():
     [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ | python_path
   ).stdout
   assert elsewhere.strip() == str(here)
-  first, again = (view(SEED, 13, "heldout", SETTINGS) for _ in range(2))
+  first, again = (draw_viewing(SEED, 13, "heldout", SETTINGS) for _ in range(2))
   np.testing.assert_array_equal(first.fixations, again.fixations)
   np.testing.assert_array_equal(first.density, again.density)
 
 
 @pytest.mark.parametrize("start", [0, 1, 37, 250])
 def test_difficulties_have_exact_shares_whatever_the_tag(start):
-  plans = [plan(i) for i in range(start, start + 100)]
+  plans = [plan_clip(i) for i in range(start, start + 100)]
   foreign = [p for p in plans if p.foreign]
   repeat = [p for p in plans if p.repeat]
   assert len(foreign) == 36 and sum(p.foreign == "instead" for p in foreign) == 18
@@ -78,7 +79,7 @@ def test_difficulties_have_exact_shares_whatever_the_tag(start):
 
 
 def test_a_small_held_out_part_has_its_difficulties_too():
-  plans = [plan(i) for i in range(60)]
+  plans = [plan_clip(i) for i in range(60)]
   assert sum(p.foreign is not None for p in plans) >= 18 and sum(p.repeat is not None for p in plans) >= 12
 
 
@@ -173,8 +174,18 @@ def test_parts_are_drawn_where_they_are_said_to_be():
       assert 0.15 < np.mean(brightness > 0.6) < 0.75  # a figure on a ground, both large
 
 
+def density_of(scene, frame: int) -> np.ndarray:
+  """The probability of a fixation in each pixel of a frame by the mixture, (size, size) float64 that sum to 1."""
+  mixture = make_mixture(scene)
+  edges = np.linspace(0, 1, scene.settings.size + 1)
+  z = (edges - mixture.mean[frame][..., None]) / mixture.sigma[frame][:, None, None]  # (k, 2, size + 1)
+  mass = np.diff(ndtr(z), axis=-1)
+  mass /= mass.sum(axis=-1, keepdims=True)
+  return np.einsum("k,kw,kh->hw", mixture.weight[frame], mass[:, 0], mass[:, 1])
+
+
 def slow_density(scene, frame: int) -> np.ndarray:
-  """DESIGN's rule written out: Gaussians at nine points in each pixel, each normalised in the frame."""
+  """The rule written out: Gaussians at nine points in each pixel, each normalised in the frame."""
   size, fine = scene.settings.size, 3 * scene.settings.size
   y, x = (np.mgrid[:fine, :fine] + 0.5) / fine
 
@@ -211,7 +222,7 @@ def slow_density(scene, frame: int) -> np.ndarray:
 def test_density_is_the_fixed_mixture(wanted):
   scene = make_scene(SEED, first_index(**wanted), "heldout", SETTINGS)
   for frame in (0, 11, 23):
-    density = true_density(scene, frame)
+    density = density_of(scene, frame)
     assert density.shape == (64, 64) and density.dtype == np.float64 and density.min() >= 0
     assert density.sum() == pytest.approx(1, abs=1e-12)
     np.testing.assert_allclose(density, slow_density(scene, frame), atol=0.01 * density.max())
@@ -222,7 +233,7 @@ def test_most_of_an_undisturbed_density_lies_on_the_part():
   y, x = (np.mgrid[:64, :64] + 0.5) / 64
   thing = scene.objects[0]
   distance = np.hypot(x - thing.part_centre[5, 0], y - thing.part_centre[5, 1])
-  share = true_density(scene, 5)[distance < 1.25 * thing.design.part_diameter].sum()  # 2.5 standard deviations
+  share = density_of(scene, 5)[distance < 1.25 * thing.design.part_diameter].sum()  # 2.5 standard deviations
   assert 0.57 < share < 0.8
 
 
@@ -233,7 +244,7 @@ def test_viewers_follow_the_density_at_every_frame(wanted):
   gaze = sample_positions(scene, viewers, np.random.default_rng(0))
   assert gaze.shape == (24, viewers, 2) and gaze.min() >= 0 and gaze.max() < 1
   for frame in (0, 1, 12, 23):
-    expected = true_density(scene, frame).reshape(16, 4, 16, 4).sum(axis=(1, 3)).ravel() * viewers
+    expected = density_of(scene, frame).reshape(16, 4, 16, 4).sum(axis=(1, 3)).ravel() * viewers
     pixel = (gaze[frame] * 16).astype(int)
     counts = np.bincount(pixel[:, 1] * 16 + pixel[:, 0], minlength=256)
     rare = expected < 8
@@ -247,7 +258,7 @@ def test_viewers_follow_the_density_at_every_frame(wanted):
 
 def test_viewing_is_blurred_fixations():
   settings = Settings(size=64, viewers=4)
-  viewing = view(SEED, 1, "heldout", settings)
+  viewing = draw_viewing(SEED, 1, "heldout", settings)
   assert viewing.fixations.shape == viewing.density.shape == (24, 64, 64)
   assert viewing.fixations.dtype == bool and viewing.density.dtype == np.uint8
   counts = viewing.fixations.sum(axis=(1, 2))
@@ -292,6 +303,6 @@ def test_bad_arguments_are_named():
   with pytest.raises(ValueError, match="must not be negative, got -1 and 0"):
     make_clip(-1, 0, "train", SETTINGS)
   with pytest.raises(ValueError, match="only clips of the part 'heldout' have viewers"):
-    view(0, 0, "train", SETTINGS)
+    draw_viewing(0, 0, "train", SETTINGS)
   with pytest.raises(ValueError, match="8 frames or more"):
     Settings(seconds=0.5)

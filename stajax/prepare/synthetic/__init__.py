@@ -1,8 +1,9 @@
 """Synthetic clips with known answers: sounding objects among silent distractors, and viewers who look at them.
 
-The embedded default of the project: everything can be run and judged with it where there is nothing else. It is hard in
-the ways that the method is about (see `categories`), where viewers look is fixed by rule (see `viewers`), and scores on
-it are scores on synthetic clips. Every function is pure: equal arguments give equal clips, in any order and process.
+They are the project's embedded data: everything can be run and scored with them where there is nothing else. They are
+hard in the ways that the method is about (see `categories`), and where viewers look is fixed by a rule (see `viewers`).
+Scores on them are scores on synthetic clips. Every function is pure: equal arguments give equal clips, in any order and
+process.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from stajax.prepare.synthetic.categories import CATEGORIES
 from stajax.prepare.synthetic.render import render
 from stajax.prepare.synthetic.scene import Part, Scene, Settings, make_scene
 from stajax.prepare.synthetic.timbre import make_track
-from stajax.prepare.synthetic.viewers import Viewing, make_viewing, true_density
+from stajax.prepare.synthetic.viewers import Viewing, make_viewing
 
 __all__ = [
   "CATEGORIES",
@@ -22,10 +23,9 @@ __all__ = [
   "Settings",
   "SyntheticClip",
   "Viewing",
+  "draw_viewing",
   "make_clip",
   "make_scene",
-  "true_density",
-  "view",
 ]
 
 
@@ -33,12 +33,13 @@ __all__ = [
 class SyntheticClip:
   """A rendered clip.
 
-  name: unique within its seed, and usable as a file name.
-  tag: one of CATEGORIES.
-  flags: subset of ("foreign", "repeat").
-  rate: frames a second.
-  frames: (n, size, size, 3) uint8 RGB.
-  samples: (round(seconds * 16000),) float32 mono at 16 kHz in [-1, 1].
+  Attributes:
+    name: A name that is unique within its seed, and can be that of a file.
+    tag: One of CATEGORIES.
+    flags: Some of "foreign" and "repeat".
+    rate: The frames per second.
+    frames: (n, size, size, 3) uint8 RGB.
+    samples: (round(seconds * 16000),) float32 mono at 16 kHz in [-1, 1].
   """
 
   name: str
@@ -67,11 +68,11 @@ def make_clip(seed: int, index: int, part: Part, settings: Settings) -> Syntheti
   )
 
 
-def view(seed: int, index: int, part: Part, settings: Settings) -> Viewing:
-  """The sampled viewers of a held-out clip.
+def draw_viewing(seed: int, index: int, part: Part, settings: Settings) -> Viewing:
+  """Draws the viewers of a held-out clip.
 
   Raises:
-    ValueError: as `make_clip`, and where `part` is "train": training clips carry tags only.
+    ValueError: As `make_clip`, or `part` is "train": training clips have tags only.
   """
   if part != "heldout":
     raise ValueError(f"only clips of the part 'heldout' have viewers, not those of {part!r}")

@@ -1,6 +1,6 @@
 """The ten tags of the synthetic clips, and which clip gets which tag and which difficulty.
 
-A tag is a (look, motion, timbre). Look-alikes can be told apart by one source only:
+A tag is a look, a motion and a timbre. Look-alikes can be told apart by one source only:
 
   tag        look       motion                              timbre    told from its twin by
   shaker     cross      to and fro, horizontally            bell      motion (hopper)
@@ -23,7 +23,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Category:
-  """What a tag stands for: the pattern of the part, the kind of motion, the timbre."""
+  """What a tag stands for.
+
+  Attributes:
+    tag: The tag.
+    look: The pattern of the distinctive part.
+    motion: The kind of motion.
+    timbre: The kind of sound.
+  """
 
   tag: str
   look: str
@@ -55,8 +62,10 @@ REPEAT_KINDS = ("returns", "copies", "leaves")
 class Plan:
   """What is decided by a clip's index alone.
 
-  foreign: None, "over" (another category's timbre over the object's own sound) or "instead" (no object sounds).
-  repeat: None, "returns" (leaves and comes back), "copies" (more of it appear) or "leaves" (for good).
+  Attributes:
+    category: The category of the tagged object.
+    foreign: None, "over" (another category's timbre over the object's own sound) or "instead" (no object sounds).
+    repeat: None, "returns" (the object leaves and comes back), "copies" (more of it appear) or "leaves" (for good).
   """
 
   category: Category
@@ -64,13 +73,13 @@ class Plan:
   repeat: Literal["returns", "copies", "leaves"] | None
 
 
-def plan(index: int) -> Plan:
-  """The tag and the difficulty of clip `index`.
+def plan_clip(index: int) -> Plan:
+  """Returns the tag and the difficulty of clip `index`.
 
-  A pattern of period 100 in which the tags alternate: any 100 consecutive indices have each tag 10 times, exactly 36
-  foreign clips (half "over", half "instead"; 3 or 4 a tag) and exactly 24 with repetition (2 or 3 a tag; 7, 9 and 8
-  of the three kinds), 9 of them both. The multipliers were searched for so that shorter runs are close to this
-  too: the first 60 have 21 and 14, 6 of them both.
+  They follow a pattern of period 100 in which the tags alternate: any 100 consecutive indices have each tag 10 times,
+  exactly 36 foreign clips (half "over", half "instead"; 3 or 4 of each tag) and exactly 24 with repetition (2 or 3 of
+  each tag; 7, 9 and 8 of the three kinds), and 9 of them are both. The multipliers were chosen so that shorter runs are
+  close to this too: the first 60 have 21 and 14, of which 6 are both.
   """
   digit, row = index % 10, index // 10 % 10
   foreign_row, repeat_row = (7 * row + 7 * digit) % 10, (row + 2 * digit + 4) % 10

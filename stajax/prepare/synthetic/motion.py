@@ -11,17 +11,27 @@ MOTIONS = ("shake", "hop", "orbit", "rock", "turn", "dart", "slant", "pulse")
 
 
 def rotate(vector: np.ndarray, angle: np.ndarray) -> np.ndarray:
-  """Turns one vector (2,) by n angles: (n, 2)."""
+  """Returns one vector (2,) turned by n angles, (n, 2)."""
   cosine, sine = np.cos(angle), np.sin(angle)
   return np.stack([cosine * vector[0] - sine * vector[1], sine * vector[0] + cosine * vector[1]], axis=-1)
 
 
-def motion(
+def make_motion(
   kind: str, rng: np.random.Generator, times: np.ndarray, activity: np.ndarray, part_offset: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """An object's own motion, from a random angle: offset of its centre (n, 2), angle (n,) and scale (n,).
+  """Draws an object's own motion, which begins at a random angle.
 
-  Between frames at 8 a second the part (of a rocker: the body) moves by about 6 to 10% of the frame.
+  Between frames at 8 per second the part (of a rocker: the body) moves by about 6 to 10% of the frame.
+
+  Args:
+    kind: One of `MOTIONS`, or "still".
+    rng: The random numbers.
+    times: (n,) seconds.
+    activity: (n,) in [0, 1], how strong the motion is.
+    part_offset: (2,) from the object's centre to its distinctive part.
+
+  Returns:
+    The offset of its centre (n, 2), its angle (n,) and its scale (n,).
   """
   num_frames = times.shape[0]
   angle = np.full(num_frames, rng.uniform(0, 2 * np.pi))
@@ -55,8 +65,8 @@ def motion(
   return offset, angle, scale
 
 
-def way_out(place: np.ndarray, radius: float) -> np.ndarray:
-  """(2,) shift that takes a disc at `place` (2,) just out of the frame over the nearest side."""
+def find_way_out(place: np.ndarray, radius: float) -> np.ndarray:
+  """Returns the shift (2,) that takes a disc at `place` (2,) just out of the frame over the nearest side."""
   distances = np.concatenate([place, 1 - place])
   side = int(np.argmin(distances))
   shift = np.zeros(2)
@@ -65,6 +75,6 @@ def way_out(place: np.ndarray, radius: float) -> np.ndarray:
 
 
 def bounce(position: np.ndarray, low: float, high: float) -> np.ndarray:
-  """Folds positions into [low, high] as a ball that bounces off its sides."""
+  """Folds positions into [low, high], as a ball bounces off the sides."""
   span = high - low
   return low + span - np.abs(np.mod(position - low, 2 * span) - span)

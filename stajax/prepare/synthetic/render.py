@@ -1,4 +1,4 @@
-"""The pixels of a synthetic clip: sprites made once a clip, pasted into a drifting background frame by frame.
+"""The pixels of a synthetic clip: sprites, which are made once, are pasted into a drifting background frame by frame.
 
 Legend: n frames, h w pixels.
 """
@@ -7,20 +7,20 @@ import math
 
 import numpy as np
 
-from stajax.prepare.synthetic.scene import Design, Scene, generator, random_colour
-from stajax.prepare.synthetic.textures import OUTLINES, part_pattern, texture
+from stajax.prepare.synthetic.scene import Design, Scene, draw_colour, make_generator
+from stajax.prepare.synthetic.textures import OUTLINES, draw_part, make_texture
 
 _SPRITE_DETAIL = 1.5  # sprite pixels per frame pixel
-_CLUTTER = (4, 10)  # pieces in the background, each at most 7% of the frame across
+_CLUTTER = (4, 10)  # the number of pieces in the background, each at most 7% of the frame across
 
 
 def _mix(share: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """(h, w) shares of the second of two colours (3,) -> (h, w, 3)"""
+  """Mixes two colours (3,) by the shares (h, w) of the second one: (h, w, 3)."""
   return first + share[..., None] * (second - first)
 
 
 def make_sprite(design: Design, size: int) -> np.ndarray:
-  """The object at angle 0 and scale 1 around its body's centre.
+  """Draws an object at angle 0 and scale 1 around its body's centre.
 
   Returns:
     (m, m, 4) float32, RGB times alpha and alpha in [0, 1], `_SPRITE_DETAIL` sprite pixels to a pixel of a frame of
@@ -38,12 +38,12 @@ def make_sprite(design: Design, size: int) -> np.ndarray:
   rim = radius * outline(np.arctan2(y, x))
   alpha = np.clip(0.5 + (rim - np.hypot(x, y)) / (1.5 * pixel), 0, 1)
   rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(design.texture_seed)))
-  field = texture(design.texture, rng, steps.size, steps.size, design.texture_scale * design.diameter / pixel)
+  field = make_texture(design.texture, rng, steps.size, steps.size, design.texture_scale * design.diameter / pixel)
   colour = _mix(field, design.colours[0], design.colours[1])
   if design.part is not None:
     u, v = (x - design.part_offset[0]) / part_radius, (y - design.part_offset[1]) / part_radius
     cosine, sine = math.cos(design.part_angle), math.sin(design.part_angle)
-    light = part_pattern(design.part, cosine * u + sine * v, cosine * v - sine * u)
+    light = draw_part(design.part, cosine * u + sine * v, cosine * v - sine * u)
     cover = np.clip(0.5 + (1 - np.hypot(u, v)) * part_radius / (1.5 * pixel), 0, 1)
     colour += cover[..., None] * (_mix(light, design.colours[3], design.colours[2]) - colour)
     alpha = np.maximum(alpha, cover)
@@ -85,26 +85,26 @@ def paste(canvas: np.ndarray, sprite: np.ndarray, centre: np.ndarray, angle: flo
 
 
 def _make_background(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """The background's whole texture (h, w, 3) float32 and the corner of each frame's window in it, (n, 2) pixels."""
-  rng = generator(scene.seed, scene.index, scene.part, "pixels")
+  """Returns the background's whole texture (h, w, 3) float32 and each frame's corner in it, (n, 2) pixels."""
+  rng = make_generator(scene.seed, scene.index, scene.part, "pixels")
   background = scene.background
   times = np.arange(scene.settings.num_frames)[:, None] / scene.settings.rate
   # It turns back at half a frame, so that a long clip needs no larger texture.
   path = background.velocity * size * times
   path = size / 2 - np.abs(np.mod(path, size) - size / 2)
   height, width = (size + 2 + math.ceil(reach) for reach in path.max(axis=0)[::-1])
-  field = texture(background.texture, rng, height, width, background.texture_scale * size)
+  field = make_texture(background.texture, rng, height, width, background.texture_scale * size)
   pixels = _mix(field, background.colours[0], background.colours[1]).astype(np.float32)
   for _ in range(rng.integers(*_CLUTTER, endpoint=True)):
     across, down = (int(side) for side in rng.integers(2, max(3, int(0.07 * size)), 2, endpoint=True))
     x, y = int(rng.integers(0, width - across)), int(rng.integers(0, height - down))
     piece = pixels[y : y + down, x : x + across]
-    piece += np.float32(0.6) * (random_colour(rng, (0.0, 0.8), (0.25, 0.85)).astype(np.float32) - piece)
+    piece += np.float32(0.6) * (draw_colour(rng, (0.0, 0.8), (0.25, 0.85)).astype(np.float32) - piece)
   return pixels, path
 
 
 def render(scene: Scene) -> np.ndarray:
-  """The clip's frames, (n, size, size, 3) uint8."""
+  """Returns the clip's frames, (n, size, size, 3) uint8."""
   size, num_frames = scene.settings.size, scene.settings.num_frames
   pixels, corners = _make_background(scene, size)
   sprites: dict[int, np.ndarray] = {}

@@ -1,18 +1,20 @@
-"""What happens in a synthetic clip: which objects there are, where each is at each frame, what sounds.
+"""What happens in a synthetic clip: which objects there are, where each of them is at each frame, and what sounds.
 
 Lengths and positions are fractions of the frame's side, (x, y) with x to the right and y down; angles are radians.
 Legend: n frames.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
-from stajax.prepare.synthetic.categories import TABLE, Plan, plan
-from stajax.prepare.synthetic.motion import MOTIONS, bounce, motion, rotate, way_out
+from stajax.prepare.synthetic.categories import TABLE, Plan, plan_clip
+from stajax.prepare.synthetic.motion import MOTIONS, bounce, find_way_out, make_motion, rotate
 from stajax.prepare.synthetic.textures import HELDOUT_TEXTURES, OUTLINES, PLAIN_PARTS, TRAIN_TEXTURES
 
+T = TypeVar("T")
 Part = Literal["train", "heldout"]
 PARTS: tuple[str, ...] = ("train", "heldout")
 
@@ -21,15 +23,22 @@ PART_DIAMETER = (0.085, 0.11)
 DISTRACTOR_DIAMETER = (0.2, 0.33)
 SILENT_ACTIVITY = 0.75  # a silent object moves less than a sounding one
 DISTRACTOR_ACTIVITY = 0.6
-WANDER = 0.09  # largest slow drift of an object along each axis, in the whole clip
-MOVER_SPEED = (0.18, 0.35)  # a second
-BACKGROUND_SPEED = (0.02, 0.08)  # a second
+WANDER = 0.09  # the largest slow drift of an object along each axis, in the whole clip
+MOVER_SPEED = (0.18, 0.35)  # per second
+BACKGROUND_SPEED = (0.02, 0.08)  # per second
 MIN_FRAMES = 8
 
 
 @dataclass(frozen=True)
 class Settings:
-  """How clips are rendered: side in pixels, frames a second, length in seconds, viewers of a held-out clip."""
+  """How clips are rendered.
+
+  Attributes:
+    size: The side of the frames in pixels.
+    rate: The frames per second.
+    seconds: The length.
+    viewers: The number of viewers of a held-out clip.
+  """
 
   size: int = 128
   rate: float = 8.0
@@ -42,30 +51,50 @@ class Settings:
 
   @property
   def num_frames(self) -> int:
+    """The number of frames."""
     return round(self.seconds * self.rate)
 
 
 @dataclass(frozen=True)
 class Design:
-  """How an object looks. `part` is a look, the plain part of a distractor, or None; colours are RGB in [0, 1]."""
+  """How an object looks.
+
+  Attributes:
+    outline: The name of the body's outline.
+    diameter: The diameter of the body.
+    texture: The family of the body's texture.
+    texture_scale: The size of its features in body diameters.
+    texture_seed: The seed of the texture.
+    colours: (4, 3) RGB in [0, 1]: two of the body, the light and the dark one of the part.
+    part: A look, the plain part of a distractor, or None.
+    part_diameter: The diameter of the part.
+    part_offset: (2,) from the body's centre to that of the part, at angle 0 and scale 1.
+    part_angle: The angle of the part's pattern.
+  """
 
   outline: str
   diameter: float
   texture: str
-  texture_scale: float  # in body diameters
+  texture_scale: float
   texture_seed: int
-  colours: np.ndarray  # (4, 3): two of the body, light and dark of the part
+  colours: np.ndarray
   part: str | None
   part_diameter: float
-  part_offset: np.ndarray  # (2,) from the body's centre at angle 0 and scale 1
+  part_offset: np.ndarray
   part_angle: float
 
 
 @dataclass(frozen=True)
 class Thing:
-  """A design and its way through the clip: centre (n, 2), angle (n,), scale (n,), drawn (n,) and present (n,) bool.
+  """An object with its way through the clip.
 
-  It is present where its part is inside the frame; it is also drawn for a frame on its way in or out.
+  Attributes:
+    design: How it looks.
+    centre: (n, 2).
+    angle: (n,).
+    scale: (n,).
+    drawn: (n,) bool; it is also drawn for a frame on its way in or out.
+    present: (n,) bool, where its part is inside the frame.
   """
 
   design: Design
@@ -77,29 +106,43 @@ class Thing:
 
   @property
   def part_centre(self) -> np.ndarray:
-    """(n, 2)"""
+    """The centre of its part, (n, 2)."""
     return self.centre + self.scale[:, None] * rotate(self.design.part_offset, self.angle)
 
 
 @dataclass(frozen=True)
 class Background:
-  """What is behind everything; `velocity` in frame sides."""
+  """What is behind everything.
+
+  Attributes:
+    texture: The family of its texture.
+    texture_scale: The size of the texture's features in frame sides.
+    colours: (2, 3) RGB in [0, 1].
+    velocity: (2,) frame sides per second.
+  """
 
   texture: str
   texture_scale: float
-  colours: np.ndarray  # (2, 3)
-  velocity: np.ndarray  # (2,) a second
+  colours: np.ndarray
+  velocity: np.ndarray
 
 
 @dataclass(frozen=True)
 class Scene:
   """A whole clip before it is rendered.
 
-  objects: the appearances of the tagged object in order of coming, all of one design.
-  distractors: in order of drawing, all behind the objects.
-  movers: (n,) which distractor is the moving or new one that viewers look at.
-  activity: (n,) of the tagged object, in [0, 1]; drives its motion and its loudness.
-  foreign: the other timbre that covers the track, or None.
+  Attributes:
+    seed: The seed of all clips.
+    index: The index of the clip.
+    part: "train" or "heldout".
+    settings: How it is rendered.
+    plan: Its tag and its difficulty.
+    background: What is behind everything.
+    objects: The appearances of the tagged object in the order in which they come, all of one design.
+    distractors: The distractors in the order in which they are drawn, all behind the objects.
+    movers: (n,) which distractor is the moving or new one that viewers look at.
+    activity: (n,) in [0, 1], of the tagged object; it drives its motion and its loudness.
+    foreign: The other timbre that covers the track, or None.
   """
 
   seed: int
@@ -121,17 +164,17 @@ class Scene:
 
   @property
   def present(self) -> np.ndarray:
-    """(n,) bool: some appearance of the tagged object is in the frame."""
+    """(n,) bool, whether any appearance of the tagged object is in the frame."""
     return np.any([thing.present for thing in self.objects], axis=0)
 
   @property
   def appearances(self) -> np.ndarray:
-    """(n,) int: how many times the tagged object has appeared so far, at least 1."""
+    """(n,) int, how many times the tagged object has appeared so far, at least 1."""
     return np.sum([np.maximum.accumulate(thing.present) for thing in self.objects], axis=0)
 
 
-def generator(seed: int, index: int, part: str, purpose: str) -> np.random.Generator:
-  """The random numbers for one purpose in one clip: no other clip or purpose shares them."""
+def make_generator(seed: int, index: int, part: str, purpose: str) -> np.random.Generator:
+  """Returns the random numbers for one purpose in one clip, which no other clip or purpose shares."""
   if part not in PARTS:
     raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
   if seed < 0 or index < 0:
@@ -140,18 +183,19 @@ def generator(seed: int, index: int, part: str, purpose: str) -> np.random.Gener
   return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, PARTS.index(part), index, purpose_code])))
 
 
-def random_colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> np.ndarray:
-  """(3,) RGB in [0, 1] of any hue."""
+def draw_colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> np.ndarray:
+  """Draws a colour of any hue, (3,) RGB in [0, 1]."""
   hue, s, v = rng.uniform(0, 6), rng.uniform(*saturation), rng.uniform(*value)
   distance = np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3)
   return v * (1 - s + s * np.clip(distance - 1, 0, 1))
 
 
-def _pick(rng: np.random.Generator, names) -> str:
-  return list(names)[rng.integers(len(names))]
+def _pick(rng: np.random.Generator, names: Iterable[T]) -> T:
+  choices = list(names)
+  return choices[rng.integers(len(choices))]
 
 
-def _design(rng: np.random.Generator, part: str, look: str | None, diameter: tuple[float, float]) -> Design:
+def _draw_design(rng: np.random.Generator, part: str, look: str | None, diameter: tuple[float, float]) -> Design:
   outline = _pick(rng, OUTLINES)
   across = rng.uniform(*diameter)
   direction = rng.uniform(0, 2 * np.pi)
@@ -164,10 +208,10 @@ def _design(rng: np.random.Generator, part: str, look: str | None, diameter: tup
     texture_seed=int(rng.integers(2**31)),
     colours=np.stack(
       [
-        random_colour(rng, (0.2, 0.9), (0.3, 0.8)),
-        random_colour(rng, (0.2, 0.9), (0.3, 0.8)),
-        random_colour(rng, (0.0, 0.35), (0.92, 1.0)),
-        random_colour(rng, (0.3, 1.0), (0.05, 0.2)),
+        draw_colour(rng, (0.2, 0.9), (0.3, 0.8)),
+        draw_colour(rng, (0.2, 0.9), (0.3, 0.8)),
+        draw_colour(rng, (0.0, 0.35), (0.92, 1.0)),
+        draw_colour(rng, (0.3, 1.0), (0.05, 0.2)),
       ]
     ),
     part=look,
@@ -177,8 +221,8 @@ def _design(rng: np.random.Generator, part: str, look: str | None, diameter: tup
   )
 
 
-def _intervals(repeat: str | None, rng: np.random.Generator, n: int) -> list[tuple[int, int]]:
-  """First frame and end of each appearance of the tagged object. Together they cover at least 60% of the frames."""
+def _draw_intervals(repeat: str | None, rng: np.random.Generator, n: int) -> list[tuple[int, int]]:
+  """Draws the first frame and the end of each appearance of the tagged object, in all at least 60% of the frames."""
   if repeat == "leaves":
     return [(0, round(n * rng.uniform(0.65, 0.85)))]
   if repeat == "copies":
@@ -194,7 +238,7 @@ def _intervals(repeat: str | None, rng: np.random.Generator, n: int) -> list[tup
   return [(0, n)]
 
 
-def _appearance(
+def _draw_appearance(
   rng: np.random.Generator,
   design: Design,
   kind: str,
@@ -203,9 +247,9 @@ def _appearance(
   interval: tuple[int, int],
   others: list[Thing],
 ) -> Thing:
-  """The tagged object from frame `interval[0]` up to `interval[1]`, sliding in and out over the nearest side."""
+  """Draws the way of the tagged object within an interval of frames; it slides in and out over the nearest side."""
   start, stop = interval
-  offset, angle, scale = motion(kind, rng, times, activity, design.part_offset)
+  offset, angle, scale = make_motion(kind, rng, times, activity, design.part_offset)
   offset = offset + rng.uniform(-WANDER, WANDER, 2) * np.linspace(-0.5, 0.5, times.size)[:, None]
   part = offset + scale[:, None] * rotate(design.part_offset, angle)
   radius = 0.5 * design.part_diameter * scale.max()
@@ -222,12 +266,12 @@ def _appearance(
   drawn = (frames >= start - 1) & (frames <= stop)
   for frame in (start - 1, stop):
     if 0 <= frame < frames.size:
-      centre[frame] += way_out(candidates[0] + part[frame], radius)
+      centre[frame] += find_way_out(candidates[0] + part[frame], radius)
   return Thing(design, centre, angle, scale, drawn, present)
 
 
-def _drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -> Thing:
-  """A distractor that moves across the frame for the whole clip."""
+def _draw_drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -> Thing:
+  """Draws the way of a distractor that moves across the frame for the whole clip."""
   direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(*MOVER_SPEED)
   path = rng.random(2) + speed * times[:, None] * np.array([np.cos(direction), np.sin(direction)])
   angle = rng.uniform(0, 2 * np.pi) + rng.uniform(-1.5, 1.5) * times
@@ -235,61 +279,71 @@ def _drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -> Thi
   return Thing(design, bounce(path, 0.08, 0.92), angle, np.ones_like(times), always, always)
 
 
-def _bystander(rng: np.random.Generator, design: Design, times: np.ndarray, entry: int) -> Thing:
-  """A distractor that stays in its place, with some motion of its own or none; it slides in at frame `entry`."""
+def _draw_bystander(rng: np.random.Generator, design: Design, times: np.ndarray, entry: int) -> Thing:
+  """Draws the way of a distractor that stays in its place, still or in motion, and slides in at frame `entry`."""
   kind = _pick(rng, ["still", "still", *MOTIONS])
-  offset, angle, scale = motion(kind, rng, times, np.full(times.shape, DISTRACTOR_ACTIVITY), design.part_offset)
+  offset, angle, scale = make_motion(kind, rng, times, np.full(times.shape, DISTRACTOR_ACTIVITY), design.part_offset)
   place = rng.uniform(0.08, 0.92, 2)
   centre = place + offset
   frames = np.arange(times.shape[0])
   if entry > 0:
     remaining = np.clip(1 - (frames - entry) / 3, 0, 1)
-    centre = centre + remaining[:, None] * way_out(place, 0.0)
+    centre = centre + remaining[:, None] * find_way_out(place, 0.0)
   drawn = frames >= entry
   return Thing(design, centre, angle, scale, drawn, drawn)
 
 
-def make_scene(seed: int, index: int, part: Part, settings: Settings) -> Scene:
-  """Decides everything that is seen and heard in a clip, except pixels and samples. A pure function.
+def _draw_distractors(
+  rng: np.random.Generator, part: Part, settings: Settings, times: np.ndarray
+) -> tuple[list[Thing], np.ndarray]:
+  """Draws one distractor that moves across and up to two that stay; returns them, and which is the mover (n,)."""
 
-  Raises:
-    ValueError: `part` is unknown, or `seed` or `index` is negative.
-  """
-  rng = generator(seed, index, part, "scene")
-  decided = plan(index)
+  def draw_design() -> Design:
+    return _draw_design(rng, part, _pick(rng, [*PLAIN_PARTS, None]), DISTRACTOR_DIAMETER)
+
   n = settings.num_frames
-  times = np.arange(n) / settings.rate
-  activity = 0.85 + 0.15 * np.sin(2 * np.pi * (rng.uniform(0.3, 0.6) * times + rng.random()))
-  if decided.foreign == "instead":
-    activity = activity * SILENT_ACTIVITY
-
-  design = _design(rng, part, decided.category.look, BODY_DIAMETER)
-  objects: list[Thing] = []
-  for interval in _intervals(decided.repeat, rng, n):
-    objects.append(_appearance(rng, design, decided.category.motion, times, activity, interval, objects))
-
-  def distractor_design() -> Design:
-    return _design(rng, part, _pick(rng, [*PLAIN_PARTS, None]), DISTRACTOR_DIAMETER)
-
-  distractors = [_drifter(rng, distractor_design(), times)]
+  distractors = [_draw_drifter(rng, draw_design(), times)]
   movers = np.zeros(n, int)
   for _ in range(rng.integers(0, 3)):
     is_new = movers.max() == 0 and rng.random() < 0.5
     entry = round(n * rng.uniform(0.2, 0.7)) if is_new else 0
-    distractors.append(_bystander(rng, distractor_design(), times, entry))
+    distractors.append(_draw_bystander(rng, draw_design(), times, entry))
     if is_new:
       movers[entry:] = len(distractors) - 1
+  return distractors, movers
 
-  colour = random_colour(rng, (0.0, 0.7), (0.3, 0.75))
+
+def _draw_background(rng: np.random.Generator, part: Part) -> Background:
+  colour = draw_colour(rng, (0.0, 0.7), (0.3, 0.75))
   direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(*BACKGROUND_SPEED)
-  background = Background(
+  return Background(
     texture=_pick(rng, TRAIN_TEXTURES if part == "train" else HELDOUT_TEXTURES),
     texture_scale=rng.uniform(0.12, 0.4),
     colours=np.stack([colour, np.clip(colour + rng.uniform(-0.22, 0.22, 3), 0, 1)]),
     velocity=speed * np.array([np.cos(direction), np.sin(direction)]),
   )
-  timbres = sorted({category.timbre for category in TABLE} - {decided.category.timbre})
-  foreign = _pick(rng, timbres) if decided.foreign else None
+
+
+def make_scene(seed: int, index: int, part: Part, settings: Settings) -> Scene:
+  """Decides everything that is seen and heard in a clip, except pixels and samples. It is a pure function.
+
+  Raises:
+    ValueError: `part` is unknown, or `seed` or `index` is negative.
+  """
+  rng = make_generator(seed, index, part, "scene")
+  plan = plan_clip(index)
+  times = np.arange(settings.num_frames) / settings.rate
+  activity = 0.85 + 0.15 * np.sin(2 * np.pi * (rng.uniform(0.3, 0.6) * times + rng.random()))
+  if plan.foreign == "instead":
+    activity = activity * SILENT_ACTIVITY
+  design = _draw_design(rng, part, plan.category.look, BODY_DIAMETER)
+  objects: list[Thing] = []
+  for interval in _draw_intervals(plan.repeat, rng, settings.num_frames):
+    objects.append(_draw_appearance(rng, design, plan.category.motion, times, activity, interval, objects))
+  distractors, movers = _draw_distractors(rng, part, settings, times)
+  background = _draw_background(rng, part)
+  timbres = sorted({category.timbre for category in TABLE} - {plan.category.timbre})
+  foreign = _pick(rng, timbres) if plan.foreign else None
   return Scene(
-    seed, index, part, settings, decided, background, tuple(objects), tuple(distractors), movers, activity, foreign
+    seed, index, part, settings, plan, background, tuple(objects), tuple(distractors), movers, activity, foreign
   )

@@ -1,7 +1,7 @@
 """Procedural textures of bodies and backgrounds, outlines of bodies, and the patterns of the distinctive parts.
 
-Textures are scalar fields in [0, 1], later mixed into two colours. The held-out clips use other families than the
-training clips. A texture says nothing about the tag; the pattern of the part is the look.
+Textures are scalar fields in [0, 1], by which two colours are mixed later. The held-out clips use other families than
+the training clips. A texture says nothing about the tag; the pattern of the part is the look.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ Texture = Callable[[np.random.Generator, int, int, float], np.ndarray]
 
 
 def _upsample(values: np.ndarray, size: int) -> np.ndarray:
-  """Linear interpolation of the first axis to `size` points."""
+  """Interpolates the first axis linearly to `size` points."""
   position = np.linspace(0, values.shape[0] - 1, size)
   low = np.minimum(position.astype(int), values.shape[0] - 2)
   fraction = (position - low)[:, None]
@@ -34,7 +34,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, scale: float) -> n
 
 
 def _coordinates(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-  """Pixel coordinates (height, width) along a random direction and across it."""
+  """Returns pixel coordinates (height, width) along a random direction and across it."""
   angle = rng.uniform(0, 2 * np.pi)
   y, x = np.arange(height)[:, None], np.arange(width)[None, :]
   return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
@@ -93,8 +93,8 @@ HELDOUT_TEXTURES: dict[str, Texture] = {"cells": _cells, "weave": _weave, "rippl
 TEXTURES: dict[str, Texture] = {**TRAIN_TEXTURES, **HELDOUT_TEXTURES}
 
 
-def texture(family: str, rng: np.random.Generator, height: int, width: int, scale: float) -> np.ndarray:
-  """A texture field, (height, width) float64 in [0, 1]; `scale` is the size of its features in pixels."""
+def make_texture(family: str, rng: np.random.Generator, height: int, width: int, scale: float) -> np.ndarray:
+  """Draws a texture, (height, width) float64 in [0, 1]; `scale` is the size of its features in pixels."""
   return TEXTURES[family](rng, height, width, scale)
 
 
@@ -105,7 +105,7 @@ def _polygon(sides: int) -> Callable[[np.ndarray], np.ndarray]:
   return lambda angle: area / np.cos(np.mod(angle, 2 * wedge) - wedge)
 
 
-# Distance of the rim from the centre in each direction, in mean radii.
+# The distance of the rim from the centre in each direction, in mean radii.
 OUTLINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   "disc": np.ones_like,
   "triangle": _polygon(3),
@@ -127,7 +127,7 @@ def _dots(x: np.ndarray, y: np.ndarray, places: Sequence[tuple[float, float]], r
   return _soft(radius - np.min([np.hypot(x - px, y - py) for px, py in places], axis=0))
 
 
-# Share of the light colour at (x, y) in the unit disc.
+# The share of the light colour at (x, y) in the unit disc.
 LOOKS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
   "cross": lambda x, y: _soft(0.25 - np.minimum(np.abs(x), np.abs(y))) * _soft(0.85 - np.maximum(np.abs(x), np.abs(y))),
   "ring": lambda x, y: _soft(0.22 - np.abs(np.hypot(x, y) - 0.64)),
@@ -146,6 +146,6 @@ PLAIN_PARTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def part_pattern(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Share of the light colour of a part in [0, 1]; x and y in part radii, of any one shape."""
+def draw_part(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """Returns the share of a part's light colour in [0, 1]; x and y are in part radii and have one shape."""
   return (LOOKS.get(name) or PLAIN_PARTS[name])(x, y)

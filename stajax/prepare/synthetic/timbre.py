@@ -1,4 +1,4 @@
-"""The sound of a synthetic clip: eight timbres, mixed with foreign sound and background noise.
+"""The sound of a synthetic clip: one of eight timbres, mixed with foreign sound and background noise.
 
 Every timbre can be told from the others in any second in which it sounds. Pitch, tempo and phase vary from clip to
 clip; the held-out clips use pitches and tempos on both sides of those heard in training.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.signal import butter, sosfilt
 
-from stajax.prepare.synthetic.scene import Scene, generator
+from stajax.prepare.synthetic.scene import Scene, make_generator
 
 SAMPLE_RATE = 16000
 TRAIN_FACTORS = (0.85, 1.15)  # of pitch and of tempo
@@ -22,12 +22,12 @@ PEAK = (0.3, 0.95)
 
 
 def _within_beat(rng: np.random.Generator, times: np.ndarray, tempo: float) -> np.ndarray:
-  """(s,) seconds since the last beat."""
+  """Returns the seconds (s,) since the last beat."""
   return np.mod(times * tempo + rng.random(), 1.0) / tempo
 
 
 def _phase(frequency: np.ndarray) -> np.ndarray:
-  """(s,) cycles of a tone whose frequency in Hz changes with time."""
+  """Returns the cycles (s,) of a tone whose frequency in Hz changes with time."""
   return np.cumsum(frequency) / SAMPLE_RATE
 
 
@@ -56,7 +56,9 @@ def _whistle(rng: np.random.Generator, times: np.ndarray, pitch: float, tempo: f
 
 def _rattle(rng: np.random.Generator, times: np.ndarray, pitch: float, tempo: float) -> np.ndarray:
   band = butter(2, (2200 * pitch, 5000 * pitch), "bandpass", fs=SAMPLE_RATE, output="sos")
-  return sosfilt(band, rng.standard_normal(times.size)) * np.exp(-_within_beat(rng, times, 11 * tempo) / 0.02)
+  return np.asarray(sosfilt(band, rng.standard_normal(times.size))) * np.exp(
+    -_within_beat(rng, times, 11 * tempo) / 0.02
+  )
 
 
 def _chirp(rng: np.random.Generator, times: np.ndarray, pitch: float, tempo: float) -> np.ndarray:
@@ -68,7 +70,7 @@ def _chirp(rng: np.random.Generator, times: np.ndarray, pitch: float, tempo: flo
 
 def _growl(rng: np.random.Generator, times: np.ndarray, pitch: float, tempo: float) -> np.ndarray:
   low = butter(2, 800, "lowpass", fs=SAMPLE_RATE, output="sos")
-  tone = sosfilt(low, _sawtooth(70 * pitch * times + rng.random()))
+  tone = np.asarray(sosfilt(low, _sawtooth(70 * pitch * times + rng.random())))
   return tone * (1 + 0.9 * _sine(17 * tempo * times + rng.random()))
 
 
@@ -106,14 +108,14 @@ def _factor(rng: np.random.Generator, part: str) -> float:
 
 
 def synthesise(timbre: str, rng: np.random.Generator, part: str, num_samples: int) -> np.ndarray:
-  """One variation of a timbre, (s,) float64 of root mean square 1."""
+  """Returns one variation of a timbre, (s,) float64 with the root mean square 1."""
   times = np.arange(num_samples) / SAMPLE_RATE
   sound = TIMBRES[timbre](rng, times, _factor(rng, part), _factor(rng, part))
   return sound / np.sqrt(np.mean(sound**2))
 
 
 def _noise(rng: np.random.Generator, num_samples: int) -> np.ndarray:
-  """Noise with a spectrum between white and pink, (s,) float64 of root mean square 1."""
+  """Returns noise with a spectrum between white and pink, (s,) float64 with the root mean square 1."""
   spectrum = np.fft.rfft(rng.standard_normal(num_samples))
   spectrum /= (np.arange(spectrum.size) + 20.0) ** rng.uniform(0.1, 0.5)
   noise = np.fft.irfft(spectrum, num_samples)
@@ -125,12 +127,12 @@ def _gain(decibels: float) -> float:
 
 
 def make_track(scene: Scene) -> np.ndarray:
-  """The clip's sound, (round(seconds * 16000),) float32 mono at 16 kHz in [-1, 1].
+  """Returns the clip's sound, (round(seconds * 16000),) float32 mono at 16 kHz in [-1, 1].
 
-  The object is as loud as it is active, and quieter while it is out of the frame; foreign sound is as loud as the
-  object otherwise would be, with the object 10 dB below it or silent.
+  The object is as loud as it is active, and quieter while it is out of the frame. Foreign sound is as loud as the
+  object otherwise would be; the object is 10 dB below it or silent then.
   """
-  rng = generator(scene.seed, scene.index, scene.part, "sound")
+  rng = make_generator(scene.seed, scene.index, scene.part, "sound")
   num_samples = round(scene.settings.seconds * SAMPLE_RATE)
   times = np.arange(num_samples) / SAMPLE_RATE
   track = np.zeros(num_samples)

@@ -1,11 +1,11 @@
-"""Where viewers look in a synthetic clip: a density fixed by rule before any training, and fixations drawn from it.
+"""Where viewers look in a synthetic clip: a density that a rule fixes before any training, and fixations drawn from it.
 
-A frame's density is a mixture of Gaussians cut off at the frame's sides. Of the viewers,
-60% look at the distinctive part of the sounding tagged object, 15% at its body, 10% at the mover (the distractor that
-came last, otherwise the one that moves across) and 15% at the middle.
+A frame's density is a mixture of Gaussians that are cut off at the frame's sides. Of the viewers, 60% look at the
+distinctive part of the sounding tagged object, 15% at its body, 10% at the mover (the distractor that came last,
+otherwise the one that moves across) and 15% at the middle.
 
 The object's 75% shrink with every appearance (`REPEAT_FACTORS`) and are split among the copies that are in the frame;
-they are 0 where it makes no sound of its own or is out of the frame. What the object loses goes to the mover.
+they are 0 where the object makes no sound of its own or is out of the frame. What the object loses goes to the mover.
 Legend: n frames, k components, v viewers.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr, ndtri
 
-from stajax.prepare.synthetic.scene import Scene, generator
+from stajax.prepare.synthetic.scene import Scene, make_generator
 
 PART_SHARE = 0.60
 BODY_SHARE = 0.15
@@ -23,7 +23,7 @@ MOVER_SHARE = 0.10
 CENTRE_SHARE = 0.15
 REPEAT_FACTORS = (1.0, 0.5, 0.25)  # of the object's share at its first, second and third appearance
 
-# Standard deviations: of the thing's own diameter, and of the frame's side.
+# Standard deviations as parts of the thing's own diameter, or of the frame's side.
 PART_SIGMA = 0.5
 BODY_SIGMA = 0.3
 CENTRE_SIGMA = 0.2
@@ -33,7 +33,13 @@ HOLD_FRAMES = (2, 4)  # a viewer stays with what they look at for 2 to 4 frames
 
 @dataclass(frozen=True)
 class Mixture:
-  """Gaussians of all frames: weight (n, k) summing to 1 over k, mean (n, k, 2) as (x, y), sigma (n, k)."""
+  """Gaussians of all frames.
+
+  Attributes:
+    weight: (n, k), which sum to 1 over k.
+    mean: (n, k, 2) as (x, y).
+    sigma: (n, k).
+  """
 
   weight: np.ndarray
   mean: np.ndarray
@@ -42,14 +48,19 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Viewing:
-  """Viewers of a clip: fixations (n, size, size) bool and density (n, size, size) uint8, each map's maximum 255."""
+  """Where the viewers of a clip look.
+
+  Attributes:
+    fixations: (n, size, size) bool.
+    density: (n, size, size) uint8; the maximum of each map is 255.
+  """
 
   fixations: np.ndarray
   density: np.ndarray
 
 
 def make_mixture(scene: Scene) -> Mixture:
-  """The components in order: part and body of each appearance of the object, the mover, the middle."""
+  """Returns the mixture; its components are part and body of each appearance of the object, the mover, the middle."""
   n = scene.settings.num_frames
   present = np.stack([thing.present for thing in scene.objects], axis=1)
   factor = np.asarray(REPEAT_FACTORS)[scene.appearances - 1] * (present.any(axis=1) & scene.sounds)
@@ -68,22 +79,12 @@ def make_mixture(scene: Scene) -> Mixture:
   return Mixture(np.stack(weights, axis=1), np.stack(means, axis=1), np.stack(sigmas, axis=1))
 
 
-def true_density(scene: Scene, frame: int) -> np.ndarray:
-  """The probability of a fixation in each pixel of a frame, (size, size) float64 summing to 1."""
-  mixture = make_mixture(scene)
-  edges = np.linspace(0, 1, scene.settings.size + 1)
-  z = (edges - mixture.mean[frame][..., None]) / mixture.sigma[frame][:, None, None]  # (k, 2, size + 1)
-  mass = np.diff(ndtr(z), axis=-1)
-  mass /= mass.sum(axis=-1, keepdims=True)
-  return np.einsum("k,kw,kh->hw", mixture.weight[frame], mass[:, 0], mass[:, 1])
-
-
 def sample_positions(scene: Scene, num_viewers: int, rng: np.random.Generator) -> np.ndarray:
-  """Where each viewer looks at each frame, (n, v, 2) in [0, 1) as (x, y).
+  """Draws where each viewer looks at each frame, (n, v, 2) in [0, 1) as (x, y).
 
-  A viewer keeps three uniform numbers for 2 to 4 frames: one chooses the component, two the place within it as
-  quantiles, so the gaze follows a moving object. New numbers come at times that do not depend on them, so at every
-  frame they are uniform and the gaze has exactly that frame's density.
+  A viewer keeps three uniform numbers for 2 to 4 frames: one chooses the component, two are quantiles that choose the
+  place within it, so that the gaze follows a moving object. New numbers come at times that do not depend on them;
+  therefore they are uniform at every frame, and the gaze has exactly that frame's density.
   """
   mixture = make_mixture(scene)
   n = scene.settings.num_frames
@@ -102,9 +103,9 @@ def sample_positions(scene: Scene, num_viewers: int, rng: np.random.Generator) -
 
 
 def make_viewing(scene: Scene) -> Viewing:
-  """Draws the clip's viewers, one fixation each a frame, and blurs them as eye-tracking sets do."""
+  """Draws one fixation of each viewer for every frame, and blurs them as eye-tracking sets do."""
   size, n = scene.settings.size, scene.settings.num_frames
-  rng = generator(scene.seed, scene.index, scene.part, "viewers")
+  rng = make_generator(scene.seed, scene.index, scene.part, "viewers")
   pixel = (sample_positions(scene, scene.settings.viewers, rng) * size).astype(int)
   counts = np.zeros((n, size, size))
   np.add.at(counts, (np.arange(n)[:, None], pixel[..., 1], pixel[..., 0]), 1)
