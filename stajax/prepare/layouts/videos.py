@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
+from stajax.eyetracking import SOUND_SUFFIXES
 from stajax.prepare.fixations import SUFFIXES, read_header
 from stajax.prepare.layouts.names import clip_names
 from stajax.prepare.listing import (
+  MEDIA_SUFFIXES,
   Item,
   Listing,
   ListingError,
@@ -40,7 +43,7 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
   """Lists all videos under a folder, with the tables and sound files that have their names.
 
   Args:
-    root: The folder with the videos, and beside each, if wanted, its sound as name.wav.
+    root: The folder with the videos, and beside each, if wanted, its sound as name.wav, name.flac or name.mp3.
     tables: The folder with the table of `root/a/name.mp4` as `a/name.csv`; by default `root`.
 
   Raises:
@@ -53,7 +56,8 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
   if not paths:
     raise ListingError(f"{root}: no video is in this folder")
   remarks: list[Remark] = []
-  sounds = _FilesByStem(root, (".wav",), remarks)
+  # What ends in `.ogg` may be a video as well, and is taken for one.
+  sounds = _FilesByStem(root, [suffix for suffix in SOUND_SUFFIXES if suffix not in MEDIA_SUFFIXES], remarks)
   tables_by_stem = _FilesByStem(tables, SUFFIXES, remarks)
   names = clip_names([path.relative_to(root) for path in paths])
   items, found = [], {}
@@ -78,14 +82,15 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
 
 
 class _FilesByStem:
-  """The files with some suffixes under a folder, by their paths without suffix."""
+  """The files with some suffixes under a folder, by their paths without suffix; earlier suffixes go first."""
 
-  def __init__(self, folder: Path, suffixes: Collection[str], remarks: list[Remark]) -> None:
+  def __init__(self, folder: Path, suffixes: Sequence[str], remarks: list[Remark]) -> None:
     self._folder = folder
     self._paths: dict[str, Path] = {}
     self._used: set[str] = set()
-    for path in visible_files(folder):
-      if path.suffix.lower() in suffixes:
+    found = (path for path in visible_files(folder) if path.suffix.lower() in suffixes)
+    for _, paths in groupby(found, key=lambda path: path.parent):
+      for path in sorted(paths, key=lambda path: suffixes.index(path.suffix.lower())):
         self._add(path, remarks)
 
   def _add(self, path: Path, remarks: list[Remark]) -> None:
