@@ -23,8 +23,11 @@ from collections.abc import Sequence
 
 import tyro
 
+from stajax import cli
 from stajax.prepare.progress import NothingUsableError
-from stajax.prepare.sources import SOURCES
+from stajax.prepare.sources import SOURCES, Source
+
+PROGRAM = "stajax prepare"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,21 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
   if argv[:1] in (["-h"], ["--help"]):
     print(str(__doc__).strip())
     return 0
-  source = argv[0] if argv else ""
-  if source not in SOURCES:
-    print(f"stajax prepare: source {source!r} is unknown, known sources: {', '.join(SOURCES)}", file=sys.stderr)
-    return 2
-  arguments = tyro.cli(
-    SOURCES[source], args=argv[1:], prog=f"stajax prepare {source}", config=(tyro.conf.OmitArgPrefixes,)
-  )
+  if not argv or argv[0] not in SOURCES:
+    return cli.fail(PROGRAM, cli.unknown("source", argv[0] if argv else "", SOURCES))
+  usage, config = f"{PROGRAM} {argv[0]}", (tyro.conf.OmitArgPrefixes,)
+  arguments = cli.parse(PROGRAM, SOURCES[argv[0]], argv[1:], usage=usage, config=config)
+  return cli.run(PROGRAM, lambda: _run(arguments))
+
+
+def _run(arguments: Source) -> int:
   try:
     result = arguments.run()
-  except (ValueError, OSError) as error:
-    print(f"stajax prepare: {error}", file=sys.stderr)
-    return 3 if isinstance(error, NothingUsableError) else 2
+  except NothingUsableError as error:
+    return cli.fail(PROGRAM, error, 3)
   except KeyboardInterrupt:
-    print("stajax prepare: interrupted; the same command goes on from here", file=sys.stderr)
-    return 130
+    return cli.fail(PROGRAM, "interrupted; the same command goes on from here", cli.INTERRUPTED)
   print(result.text)
   return 1 if result.has_failures else 0
 

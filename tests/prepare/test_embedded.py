@@ -84,8 +84,8 @@ def test_refusals_are_one_line(prepared, tmp_path, capsys):
     (["synthetic", "--out", str(tmp_path), *ARGUMENTS], "not something that this command made"),
     (["synthetic", "--out", str(tmp_path / "a"), "--clips", "0"], "number of clips is 0"),
     (["synthetic", "--out", str(tmp_path / "a"), "--size", "8"], "size >= 16"),
-    (["nothing", "--out", str(tmp_path)], "'nothing' is unknown, known sources: "),
-    ([], "known sources: "),
+    (["nothing", "--out", str(tmp_path)], "unknown source 'nothing'; Known: ave, "),
+    ([], "unknown source ''; Known: ave, "),
   ):
     assert main(arguments) == 2
     lines = capsys.readouterr().err.strip().splitlines()
