@@ -18,7 +18,8 @@ from stajax.config import Config
 from stajax.nets.images import to_size
 from stajax.plan.count import count_macs
 from stajax.plan.topology import DoesNotFit, quiet
-from stajax.train import optimizer, step
+from stajax.train import step
+from stajax.train.programs import make_programs
 
 _SOUND = (257, 98)
 _STORED_SIDE = 512  # of prepared frames, by default
@@ -47,12 +48,9 @@ class Program:
 
 def make_train_step(config: Config, name: str, num_categories: int, mesh: Mesh) -> tuple[Any, Any, Any]:
   """A network, its optimiser and its training step as `stajax.train` makes them, without reading any data."""
-  training = networks.training_of(name, config)
-  network, choice = networks.make_network(name, config, num_categories), training.optimizer
-  schedule = optimizer.make_schedule(choice.learning_rate, training.steps, choice.warmup, choice.schedule)
-  update = optimizer.make_optimizer(choice.name, schedule, choice.momentum, choice.weight_decay, choice.multipliers)
-  loss = (step.fixation_loss if networks.NETWORKS[name].learns_fixations else step.classification_loss)(training.size)
-  return network, update, step.make_train_step(network, loss, update, mesh, training.frozen)
+  network, spec = networks.make_network(name, config, num_categories), networks.NETWORKS[name]
+  programs = make_programs(network, networks.training_of(name, config), spec.learns_fixations, mesh)
+  return network, programs.optimizer, programs.train_step
 
 
 def batch_shapes(config: Config, name: str, num_categories: int, batch: int) -> dict[str, jax.ShapeDtypeStruct]:

@@ -46,13 +46,14 @@ def run(config: configuration.Config, workdir: Path, distributed: bool = False) 
   if distributed:
     _join_hosts()
   from stajax.data.shards import RecordError
-  from stajax.train import stages
   from stajax.train.loop import TrainingError
+  from stajax.train.stages import runner
+  from stajax.train.workdir import WorkdirError
   from stajax.weights.store import WeightsError
 
   try:
-    print(stages.run_all(config, workdir))
-  except (configuration.ConfigError, RecordError, WeightsError, stages.StageError) as error:
+    print(runner.run_all(config, workdir))
+  except (configuration.ConfigError, RecordError, WeightsError, WorkdirError) as error:
     return cli.fail(PROGRAM, error)
   except TrainingError as error:
     return cli.fail(PROGRAM, str(error), code=1)

@@ -13,9 +13,10 @@ from stajax import networks
 from stajax.inference.class_maps import Networks, make_dense, stored_pool
 from stajax.inference.dense import DenseNetwork
 from stajax.report.table_1 import Variant
-from stajax.train import stages, train_network
+from stajax.train import train_network
 from stajax.train.loop import TrainingError
-from stajax.train.workdir import Run
+from stajax.train.run import Run, open_run
+from stajax.train.stages.companion_pools import compute_companions
 from stajax.weights import store
 
 RETRAINED: dict[Variant, tuple[str, ...]] = {
@@ -29,42 +30,44 @@ class RetrainingError(ValueError):
 
 
 def retrain(workdir: Path, base: Networks, batch: int) -> dict[Variant, Networks]:
-  """Trains what is not trained yet; returns for each variant the sources, which have its networks in their places.
+  """Trains the networks of all variants that are not trained yet.
 
   Args:
-    workdir: work folder of a finished training.
-    base: its usual sources.
-    batch: frames that are computed together.
+    workdir: The work folder of a finished training.
+    base: Its usual sources.
+    batch: The number of frames that are computed together.
+
+  Returns:
+    For each variant the sources, with the variant's networks in the places of the usual ones.
 
   Raises:
-    RetrainingError: not such a folder, or the training failed.
-    ConfigError, RecordError, WeightsError: a file in it that cannot be used.
+    RetrainingError: This is not such a folder, or the training failed.
+    ConfigError, RecordError, WeightsError: A file in it cannot be used.
   """
   path = workdir / "config.json"
   try:
-    run = Run(configuration.loads(path.read_text(encoding="utf-8"), str(path)), workdir)
+    run = open_run(configuration.loads(path.read_text(encoding="utf-8"), str(path)), workdir)
   except (OSError, UnicodeDecodeError) as error:
     raise RetrainingError(f"{path}: cannot be read ({error}), expected the work folder of a training") from None
-  if run.done("scam_plus") is None:
+  if run.workdir.done("scam_plus") is None:
     raise RetrainingError(f"{workdir}: stage scam_plus is not done, expected the work folder of a finished training")
-  return {variant: _variant(variant, run, base, batch) for variant in RETRAINED}
+  return {variant: _retrain_variant(variant, run, base, batch) for variant in RETRAINED}
 
 
-def _variant(variant: Variant, run: Run, base: Networks, batch: int) -> Networks:
-  folder, frl = run.workdir / "ablation" / variant, False if variant == "no_frl" else None
-  num_categories = len(run.records.categories)
+def _retrain_variant(variant: Variant, run: Run, base: Networks, batch: int) -> Networks:
+  folder, refine = run.workdir.variant(variant), False if variant == "no_frl" else None
   for name in RETRAINED[variant]:
-    if (folder / name / "weights.safetensors").is_file():
-      continue
-    how = train_network.Variant(folder / name, always_heard=variant == "always_heard", frl=frl)
-    try:
-      train_network.train(name, run, how)
-    except TrainingError as error:
-      raise RetrainingError(f"ablation/{variant}: {error}") from None
+    if not (folder / name / "weights.safetensors").is_file():
+      how = train_network.Variant(folder / name, always_heard=variant == "always_heard", refine=refine)
+      try:
+        train_network.train(name, run, how)
+      except TrainingError as error:
+        raise RetrainingError(f"ablation/{variant}: {error}") from None
 
   @functools.cache
   def retrained(name: str) -> DenseNetwork:
-    return make_dense(name, run.variables(name, folder / name), run.config, num_categories, batch, frl)
+    variables, num_categories = run.trained.variables(name, folder / name), len(run.data.records.categories)
+    return make_dense(name, variables, run.config, num_categories, batch, refine)
 
   def network(name: str, asked: bool | None) -> DenseNetwork:
     return retrained(name) if name in RETRAINED[variant] else base.network(name, asked)
@@ -72,5 +75,5 @@ def _variant(variant: Variant, run: Run, base: Networks, batch: int) -> Networks
   # Companions of other clips are fragments as this variant's networks see them.
   pool = folder / models.COMPANIONS
   if not pool.is_file():
-    store.save(pool, stages.stored_companions(run, lambda name: network(name, frl)))
+    store.save(pool, compute_companions(run.data, run.config.seed, lambda name: network(name, refine)))
   return Networks(network, functools.partial(stored_pool, store.read(pool)), base.maps, base.seed, base.crops)

@@ -1,4 +1,4 @@
-"""Checkpoints of a training, by Orbax; its API stays behind this file."""
+"""Checkpoints of a training, written by Orbax, whose API stays behind this file."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 import flax
 import jax
-import jaxlib
+import jaxlib.version
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
@@ -17,9 +17,9 @@ logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax logs every save at 
 
 
 class Checkpoints:
-  """The last checkpoints of one stage; a context manager that waits for the last save.
+  """The last checkpoints of one network; a context manager that waits for the last save.
 
-  A checkpoint is written beside the others and renamed when it is complete, so that a killed process leaves the
+  A checkpoint is written beside the others and gets its name when it is complete, so that a killed process leaves the
   previous one.
   """
 
@@ -28,7 +28,14 @@ class Checkpoints:
     self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
 
   def restore(self, state: Any) -> tuple[Any, dict[str, str]] | None:
-    """The last checkpoint's state, laid out like `state`, and the environment that wrote it; None without one."""
+    """Reads the last checkpoint.
+
+    Args:
+      state: Arrays of the same shapes, types and places as those of the checkpoint.
+
+    Returns:
+      The saved state and the environment that wrote it, or None if there is no checkpoint.
+    """
     step = self._manager.latest_step()
     if step is None:
       return None
@@ -36,10 +43,10 @@ class Checkpoints:
     restored = self._manager.restore(
       step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), environment=ocp.args.JsonRestore())
     )
-    return restored.state, restored.environment
+    return restored["state"], restored["environment"]
 
   def save(self, step: int, state: Any) -> None:
-    """Saves in the background; the state is copied first, so it may be donated at once."""
+    """Saves in the background. The state is copied first, so it may be donated at once."""
     self._manager.save(
       step,
       args=ocp.args.Composite(state=ocp.args.StandardSave(state), environment=ocp.args.JsonSave(environment())),
@@ -54,11 +61,11 @@ class Checkpoints:
 
 
 def environment() -> dict[str, str]:
-  """What bit-identical results depend on."""
+  """Returns the versions, settings and hardware that bit-identical results depend on."""
   return {
     "python": platform.python_version(),
     "jax": jax.__version__,
-    "jaxlib": jaxlib.__version__,
+    "jaxlib": jaxlib.version.__version__,
     "flax": flax.__version__,
     "optax": optax.__version__,
     "numpy": np.__version__,

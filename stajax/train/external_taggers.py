@@ -1,17 +1,9 @@
-"""Off-the-shelf taggers in place of own ones (paper §3.3): what they hear, as confidences in the tags of the clips.
+"""Off-the-shelf taggers in place of taggers that are trained here (§3.3 of the paper).
 
-A tagger has classes of its own. A table with rows `tag,class` says which of them are a tag: several rows for a tag, or
-for a class, are fine. A row without a class says that the tag has none; one without a tag names a class that is no tag
-of these clips, but louder than it the tag is not heard: `,Speech` where people talk over the clips. Without such rows
-only tags are compared, as the own taggers do.
+They give confidences in classes of their own. A table (`stajax.train.tag_table`) says which of the classes are the tags
+of the clips.
 """
 
-from __future__ import annotations
-
-import csv
-import difflib
-import io
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,247 +17,212 @@ from jax.experimental import multihost_utils
 from stajax import networks
 from stajax.config import ConfigError
 from stajax.data.class_scores import ClassScores
-from stajax.data.records import Records
-from stajax.files import sha256_of_bytes, write_text
+from stajax.files import sha256_of_bytes
 from stajax.inference.dense import make_tagger
 from stajax.nets.tagger import Tagger
 from stajax.prepare.layouts.vggsound import NUM_CATEGORIES, read_classes
-from stajax.prepare.listing import ListingError, text_lines
-from stajax.train.workdir import NOT_JUDGED, Run
+from stajax.prepare.listing import ListingError
+from stajax.train.run import Run
+from stajax.train.tag_table import guess_rows, read_table, write_table
+from stajax.train.training_data import UNLABELLED
 from stajax.weights import convert, store
 
-TABLE = "tags.csv"
-HEADER = ("tag", "class")
-QUIET = "Silence"  # a class of YAMNet
 _AVERAGE = 512  # features of VGGSound's network with average pooling; NetVLAD has 16 times as many
 
 
 @dataclass(frozen=True)
-class Ears:
-  """A tagger and its table.
+class ExternalTagger:
+  """An off-the-shelf tagger with its table.
 
   Attributes:
-    hear: of a training clip's index, the confidences (n, c + 1) float32 in every tag and in the other sounds.
-    covered: (c,) bool, whether the tagger has a class for a tag.
-    judged: (C,) bool, whether it has for every tag of a clip.
-    made_with: what the labels depend on, JSON values.
-    text: of the table.
-    advice: one line on the tags that are not covered; empty where all are.
+    confidences: A function of a training clip's index that returns the confidences (n, c + 1) float32 in every tag and
+      in the classes that are no tag.
+    has_class: Whether the tagger has a class for each tag, (c,) bool.
+    can_label: Whether the tagger has a class for every tag of a clip, (C,) bool.
+    provenance: What the labels depend on, as JSON values.
+    table_text: The text of the table.
+    advice: One line on the tags for which there is no class; empty if there is none.
   """
 
-  hear: Callable[[int], np.ndarray]
-  covered: np.ndarray
-  judged: np.ndarray
-  made_with: dict[str, Any]
-  text: str
+  confidences: Callable[[int], np.ndarray]
+  has_class: np.ndarray
+  can_label: np.ndarray
+  provenance: dict[str, Any]
+  table_text: str
   advice: str
 
 
-def open_ears(run: Run) -> Ears:
-  """The off-the-shelf tagger of a configuration; writes its table into the work folder where there is none.
+@dataclass(frozen=True)
+class _Scores:
+  """What a tagger says in its own classes.
+
+  Attributes:
+    of_clip: A function of a training clip's index that returns the scores (n, classes) in [0, 1].
+    classes: The names of the classes.
+    classes_at: Where users find these names.
+    combine: How the scores of a tag's classes are combined; see `confidences_in_tags`.
+    provenance: The tagger's name and the SHA-256 of its file.
+  """
+
+  of_clip: Callable[[int], np.ndarray]
+  classes: Sequence[str]
+  classes_at: Path | str
+  combine: np.ufunc
+  provenance: dict[str, Any]
+
+
+def open_external_tagger(run: Run) -> ExternalTagger:
+  """Opens the off-the-shelf tagger of a configuration; writes its table into the work folder if there is none.
 
   Raises:
-    ConfigError: the table cannot be used, does not fit the tagger or the tags, or covers no clip.
-    RecordError, WeightsError: what the tagger heard, or its weights, cannot be used.
+    ConfigError: The table cannot be used, does not fit the tagger or the tags, or covers no clip.
+    RecordError, WeightsError: The stored scores, or the tagger's weights, cannot be used.
   """
-  hearing, records = run.config.hearing, run.records
-  if hearing.kind == "yamnet":
-    found = ClassScores.open(records.path)
-    classes, combine, where = found.classes, np.maximum, found.path / "classes.txt"
-    made_with = {"tagger": "yamnet", "sha256": found.sha256}
-
-    def score(clip: int) -> np.ndarray:
-      return found.of(records.names[clip], int(records.num_frames[clip]))
-  else:
-    classes, combine, where = _vggsound_classes(run), np.add, hearing.classes or "the data's categories"
-    score, sha256 = _vggsound(run)
-    made_with = {"tagger": "vggsound", "sha256": sha256}
-  path = Path(hearing.mapping) if hearing.mapping else run.workdir / TABLE
+  hearing, records = run.config.hearing, run.data.records
+  scores = _open_yamnet_scores(run) if hearing.kind == "yamnet" else _open_vggsound(run)
+  path = table_path(run)
   if not hearing.mapping:
     if jax.process_index() == 0 and not path.exists():
-      write_table(path, guess(records.categories, classes))
+      write_table(path, guess_rows(records.categories, scores.classes))
     multihost_utils.sync_global_devices("table of tags")
-  members, text = read_table(path, records.categories, classes)
-  covered = np.array([len(member) > 0 for member in members[:-1]])
-  judged = ~(records.tags[:, ~covered] > 0).any(axis=1)
-  advice = _advice(path, where, records.categories, covered, judged)
-  if not (judged & records.has_sound & (records.tags > 0).any(axis=1)).any():
+  members, text = read_table(path, records.categories, scores.classes)
+  has_class = np.array([len(member) > 0 for member in members[:-1]])
+  can_label = ~np.any(records.tags[:, ~has_class] > 0, axis=1)
+  advice = _advice(path, scores.classes_at, records.categories, has_class, can_label)
+  if not (can_label & records.has_sound & (records.tags > 0).any(axis=1)).any():
     raise ConfigError(advice or f"{records.path}: no clip has a tag and sound")
-  made_with["table"] = sha256_of_bytes(text.encode())
-  return Ears(lambda clip: in_tags(score(clip), members, combine), covered, judged, made_with, text, advice)
+  return ExternalTagger(
+    confidences=lambda clip: confidences_in_tags(scores.of_clip(clip), members, scores.combine),
+    has_class=has_class,
+    can_label=can_label,
+    provenance={**scores.provenance, "table": sha256_of_bytes(text.encode())},
+    table_text=text,
+    advice=advice,
+  )
+
+
+def table_path(run: Run) -> Path:
+  """Returns where the table of tags and classes lies."""
+  given = run.config.hearing.mapping
+  return Path(given) if given else run.workdir.tag_table
+
+
+def used_table(run: Run) -> Path:
+  """Returns where the copy lies of the table with which the switch's labels were begun."""
+  return run.workdir.stage("tag_heard") / run.workdir.tag_table.name
 
 
 def check(run: Run) -> None:
-  """Looks at tagger and table before hours of training, and says which tags are not covered.
+  """Checks tagger and table before hours of training, and prints which tags are not covered.
 
   Raises:
-    ConfigError: as `open_ears`; or the table has changed since the switch's labels were begun with it.
-    RecordError, WeightsError: as `open_ears`.
+    ConfigError: See `open_external_tagger`; or the table has changed since the switch's labels were begun with it.
+    RecordError, WeightsError: See `open_external_tagger`.
   """
-  ears, used = open_ears(run), run.folder("tag_heard") / TABLE
-  if used.is_file() and used.read_text(encoding="utf-8") != ears.text:
-    path = run.config.hearing.mapping or run.workdir / TABLE
-    raise ConfigError(f"{path}: has changed since the switch's labels were made with {used}; use another --workdir")
-  if ears.advice and jax.process_index() == 0 and run.done("tag_heard") is None:
-    print(ears.advice, file=sys.stderr)
+  tagger, used = open_external_tagger(run), used_table(run)
+  if used.is_file() and used.read_text(encoding="utf-8") != tagger.table_text:
+    raise ConfigError(
+      f"{table_path(run)}: has changed since the switch's labels were made with {used}; use another --workdir"
+    )
+  if tagger.advice and jax.process_index() == 0 and run.workdir.done("tag_heard") is None:
+    print(tagger.advice, file=sys.stderr)
 
 
-def heard(confidences: np.ndarray, tags: Sequence[int], share: float) -> np.ndarray:
-  """Whether a sound is of one of a clip's tags, (n,) bool: where a tag has at least `share` of the highest confidence.
-
-  Args:
-    confidences: (n, k) in every tag, and whatever else it is compared with.
-    tags: of the clip; it need not have one.
-  """
-  own = confidences[:, list(tags)].max(axis=1, initial=0.0)
-  return (own > 0) & (own >= share * confidences.max(axis=1))
-
-
-def summary(ears: Ears, records: Records, values: np.ndarray) -> dict[str, Any]:
-  """What the stage says that made the labels `values` (frames,): counts, also by tag, and all in a line."""
-  frames = records.has_sound[records.clip_of_frame] & (values != NOT_JUDGED)
+def summarise(tagger: ExternalTagger, run: Run, labels: np.ndarray) -> dict[str, Any]:
+  """Returns what the stage says that made the labels (frames,): counts in all and by tag, and a line for people."""
+  records = run.data.records
+  labelled = records.has_sound[records.clip_of_frame] & (labels != UNLABELLED)
   tagged = records.tags[records.clip_of_frame] > 0
-  missing = [tag for tag, known in zip(records.categories, ears.covered, strict=True) if not known]
+  missing = [tag for tag, known in zip(records.categories, tagger.has_class, strict=True) if not known]
   counts = {
-    tag: [int(np.sum(values[frames & tagged[:, i]] == 1)), int(np.sum(frames & tagged[:, i]))]
+    tag: [int(np.sum(labels[labelled & tagged[:, i]] == 1)), int(np.sum(labelled & tagged[:, i]))]
     for i, tag in enumerate(records.categories)
-    if ears.covered[i]
+    if tagger.has_class[i]
   }
-  number = int(np.sum(values == 1))
-  says = f"{ears.made_with['tagger']}: its tag is heard in {number} of {int(frames.sum())} frames with sound"
+  heard = int(np.sum(labels == 1))
+  says = f"{tagger.provenance['tagger']}: its tag is heard in {heard} of {int(labelled.sum())} frames with sound"
   return {
-    "frames": len(values),
-    "tag_heard": number,
-    "judged": int(frames.sum()),
+    "frames": len(labels),
+    "tag_heard": heard,
+    "judged": int(labelled.sum()),
     "by_tag": counts,
     "not_covered": missing,
     "says": f"{says}; tags not covered: {', '.join(missing) or 'none'}",
   }
 
 
-def in_tags(scores: np.ndarray, members: Sequence[np.ndarray], combine: np.ufunc) -> np.ndarray:
-  """Scores of a tagger's classes as confidences in tags.
+def confidences_in_tags(scores: np.ndarray, members: Sequence[np.ndarray], combine: np.ufunc) -> np.ndarray:
+  """Turns the scores of a tagger's classes into confidences in tags.
 
   Args:
-    scores: (n, classes) in [0, 1].
-    members: c + 1 arrays of class indices: of every tag, and of other sounds.
+    scores: The scores (n, classes) in [0, 1].
+    members: c + 1 arrays of class indices: those of every tag, and those that are no tag.
     combine: `np.add` where classes exclude each other (softmax): the sum is the probability that it is any of them.
       `np.maximum` where they do not (YAMNet's sigmoids): a bark is Dog, Bark and Bow-wow at once, and a sum would count
-      it thrice, so that tags with many rows would win.
+      it three times, so that tags with many rows would win.
 
   Returns:
-    (n, c + 1) float32; 0 for a tag that has no class.
+    The confidences (n, c + 1) float32; 0 for a tag that has no class.
   """
   columns = [combine.reduce(scores[:, member], axis=1) if len(member) else np.zeros(len(scores)) for member in members]
   return np.stack(columns, axis=1).astype(np.float32)
 
 
-def guess(tags: Sequence[str], classes: Sequence[str]) -> list[tuple[str, str]]:
-  """Rows for the classes that have a tag's name, whatever its case, plural and punctuation; without a class where none.
-
-  Of a class such as "Violin, fiddle" or "Frying (food)" a part will do. Silence is another sound.
-  """
-  names = [(name, {_plain(name), *(_plain(_bare(part)) for part in (name, *name.split(",")))}) for name in classes]
-  rows = []
-  for tag in tags:
-    found = [name for name, forms in names if forms & {_plain(tag), _plain(_bare(tag))} - {""}]
-    rows += [(tag, name) for name in found or [""]]
-  if QUIET in classes and QUIET not in dict((name, tag) for tag, name in rows):
-    rows.append(("", QUIET))
-  return rows
-
-
-def _bare(name: str) -> str:
-  return re.sub(r"\([^)]*\)", " ", name)
-
-
-def _plain(name: str) -> str:
-  """In small letters, without punctuation and the s of plurals."""
-  return " ".join(re.sub(r"(?<=..[^s])s$", "", word) for word in re.findall(r"[^\W_]+", name.casefold()))
-
-
-def write_table(path: Path, rows: Sequence[tuple[str, str]]) -> None:
-  """Writes a table, atomically."""
-  text = io.StringIO()
-  csv.writer(text, lineterminator="\n").writerows([HEADER, *rows])
-  write_text(path, text.getvalue())
-
-
-def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> tuple[list[np.ndarray], str]:
-  """Reads a table.
-
-  Returns:
-    Class indices of each tag, then of other sounds; and the text.
-
-  Raises:
-    ConfigError: it cannot be read, or a row is not one of a known tag and a known class; the line is named.
-  """
-  try:
-    lines = text_lines(path)
-  except ListingError as error:
-    raise ConfigError(str(error)) from None
-  members: list[set[int]] = [set() for _ in (*tags, "")]
-  reader, is_first = csv.reader(lines, skipinitialspace=True), True
-  try:
-    for row in reader:
-      fields = tuple(field.strip() for field in row)
-      at = f"{path}, line {reader.line_num}"
-      if is_first and fields != HEADER:
-        raise ConfigError(f"{at}: found {','.join(fields)[:80]!r}, expected tag,class")
-      if not is_first and any(fields):
-        if len(fields) != 2:
-          found = f"found {len(fields)} columns, expected tag,class"
-          raise ConfigError(f"{at}: {found}; a name with a comma is put in double quotes")
-        tag = _known(fields[0], tags, f"{at}: {{!r}} is not a tag of the clips") if fields[0] else -1
-        if fields[1]:
-          members[tag].add(_known(fields[1], classes, f"{at}: {{!r}} is not a class of the tagger"))
-      is_first = False
-  except csv.Error as error:
-    raise ConfigError(f"{path}, line {reader.line_num}: {error}") from None
-  if is_first:
-    raise ConfigError(f"{path}: is empty, expected tag,class")
-  return [np.array(sorted(member), np.int64) for member in members], "\n".join(lines) + "\n"
-
-
-def _known(name: str, names: Sequence[str], message: str) -> int:
-  if name in names:
-    return names.index(name)
-  near = difflib.get_close_matches(name, names, n=1, cutoff=0)
-  raise ConfigError(f"{message.format(name[:80])}, the nearest is {near[0]!r}")
-
-
-def _advice(path: Path, where: Path | str, tags: Sequence[str], covered: np.ndarray, judged: np.ndarray) -> str:
-  if covered.all():
+def _advice(
+  path: Path, classes_at: Path | str, tags: Sequence[str], has_class: np.ndarray, can_label: np.ndarray
+) -> str:
+  if has_class.all():
     return ""
-  names = ", ".join(tag for tag, known in zip(tags, covered, strict=True) if not known)
-  clips = f"{int(np.sum(~judged))} of {len(judged)} clips have one"
-  what = "they teach the audio switch nothing, and are heard wherever they have sound"
-  return f"{path}: tags not covered: {names} ({clips}; {what}). Add rows tag,class to it; for the classes see {where}"
+  names = ", ".join(tag for tag, known in zip(tags, has_class, strict=True) if not known)
+  clips = f"{int(np.sum(~can_label))} of {len(can_label)} clips have one"
+  effect = "they teach the audio switch nothing, and are heard wherever they have sound"
+  advice = f"Add rows tag,class to it; for the classes see {classes_at}"
+  return f"{path}: tags not covered: {names} ({clips}; {effect}). {advice}"
+
+
+def _open_yamnet_scores(run: Run) -> _Scores:
+  """Opens what `stajax prepare … --tagger` stored beside the records."""
+  records = run.data.records
+  found = ClassScores.open(records.path)
+  return _Scores(
+    of_clip=lambda clip: found.of(records.names[clip], int(records.num_frames[clip])),
+    classes=found.classes,
+    classes_at=found.path / "classes.txt",
+    combine=np.maximum,
+    provenance={"tagger": "yamnet", "sha256": found.sha256},
+  )
+
+
+def _open_vggsound(run: Run) -> _Scores:
+  """Reads VGGSound's network with its own head, which gives the probabilities of 309 classes."""
+  hearing = run.config.hearing
+  classes = _vggsound_classes(run)
+  path = Path(str(hearing.weights))
+  found = convert.read(path)
+  head = found.arrays.get("params/classify/kernel")
+  # Both released checkpoints can be used; the number of features tells which one it is.
+  pooling = "average" if head is not None and len(head) == _AVERAGE else "netvlad"
+  network = Tagger(NUM_CATEGORIES, audio_pooling=pooling)
+  expected = store.flatten(networks.expected_variables(network, 0))  # pyright: ignore[reportArgumentType] # it is frozen
+  store.check_fit(path, found.arrays, expected, "VGGSound's network with its classifier")
+  tagger = make_tagger(network, store.unflatten(found.arrays), run.config.inference_batch, jax.nn.softmax)
+  return _Scores(
+    of_clip=lambda clip: tagger(run.data.clip(clip)),
+    classes=classes,
+    classes_at=hearing.classes or "the data's categories",
+    combine=np.add,
+    provenance={"tagger": "vggsound", "sha256": found.sha256},
+  )
 
 
 def _vggsound_classes(run: Run) -> tuple[str, ...]:
-  """The head's classes in its order: sorted."""
-  path, categories = run.config.hearing.classes, run.records.categories
+  """Returns the classes in the order of the head's outputs, which is sorted."""
+  path, records = run.config.hearing.classes, run.data.records
   try:
-    classes = categories if path is None else tuple(read_classes(Path(path)))
+    classes = records.categories if path is None else tuple(read_classes(Path(path)))
   except ListingError as error:
     raise ConfigError(str(error)) from None
   if len(classes) != NUM_CATEGORIES or list(classes) != sorted(classes):
-    found = f"{path or run.records.path}: {len(classes)} categories"
+    found = f"{path or records.path}: {len(classes)} categories"
     raise ConfigError(f"{found}, expected VGGSound's {NUM_CATEGORIES}: set hearing.classes to its stat.csv")
   return classes
-
-
-def _vggsound(run: Run) -> tuple[Callable[[int], np.ndarray], str]:
-  """VGGSound's network with its own head: the probabilities (n, 309) in a training clip; and the file's SHA-256."""
-  path = Path(run.config.hearing.weights)
-  found = convert.read(path)
-  head = found.arrays.get("params/classify/kernel")
-  # Both released checkpoints will do; the number of features tells them apart.
-  pooling = "average" if head is not None and len(head) == _AVERAGE else "netvlad"
-  network = Tagger(NUM_CATEGORIES, audio_pooling=pooling)
-  expected = store.flatten(networks.expected_variables(network, 0))
-  store.check_fit(path, found.arrays, expected, "VGGSound's network with its classifier")
-  variables = store.unflatten(found.arrays)
-  hear = make_tagger(network, variables, run.config.inference_batch, jax.nn.softmax)
-  return lambda clip: hear(run.training_clip(clip)), found.sha256

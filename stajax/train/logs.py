@@ -1,4 +1,4 @@
-"""Training curves: one JSON object a line, and TensorBoard event files."""
+"""Training curves, as lines of JSON and as TensorBoard event files."""
 
 import json
 from pathlib import Path
@@ -9,25 +9,29 @@ from stajax.files import write_text
 
 
 class Log:
-  """Writes scalars of one stage; after a resume, lines of steps that are done again are dropped first."""
+  """Writes the scalars of one training; a context manager.
+
+  After a resume, the lines of steps that are done again are dropped first.
+  """
 
   def __init__(self, folder: str | Path, start_step: int) -> None:
-    import tensorflow as tf  # of the extra `train`, slow to import
+    import tensorflow as tf  # It belongs to the extra `train` and is slow to import.
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "log.jsonl"
-    kept = [line for line in read(path) if line["step"] <= start_step]
+    kept = [line for line in read_log(path) if line["step"] <= start_step]
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
     self._lines = open(path, "a", buffering=1)  # noqa: SIM115, closed by __exit__
     self._events = tf.summary.create_file_writer(str(folder / "tensorboard"))
-    self._scalar = tf.summary.scalar
+    self._write_scalar = tf.summary.scalar
 
   def write(self, step: int, scalars: dict[str, float]) -> None:
+    """Writes the scalars of a step."""
     self._lines.write(json.dumps({"step": step, **{k: float(np.float32(v)) for k, v in scalars.items()}}) + "\n")
     with self._events.as_default():
       for name, value in scalars.items():
-        self._scalar(name, value, step=step)
+        self._write_scalar(name, value, step=step)
 
   def __enter__(self) -> "Log":
     return self
@@ -37,8 +41,8 @@ class Log:
     self._events.close()
 
 
-def read(path: str | Path) -> list[dict[str, float]]:
-  """The complete lines of a log; a last line that a killed process left unfinished is skipped."""
+def read_log(path: str | Path) -> list[dict[str, float]]:
+  """Returns the complete lines of a log; skips a last line that a killed process left unfinished."""
   path = Path(path)
   lines = []
   for line in path.read_text().splitlines() if path.exists() else []:

@@ -1,9 +1,10 @@
-"""The training loop of one network: resumes from its last checkpoint, logs, saves, stops at a NaN."""
+"""The training loop of one network: it resumes from the last checkpoint, logs, saves, and stops at a NaN."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,114 +15,150 @@ from stajax.train import checkpoint
 from stajax.train.logs import Log
 from stajax.train.step import State, put_batch, replicate
 
+HostBatch = Mapping[str, np.ndarray]
+
 HOST_KEYS = ("clip", "frame")
-"""What of a batch stays on the host: it names examples."""
+"""The parts of a batch that stay on the host, because they only name the examples."""
 
 
 class TrainingError(Exception):
   """Training cannot go on; one line with the stage, the step and the clips."""
 
 
+@dataclass(frozen=True)
+class Job:
+  """What the loop is to do.
+
+  Attributes:
+    name: The name of the stage, for messages.
+    folder: Where checkpoints and logs are written.
+    steps: The number of steps of the whole training.
+    checkpoint_every: The steps between checkpoints; one more is saved at the end.
+    log_every: The steps between lines of the log, which are means over the steps between.
+  """
+
+  name: str
+  folder: Path
+  steps: int
+  checkpoint_every: int
+  log_every: int
+
+
+class _Done(NamedTuple):
+  """A step whose metrics have not been fetched yet."""
+
+  step: int
+  clips: np.ndarray
+  metrics: Mapping[str, jax.Array]
+
+
 def train(
-  name: str,
-  folder: Path,
+  job: Job,
   state: State,
-  make_step: Callable[[Mesh], Callable[..., Any]],
-  batches: Callable[[int, int], Iterator[Mapping[str, np.ndarray]]],
+  train_step: jax.stages.Wrapped,
+  batches: Callable[[int, int], Iterable[HostBatch]],
   clip_names: Sequence[str],
   mesh: Mesh,
-  steps: int,
-  checkpoint_every: int,
-  log_every: int,
 ) -> State:
-  """Trains up to `steps`, from the last checkpoint in `folder` if there is one.
+  """Trains a network, from the last checkpoint in the job's folder if there is one.
 
   Args:
-    name: of the stage, for messages.
-    folder: for checkpoints and logs.
-    state: the initial state.
-    make_step: of a mesh to the jitted `(state, batch) -> (state, metrics)`.
-    batches: `(start, stop)` to the batches of those steps: a function of the step alone.
-    clip_names: by clip index, for messages.
-    checkpoint_every: steps between checkpoints; one more is saved at the end.
-    log_every: steps between lines of the log, which are means over the steps between.
+    job: The number of steps, and where and how often to save and log.
+    state: The initial state.
+    train_step: The jitted function (state, batch) → (state, metrics).
+    batches: Returns the batches of the steps from a first one up to a last one; they depend on nothing but the step.
+    clip_names: The names of the clips by index, for messages.
+    mesh: The devices.
 
   Returns:
     The final state.
 
   Raises:
-    TrainingError: the loss is not finite.
+    TrainingError: The loss is not finite.
   """
-  state = replicate(state, mesh)
-  with checkpoint.Checkpoints(folder / "checkpoints") as checkpoints:
-    restored = checkpoints.restore(state)
-    if restored is not None:
-      state, written_by = restored
-      _tell_differences(name, written_by)
+  with checkpoint.Checkpoints(job.folder / "checkpoints") as checkpoints:
+    state = _resume(job.name, replicate(state, mesh), checkpoints)
     start = int(state.step)
-    if start >= steps:
+    if start >= job.steps:
       return state
-    with Log(folder, start) as log, _Progress(name, start, steps) as progress:
-      compiled = None
-      pending: list[tuple[int, Mapping[str, np.ndarray], Mapping[str, jax.Array]]] = []
-      for step, batch in enumerate(batches(start, steps), start=start + 1):
-        on_host = {key: batch[key] for key in HOST_KEYS}
-        on_device = put_batch({key: x for key, x in batch.items() if key not in HOST_KEYS}, mesh)
+    with Log(job.folder, start) as log, _Progress(job.name, start, job.steps) as progress:
+      compiled, pending = None, []
+      for step, batch in enumerate(batches(start, job.steps), start=start + 1):
+        on_devices = put_on_devices(batch, mesh)
         if compiled is None:
-          compiled = make_step(mesh).lower(state, on_device).compile()
-        state, metrics = compiled(state, on_device)
-        pending.append((step, on_host, metrics))
-        saving = step % checkpoint_every == 0 or step == steps
-        if step % log_every == 0 or saving:
-          scalars = _collect(name, pending, clip_names)
-          progress.update(len(pending), len(pending) * _global_batch(on_device), scalars)
+          compiled = train_step.lower(state, on_devices).compile()
+        state, metrics = compiled(state, on_devices)
+        pending.append(_Done(step, batch["clip"], metrics))
+        is_saved = step % job.checkpoint_every == 0 or step == job.steps
+        if step % job.log_every == 0 or is_saved:
+          scalars = _mean_metrics(job.name, pending, clip_names)
+          progress.update(len(pending), len(pending) * _global_batch(on_devices), scalars)
           log.write(step, {**scalars, "examples_per_second": progress.rate})
           pending = []
-        if saving:  # after _collect, so that a state that a NaN spoiled is never saved
+        if is_saved:  # only after the metrics were looked at, so that a state that a NaN spoiled is never saved
           checkpoints.save(step, state)
   return state
 
 
-def judge(
-  make_metrics: Callable[[Any, Any], Mapping[str, jax.Array]],
+def evaluate(
+  evaluation_step: Callable[[Mapping[str, Any], Mapping[str, jax.Array]], Mapping[str, jax.Array]],
   variables: Mapping[str, Any],
-  batches: Iterator[Mapping[str, np.ndarray]],
+  batches: Iterable[HostBatch],
   mesh: Mesh,
 ) -> dict[str, float]:
-  """Means over batches of what `stajax.train.step.make_judge` says of them."""
-  parts = []
-  for batch in batches:
-    on_device = put_batch({key: x for key, x in batch.items() if key not in HOST_KEYS}, mesh)
-    parts.append(make_metrics(variables, on_device))
-  fetched = jax.device_get(parts)
-  return {key: float(np.mean([metrics[key] for metrics in fetched])) for key in fetched[0]}
+  """Returns the means over batches of the metrics of `stajax.train.step.make_evaluation_step`."""
+  fetched = jax.device_get([evaluation_step(variables, put_on_devices(batch, mesh)) for batch in batches])
+  return _means(fetched)
 
 
-def _global_batch(batch: Mapping[str, jax.Array]) -> int:
-  return next(iter(batch.values())).shape[0]
+def put_on_devices(batch: HostBatch, mesh: Mesh) -> dict[str, jax.Array]:
+  """Puts a batch on the devices, without the parts that stay on the host."""
+  return put_batch({key: x for key, x in batch.items() if key not in HOST_KEYS}, mesh)
 
 
-def _collect(name: str, pending: Sequence[tuple], clip_names: Sequence[str]) -> dict[str, float]:
-  """Means of the metrics of the last steps, fetched at once."""
-  fetched = jax.device_get([metrics for _, _, metrics in pending])
-  for (step, on_host, _), metrics in zip(pending, fetched):
-    if not np.isfinite(metrics["loss"]):
-      names = sorted({clip_names[clip] for clip in np.ravel(on_host["clip"])})
-      raise TrainingError(f"stage {name}: the loss is {metrics['loss']} at step {step}; clips: {', '.join(names)}")
-  return {key: float(np.mean([metrics[key] for metrics in fetched])) for key in fetched[0]}
+def _resume(name: str, state: State, checkpoints: checkpoint.Checkpoints) -> State:
+  """Returns the state of the last checkpoint, or the given one if there is none.
 
-
-def _tell_differences(name: str, written_by: Mapping[str, str]) -> None:
+  Prints in what the environment differs from that of the checkpoint.
+  """
+  restored = checkpoints.restore(state)
+  if restored is None:
+    return state
+  state, written_by = restored
   for key, now in checkpoint.environment().items():
     if written_by.get(key) != now:
       tqdm.write(
         f"{name}: resumes with {key} {now!r}, the checkpoint was written with {written_by.get(key)!r}: "
         "results may differ in the last bits"
       )
+  return state
+
+
+def _global_batch(batch: Mapping[str, jax.Array]) -> int:
+  return next(iter(batch.values())).shape[0]
+
+
+def _mean_metrics(name: str, pending: Sequence[_Done], clip_names: Sequence[str]) -> dict[str, float]:
+  """Returns the means of the metrics of the last steps, fetched at once.
+
+  Raises:
+    TrainingError: A loss is not finite.
+  """
+  fetched = jax.device_get([done.metrics for done in pending])
+  for done, metrics in zip(pending, fetched, strict=True):
+    if not np.isfinite(metrics["loss"]):
+      names = sorted({clip_names[int(clip)] for clip in np.ravel(done.clips)})
+      at = f"the loss is {metrics['loss']} at step {done.step}"
+      raise TrainingError(f"stage {name}: {at}; clips: {', '.join(names)}")
+  return _means(fetched)
+
+
+def _means(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+  return {key: float(np.mean([of_step[key] for of_step in metrics])) for key in metrics[0]}
 
 
 class _Progress:
-  """A bar with losses, examples a second and the time left."""
+  """A bar with the losses, the examples a second and the time left; a context manager."""
 
   def __init__(self, name: str, start: int, steps: int) -> None:
     self._bar = tqdm(desc=f"train {name}", initial=start, total=steps, unit="step", dynamic_ncols=True)
@@ -129,6 +166,7 @@ class _Progress:
     self.rate = 0.0
 
   def update(self, steps: int, examples: int, scalars: Mapping[str, float]) -> None:
+    """Moves the bar on and shows the scalars."""
     now = time.monotonic()
     self.rate = examples / max(now - self._since, 1e-9)
     self._since = now

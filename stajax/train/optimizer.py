@@ -1,4 +1,4 @@
-"""SGD with Nesterov momentum (or Adam) and the paper's four parameter groups."""
+"""SGD with Nesterov momentum, or Adam, with the paper's four groups of parameters."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -8,11 +8,15 @@ import jax.numpy as jnp
 import optax
 
 BACKBONES = ("visual", "sound")
-"""Top-level parts that count as backbone; every other part is new."""
+"""The top-level parts that count as a backbone; every other part is new."""
 
 
 def group(path: Sequence[Any]) -> int:
-  """0 backbone weights, 1 backbone biases, 2 new weights, 3 new biases, by a parameter's tree path."""
+  """Returns the group of a parameter: 0 backbone weights, 1 backbone biases, 2 new weights, 3 new biases.
+
+  Args:
+    path: The parameter's path in its tree.
+  """
   names = [str(getattr(key, "key", key)) for key in path]
   return 2 * (names[0] not in BACKBONES) + (names[-1] == "bias")
 
@@ -20,11 +24,11 @@ def group(path: Sequence[Any]) -> int:
 def make_schedule(
   learning_rate: float, steps: int, warmup: int, schedule: Literal["constant", "cosine"]
 ) -> optax.Schedule:
-  """Linear growth over `warmup` steps, then constant or a cosine to 0 at `steps`."""
-  after = {
-    "constant": lambda: optax.constant_schedule(learning_rate),
-    "cosine": lambda: optax.cosine_decay_schedule(learning_rate, max(steps - warmup, 1)),
-  }[schedule]()
+  """Makes a learning rate that grows linearly over `warmup` steps, and then is constant or a cosine to 0 at `steps`."""
+  if schedule == "constant":
+    after = optax.constant_schedule(learning_rate)
+  else:
+    after = optax.cosine_decay_schedule(learning_rate, max(steps - warmup, 1))
   return optax.join_schedules([optax.linear_schedule(0.0, learning_rate, max(warmup, 1)), after], [warmup])
 
 
@@ -35,13 +39,14 @@ def make_optimizer(
   weight_decay: float,
   multipliers: Sequence[float],
 ) -> optax.GradientTransformation:
-  """
+  """Makes an optimiser.
+
   Args:
-    name: `sgd` adds weight decay to the gradient, as PyTorch does; `adam` decays apart from it (AdamW).
-    schedule: learning rate by step.
-    momentum: Nesterov momentum, or Adam's b1.
-    weight_decay: of kernels; biases and normalisation are not decayed.
-    multipliers: of the learning rate for the four groups of `group`.
+    name: `sgd` adds the weight decay to the gradient, as PyTorch does; `adam` decays apart from it (AdamW).
+    schedule: The learning rate by step.
+    momentum: The Nesterov momentum, or Adam's b1.
+    weight_decay: The decay of kernels; biases and normalisation are not decayed.
+    multipliers: Factors of the learning rate for the four groups of `group`.
   """
 
   def is_kernel(params: Any) -> Any:

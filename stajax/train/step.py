@@ -1,11 +1,12 @@
-"""The training step: one jitted, donated function of (state, batch) on a data-parallel mesh.
+"""The training step: one jitted function of (state, batch) on a data-parallel mesh, which donates the state.
 
 Axes: b batch, n nodes, t frames, S stored side, f s spectrogram, c categories.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -20,106 +21,132 @@ from stajax.train import losses
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
-Loss = Callable[..., tuple[jax.Array, tuple[dict[str, Any], Metrics]]]
-"""Of network, variables, batch and `train`, to the mean over the batch, new statistics and metrics."""
+Statistics = dict[str, Any]
 
 BRANCH_WEIGHT = 0.4  # of deep supervision
 
 STAGES = ("f3", "f4", "f5")
-"""What a batch has in place of `frames` where a frozen backbone's features are stored."""
+"""What a batch has in place of `frames` where the features of a frozen backbone are stored."""
 
 _STATISTICS = "batch_stats"
 
 
-@flax.struct.dataclass
-class State:
+class Loss(Protocol):
+  """A loss of a network; see `classification_loss` and `fixation_loss`."""
+
+  def __call__(
+    self, network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True
+  ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
+    """Returns the mean loss of the batch, the network's new batch statistics, and metrics."""
+    ...
+
+
+class State(flax.struct.PyTreeNode):
   """Everything that training changes."""
 
   step: jax.Array
   params: dict[str, Any]
-  statistics: dict[str, Any]
+  statistics: Statistics
   optimizer: optax.OptState
 
   def variables(self) -> dict[str, Any]:
-    """What the network's `apply` takes."""
+    """Returns what the network's `apply` takes."""
     return {"params": self.params, **({_STATISTICS: self.statistics} if self.statistics else {})}
 
 
 def make_state(variables: Mapping[str, Any], optimizer: optax.GradientTransformation) -> State:
-  """The state at step 0 of a network's variables."""
+  """Returns the state at step 0 for a network's variables."""
   params = variables["params"]
-  return State(jnp.zeros((), jnp.int32), params, variables.get(_STATISTICS, {}), optimizer.init(params))
+  return State(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    statistics=variables.get(_STATISTICS, {}),
+    optimizer=optimizer.init(params),
+  )
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-  """All devices along one axis, `data`."""
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+  """Arranges devices, all by default, along one axis called `data`."""
   devices = jax.devices() if devices is None else devices
   return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def put_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-  """This host's slice of a global batch onto its devices, split along b."""
+  """Puts this host's part of a global batch on its devices, split along b."""
   sharding = NamedSharding(mesh, PartitionSpec("data"))
   return {name: jax.make_array_from_process_local_data(sharding, x) for name, x in batch.items()}
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-  """The same arrays on every device."""
+  """Puts the same arrays on every device."""
   return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def make_train_step(
   network: nn.Module, loss: Loss, optimizer: optax.GradientTransformation, mesh: Mesh, frozen: Sequence[str] = ()
-) -> Callable[[State, Batch], tuple[State, Metrics]]:
-  """
+) -> jax.stages.Wrapped:
+  """Makes the jitted function (state, batch) → (state, metrics).
+
   Args:
-    loss: mean over the batch, new statistics and metrics; of this module.
-    frozen: top-level parts of the parameters that stay as they are; no gradient is computed for them.
+    network: The module to train.
+    loss: One of this module's losses.
+    optimizer: What turns gradients into updates.
+    mesh: The devices.
+    frozen: The top-level parts of the parameters that stay as they are; no gradient is computed for them.
 
   Returns:
-    A jitted function that donates the state; lower and compile it once for the shapes of a stage.
+    A function that donates the state. Lower and compile it once for the shapes of a stage.
   """
 
   def train_step(state: State, batch: Batch) -> tuple[State, Metrics]:
-    def objective(params: dict[str, Any]) -> tuple[jax.Array, tuple[dict[str, Any], Metrics]]:
-      held = {name: jax.lax.stop_gradient(x) if name in frozen else x for name, x in params.items()}
-      return loss(network, state.replace(params=held).variables(), batch)
+    def objective(params: dict[str, Any]) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
+      stopped = {name: jax.lax.stop_gradient(x) if name in frozen else x for name, x in params.items()}
+      return loss(network, state.replace(params=stopped).variables(), batch)
 
     (value, (statistics, metrics)), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
     updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-    updates = {name: jax.tree.map(jnp.zeros_like, x) if name in frozen else x for name, x in updates.items()}
-    return State(
+    changes = {name: jax.tree.map(jnp.zeros_like, x) if name in frozen else x for name, x in _parts(updates).items()}
+    new_state = State(
       step=state.step + 1,
-      params=optax.apply_updates(state.params, updates),
+      params=_parts(optax.apply_updates(state.params, changes)),
       statistics={name: state.statistics[name] if name in frozen else x for name, x in statistics.items()},
       optimizer=optimizer_state,
-    ), {"loss": value, **metrics}
+    )
+    # Otherwise the state could not be donated, and the next step would not fit the compiled program.
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, new_state)
+    return new_state, {"loss": value, **metrics}
 
   everywhere = NamedSharding(mesh, PartitionSpec())
   return jax.jit(train_step, donate_argnums=0, out_shardings=(everywhere, everywhere))
 
 
-def make_judge(network: nn.Module, loss: Loss) -> Callable[[dict[str, Any], Batch], Metrics]:
-  """A jitted function of variables and a batch to loss and metrics, as `make_train_step` has them, without learning."""
+def make_evaluation_step(network: nn.Module, loss: Loss) -> Callable[[Mapping[str, Any], Batch], Metrics]:
+  """Makes a jitted function (variables, batch) → metrics, which are those of the training step, without learning."""
 
-  def judge(variables: dict[str, Any], batch: Batch) -> Metrics:
+  def evaluation_step(variables: Mapping[str, Any], batch: Batch) -> Metrics:
     value, (_, metrics) = loss(network, variables, batch, train=False)
     return {"loss": value, **metrics}
 
-  return jax.jit(judge)
+  return jax.jit(evaluation_step)
 
 
 def classification_loss(size: int) -> Loss:
-  """Eq. 3 on frames scaled to `size`; metric `accuracy`: how often a tag is the top category.
+  """Returns the loss of Eq. 3 on frames scaled to `size`.
 
   Networks with companions have deep supervision: 0.4 times the mean of the losses of all branches before reasoning.
+  The metric `accuracy` says how often the top category is one of the tags.
   """
 
-  def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True) -> tuple[jax.Array, Any]:
+  def loss(
+    network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True
+  ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
     out, statistics = _apply(network, variables, batch, size, train)
     tags = batch["tags"]
+    # One output would be broadcast against many labels.
+    chex.assert_equal_shape([out.logits, tags[:, 0]])
     value = jnp.mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]))
     if network.num_nodes > 1:
+      chex.assert_equal_shape([out.branch_logits, tags])
       value += BRANCH_WEIGHT * jnp.mean(losses.multilabel_soft_margin(out.branch_logits, tags))
     return value, (statistics, {"accuracy": jnp.mean(losses.is_right(out.logits, tags[:, 0]))})
 
@@ -127,12 +154,15 @@ def classification_loss(size: int) -> Loss:
 
 
 def fixation_loss(size: int) -> Loss:
-  """Eqs. 13 and 16 for students, on frames and maps scaled to `size`; maps of weight 0 count for nothing.
+  """Returns the loss of Eqs. 13 and 16 for students, on frames and maps scaled to `size`.
 
-  Of a network of several students the sum of theirs: it says of which nodes its maps are.
+  Maps of weight 0 count for nothing. The loss of a network of several students is the sum of theirs: the network says
+  to which nodes its maps belong.
   """
 
-  def loss(network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True) -> tuple[jax.Array, Any]:
+  def loss(
+    network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True
+  ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
     logits, statistics = _apply(network, variables, batch, size, train)
     nodes = batch["map"].shape[1]
     boxes, flip = _augmentation(batch, nodes, 1)
@@ -142,6 +172,8 @@ def fixation_loss(size: int) -> Loss:
     weights = batch["weight"] / jnp.maximum(jnp.sum(batch["weight"], axis=0), 1e-6)
     if hasattr(network, "outputs"):
       targets, weights = (jnp.stack([x[:, node] for node in network.outputs], axis=1) for x in (targets, weights))
+    chex.assert_equal_shape([logits, targets])
+    chex.assert_shape(weights, logits.shape[:2])
     cross_entropy = jnp.sum(weights * losses.pixel_cross_entropy(logits, targets))
     divergence = jnp.sum(weights * losses.divergence(logits, targets))
     return cross_entropy + divergence, (statistics, {"cross_entropy": cross_entropy, "divergence": divergence})
@@ -151,14 +183,15 @@ def fixation_loss(size: int) -> Loss:
 
 def _apply(
   network: nn.Module, variables: Mapping[str, Any], batch: Batch, size: int, train: bool
-) -> tuple[Any, dict[str, Any]]:
-  """The network's output and its batch statistics, which are new ones in training."""
+) -> tuple[Any, Statistics]:
+  """Returns the network's output and its batch statistics, which are new ones in training."""
   inputs: dict[str, Any] = {}
   stages = {name: batch[name] for name in STAGES if name in batch}
   if stages:
-    # Of the size, only what a student writes is not in the stages.
+    # A student writes maps of a size that its stages do not tell.
     inputs = {"stages": stages, **({} if hasattr(network, "source") else {"size": (size, size)})}
   elif network.num_times:
+    chex.assert_shape(batch["frames"], (None, network.num_nodes, network.num_times, None, None, 3))
     b, n, t = batch["frames"].shape[:3]
     boxes, flip = _augmentation(batch, n, t)
     frames = to_size(rearrange(batch["frames"], "b n t H W rgb -> (b n t) H W rgb"), size, boxes, flip)
@@ -169,11 +202,19 @@ def _apply(
     if network.num_times:
       inputs["switch"] = batch["switch"]
   out, changed = network.apply(variables, **inputs, train=train, mutable=[_STATISTICS])
-  return out, changed.get(_STATISTICS, {})
+  return out, _parts(changed.get(_STATISTICS, {}))
+
+
+def _parts(tree: Any) -> dict[str, Any]:
+  """Returns a tree of variables as what it is: a dictionary of the network's top-level parts."""
+  return cast(dict[str, Any], tree)
 
 
 def _augmentation(batch: Batch, nodes: int, times: int) -> tuple[jax.Array | None, jax.Array | None]:
-  """Boxes (b·n·t, 4) and flips (b·n·t,), None where the batch has none; of every frame, or for 1 of the middle ones."""
+  """Returns the boxes (b·n·t, 4) and flips (b·n·t,) of all frames of a batch, or of the middle ones if `times` is 1.
+
+  Each is None where the batch has none.
+  """
   boxes = flip = None
   if "box" in batch:
     all_times = batch["box"].shape[2]

@@ -1,9 +1,10 @@
-"""What a frozen visual backbone makes of the training frames: computed once for all networks, and stored.
+"""The features that a frozen visual backbone gives for the training frames: computed once for all networks.
 
 Axes: B frames of a call, K views, n frames of a clip, h w map, c channels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,81 +21,86 @@ from stajax.nets.visual import VGG16
 _WHOLE = np.array([0, 0, 1, 1], np.float32)
 
 Views = tuple[np.ndarray, np.ndarray]
-"""Boxes (K, 4) and flips (K,), of `stajax.data.sampler.stored_views`."""
+"""The boxes (K, 4) and flips (K,) of `stajax.data.sampler.stored_views`."""
 
 
-def store(
-  path: Path,
-  records: Records,
-  backbone: VGG16,
-  visual: Any,
-  size: int,
-  stages: Sequence[str],
-  views: Views,
-  dtype: Any,
-  batch: int,
-  boxes: np.ndarray | None = None,
-) -> FeatureSet:
-  """Computes what is not there yet, clip by clip; hosts share the work.
+@dataclass(frozen=True)
+class Encoder:
+  """A frozen backbone, and how it encodes frames.
+
+  Attributes:
+    backbone: The network.
+    params: Its parameters.
+    size: The side of its input in pixels.
+    stages: The names of the stages that are stored.
+    dtype: The number format of what is stored, float32 or bfloat16.
+    batch: The number of frames that are computed together.
+  """
+
+  backbone: VGG16
+  params: Any
+  size: int
+  stages: tuple[str, ...]
+  dtype: str
+  batch: int
+
+
+def store(path: Path, records: Records, encoder: Encoder, views: Views, boxes: np.ndarray | None = None) -> FeatureSet:
+  """Computes the features that are not there yet, clip by clip; hosts share the work.
 
   Args:
-    path: the folder.
-    backbone: the network.
-    visual: its parameters.
-    size: of the network's input, pixels.
-    stages: which stages are stored.
-    views: the augmentations that are stored of every frame, or of its crop.
-    dtype: float32 or bfloat16.
-    batch: frames that are computed together.
-    boxes: (total_frames, 4) crops; None for whole frames.
+    path: The folder.
+    records: The clips.
+    encoder: The frozen backbone.
+    views: The augmentations of every frame, or of its crop, whose features are stored.
+    boxes: The crops (total_frames, 4); None for whole frames.
 
   Raises:
-    RecordError: the folder has features of other records, views or crops, or a record cannot be read.
+    RecordError: The folder has features of other records, views or crops, or a record cannot be read.
   """
   made_of = (*views, *(() if boxes is None else (boxes,)))
-  features = FeatureSet.open(path, records, tuple(stages), len(views[1]), *made_of)
-  mine = range(jax.process_index(), records.num_clips, jax.process_count())
-  missing = [clip for clip in mine if not features.has(clip)]
-  encode = _make_encode(backbone, size, tuple(stages), dtype, boxes is not None or bool(np.any(views[0] != _WHOLE)))
+  features = FeatureSet.open(path, records, encoder.stages, len(views[1]), *made_of)
+  own_clips = range(jax.process_index(), records.num_clips, jax.process_count())
+  missing = [clip for clip in own_clips if not features.has(clip)]
+  is_cropped = boxes is not None or bool(np.any(views[0] != _WHOLE))
+  encode = _compile(encoder, is_cropped)
   for clip in tqdm(missing, desc=f"features {path.name}", unit="clip", dynamic_ncols=True):
     first, count = int(records.first_frame[clip]), int(records.num_frames[clip])
-    frames = records.clip_frames(clip, size if boxes is None else None)
+    frames = records.clip_frames(clip, encoder.size if boxes is None else None)
     crops = np.tile(_WHOLE, (count, 1)) if boxes is None else boxes[first : first + count]
-    features.write(clip, _encode_clip(encode, visual, frames, crops, views, batch))
+    features.write(clip, _encode_clip(encode, encoder.batch, frames, crops, views))
   multihost_utils.sync_global_devices(f"features {path.name}")
   return features
 
 
-def _make_encode(
-  backbone: VGG16, size: int, stages: tuple[str, ...], dtype: Any, cropped: bool
-) -> Callable[..., dict[str, jax.Array]]:
-  @jax.jit
-  def encode(visual: Any, frames: jax.Array, boxes: jax.Array, flips: jax.Array) -> dict[str, jax.Array]:
-    found = backbone.apply({"params": visual}, to_size(frames, size, boxes if cropped else None, flips))
-    return {stage: getattr(found, stage).astype(dtype) for stage in stages}
+_Encode = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, jax.Array]]
+"""A function of frames (B, S, S, 3), boxes (B, 4) and flips (B,) that returns stages (B, h, w, c)."""
 
-  return encode
+
+def _compile(encoder: Encoder, is_cropped: bool) -> _Encode:
+  @jax.jit
+  def encode(params: Any, frames: jax.Array, boxes: jax.Array, flips: jax.Array) -> dict[str, jax.Array]:
+    images = to_size(frames, encoder.size, boxes if is_cropped else None, flips)
+    found = encoder.backbone.apply({"params": params}, images)
+    return {stage: getattr(found, stage).astype(encoder.dtype) for stage in encoder.stages}
+
+  return lambda frames, boxes, flips: encode(encoder.params, frames, boxes, flips)
 
 
 def _encode_clip(
-  encode: Callable[..., dict[str, jax.Array]],
-  visual: Any,
-  frames: np.ndarray,
-  crops: np.ndarray,
-  views: Views,
-  batch: int,
+  encode: _Encode, batch: int, frames: np.ndarray, crops: np.ndarray, views: Views
 ) -> dict[str, np.ndarray]:
-  """Stages (K, n, h, w, c) of one clip's frames (n, S, S, 3)."""
+  """Returns the stages (K, n, h, w, c) of one clip's frames (n, S, S, 3)."""
   count, (boxes, flips) = len(frames), views
   corner, extent = crops[:, None, :2], crops[:, None, 2:] - crops[:, None, :2]
   inside = np.concatenate([corner, corner], -1) + np.concatenate([extent, extent], -1) * boxes  # n K yxyx
-  found: list[list[dict[str, np.ndarray]]] = []
+  found: list[list[dict[str, jax.Array]]] = []
   for view, flip in enumerate(flips):
     parts = []
     for start in range(0, count, batch):
       # Every call has the same shapes: the last one repeats a frame.
       chosen = np.minimum(np.arange(start, start + batch), count - 1)
-      parts.append(encode(visual, frames[chosen], inside[chosen, view], np.full(batch, flip)))
+      parts.append(encode(frames[chosen], inside[chosen, view], np.full(batch, flip)))
     found.append(parts)
   return {
     stage: np.stack([np.concatenate([np.asarray(part[stage]) for part in parts])[:count] for parts in found])

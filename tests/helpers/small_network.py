@@ -60,7 +60,7 @@ def make_batch(number, batch=16, nodes=1, times=3, sound=False):
 
 
 def on_devices(batch, mesh):
-  return step.put_batch({name: x for name, x in batch.items() if name not in loop.HOST_KEYS}, mesh)
+  return loop.put_on_devices(batch, mesh)
 
 
 def sgd(decay=1e-3):

@@ -117,28 +117,26 @@ def test_training_compiles_once_transfers_explicitly_and_keeps_its_place(tmp_pat
     compiled.extend(found)
     yield make_batch(stop - 1)  # then there is a checkpoint, for which Orbax takes arrays apart
 
-  def make_step(mesh):
-    step_function = step.make_train_step(network, step.classification_loss(small_network.SIZE), update, mesh)
+  step_function = step.make_train_step(network, step.classification_loss(small_network.SIZE), update, mesh)
 
-    class Lowered:
-      def lower(self, state, batch):
-        program = step_function.lower(state, batch).compile()
-        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-        assert program.memory_analysis().alias_size_in_bytes == size
+  class Watched:
+    def lower(self, state, batch):
+      program = step_function.lower(state, batch).compile()
+      size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+      assert program.memory_analysis().alias_size_in_bytes == size
 
-        def run(state, batch):
-          before = addresses(state)
-          state, metrics = program(state, batch)
-          pointers.append((before, addresses(state)))
-          return state, metrics
+      def run(state, batch):
+        before = addresses(state)
+        state, metrics = program(state, batch)
+        pointers.append((before, addresses(state)))
+        return state, metrics
 
-        self.compile = lambda: run
-        return self
-
-    return Lowered()
+      self.compile = lambda: run
+      return self
 
   state = small_network.start(network, mesh, update)
-  final = loop.train("small", tmp_path, state, make_step, batches, [str(i) for i in range(16)], mesh, 6, 6, 2)
+  job = loop.Job("small", tmp_path, steps=6, checkpoint_every=6, log_every=2)
+  final = loop.train(job, state, Watched(), batches, [str(i) for i in range(16)], mesh)
   assert int(final.step) == 6 and len(pointers) == 6 and compiled == []
   # The first step's state is as it was put there, where arrays of equal numbers may be one.
   assert all(before == after for before, after in pointers[1:])

@@ -159,16 +159,15 @@ def test_stored_sides_are_those_that_jpegs_can_be_decoded_at():
 @pytest.mark.parametrize("name", ["st_plus_long", "sta", "switch", "tagger_0", "sa", "students"])
 def test_the_step_is_that_of_training(name):
   """From the same shapes the same program as `stajax.train` runs."""
-  from stajax.train import train_network
+  from stajax.train import programs, step
 
   config = configuration.load(QUICKSTART)
-  mesh = train_network.step.make_mesh(jax.devices()[:1])
+  mesh = step.make_mesh(jax.devices()[:1])
   network, update, planned = compiling.make_train_step(config, name, 10, mesh)
   training = networks.training_of(name, config)
-  loss = train_network._make_loss(networks.NETWORKS[name].learns_fixations, training.size)
-  _, usual = train_network._make_step(network, loss, training, mesh)
+  usual = programs.make_programs(network, training, networks.NETWORKS[name].learns_fixations, mesh).train_step
   variables = networks.expected_variables(network, training.size)
-  state = jax.eval_shape(lambda variables: train_network.step.make_state(variables, update), variables)
+  state = jax.eval_shape(lambda variables: step.make_state(variables, update), variables)
   batch = compiling.batch_shapes(config, name, 10, 2)
   assert planned.lower(state, batch).as_text() == usual.lower(state, batch).as_text()
 

@@ -12,10 +12,12 @@ from helpers.fake_records import fake_records
 pytest.importorskip("tensorflow")
 
 from helpers import tiny
+from helpers.runs import make_run, set_table
 from stajax import networks
 from stajax.config import Training
-from stajax.train import initial_weights, stages, train_network
-from stajax.train.workdir import Run
+from stajax.train import initial_weights, train_network
+from stajax.train.stages import runner
+from stajax.train.workdir import Workdir, WorkdirError
 from stajax.weights import store
 from stajax.weights.store import WeightsError
 
@@ -52,7 +54,7 @@ def files(tmp_path_factory, random_variables):
 @pytest.fixture
 def no_stages(monkeypatch):
   """Runs end when the folder is ready."""
-  monkeypatch.setattr(stages, "GRAPH", ())
+  monkeypatch.setattr(runner, "make_graph", lambda config: ())
 
 
 def configured(**init):
@@ -61,7 +63,7 @@ def configured(**init):
 
 def test_the_folder_keeps_the_parts(tmp_path, files, no_stages):
   variables, made, whole = files
-  stages.run_all(configured(visual=made["visual"][0], sound=whole), tmp_path)
+  runner.run_all(configured(visual=made["visual"][0], sound=whole), tmp_path)
   for part, source in (("visual", made["visual"][0]), ("sound", whole)):
     kept = tmp_path / "init" / f"{part}.safetensors"
     same(store.read(kept), of_part(variables, part))
@@ -75,30 +77,30 @@ def test_a_run_goes_on_without_the_file_but_not_with_another(tmp_path, files, no
   path, run = tmp_path / "here.safetensors", tmp_path / "run"
   content = made["visual"][0].read_bytes()
   path.write_bytes(content)
-  stages.run_all(configured(visual=path), run)
-  stages.run_all(configured(visual=path), run)
+  runner.run_all(configured(visual=path), run)
+  runner.run_all(configured(visual=path), run)
   path.unlink()
-  stages.run_all(configured(visual=path), run)
+  runner.run_all(configured(visual=path), run)
   path.write_bytes(content[:-1] + b"x")
   with pytest.raises(WeightsError) as error:
-    stages.run_all(configured(visual=path), run)
+    runner.run_all(configured(visual=path), run)
   digests = [hashlib.sha256(data).hexdigest() for data in (path.read_bytes(), content)]
   assert str(error.value) == (
     f"{path}: has SHA-256 {digests[0]}, but {run} began with {digests[1]}; use another --workdir"
   )
   for config in (configured(), configured(visual=path, sound=made["sound"][0])):
     path.write_bytes(content)
-    with pytest.raises(stages.StageError, match=r"begun with another configuration \(init\.(visual|sound): "):
-      stages.run_all(config, run)
+    with pytest.raises(WorkdirError, match=r"begun with another configuration \(init\.(visual|sound): "):
+      runner.run_all(config, run)
   assert [file.name for file in (run / "init").iterdir()] == ["visual.safetensors"]
 
 
 def test_a_killed_run_that_has_no_copy_yet_makes_it(tmp_path, files, no_stages):
   config = configured(visual=files[1]["visual"][0])
-  stages.run_all(config, tmp_path)
-  initial_weights.path(tmp_path, "visual").unlink()
-  stages.run_all(config, tmp_path)
-  assert initial_weights.path(tmp_path, "visual").is_file()
+  runner.run_all(config, tmp_path)
+  Workdir(tmp_path).initial_part("visual").unlink()
+  runner.run_all(config, tmp_path)
+  assert Workdir(tmp_path).initial_part("visual").is_file()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_a_killed_run_that_has_no_copy_yet_makes_it(tmp_path, files, no_stages):
 def test_what_does_not_fit_the_networks_is_told_before_anything_is_there(tmp_path, files, no_stages, change, message):
   path = files[1]["visual"][0]
   with pytest.raises(WeightsError) as error:
-    stages.run_all(configured(visual=path).model_copy(update=change), tmp_path / "run")
+    runner.run_all(configured(visual=path).model_copy(update=change), tmp_path / "run")
   text = str(error.value)
   assert text.startswith(f"{path}: does not fit 'visual' of the network: ") and message in text and "\n" not in text
   assert not (tmp_path / "run").exists()
@@ -124,7 +126,7 @@ def test_a_file_of_something_else(tmp_path, files, no_stages):
     ({"sound": tmp_path / "nowhere"}, "No such file"),
   ):
     with pytest.raises(WeightsError, match=message):
-      stages.run_all(configured(**init), tmp_path / "run")
+      runner.run_all(configured(**init), tmp_path / "run")
   assert not (tmp_path / "run").exists()
 
 
@@ -132,11 +134,11 @@ def test_networks_begin_with_the_parts_that_they_have(tmp_path, files, no_stages
   """What a finished network gave stays; all else of the part is the file's, nothing is random."""
   variables, made, _ = files
   config = configured(**{part: path for part, (path, _) in made.items()})
-  stages.run_all(config, tmp_path)
+  runner.run_all(config, tmp_path)
   sha256 = {part: digest for part, (_, digest) in made.items()}
   for name, parts in (("s_coarse", ["visual"]), ("tagger_1", ["sound"]), ("sta", ["visual", "sound"])):
     own = random_variables(networks.make_network(name, config, 3), SIZE, seed=1)
-    begun, taken = initial_weights.begin(name, config, tmp_path, own, store.flatten(own).keys())
+    begun, taken = initial_weights.insert(name, config, Workdir(tmp_path), own, store.flatten(own).keys())
     assert taken == {part: sha256[part] for part in parts} and jax.tree.structure(begun) == jax.tree.structure(own)
     for part in {name.split("/")[1] for name in store.flatten(own)}:
       same(of_part(begun, part), of_part(variables if part in parts else own, part))
@@ -144,7 +146,7 @@ def test_networks_begin_with_the_parts_that_they_have(tmp_path, files, no_stages
   # One that starts from a network that sees, but not from one that hears.
   own = random_variables(networks.make_network("sa_coarse", config, 3), SIZE, seed=2)
   random = [name for name in store.flatten(own) if name.split("/")[1] != "visual"]
-  begun, taken = initial_weights.begin("sa_coarse", config, tmp_path, own, random)
+  begun, taken = initial_weights.insert("sa_coarse", config, Workdir(tmp_path), own, random)
   assert taken == {"sound": sha256["sound"]}
   same(of_part(begun, "visual"), of_part(own, "visual"))
   same(of_part(begun, "sound"), of_part(variables, "sound"))
@@ -156,18 +158,17 @@ def test_training_begins_with_the_file(tmp_path, files, no_stages, start):
   variables, made, _ = files
   config = configured(**{part: path for part, (path, _) in made.items()})
   config = config.model_copy(update={"sa_coarse": ONE_STEP.model_copy(update={"start": start})})
-  stages.run_all(config, tmp_path)
-  run = Run(config, tmp_path)
-  run.records = fake_records(tmp_path / "records")
-  run._tables["switch"] = np.zeros(run.records.total_frames, np.uint8)
+  runner.run_all(config, tmp_path)
+  run = make_run(tmp_path, fake_records(tmp_path / "records"), config)
+  set_table(run, "switch", np.zeros(run.data.records.total_frames, np.uint8))
   if start:
-    run.folder("s_coarse").mkdir(parents=True)
+    run.workdir.stage("s_coarse").mkdir(parents=True)
     visual = {name: x + 1 for name, x in of_part(variables, "visual").items()}
-    store.save(run.folder("s_coarse") / "weights.safetensors", store.unflatten(visual))
+    store.save(run.workdir.weights("s_coarse"), store.unflatten(visual))
   about = train_network.train("sa_coarse", run)
   expected = {part: digest for part, (_, digest) in made.items()}
   assert about["init"] == ({"sound": expected["sound"]} if start else expected)
-  found = store.read(run.folder("sa_coarse") / "weights.safetensors")
+  found = store.read(run.workdir.weights("sa_coarse"))
   for part in ("visual", "sound"):
     moved = 1 if start and part == "visual" else 0
     own = {name: x for name, x in found.items() if name.split("/")[1] == part}

@@ -63,10 +63,10 @@ def make_visual():
 
 def stored(config, records, folder, cropped, boxes, num_views, dtype="float32"):
   views = sampler.stored_views(num_views, 0.6, seed=2)
-  features = stored_features.store(
-    folder / f"{num_views} {cropped} {dtype}", records, networks.make_backbone(config), make_visual(), SIZE,
-    ("f3", "f4", "f5"), views, dtype, 4, boxes if cropped else None,
-  )  # fmt: skip
+  backbone = networks.make_backbone(config)
+  encoder = stored_features.Encoder(backbone, make_visual(), SIZE, ("f3", "f4", "f5"), dtype, batch=4)
+  path = folder / f"{num_views} {cropped} {dtype}"
+  features = stored_features.store(path, records, encoder, views, boxes if cropped else None)
   return views, features
 
 

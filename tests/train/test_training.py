@@ -123,18 +123,10 @@ def train(folder, steps=7, spoil=lambda number, batch: batch, asked=None, checkp
       asked.append((first, last))
     return (spoil(number, make_batch(number)) for number in range(first + 1, last + 1))
 
-  return loop.train(
-    "small",
-    folder,
-    start(network, mesh, update),
-    lambda mesh: step.make_train_step(network, step.classification_loss(SIZE), update, mesh),
-    batches,
-    [f"clip {letter}" for letter in "abcdefghijklmnop"],
-    mesh,
-    steps,
-    checkpoint_every,
-    log_every,
-  )
+  job = loop.Job("small", folder, steps, checkpoint_every, log_every)
+  train_step = step.make_train_step(network, step.classification_loss(SIZE), update, mesh)
+  clip_names = [f"clip {letter}" for letter in "abcdefghijklmnop"]
+  return loop.train(job, start(network, mesh, update), train_step, batches, clip_names, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +137,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def losses_of(folder):
-  return [(line["step"], line["loss"], line["accuracy"]) for line in logs.read(folder / "log.jsonl")]
+  return [(line["step"], line["loss"], line["accuracy"]) for line in logs.read_log(folder / "log.jsonl")]
 
 
 def test_resuming_is_exact(uninterrupted, tmp_path):

@@ -1,0 +1,52 @@
+"""The compiled parts of a network's training: its optimiser, its training step and its evaluation step."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import optax
+from flax import linen as nn
+
+from stajax.config import Training
+from stajax.train import optimizer, step
+
+
+class Programs(NamedTuple):
+  """What trains a network, whatever it learns from.
+
+  Attributes:
+    optimizer: What turns gradients into updates.
+    train_step: See `stajax.train.step.make_train_step`.
+    evaluation_step: See `stajax.train.step.make_evaluation_step`.
+  """
+
+  optimizer: optax.GradientTransformation
+  train_step: jax.stages.Wrapped
+  evaluation_step: Callable[[Mapping[str, Any], step.Batch], step.Metrics]
+
+
+def make_programs(network: nn.Module, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh) -> Programs:
+  """Makes the programs of a network.
+
+  Args:
+    network: The module.
+    training: How it is trained.
+    learns_fixations: Whether it learns pseudo-fixations instead of categories.
+    mesh: The devices.
+  """
+  return _make_programs(network, training, learns_fixations, mesh)  # pyright: ignore[reportArgumentType] # it is frozen
+
+
+# Networks that are trained one after the other often differ in nothing but the examples: they are compiled once.
+@functools.lru_cache(maxsize=1)
+def _make_programs(network: nn.Module, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh) -> Programs:
+  chosen = training.optimizer
+  schedule = optimizer.make_schedule(chosen.learning_rate, training.steps, chosen.warmup, chosen.schedule)
+  update = optimizer.make_optimizer(chosen.name, schedule, chosen.momentum, chosen.weight_decay, chosen.multipliers)
+  loss = (step.fixation_loss if learns_fixations else step.classification_loss)(training.size)
+  return Programs(
+    optimizer=update,
+    train_step=step.make_train_step(network, loss, update, mesh, training.frozen),
+    evaluation_step=step.make_evaluation_step(network, loss),
+  )

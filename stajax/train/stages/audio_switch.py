@@ -1,0 +1,85 @@
+"""The stages `tag_heard` and `switch_values`: the labels that the audio switch learns, and its value in every frame."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from stajax.files import write_text
+from stajax.inference.class_maps import switch_values
+from stajax.networks import SWITCH, TAGGERS
+from stajax.train import external_taggers
+from stajax.train.run import Run
+from stajax.train.stages.clip_by_clip import make_table
+from stajax.train.training_data import UNLABELLED, clip_tags, frames_of
+
+
+def label_sounds(run: Run) -> dict[str, Any]:
+  """Makes the switch's labels: whether a tagger hears the clip's tag, for every frame. Returns what `done.json` says.
+
+  Taggers that are trained here label only clips from which they have not learned. An off-the-shelf tagger leaves the
+  clips unlabelled that have a tag for which it has no class.
+  """
+  if run.config.hearing.kind == "trained":
+    provenance = {"sha256": run.workdir.sha256_of(*TAGGERS)}
+    can_label = np.ones(run.data.records.num_clips, bool)
+    labels = _label(run, lambda clip: _own_confidences(run, clip), can_label, provenance)
+    return {"frames": len(labels), "tag_heard": int(labels.sum())}
+  tagger = external_taggers.open_external_tagger(run)
+  if jax.process_index() == 0:
+    write_text(external_taggers.used_table(run), tagger.table_text)  # from now on another table is refused
+  labels = _label(run, tagger.confidences, tagger.can_label, tagger.provenance)
+  return external_taggers.summarise(tagger, run, labels)
+
+
+def _label(
+  run: Run, confidences: Callable[[int], np.ndarray], can_label: np.ndarray, provenance: dict[str, Any]
+) -> np.ndarray:
+  """Returns the labels (frames,) uint8: 1 where a tag is heard, 0 where none is, and `UNLABELLED`."""
+  records = run.data.records
+
+  def label(clip: int) -> np.ndarray:
+    labels = np.zeros(int(records.num_frames[clip]), np.uint8)
+    if records.has_sound[clip]:
+      labels[:] = UNLABELLED
+      if can_label[clip]:
+        labels[:] = is_tag_heard(confidences(clip), clip_tags(records, clip), run.config.heard_share)
+    return labels
+
+  return make_table(run, "tag_heard", label, "what is heard", provenance)
+
+
+def _own_confidences(run: Run, clip: int) -> np.ndarray:
+  tagger = run.trained.tagger(TAGGERS[run.data.folds[clip]])
+  return tagger(run.data.clip(clip))
+
+
+def is_tag_heard(confidences: np.ndarray, tags: Sequence[int], share: float) -> np.ndarray:
+  """Returns whether a tag is heard, (n,) bool: whether it has at least `share` of the highest confidence.
+
+  Args:
+    confidences: The confidences (n, k) in every tag, and in whatever else tags are compared with.
+    tags: The clip's tags; there may be none.
+    share: The part of the highest confidence that is enough.
+  """
+  of_tags = confidences[:, list(tags)].max(axis=1, initial=0.0)
+  return (of_tags > 0) & (of_tags >= share * confidences.max(axis=1))
+
+
+def set_switch(run: Run) -> dict[str, Any]:
+  """Computes the audio switch φ of every training frame; returns what `done.json` says.
+
+  The switch is on where there is sound that no tagger could label.
+  """
+  labels = run.data.table("tag_heard")
+  is_labelled = labels != UNLABELLED
+
+  def compute(clip: int) -> np.ndarray:
+    values = switch_values(run.trained.dense(SWITCH), run.data.clip(clip))
+    values[~is_labelled[frames_of(run.data.records, clip)]] = 1
+    return values.astype(np.uint8)
+
+  values = make_table(run, "switch", compute, "audio switch", {"sha256": run.workdir.outcome(SWITCH)["sha256"]})
+  agreement = np.mean((values == labels)[is_labelled])
+  return {"frames": len(values), "on": int(values.sum()), "agrees_with_tagger": round(float(agreement), 4)}

@@ -1,0 +1,64 @@
+"""What can be seen to be wrong with a configuration before anything is written."""
+
+import jax
+
+from stajax import networks
+from stajax.config import Config, ConfigError
+from stajax.nets.shared_students import COMMON
+from stajax.train.stages.graph import Stage, make_graph
+
+
+def check(config: Config) -> None:
+  """Checks that a configuration can be run here.
+
+  Raises:
+    ConfigError: It cannot; one line that names the field.
+  """
+  graph = make_graph(config)
+  for stage in graph:
+    if stage.work == "train":
+      _check_batch(stage.name, config)
+      _check_start(stage.name, config, graph)
+  if config.shares_students:
+    _check_shared_students(config)
+  if config.has_frozen_backbone and "visual" not in config.init:
+    raise ConfigError("network.backbone is frozen, expected its weights: --init visual=FILE")
+  if config.data.source == "records" and not config.data.path:
+    raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
+  _check_hearing(config)
+
+
+def _check_batch(name: str, config: Config) -> None:
+  batch, devices = networks.training_of(name, config).batch, jax.device_count()
+  if batch % devices:
+    field = networks.NETWORKS[name].config_field
+    raise ConfigError(f"{field}.batch is {batch}, expected a multiple of the {devices} devices")
+
+
+def _check_start(name: str, config: Config, graph: tuple[Stage, ...]) -> None:
+  """Checks that a network starts from networks that are trained before it."""
+  trained = [stage.name for stage in graph if stage.work == "train"]
+  earlier = trained[: trained.index(name)]
+  unknown = next((start for start in networks.training_of(name, config).start if start not in earlier), None)
+  if unknown is None:
+    return
+  expected = f"one of {', '.join(earlier)}" if earlier else "nothing, as it is trained first"
+  if unknown in networks.TAGGERS and unknown not in trained:
+    expected += f" (with hearing.kind {config.hearing.kind!r} no taggers are trained)"
+  raise ConfigError(f"{networks.NETWORKS[name].config_field}.start has {unknown!r}, expected {expected}")
+
+
+def _check_shared_students(config: Config) -> None:
+  if config.has_frozen_backbone:
+    raise ConfigError("students.backbone is shared, but with network.backbone frozen all networks share one already")
+  parts = (*COMMON, *networks.STUDENTS)
+  if unknown := set(config.sta.frozen) - set(parts):
+    raise ConfigError(f"sta.frozen has {min(unknown)!r}, expected of shared students some of {', '.join(parts)}")
+
+
+def _check_hearing(config: Config) -> None:
+  hearing = config.hearing
+  if hearing.kind == "yamnet" and config.data.source == "synthetic":
+    raise ConfigError("hearing.kind is 'yamnet', which needs data.source records: it hears media files")
+  if (hearing.kind == "vggsound") != (hearing.weights is not None):
+    raise ConfigError(f"hearing.weights is {hearing.weights!r}, expected a file with hearing.kind vggsound only")

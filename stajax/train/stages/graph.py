@@ -1,0 +1,76 @@
+"""The stage graph: which stage needs what, and what kind of work it is. The work itself is in the modules beside this.
+
+data ─┬─ s_coarse, st_coarse ─────────────────────────────────────────┐
+      └─ tagger_0…2 ─ tag_heard ─ switch ─ switch_values ─ sa_coarse ─┴─ scam_coarse
+scam_coarse ─┬─ s, st, sa ───────────────────────┐
+             └─ s_plus_*, st_plus_*, sa_plus_* ──┴─ scam_plus ─ sta, sta_plus_* ─ model ─ report
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stajax.config import Config
+from stajax.networks import ALL_STUDENTS, COARSE, FINE, GRANULAR, NETWORKS, STUDENTS, SWITCH, TAGGERS
+
+Work = Literal[
+  "prepare data",
+  "train",
+  "label sounds",
+  "set switch",
+  "find boxes",
+  "make pseudo-fixations",
+  "extract student",
+  "save model",
+  "write report",
+]
+
+
+@dataclass(frozen=True)
+class Stage:
+  """One node of the graph.
+
+  Attributes:
+    name: The name of the stage and of its folder; of a stage that trains a network also the network's name.
+    work: What the stage does.
+    needs: The names of the stages that have to be finished first.
+  """
+
+  name: str
+  work: Work
+  needs: tuple[str, ...]
+
+
+def make_graph(config: Config) -> tuple[Stage, ...]:
+  """Returns the stages of a configuration in an order in which they can run.
+
+  With an off-the-shelf tagger no taggers are trained. Students that share their backbone are trained as one network,
+  from which each then gets its own weights.
+  """
+  silent = tuple(name for name in COARSE if not NETWORKS[name].is_switched)
+  hearing = tuple(name for name in COARSE if NETWORKS[name].is_switched)
+  taggers = TAGGERS if config.hearing.kind == "trained" else ()
+  return (
+    Stage("data", "prepare data", needs=()),
+    *_train(silent, needs=("data",)),
+    *_train(taggers, needs=("data",)),
+    Stage("tag_heard", "label sounds", needs=taggers or ("data",)),
+    *_train((SWITCH,), needs=("tag_heard",)),
+    Stage("switch_values", "set switch", needs=(SWITCH,)),
+    *_train(hearing, needs=("switch_values",)),
+    Stage("scam_coarse", "find boxes", needs=COARSE),
+    *_train(FINE, needs=("scam_coarse",)),
+    *_train(GRANULAR, needs=("scam_coarse",)),
+    Stage("scam_plus", "make pseudo-fixations", needs=(*FINE, *GRANULAR)),
+    *(_train_together() if config.shares_students else _train(STUDENTS, needs=("scam_plus",))),
+    Stage("model", "save model", needs=STUDENTS),
+    Stage("report", "write report", needs=("model",)),
+  )
+
+
+def _train(names: tuple[str, ...], needs: tuple[str, ...]) -> tuple[Stage, ...]:
+  return tuple(Stage(name, "train", needs) for name in names)
+
+
+def _train_together() -> tuple[Stage, ...]:
+  extracted = (Stage(name, "extract student", needs=(ALL_STUDENTS,)) for name in STUDENTS)
+  return (Stage(ALL_STUDENTS, "train", needs=("scam_plus",)), *extracted)

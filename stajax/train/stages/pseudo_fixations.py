@@ -1,0 +1,52 @@
+"""The stages `scam_coarse` and `scam_plus`: the boxes of the fine crops, and the maps that students learn from."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from stajax.data.map_set import MapWriter
+from stajax.inference.class_maps import ClipSources
+from stajax.maps import pseudo
+from stajax.networks import COARSE, FINE, GRANULAR, SOURCES
+from stajax.train.run import Run
+from stajax.train.stages.clip_by_clip import make_table, write_all
+from stajax.train.stages.companion_pools import compute_companions
+from stajax.train.training_data import clip_tags
+from stajax.weights import store
+
+
+def find_boxes(run: Run) -> dict[str, Any]:
+  """Computes the coarse SCAM of every training frame and the box of its fine crop; returns what `done.json` says."""
+  summary = {"sha256": run.workdir.sha256_of(*COARSE)}
+  boxes = make_table(run, "boxes", lambda clip: _sources(run, clip).boxes(), "coarse SCAM", summary)
+  area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+  return {"frames": len(boxes), "whole_frames": int(np.sum(area == 1)), "mean_area": round(float(area.mean()), 4)}
+
+
+def make_pseudo_fixations(run: Run) -> dict[str, Any]:
+  """Computes SCAM+ of every training frame, smoothed and cut, as a map set; returns what `done.json` says."""
+  path = run.workdir.companions
+  if jax.process_index() == 0:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.save(path, compute_companions(run.data, run.config.seed, run.trained.dense))
+  multihost_utils.sync_global_devices("companions written")
+  settings = run.config.maps
+
+  def compute(clip: int) -> tuple[np.ndarray, np.ndarray]:
+    maps, found = _sources(run, clip).selected((*FINE, *GRANULAR))
+    return pseudo.pseudo_fixations(maps, found, settings.reach, settings.threshold)
+
+  path = run.workdir.pseudo_fixations
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    summary = {"kind": "scam_plus", "sha256": run.workdir.sha256_of(*SOURCES)}
+    write_all(MapWriter(path, run.data.records), compute, run, "pseudo-fixations", summary)
+  without_target = int(np.sum(run.data.pseudo_fixations().weights == 0))
+  return {"frames": run.data.records.total_frames, "frames_without_target": without_target}
+
+
+def _sources(run: Run, clip: int) -> ClipSources:
+  """Returns the class maps of a training clip."""
+  return ClipSources(run.trained.sources(), run.data.clip(clip), clip_tags(run.data.records, clip), clip)

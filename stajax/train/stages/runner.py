@@ -1,0 +1,106 @@
+"""Runs the stages that are not done yet. A finished stage has a `done.json` and is not run again."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.experimental import multihost_utils
+
+from stajax import config as configuration
+from stajax.config import Config
+from stajax.files import write_json, write_text
+from stajax.train import external_taggers, initial_weights, train_network
+from stajax.train.run import Run, open_run
+from stajax.train.stages.audio_switch import label_sounds, set_switch
+from stajax.train.stages.checks import check
+from stajax.train.stages.graph import Stage, make_graph
+from stajax.train.stages.prepare_data import prepare_data
+from stajax.train.stages.pseudo_fixations import find_boxes, make_pseudo_fixations
+from stajax.train.stages.save_model import save_model
+from stajax.train.workdir import Workdir, WorkdirError
+
+
+def run_all(config: Config, folder: Path) -> str:
+  """Runs the stages of a configuration that are not done yet, in order.
+
+  Args:
+    config: The configuration.
+    folder: The work folder.
+
+  Returns:
+    A one-line summary.
+
+  Raises:
+    WorkdirError: The folder belongs to another configuration.
+    ConfigError: The configuration cannot be run here.
+    TrainingError, RecordError, WeightsError: See `stajax.train.loop`, `stajax.data.shards`, `stajax.weights.store`.
+  """
+  check(config)
+  run, started = open_run(config, folder), time.monotonic()
+  parts = initial_weights.read(config, run.workdir)  # before the folder is claimed
+  _claim(config, run.workdir)
+  initial_weights.save(parts, config, run.workdir)
+  multihost_utils.sync_global_devices("initial parts")
+  if config.hearing.kind != "trained":
+    external_taggers.check(run)
+  graph = make_graph(config)
+  unfinished = [stage for stage in graph if run.workdir.done(stage.name) is None]
+  for stage in unfinished:
+    _run_stage(stage, run)
+  seconds = time.monotonic() - started
+  took = f"{len(unfinished)} stages in {seconds:.0f} s" if unfinished else "everything was done already"
+  return f"{config.name}: {took}; report: {run.workdir.report / 'index.html'}, model: {run.workdir.model}"
+
+
+def _claim(config: Config, workdir: Workdir) -> None:
+  """Saves the resolved configuration, or compares it with the one that is there."""
+  path = workdir.config
+  if path.is_file():
+    text = path.read_text(encoding="utf-8", errors="replace")
+    changes = configuration.differences(configuration.loads(text, str(path)), config)
+    if changes:
+      begun = f"was begun with another configuration ({'; '.join(changes)})"
+      raise WorkdirError(f"{workdir.path}: {begun}; use another --workdir")
+  elif jax.process_index() == 0:
+    workdir.path.mkdir(parents=True, exist_ok=True)
+    write_text(path, configuration.dumps(config))
+
+
+def _run_stage(stage: Stage, run: Run) -> None:
+  """Does the work of a stage and writes its `done.json`; all hosts wait for each other."""
+  missing = [need for need in stage.needs if run.workdir.done(need) is None]
+  if missing:
+    raise WorkdirError(f"{run.workdir.path}: stage {stage.name} needs {', '.join(missing)}")
+  started = time.monotonic()
+  about = do_work(stage, run)
+  multihost_utils.sync_global_devices(stage.name)
+  if jax.process_index() == 0:
+    seconds = round(time.monotonic() - started, 1)
+    write_json(run.workdir.stage(stage.name) / "done.json", {"stage": stage.name, "seconds": seconds, **about})
+  multihost_utils.sync_global_devices(f"{stage.name} done")
+
+
+def do_work(stage: Stage, run: Run) -> dict[str, Any]:
+  """Does the work of a stage; returns what its `done.json` says."""
+  match stage.work:
+    case "prepare data":
+      return prepare_data(run)
+    case "train":
+      return train_network.train(stage.name, run)
+    case "label sounds":
+      return label_sounds(run)
+    case "set switch":
+      return set_switch(run)
+    case "find boxes":
+      return find_boxes(run)
+    case "make pseudo-fixations":
+      return make_pseudo_fixations(run)
+    case "extract student":
+      return train_network.extract_student(stage.name, run)
+    case "save model":
+      return save_model(run)
+    case "write report":
+      from stajax.train.stages.write_report import write_report  # loads plotting
+
+      return write_report(run) if jax.process_index() == 0 else {}

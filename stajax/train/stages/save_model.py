@@ -1,0 +1,32 @@
+"""The stage `model`: the folder that `stajax predict` takes."""
+
+from typing import Any
+
+import jax
+
+from stajax import model
+from stajax.networks import MODEL_NETWORKS
+from stajax.train import checkpoint
+from stajax.train.run import Run
+
+
+def save_model(run: Run) -> dict[str, Any]:
+  """Saves the trained networks as a model folder; returns what `done.json` says."""
+  sha256 = run.workdir.sha256_of(*MODEL_NETWORKS)
+  if jax.process_index() == 0:
+    records, files = run.data.records, {name: run.workdir.weights(name) for name in MODEL_NETWORKS}
+    if run.config.has_frozen_backbone:
+      files["visual"] = run.workdir.initial_part("visual")
+    model.save(
+      run.workdir.model,
+      files,
+      run.trained.companions,
+      run.config,
+      categories=records.categories,
+      rate=run.config.data.rate,
+      side=records.side,
+      trained_on=records.provenance,
+      sha256=sha256,
+      environment=checkpoint.environment(),
+    )
+  return {"sha256": sha256}

@@ -1,0 +1,58 @@
+"""Configurations that cannot be run are refused in one line, before anything is written."""
+
+import pytest
+
+from helpers.runs import train_all
+
+pytest.importorskip("tensorflow")
+
+from stajax.config import Config, ConfigError, Data, Hearing, Network, Students, Training
+from stajax.train.stages.checks import check
+from stajax.train.stages.runner import run_all
+
+SHARED = {"students": Students(backbone="shared")}
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    ({"st": Training(start=("s_cores",))}, "st.start has 's_cores', expected one of s_coarse, st_coarse, tagger_0,"),
+    ({"st_coarse": Training(start=("s",))}, "st_coarse.start has 's', expected one of s_coarse"),
+    ({"s_coarse": Training(start=("s_coarse",))}, "s_coarse.start has 's_coarse', expected nothing, as it is trained"),
+    ({"s_coarse": Training(start=("st_coarse",))}, "s_coarse.start has 'st_coarse', expected nothing"),
+    ({"tagger": Training(start=("tagger_1",))}, "tagger.start has 'tagger_1', expected one of s_coarse, st_coarse"),
+    ({"sta_plus": Training(start=("sta", "scam_plus"))}, "sta_plus.start has 'scam_plus', expected one of"),
+    ({"s_plus": Training(start=("s_plus_long",))}, "s_plus.start has 's_plus_long', expected one of"),
+    ({"sa_plus": Training(batch=12, start=("sa_coarse",))}, "sa_plus.batch is 12, expected a multiple of the 8"),
+    ({"data": Data()}, "data.path is missing"),
+    (SHARED | {"sta": Training(start=("sta_plus_long",))}, "sta.start has 'sta_plus_long', expected one of s_coarse"),
+    (SHARED | {"sta": Training(start=("students",))}, "sta.start has 'students', expected one of s_coarse"),
+    (SHARED | {"sta": Training(frozen=("visual", "graph"))}, "sta.frozen has 'graph', expected of shared students"),
+    (SHARED | {"network": Network(backbone="frozen")}, "students.backbone is shared, but with network.backbone frozen"),
+  ],
+)
+def test_a_configuration_that_cannot_run_is_one_line(tmp_path, change, message):
+  fields = train_all() | {"data": Data(source="synthetic")}
+  for name, part in change.items():
+    keep = not isinstance(part, Training) or part.batch == 12
+    fields[name] = part if keep else part.model_copy(update={"batch": 8})
+  with pytest.raises(ConfigError) as error:
+    run_all(Config(name="a", **fields), tmp_path / "run")
+  assert str(error.value).startswith(message) and "\n" not in str(error.value)
+  assert not (tmp_path / "run").exists()
+
+
+def test_off_the_shelf_taggers():
+  config = Config(name="a", data=Data(path="records"), hearing=Hearing(kind="yamnet"), **train_all())
+  check(config)
+
+  def message(**changes):
+    with pytest.raises(ConfigError) as error:
+      check(config.model_copy(update=changes))
+    return str(error.value)
+
+  text = message(switch=Training(batch=8, start=("s_coarse", "tagger_0")))
+  assert text.startswith("switch.start has 'tagger_0', expected one of s_coarse, st_coarse (with hearing.kind 'yamnet'")
+  assert "needs data.source records" in message(data=Data(source="synthetic"))
+  assert "hearing.weights is 'a'" in message(hearing=Hearing(kind="yamnet", weights="a"))
+  assert "hearing.weights is None" in message(hearing=Hearing(kind="vggsound"))
