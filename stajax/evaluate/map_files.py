@@ -1,11 +1,12 @@
-"""Saliency maps that someone else made, as image or NumPy files. Needs no TensorFlow.
+"""Finds and reads saliency maps that someone else made, as image or NumPy files. It needs no TensorFlow.
 
-Two layouts, with <db> the database's name or STAViS's short one:
+There are two layouts, in which <db> is the database's name or STAViS's short one:
 
   DIR/split{1,2,3}_results/<db>/<video>/pred_sal_000001.jpg    one set of maps for each split's test list
   DIR/<db>/<video>/…  or  DIR/<video>/…                        one set of maps for all lists
 
-A file's number is the last digits of its name; files are numbered from 1, like the frames. png, npy and jpg are read.
+A file's number is the last digits of its name. Files are numbered from 1, like the frames. The formats are png, npy and
+jpg.
 """
 
 import re
@@ -17,7 +18,7 @@ from PIL import Image
 from stajax.eyetracking import MAX_PIXELS, StavisError
 from stajax.files import numbered_files
 
-SHORT_NAMES = {
+SHORT_NAMES = {  # STAViS's
   "AVAD": "avad",
   "Coutrot_db1": "coutrot1",
   "Coutrot_db2": "coutrot2",
@@ -25,12 +26,16 @@ SHORT_NAMES = {
   "SumMe": "summe",
   "ETMD_av": "etmd",
 }
-# STANet writes maps as .png and coloured overlays as .jpg beside them, so png comes first.
+# STANet writes maps as .png, and coloured overlays as .jpg beside them, so png comes first.
 SUFFIXES = (".png", ".npy", ".jpg", ".jpeg")
 
 
 def find_splits(root: Path) -> dict[int, Path]:
-  """The folders of maps by split: {1: DIR/split1_results, …}, or {0: DIR} for maps that serve every list."""
+  """Returns the folders of maps by split: {1: DIR/split1_results, …}, or {0: DIR} for maps that serve every list.
+
+  Raises:
+    StavisError: There is no such folder.
+  """
   root = Path(root)
   if not root.is_dir():
     raise StavisError(f"{root}: no such folder of maps")
@@ -43,18 +48,12 @@ def find_splits(root: Path) -> dict[int, Path]:
 
 
 def find_maps(root: Path, database: str, video: str, num_frames: int) -> tuple[dict[int, Path], list[str]]:
-  """The files of one video's maps by 0-based frame, and notes; files past `num_frames` are left out.
+  """Returns the files of one video's maps by 0-based frame, and notes; files past `num_frames` are left out.
 
   Raises:
-    StavisError: no folder, no map in it, a file numbered 0, or two files of one kind for one frame.
+    StavisError: There is no folder, no map in it, a file numbered 0, or two files of one kind for one frame.
   """
-  root = Path(root)
-  names = dict.fromkeys([database, SHORT_NAMES.get(database, database.lower())])
-  candidates = [root / name / video for name in names] + [root / video]
-  folder = next((path for path in candidates if path.is_dir()), None)
-  if folder is None:
-    others = ", ".join(str(path) for path in candidates[1:])
-    raise StavisError(f"{candidates[0]}: no such folder of maps (nor {others})")
+  folder = _find_folder(root, database, video)
   numbered = numbered_files(folder, SUFFIXES)
   if not numbered:
     raise StavisError(f"{folder}: no numbered .png, .jpg or .npy file")
@@ -79,11 +78,22 @@ def find_maps(root: Path, database: str, video: str, num_frames: int) -> tuple[d
   return files, notes
 
 
+def _find_folder(root: Path, database: str, video: str) -> Path:
+  """Returns the folder of one video's maps; raises StavisError."""
+  names = dict.fromkeys([database, SHORT_NAMES.get(database, database.lower())])
+  candidates = [root / name / video for name in names] + [root / video]
+  for path in candidates:
+    if path.is_dir():
+      return path
+  others = ", ".join(str(path) for path in candidates[1:])
+  raise StavisError(f"{candidates[0]}: no such folder of maps (nor {others})")
+
+
 def read_map(path: Path) -> np.ndarray:
-  """(h, w) uint8. Other numbers than uint8 are scaled to a maximum of 255, negative ones count as 0.
+  """Reads a map (h, w) as uint8, see `to_bytes`.
 
   Raises:
-    StavisError: damaged, too large, in colour, not two-dimensional, or not finite.
+    StavisError: The file is damaged, too large, in colour, not two-dimensional, or not finite.
   """
   try:
     values = _read_array(path) if path.suffix.lower() == ".npy" else _read_image(path)

@@ -181,6 +181,25 @@ def test_what_is_written(tree, tmp_path):
   assert not [path for path in (tmp_path / "out").iterdir() if path.suffix == ".tmp"]
 
 
+def test_a_new_metric_is_one_row(tmp_path, monkeypatch):
+  """It is computed, written to every file and explained on the page, beside the paper's numbers as well."""
+  least = protocol.Metric("Least", "The least density.", lambda prediction, truth, rng: float(truth.density.min()))
+  monkeypatch.setitem(protocol.METRICS, "least", least)
+  write_tree(tmp_path, "AVAD", [["a", "bb"]])
+
+  def row_maps(video, frames):
+    yield from ((chunk, {"row_01": maps["random"]}) for chunk, maps in random_maps(video, frames))
+
+  found = evaluate_videos(read_tree(tmp_path).videos, row_maps, processes=1)
+  about = describe(found)
+  scores = write_scores(found, about, tmp_path / "out")
+  write_page(tmp_path / "out", Page("Scores", scores, about))
+  assert scores["AVAD"]["row_01"]["least"] == scores["AVAD"]["centre"]["least"] >= 0
+  page = (tmp_path / "out" / "index.html").read_text()
+  assert "The least density." in page and "0.774" in page and "Least" in format_table(scores)
+  assert next(csv.DictReader((tmp_path / "out" / "per_video.csv").open()))["least"]
+
+
 def test_undefined_scores_as_zero(tree):
   videos = read_tree(tree).videos
   found = evaluate_videos(videos, random_maps, Settings(nan_policy="zero"), processes=1)
