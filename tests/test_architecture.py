@@ -29,7 +29,7 @@ PLACES = {
   "tensorflow_datasets": ("data/", "prepare/"),
   "array_record": ("data/", "prepare/"),
   "simplejpeg": ("data/jpeg.py",),
-  "librosa": ("media/",),
+  "librosa": ("media/", "report/plots.py lazily"),
   "av": ("media/", "prepare/"),
   "ai_edge_litert": ("prepare/yamnet.py lazily",),
   "requests": ("weights/fetch.py",),

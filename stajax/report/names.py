@@ -88,7 +88,7 @@ STAGES = {
 }
 """The titles of the stages of a training."""
 
-PICTURES = {"frame": "Frame", "viewers": "Viewers"}
+PICTURES = {"frame": "Frame", "sound": "Sound", "viewers": "Viewers"}
 """The titles of the pictures that are no method's."""
 
 _ROWS = {row.method: f"Row {row.number}: {row.title}" for row in ROWS}

@@ -29,6 +29,7 @@ class Example:
     maps: {method: (h, w) uint8}. They are shown in this order over the frame, each relative to its maximum.
     viewers: The density of the viewers' fixations, (H, W) uint8.
     fixations: The fixated pixels, (H, W) bool, which are drawn as points on the viewers' picture.
+    sound: The log-spectrogram of the second of sound around the frame, (257, n) float; None where there is none.
     note: A line below the pictures.
   """
 
@@ -37,6 +38,7 @@ class Example:
   maps: Mapping[str, np.ndarray]
   viewers: np.ndarray
   fixations: np.ndarray | None = None
+  sound: np.ndarray | None = None
   note: str = ""
 
 
@@ -131,6 +133,8 @@ def _gallery_row(example: Example) -> dict[str, Any]:
   from stajax.report import plots  # see above
 
   pictures = [("frame", plots.picture(example.frame))]
+  if example.sound is not None:
+    pictures += [("sound", plots.spectrogram_picture(example.sound))]
   pictures += [(name, plots.heat_picture(example.frame, values)) for name, values in example.maps.items()]
   pictures += [("viewers", plots.heat_picture(example.frame, example.viewers, example.fixations))]
   return {"title": example.title, "note": example.note, "pictures": pictures}

@@ -10,10 +10,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image, ImageDraw
 
+from stajax.media.spectrogram import spectrogram_axes
 from stajax.report.overlay import heat_overlay
 
 SIDE = 256
@@ -121,6 +123,30 @@ def heat_picture(frame: np.ndarray, values: np.ndarray, fixations: np.ndarray | 
   for x, y in (np.argwhere(fixations)[:, ::-1] + 0.5) * scale:
     draw.circle((x, y), 8, fill="white", outline="black", width=2)
   return picture(np.asarray(canvas))
+
+
+def spectrogram_picture(sound: np.ndarray) -> str:
+  """Draws the second of sound around a frame, in decibels over time and frequency; returns the data URI of a JPEG.
+
+  Args:
+    sound: The log-spectrogram of `stajax.media.spectrogram`, (257, n), float.
+  """
+  import librosa.display  # only where a training's gallery is drawn: it belongs to what training needs
+
+  frequencies, times = spectrogram_axes(sound.shape[1])
+  decibels = sound.astype(np.float32) * (10 / math.log(10))
+  with matplotlib.rc_context({"font.size": 8}):
+    figure = Figure(figsize=(SIDE / 100, SIDE / 100), dpi=100, layout="constrained")
+    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    middle = (times[0] + times[-1]) / 2
+    librosa.display.specshow(
+      decibels, x_coords=times - middle, y_coords=frequencies, x_axis="s", y_axis="linear", ax=axes, cmap="magma"
+    )
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.set_xlabel("s from the frame")
+    axes.set_ylabel("Hz")
+    canvas.draw()
+  return picture(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def _resize_to(frame: np.ndarray, side: int) -> Image.Image:

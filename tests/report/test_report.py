@@ -179,11 +179,15 @@ def test_tables_hold_the_scores(report):
 
 
 def test_examples_are_all_there(tmp_path):
+  pytest.importorskip("librosa", reason="needs the extra `train`")
   examples = [make_example(f"clip {i}", seed=i) for i in range(5)]
+  examples[1] = replace(examples[1], sound=np.random.default_rng(0).normal(size=(257, 98)))
   _, text = make_report(tmp_path, examples=examples)
   alternatives = [value for _, value in Browser(text).attributes("alt")]
   captions = ["Frame", "CAM S", "CAM ST", "CAM SA", "SCAM", "STA", "Viewers"]
-  assert alternatives == [f"{caption}, clip {i}" for i in range(5) for caption in captions]
+  expected = [f"{caption}, clip {i}" for i in range(5) for caption in captions]
+  expected.insert(len(captions) + 1, "Sound, clip 1")
+  assert alternatives == expected
   assert all(f"note of clip {i}" in text for i in range(5))
   sources = [value for _, value in Browser(text).attributes("src")]
   assert len(set(sources)) == len(sources)
@@ -220,6 +224,20 @@ def test_fixations_are_points_where_they_are():
     np.testing.assert_allclose(near.mean(axis=0), (y - 0.5, x - 0.5), atol=0.6)
   assert all(np.abs(bright - centre).max(axis=1).min() < 8 for centre in [(21, 201), (101, 41)])
   assert len(bright) < 2 * np.pi * 5**2
+
+
+def test_a_spectrogram_shows_when_and_how_high_a_tone_is():
+  pytest.importorskip("librosa", reason="needs the extra `train`")
+  sound = np.full((257, 98), np.log(1e-7), np.float32)
+  sound[60:68, 49:] = 0  # 2 kHz, from the frame on
+  shown = decode(plots.spectrogram_picture(sound)).astype(int)
+  assert shown.shape == (plots.SIDE, plots.SIDE, 3)
+  bright = np.argwhere((shown[..., 1] > 230) & (shown[..., 2] < 215))  # the tone, as the margins are white
+  dark = shown.max(axis=-1) < 30
+  left, right = np.flatnonzero(dark.mean(axis=0) > 0.5)[[0, -1]]
+  top, bottom = np.flatnonzero(dark.mean(axis=1) > 0.3)[[0, -1]]
+  assert bright[:, 1].min() == pytest.approx((left + right) / 2, abs=4)
+  assert bright[:, 0].mean() == pytest.approx(bottom - (bottom - top) / 4, abs=4)
 
 
 def test_curves_follow_the_log():
