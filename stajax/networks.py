@@ -5,16 +5,18 @@ new row in `_ROWS` and, if none of the modules in `stajax.nets` computes it, a m
 """
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from stajax.companions import Granularity
 from stajax.config import Config, Training
-from stajax.nets.classifier import Classifier
+from stajax.nets.base import Network, NetworkSizes
+from stajax.nets.classifier import Classifier, Source
 from stajax.nets.shared_students import Students
 from stajax.nets.student import Student
 from stajax.nets.tagger import Tagger
@@ -40,6 +42,7 @@ class NetworkSpec:
       switch, the audio switch itself, a student, or all students as one network.
     branch: What the network sees and hears: `s` a frame, `st` three frames, `sa` a frame and its sound, `sound` only
       the sound, `sta` three frames and their sound.
+    module: Builds the network's module from the fields of `stajax.nets.base.AudioVisualModule`.
     config_field: The field of the configuration that says how the network is trained.
     companions: Which companions the target of a group has; None where the network sees one fragment alone.
     learns: What the network learns: the clip's tags, whether a tagger hears the tag, or pseudo-fixations.
@@ -51,6 +54,7 @@ class NetworkSpec:
   name: str
   role: Role
   branch: Branch
+  module: Callable[..., Network]
   config_field: str
   companions: Granularity | None = None
   learns: Literal["tags", "tag_heard", "fixations"] = "tags"
@@ -79,31 +83,35 @@ class NetworkSpec:
     return self.learns == "fixations"
 
 
-def _coarse(branch: Branch) -> NetworkSpec:
-  name = f"{branch}_coarse"
-  return NetworkSpec(name, "coarse", branch, name, refine="on request" if branch == "s" else "never")
+def _coarse(branch: Source) -> NetworkSpec:
+  name, module = f"{branch}_coarse", partial(Classifier, branch)
+  return NetworkSpec(name, "coarse", branch, module, name, refine="on request" if branch == "s" else "never")
 
 
-def _granular(branch: Branch, companions: Granularity) -> NetworkSpec:
-  field = f"{branch}_plus"
+def _fine(branch: Source) -> NetworkSpec:
+  return NetworkSpec(branch, "fine", branch, partial(Classifier, branch), branch, crops="always")
+
+
+def _granular(branch: Source, companions: Granularity) -> NetworkSpec:
+  field, module = f"{branch}_plus", partial(Classifier, branch, plus=True)
   name = f"{field}_{companions}"
-  return NetworkSpec(name, "granular", branch, field, companions, crops="configured", refine="usually")
+  return NetworkSpec(name, "granular", branch, module, field, companions, crops="configured", refine="usually")
 
 
 def _student_plus(companions: Granularity) -> NetworkSpec:
-  name = f"sta_plus_{companions}"
-  return NetworkSpec(name, "student", "sta", "sta_plus", companions, "fixations", refine="usually")
+  name, module = f"sta_plus_{companions}", partial(Student, plus=True)
+  return NetworkSpec(name, "student", "sta", module, "sta_plus", companions, "fixations", refine="usually")
 
 
 _ROWS = (
   _coarse("s"),
   _coarse("st"),
   _coarse("sa"),
-  *(NetworkSpec(f"tagger_{fold}", "tagger", "sound", "tagger", fold=fold) for fold in range(NUM_FOLDS)),
-  NetworkSpec("switch", "switch", "sa", "switch", learns="tag_heard"),
-  NetworkSpec("s", "fine", "s", "s", crops="always"),
-  NetworkSpec("st", "fine", "st", "st", crops="always"),
-  NetworkSpec("sa", "fine", "sa", "sa", crops="always"),
+  *(NetworkSpec(f"tagger_{fold}", "tagger", "sound", Tagger, "tagger", fold=fold) for fold in range(NUM_FOLDS)),
+  NetworkSpec("switch", "switch", "sa", partial(Classifier, "sa", num_outputs=1), "switch", learns="tag_heard"),
+  _fine("s"),
+  _fine("st"),
+  _fine("sa"),
   _granular("s", "short"),
   _granular("s", "long"),
   _granular("s", "cross"),
@@ -113,10 +121,10 @@ _ROWS = (
   # SA+ has no short-term companions: its second of sound covers them already.
   _granular("sa", "long"),
   _granular("sa", "cross"),
-  NetworkSpec("sta", "student", "sta", "sta", learns="fixations"),
+  NetworkSpec("sta", "student", "sta", Student, "sta", learns="fixations"),
   _student_plus("short"),
   _student_plus("long"),
-  NetworkSpec("students", "all students", "sta", "sta", "short_long", "fixations"),
+  NetworkSpec("students", "all students", "sta", Students, "sta", "short_long", "fixations"),
 )
 
 NETWORKS = {spec.name: spec for spec in _ROWS}
@@ -160,7 +168,7 @@ def on_crops(config: Config) -> frozenset[str]:
   return frozenset(name for name in NETWORKS if sees_crops(name, config))
 
 
-def make_network(name: str, config: Config, num_categories: int, refine: bool | None = None) -> nn.Module:
+def make_network(name: str, config: Config, num_categories: int, refine: bool | None = None) -> Network:
   """Builds the module of a network.
 
   Args:
@@ -170,45 +178,22 @@ def make_network(name: str, config: Config, num_categories: int, refine: bool | 
     refine: Whether the network has fixation refine layers, which have no parameters: in the C-GCN of a network with
       companions, or on the spatial map of S. None for what is usual, which is only the former.
   """
-  spec, settings = NETWORKS[name], config.network
-  sound = {
-    "audio_width": settings.audio_width,
-    "audio_norm": settings.audio_norm,
-    "audio_pooling": settings.audio_pooling,
-    "dtype": _dtype(settings.dtype),
-    "frozen": training_of(name, config).frozen,
-  }
-  if spec.role == "tagger":
-    return Tagger(num_categories, **sound)
-  common = {
-    "num_categories": num_categories,
-    "width": settings.width,
-    "norm": settings.norm,
-    "head_norm": settings.head_norm or settings.norm,
-    "depths": settings.depths,
-    "neck_depth": settings.neck_depth,
-    "neck_width": settings.neck_width,
-    "frl": refine is not False,
-    "steps": settings.reasoning_steps,
-    "block": settings.attention_block,
-    **sound,
-  }
-  plus = spec.companions is not None
-  match spec.role:
-    case "all students":
-      return Students(**common)
-    case "student":
-      return Student(plus=plus, **common)
-    case "switch":
-      return Classifier("sa", num_outputs=1, **common)
-    case _:
-      return Classifier(spec.branch, plus=plus, refine_spatial=refine is True and not plus, **common)
+  frozen = training_of(name, config).frozen
+  return NETWORKS[name].module(num_categories=num_categories, sizes=_sizes(config), frl=refine, frozen=frozen)
 
 
 def make_backbone(config: Config) -> VGG16:
   """Builds the visual backbone that all networks have."""
-  settings = config.network
-  return VGG16(settings.width, settings.depths, settings.norm, _dtype(settings.dtype))
+  return _sizes(config).make_visual()
+
+
+def _sizes(config: Config) -> NetworkSizes:
+  settings = config.network.model_dump(exclude={"backbone"})
+  if config.network.dtype == "auto":
+    dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
+  else:
+    dtype = jnp.dtype(config.network.dtype)
+  return NetworkSizes(**{**settings, "dtype": dtype})
 
 
 def shared_stages(name: str, config: Config) -> tuple[str, ...]:
@@ -236,7 +221,7 @@ def stages_at(size: int, cropped: bool, config: Config) -> tuple[str, ...]:
   return _STUDENT_STAGES if "sta" in found else ("f5",)
 
 
-def example_inputs(network: nn.Module, size: int, batch: int = 1, stored: bool = False) -> dict[str, Any]:
+def example_inputs(network: Network, size: int, batch: int = 1, stored: bool = False) -> dict[str, Any]:
   """Returns the shapes of a network's inputs, by the names of its arguments.
 
   Args:
@@ -247,7 +232,7 @@ def example_inputs(network: nn.Module, size: int, batch: int = 1, stored: bool =
   """
   n, inputs = network.num_nodes, {}
   if network.num_times and stored:
-    shapes, times = stage_shapes(size, network.width), stage_times(network)
+    shapes, times = stage_shapes(size, network.sizes.width), stage_times(network)
     inputs["stages"] = {
       name: jax.ShapeDtypeStruct((batch, n, t, *shapes[name]), jnp.float32) for name, t in times.items()
     }
@@ -260,37 +245,28 @@ def example_inputs(network: nn.Module, size: int, batch: int = 1, stored: bool =
   return inputs
 
 
-def stage_times(network: nn.Module) -> dict[str, int]:
+def stage_times(network: Network) -> dict[str, int]:
   """Returns, for each stage that a network reads, the number of a fragment's frames that it reads it of.
 
   Only motion needs more than the middle frame.
   """
-  return {name: network.num_times if name == "f5" else 1 for name in network.needed}
+  return {name: network.num_times if name == "f5" else 1 for name in network.backbone_stages}
 
 
 @functools.cache
-def expected_variables(network: nn.Module, size: int, stored: bool = False) -> Any:
+def expected_variables(network: Network, size: int, stored: bool = False) -> Any:
   """Returns the shapes of a network's variables; without the visual backbone where its stages are stored."""
-  return jax.eval_shape(lambda inputs: _init(network, inputs, stored, size), example_inputs(network, size, 1, stored))
+  inputs, fixed = example_inputs(network, size, 1, stored), _size_of_maps(network, stored, size)
+  return jax.eval_shape(lambda inputs: network.init(jax.random.key(0), **inputs, **fixed), inputs)
 
 
-def initialise(network: nn.Module, size: int, key: jax.Array, stored: bool = False) -> dict[str, Any]:
+def initialise(network: Network, size: int, key: jax.Array, stored: bool = False) -> dict[str, Any]:
   """Draws a network's variables; without the visual backbone where its stages are stored."""
   # Compiles the draw of each shape once in a process, where one program for all of a network takes half a minute.
-  inputs, fixed = example_inputs(network, size, 1, stored), _fixed(network, stored, size)
+  inputs, fixed = example_inputs(network, size, 1, stored), _size_of_maps(network, stored, size)
   return dict(network.lazy_init(key, **inputs, **fixed))
 
 
-def _fixed(network: nn.Module, stored: bool, size: int) -> dict[str, Any]:
-  """Returns what a student must be told beside its inputs where it does not see the frames."""
-  return {"size": (size, size)} if stored and isinstance(network, Student) else {}
-
-
-def _init(network: nn.Module, inputs: dict[str, Any], stored: bool, size: int) -> Any:
-  return network.init(jax.random.key(0), **inputs, **_fixed(network, stored, size))
-
-
-def _dtype(name: str) -> Any:
-  if name == "auto":
-    return jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-  return jnp.dtype(name)
+def _size_of_maps(network: Network, stored: bool, size: int) -> dict[str, Any]:
+  """Returns the argument that a network which predicts maps needs where it does not see the frames."""
+  return {"size": (size, size)} if stored and network.predicts_maps else {}

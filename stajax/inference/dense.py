@@ -13,12 +13,12 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stajax.inference.clip import Clip, sounds
+from stajax.nets.base import Network
 from stajax.nets.images import to_size
 
 
@@ -43,7 +43,7 @@ class DenseNetwork:
 
   def __init__(
     self,
-    network: nn.Module,
+    network: Network,
     variables: dict[str, Any],
     size: int,
     batch: int,
@@ -151,14 +151,14 @@ class DenseNetwork:
     """
     kept = clip.features.setdefault(self._stages_key, {})
     run = self._programs
-    missing = [stage for stage in self.network.needed if stage not in kept]
+    missing = [stage for stage in self.network.backbone_stages if stage not in kept]
     if missing and clip.stored is None:
       self._encode(clip, self._stages_key, run.encode_stages, run.stages_chunk, *self._images(clip))
       kept = clip.features[self._stages_key]
     elif missing:
       capacity = self._capacity(clip)
       kept |= {stage: _padded(clip.stored(self.size, self._cropped, stage), capacity) for stage in missing}
-    return {stage: kept[stage] for stage in self.network.needed}
+    return {stage: kept[stage] for stage in self.network.backbone_stages}
 
   def _encode(
     self, clip: Clip, key: str, encode: Any, chunk: Any, *inputs: Callable[[slice], np.ndarray], **whole: Any
@@ -210,7 +210,7 @@ class _Programs:
   Args: as of `DenseNetwork`.
   """
 
-  def __init__(self, network: nn.Module, size: int, keep_stages: tuple[str, ...]) -> None:
+  def __init__(self, network: Network, size: int, keep_stages: tuple[str, ...]) -> None:
     self._network, self._size, self._keep = network, size, keep_stages
     self.encode_frames = jax.jit(self.frames_chunk, donate_argnums=1)
     self.encode_stages = jax.jit(self.stages_chunk, donate_argnums=1)
@@ -248,7 +248,7 @@ class _Programs:
 
   def reason_chunk(self, variables: Any, nodes: jax.Array, features: Any, groups: jax.Array, select: jax.Array) -> Any:
     grouped = nodes[groups]
-    if hasattr(self._network, "source"):
+    if not self._network.predicts_maps:
       out = self._network.apply(variables, grouped, method="reason")
       return ClassMaps(out.class_maps[..., select], jax.nn.sigmoid(out.logits))
     # Only the target is read out.
@@ -258,12 +258,10 @@ class _Programs:
     return jax.nn.sigmoid(logits[:, 0])
 
 
-_SHARED: "weakref.WeakValueDictionary[tuple[nn.Module, int, tuple[str, ...]], _Programs]" = (
-  weakref.WeakValueDictionary()
-)
+_SHARED: "weakref.WeakValueDictionary[tuple[Network, int, tuple[str, ...]], _Programs]" = weakref.WeakValueDictionary()
 
 
-def _programs_of(network: nn.Module, size: int, keep_stages: tuple[str, ...]) -> _Programs:
+def _programs_of(network: Network, size: int, keep_stages: tuple[str, ...]) -> _Programs:
   """The same for all that have an equal network, as both STA+ are: each program is compiled once."""
   key = (network, size, keep_stages)
   found = _SHARED.get(key)
@@ -297,7 +295,7 @@ def _padded(values: np.ndarray, length: int) -> jax.Array:
 
 
 def make_tagger(
-  network: nn.Module,
+  network: Network,
   variables: dict[str, Any],
   batch: int,
   activation: Callable[[jax.Array], jax.Array] = jax.nn.sigmoid,

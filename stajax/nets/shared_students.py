@@ -1,24 +1,24 @@
-"""The three students as one network: backbones and neck once, what comes after them three times.
+"""The three students as one network: backbones and neck run once, and what comes after them three times.
 
-Axes as of `stajax.nets.student`; n is 5: the target, its two short companions, its two long ones.
+The axes have the names of `stajax.nets.student`; n is 5: the target, its two short companions, its two long ones.
 """
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-from stajax.nets.student import Encoders, Student
+from stajax.nets.student import FixationModule, Student
 
 NODES = {"sta": (0,), "sta_plus_short": (0, 1, 2), "sta_plus_long": (0, 3, 4)}
-"""Which nodes of a group each student reads; its own parameters are in the top-level part of its name."""
+"""The nodes of a group that each student reads; its own parameters are in the top-level part of its name."""
 COMMON = ("visual", "neck", "sound")
-"""Top-level parts that all three read."""
+"""The top-level parts that all three read."""
 
 
-class Students(Encoders):
+class Students(FixationModule):
   """STA, STA+ short and STA+ long on one visual backbone with its neck and one audio backbone.
 
   Every frame of a group is encoded once.
@@ -26,29 +26,28 @@ class Students(Encoders):
 
   @property
   def num_nodes(self) -> int:
-    """Fragments of a group."""
+    """The number of fragments in a group."""
     return 1 + max(max(nodes) for nodes in NODES.values())
 
   @property
-  def outputs(self) -> tuple[int, ...]:
-    """Of which node of the group each map is."""
+  def output_nodes(self) -> tuple[int, ...]:
+    """The node of the group that each map is for."""
     return tuple(node for nodes in NODES.values() for node in nodes)
 
   def setup(self) -> None:
     super().setup()
-    self.neck = self.make_neck()
-    own = {field.name for field in dataclasses.fields(Encoders)} - {"parent", "name", "frozen"}
-    common = {name: getattr(self, name) for name in own}
     for name, nodes in NODES.items():
-      setattr(self, name, Student(plus=len(nodes) > 1, **common))
+      student = Student(plus=len(nodes) > 1, num_categories=self.num_categories, sizes=self.sizes, frl=self.frl)
+      setattr(self, name, student)
 
-  def __call__(self, frames: jnp.ndarray, sound: jnp.ndarray, switch: jnp.ndarray, train: bool = False) -> jnp.ndarray:
-    """
+  def __call__(self, frames: jax.Array, sound: jax.Array, switch: jax.Array, train: bool = False) -> jax.Array:
+    """Predicts the maps of all nodes that the students read.
+
     Args:
       frames: (b, n, 3, H, W, 3) in [0, 1].
       sound: (b, n, 257, s).
       switch: (b, n).
-      train: whether batch statistics are computed and updated.
+      train: Whether batch statistics are computed and updated.
 
     Returns:
       (b, 7, H, W) float32 logits: the maps of STA's node, of STA+ short's three, of STA+ long's three.
@@ -71,7 +70,7 @@ class Students(Encoders):
 
 
 def split(variables: Mapping[str, Any], student: str) -> dict[str, Any]:
-  """One student's variables, as those of `Student`, of the three's."""
+  """Returns one student's variables, as `Student` has them, from those of `Students`."""
   return {
     collection: {**{part: parts[part] for part in COMMON if part in parts}, **parts.get(student, {})}
     for collection, parts in variables.items()
@@ -79,7 +78,7 @@ def split(variables: Mapping[str, Any], student: str) -> dict[str, Any]:
 
 
 def join(variables: Mapping[str, Any]) -> dict[str, Any]:
-  """One network's variables where `Students` has parts of their names: in each of the three students."""
+  """Returns one network's variables as `Students` has parts of their names: those of its own in each student."""
   joined = {}
   for collection, parts in variables.items():
     own = {part: x for part, x in parts.items() if part not in COMMON}
@@ -87,6 +86,6 @@ def join(variables: Mapping[str, Any]) -> dict[str, Any]:
   return joined
 
 
-def _take(x: jnp.ndarray, nodes: tuple[int, ...]) -> jnp.ndarray:
-  """Nodes of (b, n, …): by slices, as the gradient of a gather is a scatter, which is slow on accelerators."""
+def _take(x: jax.Array, nodes: tuple[int, ...]) -> jax.Array:
+  """Takes nodes of (b, n, …) by slices, as the gradient of a gather is a scatter, which is slow on accelerators."""
   return jnp.stack([x[:, node] for node in nodes], axis=1)

@@ -143,7 +143,7 @@ def _parts(
     return network.apply(variables, {"s": spatial[indices]}, *heard, method="fuse")
 
   def reason(variables: Any, nodes: jax.Array, features: Any, groups: jax.Array) -> Any:
-    if hasattr(network, "source"):
+    if not network.predicts_maps:
       return network.apply(variables, nodes[groups], method="reason")
     own = {key: x[groups[:, :1]] for key, x in features.items()}
     logits = network.apply(variables, nodes[groups], own, (size, size), read=1, method="reason")

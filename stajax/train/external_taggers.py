@@ -19,6 +19,7 @@ from stajax.config import ConfigError
 from stajax.data.class_scores import ClassScores
 from stajax.files import sha256_of_bytes
 from stajax.inference.dense import make_tagger
+from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger
 from stajax.prepare.layouts.vggsound import NUM_CATEGORIES, read_classes
 from stajax.prepare.listing import ListingError
@@ -202,7 +203,7 @@ def _open_vggsound(run: Run) -> _Scores:
   head = found.arrays.get("params/classify/kernel")
   # Both released checkpoints can be used; the number of features tells which one it is.
   pooling = "average" if head is not None and len(head) == _AVERAGE else "netvlad"
-  network = Tagger(NUM_CATEGORIES, audio_pooling=pooling)
+  network = Tagger(num_categories=NUM_CATEGORIES, sizes=NetworkSizes(audio_pooling=pooling))
   expected = store.flatten(networks.expected_variables(network, 0))  # pyright: ignore[reportArgumentType] # it is frozen
   store.check_fit(path, found.arrays, expected, "VGGSound's network with its classifier")
   tagger = make_tagger(network, store.unflatten(found.arrays), run.config.inference_batch, jax.nn.softmax)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
-from flax import linen as nn
 
 from stajax.config import Training
+from stajax.nets.base import Network
 from stajax.train import optimizer, step
 
 
@@ -26,7 +26,7 @@ class Programs(NamedTuple):
   evaluation_step: Callable[[Mapping[str, Any], step.Batch], step.Metrics]
 
 
-def make_programs(network: nn.Module, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh) -> Programs:
+def make_programs(network: Network, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh) -> Programs:
   """Makes the programs of a network.
 
   Args:
@@ -40,7 +40,7 @@ def make_programs(network: nn.Module, training: Training, learns_fixations: bool
 
 # Networks that are trained one after the other often differ in nothing but the examples: they are compiled once.
 @functools.lru_cache(maxsize=1)
-def _make_programs(network: nn.Module, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh) -> Programs:
+def _make_programs(network: Network, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh) -> Programs:
   chosen = training.optimizer
   schedule = optimizer.make_schedule(chosen.learning_rate, training.steps, chosen.warmup, chosen.schedule)
   update = optimizer.make_optimizer(chosen.name, schedule, chosen.momentum, chosen.weight_decay, chosen.multipliers)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from einops import rearrange, repeat
-from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from stajax.nets.base import Network
 from stajax.nets.images import to_size
 from stajax.train import losses
 
@@ -35,7 +35,7 @@ class Loss(Protocol):
   """A loss of a network; see `classification_loss` and `fixation_loss`."""
 
   def __call__(
-    self, network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True
+    self, network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
     """Returns the mean loss of the batch, the network's new batch statistics, and metrics."""
     ...
@@ -83,7 +83,7 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def make_train_step(
-  network: nn.Module, loss: Loss, optimizer: optax.GradientTransformation, mesh: Mesh, frozen: Sequence[str] = ()
+  network: Network, loss: Loss, optimizer: optax.GradientTransformation, mesh: Mesh, frozen: Sequence[str] = ()
 ) -> jax.stages.Wrapped:
   """Makes the jitted function (state, batch) → (state, metrics).
 
@@ -120,7 +120,7 @@ def make_train_step(
   return jax.jit(train_step, donate_argnums=0, out_shardings=(everywhere, everywhere))
 
 
-def make_evaluation_step(network: nn.Module, loss: Loss) -> Callable[[Mapping[str, Any], Batch], Metrics]:
+def make_evaluation_step(network: Network, loss: Loss) -> Callable[[Mapping[str, Any], Batch], Metrics]:
   """Makes a jitted function (variables, batch) → metrics, which are those of the training step, without learning."""
 
   def evaluation_step(variables: Mapping[str, Any], batch: Batch) -> Metrics:
@@ -138,7 +138,7 @@ def classification_loss(size: int) -> Loss:
   """
 
   def loss(
-    network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True
+    network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
     out, statistics = _apply(network, variables, batch, size, train)
     tags = batch["tags"]
@@ -161,7 +161,7 @@ def fixation_loss(size: int) -> Loss:
   """
 
   def loss(
-    network: nn.Module, variables: Mapping[str, Any], batch: Batch, train: bool = True
+    network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
     logits, statistics = _apply(network, variables, batch, size, train)
     nodes = batch["map"].shape[1]
@@ -170,8 +170,8 @@ def fixation_loss(size: int) -> Loss:
     targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=nodes)
     # The mean over the batch for each node; Eq. 16 adds the nodes.
     weights = batch["weight"] / jnp.maximum(jnp.sum(batch["weight"], axis=0), 1e-6)
-    if hasattr(network, "outputs"):
-      targets, weights = (jnp.stack([x[:, node] for node in network.outputs], axis=1) for x in (targets, weights))
+    if network.output_nodes != tuple(range(nodes)):
+      targets, weights = (jnp.stack([x[:, node] for node in network.output_nodes], axis=1) for x in (targets, weights))
     chex.assert_equal_shape([logits, targets])
     chex.assert_shape(weights, logits.shape[:2])
     cross_entropy = jnp.sum(weights * losses.pixel_cross_entropy(logits, targets))
@@ -182,14 +182,14 @@ def fixation_loss(size: int) -> Loss:
 
 
 def _apply(
-  network: nn.Module, variables: Mapping[str, Any], batch: Batch, size: int, train: bool
+  network: Network, variables: Mapping[str, Any], batch: Batch, size: int, train: bool
 ) -> tuple[Any, Statistics]:
   """Returns the network's output and its batch statistics, which are new ones in training."""
   inputs: dict[str, Any] = {}
   stages = {name: batch[name] for name in STAGES if name in batch}
   if stages:
     # A student writes maps of a size that its stages do not tell.
-    inputs = {"stages": stages, **({} if hasattr(network, "source") else {"size": (size, size)})}
+    inputs = {"stages": stages, **({"size": (size, size)} if network.predicts_maps else {})}
   elif network.num_times:
     chex.assert_shape(batch["frames"], (None, network.num_nodes, network.num_times, None, None, 3))
     b, n, t = batch["frames"].shape[:3]

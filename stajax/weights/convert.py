@@ -18,6 +18,7 @@ import numpy as np
 
 from stajax.files import sha256_of_file
 from stajax.nets.audio import Pooling
+from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger
 from stajax.nets.visual import DEPTHS, VGG16
 from stajax.weights.array_files import open_arrays
@@ -166,7 +167,7 @@ def _vgg16() -> dict[str, tuple[int, ...]]:
 
 
 def _vggsound(pooling: Pooling) -> dict[str, tuple[int, ...]]:
-  network = Tagger(VGGSOUND_CATEGORIES, audio_pooling=pooling)
+  network = Tagger(num_categories=VGGSOUND_CATEGORIES, sizes=NetworkSizes(audio_pooling=pooling))
   return _shapes(jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 1, 257, 98))))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from helpers import torch_files
 from helpers.paths import GOLDEN
+from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger
 from stajax.nets.visual import VGG16
 from stajax.weights import convert, store
@@ -121,7 +122,10 @@ def stages(kind, path, images_or_sounds, train=False):
   if kind == "vgg16":
     network, variables = VGG16(), {"params": variables["params"]["visual"]}
   else:
-    network, images_or_sounds = Tagger(CATEGORIES, audio_pooling=kind), images_or_sounds[:, None]
+    network, images_or_sounds = (
+      Tagger(num_categories=CATEGORIES, sizes=NetworkSizes(audio_pooling=kind)),
+      images_or_sounds[:, None],
+    )
   how = {"train": train, "capture_intermediates": True, "mutable": ["batch_stats", "intermediates"]}
   out, changed = jax.jit(functools.partial(network.apply, **how))(variables, images_or_sounds)
   seen = {

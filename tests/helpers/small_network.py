@@ -22,6 +22,15 @@ class Small(nn.Module):
   num_nodes: int = 1
   num_times = 3
   hears = False
+  backbone_stages = ("f5",)
+
+  @property
+  def predicts_maps(self):
+    return self.output == "maps"
+
+  @property
+  def output_nodes(self):
+    return tuple(range(self.num_nodes)) if self.predicts_maps else (0,)
 
   @nn.compact
   def __call__(self, frames, train=False):

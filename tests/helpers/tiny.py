@@ -12,7 +12,7 @@ from stajax import model, networks
 from stajax.config import Config, Data, Maps, Network, Training
 from stajax.inference.clip import Clip
 from stajax.inference.predictor import load_predictor
-from stajax.nets import classifier, student
+from stajax.nets import base
 from stajax.nets.images import to_size
 from stajax.weights import store
 
@@ -108,8 +108,7 @@ class Ear(nn.Module):
 def small_programs():
   """Networks of the tests compile quickly."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(classifier, "ResNet18", Ear)
-    patch.setattr(student, "ResNet18", Ear)
+    patch.setattr(base, "ResNet18", Ear)
     patch.setattr(jax, "jit", quick_jit)
     yield
 
@@ -138,7 +137,7 @@ def whole(network, variables, groups, size=SIZE, most=12):
     inputs["sound"] = np.stack([[silence if x is None else x for x in row] for row in sounds])
     inputs["switch"] = np.array([[clip.switch[at] for clip, at in group] for group in groups], np.float32)
   out = compiled(network)(variables, inputs)
-  if hasattr(network, "source"):
+  if not network.predicts_maps:
     return np.asarray(out.class_maps)[:count], sigmoid(out.logits)[:count]
   return sigmoid(out)[:count, 0]
 

@@ -69,9 +69,8 @@ class Trace:
 
   def __init__(self, num_times=3, hears=True, is_student=False):
     self.num_times, self.hears = num_times, hears
+    self.predicts_maps = is_student
     self.encoded = collections.Counter()
-    if not is_student:
-      self.source = "trace"
 
   def count(self, numbers):
     self.encoded.update(i for i in np.unique(numbers).astype(int).tolist() if i)  # the last one fills a batch up
@@ -90,7 +89,7 @@ class Trace:
   def encode_frames(self, frames):
     return self.embed(self.backbone(frames))
 
-  needed = ("f5",)
+  backbone_stages = ("f5",)
 
   def backbone(self, frames, keep=()):
     number = jnp.sum(jnp.rint(frames[:, -1:, -1:] * 255) * jnp.array([1, 100, 0]), axis=-1, keepdims=True)
@@ -99,7 +98,7 @@ class Trace:
 
   def embed(self, stages):
     number = stages["f5"] * self.variables["neck"]
-    return {"s": number} if hasattr(self, "source") else {"s": number, "f3": number}
+    return {"s": number, "f3": number} if self.predicts_maps else {"s": number}
 
   def encode_sound(self, sound):
     jax.debug.callback(self.count, -sound[:, 0, 0])
@@ -111,7 +110,7 @@ class Trace:
 
   def reason(self, nodes, features=None, size=None, read=None):
     seen = nodes.reshape(len(nodes), -1)
-    if hasattr(self, "source"):
+    if not self.predicts_maps:
       return Classification(jnp.stack([-seen, seen], axis=-1)[:, None], jnp.log(seen / (2000 - seen)), None)
     seen = jnp.concatenate([seen, features["f3"][:, :read, 0, 0, 0]], axis=1)
     return jnp.log((seen + 1) / (2000 - seen))[:, None, None]  # undone by the sigmoid
@@ -140,7 +139,7 @@ def expected_trace(network, clip, groups, others=None, factor=1):
       row += [(of.first + j + 1) * factor for j in fragment(i, network, of)]
       if network.hears:
         row += [0 if of.samples[i][1] is None else of.first + i + 1, of.switch[i]]
-    rows.append(row if hasattr(network, "source") else [*row, (clip.first + group[0] + 1) * factor])
+    rows.append([*row, (clip.first + group[0] + 1) * factor] if network.predicts_maps else row)
   return np.array(rows)
 
 

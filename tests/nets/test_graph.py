@@ -1,5 +1,6 @@
 """C-GCN and the networks that reason with it: S+, ST+, SA+ and STA+."""
 
+import dataclasses
 import functools
 
 import jax
@@ -11,12 +12,14 @@ from flax import traverse_util
 from helpers import by_hand
 from helpers.random_variables import randomise
 from stajax import networks
-from stajax.nets import graph
+from stajax.nets import attention
+from stajax.nets.base import NetworkSizes
 from stajax.nets.classifier import Classifier
 from stajax.nets.graph import ConservativeGCN, fixation_refine
 from stajax.nets.student import Student
 
-TINY = {"num_categories": 4, "norm": "group", "width": 0.01, "audio_width": 0.01, "audio_pooling": "average"}
+SIZES = NetworkSizes(norm="group", width=0.01, audio_width=0.01, audio_pooling="average")
+TINY = {"num_categories": 4, "sizes": SIZES}
 
 
 def random_nodes(shape=(2, 3, 3, 4, 5), scale=1.5, seed=0):
@@ -67,23 +70,23 @@ def test_equations_9_and_10():
   np.testing.assert_allclose(share, 0.5 * (by_hand.sigmoid(0.7) + 1), rtol=1e-5)
 
 
-@pytest.mark.parametrize("attend", [graph._attend_at_once, functools.partial(graph._attend_in_blocks, block=9)])
+@pytest.mark.parametrize("attend", [attention._attend_at_once, functools.partial(attention._attend_in_blocks, block=9)])
 def test_every_form_of_attention_and_of_its_gradient(monkeypatch, attend):
   """A pair at a time or all together, as a TPU's or in blocks, run here: against plain softmax, differentiated by JAX.
 
   35 positions are padded to whole vectors, and to four blocks of nine.
   """
   monkeypatch.setattr(
-    graph, "_attend", lambda queries, keys, values, block, num_others=1: attend(queries, keys, values, num_others)
+    attention, "_attend", lambda queries, keys, values, block, num_others=1: attend(queries, keys, values, num_others)
   )
   queries, keys, values = (list(random_nodes((3, 2, 35, 4), seed=seed)) for seed in range(3))
   weight = random_nodes((2, 2, 35, 4), seed=3)
 
   def plain(queries, keys, values, _):
-    def attention(node, other):
+    def attend(node, other):
       return jax.nn.softmax(queries[node] @ keys[other].swapaxes(1, 2), axis=-1) @ values[other]
 
-    return [attention(0, 1) + attention(0, 2), attention(1, 0) + attention(1, 2)]
+    return [attend(0, 1) + attend(0, 2), attend(1, 0) + attend(1, 2)]
 
   def differentiated(form):
     def total(queries, keys, values):
@@ -93,8 +96,8 @@ def test_every_form_of_attention_and_of_its_gradient(monkeypatch, attend):
     return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))(queries, keys, values)
 
   (_, expected), slopes = differentiated(plain)
-  (_, found), own_slopes = differentiated(graph.messages)
-  alone = jax.jit(functools.partial(graph.messages, block=9))(queries[:2], keys, values)
+  (_, found), own_slopes = differentiated(attention.messages)
+  alone = jax.jit(functools.partial(attention.messages, block=9))(queries[:2], keys, values)
   for x, y, z in zip(expected, found, alone, strict=True):
     np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(z, x, rtol=1e-4, atol=1e-5)
@@ -162,14 +165,15 @@ def plus_classifier():
 
 @pytest.fixture(scope="module")
 def plus_student():
-  network = Student(plus=True, **{**TINY, "norm": "none"})
+  network = Student(plus=True, num_categories=4, sizes=dataclasses.replace(SIZES, norm="none"))
   return network, randomise(networks.expected_variables(network, 32), 1)
 
 
 @pytest.mark.parametrize(("steps", "frl"), [(3, True), (2, False)])
 def test_reasoning_of_a_plus_classifier(plus_classifier, steps, frl):
   _, variables = plus_classifier
-  network = Classifier("st", plus=True, steps=steps, frl=frl, block=7, **TINY)
+  sizes = dataclasses.replace(SIZES, reasoning_steps=steps, attention_block=7)
+  network = Classifier("st", plus=True, num_categories=4, sizes=sizes, frl=frl)
   params, nodes = variables["params"], random_nodes((2, 3, 4, 4, 4))
   # States are class maps above a floor of -3.
   final = np.stack([by_hand.c_gcn(params["graph"], group + 3, steps, frl)[0] for group in nodes])
@@ -263,7 +267,7 @@ def test_what_companions_confirm_goes_through_a_new_plus_network():
 
 
 def test_what_speaks_most_against_a_category_stays_the_least_likely():
-  network = Classifier("s", plus=True, steps=3, **TINY)
+  network = Classifier("s", plus=True, **TINY)
   variables = networks.initialise(network, 32, jax.random.key(0))
   level = np.linspace(-2.5, -0.5, TINY["num_categories"], dtype=np.float32)  # all against, none equally
   nodes = np.broadcast_to(level, (1, 3, 4, 4, len(level)))

@@ -1,5 +1,6 @@
 """Networks at full size by shape, and their parts at tiny size against slow NumPy transcriptions of the paper."""
 
+import dataclasses
 import functools
 
 import jax
@@ -15,6 +16,7 @@ from stajax import config as configuration
 from stajax import networks
 from stajax.config import Config, Network
 from stajax.nets.audio import NetVLAD, ResNet18
+from stajax.nets.base import NetworkSizes
 from stajax.nets.classifier import Classifier
 from stajax.nets.fusion import SoundMap, TemporalBranch, fuse_source, gate
 from stajax.nets.layers import ConvBlock, Normalise, max_pool, scaled
@@ -34,7 +36,7 @@ NETWORKS = {
   "sta": (1, 3, True),
   "sta_plus_short": (3, 3, True),
 }
-TINY = {"width": 0.01, "audio_width": 0.01, "audio_pooling": "average"}  # 8 channels everywhere
+TINY = NetworkSizes(width=0.01, audio_width=0.01, audio_pooling="average")  # 8 channels everywhere
 
 
 def count(tree):
@@ -152,7 +154,7 @@ def test_max_pool(window, stride, padding):
 
 @pytest.fixture(scope="module")
 def student():
-  network = Student(num_categories=5, norm="none", **TINY)
+  network = Student(num_categories=5, sizes=TINY)
   return network, randomise(networks.expected_variables(network, 32), 3)
 
 
@@ -282,7 +284,7 @@ def test_time_and_channels_stay_apart():
 @pytest.mark.parametrize("source", ["s", "st", "sa"])
 def test_classifier_is_a_1x1_convolution_and_a_mean(source):
   """A class map has no offset; the convolution's bias is added after pooling, which gives the same logits."""
-  network = Classifier(source, num_categories=4, norm="group", **TINY)
+  network = Classifier(source, num_categories=4, sizes=dataclasses.replace(TINY, norm="group"))
   variables = randomise(networks.expected_variables(network, 32), 1)
   rng = np.random.default_rng(0)
   spatial = rng.normal(size=(3, network.num_times, 4, 4, 4)).astype(np.float32)

@@ -19,7 +19,7 @@ from stajax.inference.clip import windows
 from stajax.inference.dense import fetch
 from stajax.inference.predictor import Predictor
 from stajax.nets import shared_students
-from stajax.nets.student import Encoders
+from stajax.nets.student import FixationModule
 from stajax.nets.visual import VGG16, Neck
 from stajax.train import optimizer, step
 from stajax.weights import store
@@ -55,7 +55,7 @@ READ = {"sta": [0], "sta_plus_short": [0, 1, 2], "sta_plus_long": [0, 3, 4]}
 
 def test_maps_are_those_of_three_networks(random_variables):
   network, variables = make_joint(random_variables)
-  assert network.num_nodes == 5 and network.outputs == (0, 0, 1, 2, 0, 3, 4)
+  assert network.num_nodes == 5 and network.output_nodes == (0, 0, 1, 2, 0, 3, 4)
   given = inputs()
   found = tiny.compiled(network)(variables, given)
   assert found.shape == (2, 7, SIZE, SIZE) and found.dtype == np.float32
@@ -217,7 +217,7 @@ def test_all_students_are_trained_as_the_field_sta_says():
     networks.NETWORKS[networks.ALL_STUDENTS].companions == "short_long"
     and networks.NETWORKS[networks.ALL_STUDENTS].learns_fixations
   )
-  assert isinstance(networks.make_network(networks.ALL_STUDENTS, config, 3), Encoders)
+  assert isinstance(networks.make_network(networks.ALL_STUDENTS, config, 3), FixationModule)
   assert configuration.loads(configuration.dumps(config), "x") == config
   changed = configuration.override(separate, ["--students.backbone", "shared"])
   assert changed == config

@@ -8,14 +8,16 @@ import numpy as np
 from helpers import by_hand
 from helpers.random_variables import randomise
 from stajax import networks
+from stajax.nets.base import NetworkSizes
 from stajax.nets.classifier import Classifier
 from stajax.nets.tagger import Tagger
 
-SOUND = {"audio_width": 0.01, "audio_pooling": "average"}
+SIZES = NetworkSizes(width=0.01, audio_width=0.01, audio_pooling="average")
+COMMON = {"num_categories": 4, "sizes": SIZES}
 
 
 def test_tagger_classifies_the_targets_sound():
-  network = Tagger(4, **SOUND)
+  network = Tagger(**COMMON)
   variables = randomise(networks.expected_variables(network, 32), 1)
   sound = np.random.default_rng(0).normal(size=(2, 1, 257, 98)).astype(np.float32)
   audio = by_hand.resnet({kind: variables[kind]["sound"] for kind in variables}, sound[:, 0])
@@ -27,7 +29,7 @@ def test_tagger_classifies_the_targets_sound():
 
 
 def test_switch_is_sa_with_one_output():
-  switch, sa = (Classifier("sa", 4, num_outputs=outputs, width=0.01, **SOUND) for outputs in (1, None))
+  switch, sa = (Classifier("sa", num_outputs=outputs, **COMMON) for outputs in (1, None))
   parts, others = (networks.expected_variables(network, 32)["params"] for network in (switch, sa))
   assert set(parts) == set(others) and {name for name in others if parts[name] != others[name]} == {"classify", "bias"}
   assert parts["classify"]["kernel"].shape == (1, 1, 8, 1) and parts["bias"].shape == (1,)
@@ -35,9 +37,7 @@ def test_switch_is_sa_with_one_output():
 
 def test_sound_of_tagger_and_sa_are_alike():
   """Names, shapes and statistics, so that one can start from the other."""
-  tagger, sa = (
-    networks.expected_variables(network, 32) for network in (Tagger(4, **SOUND), Classifier("sa", 4, **SOUND))
-  )
+  tagger, sa = (networks.expected_variables(network, 32) for network in (Tagger(**COMMON), Classifier("sa", **COMMON)))
   for kind in ("params", "batch_stats"):
     assert tagger[kind]["sound"] == sa[kind]["sound"]
   assert set(tagger["params"]) == {"sound", "classify"}
@@ -46,7 +46,7 @@ def test_sound_of_tagger_and_sa_are_alike():
 def test_frozen_sound_keeps_its_statistics():
   sound = np.random.default_rng(0).normal(size=(2, 1, 257, 98)).astype(np.float32)
   for frozen in ((), ("sound",)):
-    network = Tagger(4, frozen=frozen, **SOUND)
+    network = Tagger(frozen=frozen, **COMMON)
     variables = randomise(networks.expected_variables(network, 32))
     _, changed = jax.jit(functools.partial(network.apply, train=True, mutable=["batch_stats"]))(variables, sound)
     same = [np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (changed, variables["batch_stats"])))]

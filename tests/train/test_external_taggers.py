@@ -1,5 +1,6 @@
 """Off-the-shelf taggers: the labels that they and the table give, and what is refused."""
 
+import functools
 import json
 
 import numpy as np
@@ -18,6 +19,7 @@ from stajax.data import class_scores
 from stajax.data.class_scores import ClassScores
 from stajax.data.shards import RecordError
 from stajax.files import write_json
+from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger
 from stajax.plan import __main__ as plan
 from stajax.train import external_taggers
@@ -149,8 +151,9 @@ def test_clips_that_were_left_out_as_damaged_are_not_missed(tmp_path, records):
 
 def test_vggsounds_head_gives_probabilities(tmp_path, records, monkeypatch):
   monkeypatch.setattr(external_taggers, "NUM_CATEGORIES", 4)
-  monkeypatch.setattr(external_taggers, "Tagger", lambda number, **how: Tagger(number, audio_width=0.01, **how))
-  variables = randomise(networks.expected_variables(Tagger(4, audio_width=0.01, audio_pooling="average"), 0), 3)
+  monkeypatch.setattr(external_taggers, "NetworkSizes", functools.partial(NetworkSizes, audio_width=0.01))
+  tagger = Tagger(num_categories=4, sizes=NetworkSizes(audio_width=0.01, audio_pooling="average"))
+  variables = randomise(networks.expected_variables(tagger, 0), 3)
   monkeypatch.setattr(external_taggers, "_AVERAGE", len(variables["params"]["classify"]["kernel"]))
   store.save(tmp_path / "h.safetensors", variables)
   (tmp_path / "stat.csv").write_text('horn,3\n"playing bells, bell",9\ndrum,1\nan anvil,7\n')

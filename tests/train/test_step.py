@@ -14,6 +14,7 @@ from jax.sharding import AxisType
 from helpers.small_network import SIZE, Small, make_batch, on_devices, sgd, start
 from stajax import networks
 from stajax.config import Config, Network, Training
+from stajax.nets.base import NetworkSizes
 from stajax.nets.classifier import Classification, Classifier
 from stajax.nets.images import to_size
 from stajax.train import loop, step
@@ -31,6 +32,7 @@ CONFIG = Config(
 class Told:
   def __init__(self, out, nodes=1, times=3, hears=False):
     self.out, self.num_nodes, self.num_times, self.hears = out, nodes, times, hears
+    self.output_nodes = tuple(range(nodes))
 
   def apply(self, variables, train, mutable, **inputs):
     assert train and mutable == ["batch_stats"]
@@ -273,9 +275,8 @@ def test_frozen_parts_stay():
 
 def test_a_frozen_backbone_computes_with_its_statistics(random_variables):
   """In training the frozen part of a real network is the same function as in prediction."""
-  free, frozen = (
-    Classifier("s", 3, width=0.01, norm="batch", depths=(1,) * 5, frozen=frozen) for frozen in ((), ("visual", "neck"))
-  )
+  sizes = NetworkSizes(width=0.01, norm="batch", depths=(1,) * 5)
+  free, frozen = (Classifier("s", num_categories=3, sizes=sizes, frozen=frozen) for frozen in ((), ("visual", "neck")))
   variables = random_variables(frozen, 32)
   frames = np.random.default_rng(0).random((2, 1, 1, 32, 32, 3)).astype(np.float32)
   apply = jax.jit(lambda variables, x: frozen.apply(variables, x, train=True, mutable=["batch_stats"]))

@@ -73,7 +73,7 @@ def stored(config, records, folder, cropped, boxes, num_views, dtype="float32"):
 def train(network, variables, batches, frozen_parts):
   """Parameters and losses after some steps."""
   mesh, update = step.make_mesh(jax.devices()[:1]), sgd()
-  loss = (step.classification_loss if hasattr(network, "source") else step.fixation_loss)(SIZE)
+  loss = (step.fixation_loss if network.predicts_maps else step.classification_loss)(SIZE)
   train_step = step.make_train_step(network, loss, update, mesh, frozen_parts)
   state, losses = step.make_state(jax.tree.map(jnp.array, variables), update), []
   for batch in batches:

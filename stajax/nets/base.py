@@ -1,0 +1,211 @@
+"""What the networks of the method have in common: their sizes, their backbones, and what their users may ask of them.
+
+Axes: b batch, n nodes, t frames of a fragment, m merged batch, H W input, h w map, c categories, d audio features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+
+from stajax.nets.audio import Pooling, ResNet18
+from stajax.nets.graph import BLOCK, STEPS, ConservativeGCN
+from stajax.nets.layers import Norm
+from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
+
+
+@dataclass(frozen=True)
+class NetworkSizes:
+  """The sizes that all networks of a model share. The defaults are the paper's.
+
+  Attributes:
+    width: A factor for the channels of the visual backbone and of the neck.
+    norm: The normalisation in the visual backbone.
+    head_norm: The normalisation after the visual backbone; None for the same one.
+    depths: The number of convolutions in each stage of the visual backbone.
+    neck_depth: The number of 3×3 convolutions in the neck.
+    neck_width: One more factor for the channels of the neck.
+    audio_width: A factor for the channels of the audio backbone.
+    audio_norm: The normalisation in the audio backbone.
+    audio_pooling: How the audio backbone pools its features to a vector.
+    reasoning_steps: m, the number of steps of the C-GCN; no parameter depends on it.
+    attention_block: How many positions the C-GCN attends from at a time; no parameter depends on it.
+    dtype: The type that convolutions compute in; parameters, pooling and logits are float32.
+  """
+
+  width: float = 1.0
+  norm: Norm = "none"
+  head_norm: Norm | None = None
+  depths: tuple[int, ...] = DEPTHS
+  neck_depth: int = NECK_DEPTH
+  neck_width: float = 1.0
+  audio_width: float = 1.0
+  audio_norm: Norm = "batch"
+  audio_pooling: Pooling = "netvlad"
+  reasoning_steps: int = STEPS
+  attention_block: int = BLOCK
+  dtype: Any = jnp.float32
+
+  @property
+  def head(self) -> dict[str, Any]:
+    """The normalisation and the type of the convolutions after the visual backbone, by the names of their arguments."""
+    return {"norm": self.head_norm or self.norm, "dtype": self.dtype}
+
+  def make_visual(self) -> VGG16:
+    """Builds the visual backbone."""
+    return VGG16(self.width, self.depths, self.norm, self.dtype)
+
+
+class Network(Protocol):
+  """What training, dense inference and planning ask of a network; every module of the method answers it.
+
+  `apply`, `init` and `lazy_init` are Flax's. A network is called with those of `frames`, `sound` and `switch` that it
+  takes, or with the `stages` of its backbone in place of the frames.
+  """
+
+  @property
+  def sizes(self) -> NetworkSizes:
+    """The sizes of its layers."""
+    ...
+
+  @property
+  def num_nodes(self) -> int:
+    """The number of fragments in a group."""
+    ...
+
+  @property
+  def num_times(self) -> int:
+    """The number of frames in a fragment; 0 where the network sees none."""
+    ...
+
+  @property
+  def hears(self) -> bool:
+    """Whether the network takes sound."""
+    ...
+
+  @property
+  def backbone_stages(self) -> tuple[str, ...]:
+    """The names of the stages of the visual backbone that the network reads."""
+    ...
+
+  @property
+  def predicts_maps(self) -> bool:
+    """Whether the network gives fixation maps instead of a classification.
+
+    Its `reason` then also takes the features of the frames and the size of the maps, and so does a call with stages.
+    """
+    ...
+
+  @property
+  def output_nodes(self) -> tuple[int, ...]:
+    """The node of the group that each output is for."""
+    ...
+
+  def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
+    """Runs the network, or one of its methods."""
+    ...
+
+  def init(self, rngs: jax.Array, *args: Any, **kwargs: Any) -> Any:
+    """Draws the variables."""
+    ...
+
+  def lazy_init(self, rngs: jax.Array, *args: Any, **kwargs: Any) -> Any:
+    """Draws the variables from the shapes of the inputs."""
+    ...
+
+
+class AudioVisualModule(nn.Module, kw_only=True):
+  """The backbones and the neck of a network that sees, hears, or does both.
+
+  Attributes:
+    num_categories: c of the spatial map and of what is fused with it.
+    sizes: The sizes of the layers.
+    frl: Whether the network has the fixation refine layers that it can have, which have no parameters. None for what
+      is usual: only the C-GCN of a network with companions has them.
+    frozen: Top-level parts such as `visual` whose batch statistics stay as they are in training.
+  """
+
+  num_categories: int
+  sizes: NetworkSizes = NetworkSizes()
+  frl: bool | None = None
+  frozen: tuple[str, ...] = ()
+
+  @property
+  def num_nodes(self) -> int:
+    """The number of fragments in a group."""
+    return 1
+
+  @property
+  def num_times(self) -> int:
+    """The number of frames in a fragment; 0 where the network sees none."""
+    return 1
+
+  @property
+  def hears(self) -> bool:
+    """Whether the network takes sound."""
+    return True
+
+  @property
+  def backbone_stages(self) -> tuple[str, ...]:
+    """The names of the stages of the visual backbone that the network reads."""
+    return ("f5",)
+
+  @property
+  def predicts_maps(self) -> bool:
+    """Whether the network gives fixation maps instead of a classification."""
+    return False
+
+  @property
+  def output_nodes(self) -> tuple[int, ...]:
+    """The node of the group that each output is for."""
+    return (0,)
+
+  @property
+  def has_frl(self) -> bool:
+    """Whether the network has the fixation refine layers that it can have."""
+    return self.num_nodes > 1 if self.frl is None else self.frl
+
+  def setup(self) -> None:
+    sizes = self.sizes
+    if self.num_times:
+      self.visual = sizes.make_visual()
+      self.neck = Neck(self.num_categories, sizes.width * sizes.neck_width, sizes.neck_depth, **sizes.head)
+    if self.hears:
+      self.sound = ResNet18(sizes.audio_width, sizes.audio_norm, sizes.audio_pooling, sizes.dtype)
+
+  def make_graph(self, features: int) -> ConservativeGCN:
+    """Builds the C-GCN for states of so many features."""
+    sizes = self.sizes
+    return ConservativeGCN(features, sizes.reasoning_steps, self.has_frl, sizes.attention_block, sizes.dtype)
+
+  def backbone(self, frames: jax.Array, train: bool = False, keep: Sequence[str] | None = None) -> dict[str, jax.Array]:
+    """Computes the part of the network that networks with the same visual backbone share.
+
+    Args:
+      frames: (m, H, W, 3) in [0, 1].
+      train: Whether batch statistics are computed and updated.
+      keep: The names of the stages that are returned; None for those that the network reads.
+
+    Returns:
+      The stages by name, "f5" being (m, h, w, 512·width).
+    """
+    stages = self.visual(frames, self._trains("visual", train))
+    return {name: getattr(stages, name) for name in (self.backbone_stages if keep is None else keep)}
+
+  def grouped_backbone(self, frames: jax.Array, train: bool = False) -> dict[str, jax.Array]:
+    """Computes the stages (b, n, t, h, w, …) of frames (b, n, t, H, W, 3)."""
+    b, n = frames.shape[:2]
+    stages = self.backbone(rearrange(frames, "b n t H W rgb -> (b n t) H W rgb"), train)
+    return {name: rearrange(x, "(b n t) h w c -> b n t h w c", b=b, n=n) for name, x in stages.items()}
+
+  def encode_sound(self, sound: jax.Array, train: bool = False) -> jax.Array:
+    """Encodes normalised log-spectrograms (m, 257, s) to (m, d)."""
+    return self.sound(sound, self._trains("sound", train))
+
+  def _trains(self, part: str, train: bool) -> bool:
+    """Returns whether a top-level part computes and updates its batch statistics."""
+    return train and part not in self.frozen
