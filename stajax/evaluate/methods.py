@@ -16,8 +16,8 @@ from stajax.scoring.videos import MethodMaps
 
 THRESHOLDS = (0.3, 0.5, 0.7)
 THRESHOLDS_NOTE = (
-  "thresholds: NAME is without one (0.0 in the paper's Table 3); NAME_0.3 has its values below 0.3 set to 0 after each "
-  "map is scaled to [0, 1], and so on."
+  "thresholds: The maps of NAME have none (0.0 in the paper's Table 3); those of NAME_0.3 have their values below 0.3 "
+  "set to 0 after each map is scaled to [0, 1], and so on."
 )
 _CHUNK_FRAMES = 64
 
@@ -108,7 +108,7 @@ def file_methods(root: Path, videos: Sequence[StavisVideo]) -> Methods:
   splits = find_splits(root)
   notes: list[str] = []
   if 0 not in splits:
-    notes.append(f"each test list is scored with its own maps: {', '.join(path.name for path in splits.values())}")
+    notes.append(f"Each test list is scored with its own maps: {', '.join(path.name for path in splits.values())}")
   maps = {split: _folder_maps(folder, notes) for split, folder in splits.items()}
   return Methods(f"Scores of the maps in {root.resolve().name}", maps, notes)
 

@@ -17,10 +17,12 @@ from stajax.scoring.protocol import METRICS, SPLITS, STEP
 from stajax.scoring.results import Evaluation, VideoScores
 
 NOTES = (
-  "A frame's score → mean over the video's frames → mean over all rows of the test lists; never weighted by frames.",
-  "s-AUC's other pixels are those fixated in the same video's other frames.",
-  f"centre: a Gaussian with a deviation of {CENTRE_SIGMA} of the frame's width and height. uniform: a constant map, "
-  "for which AUC-J is about 0.5 (ties are broken at random) and the other metrics are not defined (null).",
+  "The score of a video is the mean over its frames, that of a set the mean over all rows of the test lists; long "
+  "videos do not weigh more.",
+  "The other pixels of s-AUC are those fixated in other frames of the same video.",
+  f"The baseline `centre` is a Gaussian with a deviation of {CENTRE_SIGMA} of the frame's width and height; `uniform` "
+  "is a constant map, for which AUC-J is about 0.5 (ties are broken at random) and the other metrics are not defined "
+  "(null).",
 )
 SYNTHETIC_NOTE = "synthetic: rendered clips with sampled viewers, not eye tracking."
 

@@ -242,7 +242,7 @@ def test_command_scores_thresholds(tree, tmp_path):
   assert list(scores) == ["centre", "uniform", "maps", "maps_0.3", "maps_0.5", "maps_0.7"]
   assert len({row["nss"] for row in scores.values()}) == 6
   page = (tmp_path / "out" / "index.html").read_text()
-  assert "Maps, threshold 0.3" in page and "thresholds: NAME is without one" in page
+  assert "Maps, threshold 0.3" in page and "thresholds: The maps of NAME have none" in page
   assert run(*arguments) == 1
   assert json.loads((tmp_path / "out" / "scores.json").read_text())["Tiny"]["maps"] == scores["maps"]
 

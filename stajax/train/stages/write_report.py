@@ -17,6 +17,7 @@ from stajax.inference.ablation import row_maps
 from stajax.inference.class_maps import ClipSources
 from stajax.inference.clip import Clip, clip_samples
 from stajax.inference.predictor import Predictor, to_uint8
+from stajax.media.spectrogram import window_columns
 from stajax.report.page import Example, Page, write_page
 from stajax.report.score_files import describe, write_scores
 from stajax.report.table_1 import ROWS
@@ -131,11 +132,20 @@ class _Gallery:
       maps={name: x[frame] for name, x in maps.items() if not name.startswith("row_")},
       viewers=video.density(frame),
       fixations=video.fixations(frame),
+      sound=_second_of_sound(records, clip, frame),
     )
 
   def examples(self) -> list[Example]:
     """Returns the frames in the order in which they are shown."""
     return [self._examples[name] for name in self._chosen if name in self._examples]
+
+
+def _second_of_sound(records: Records, clip: int, frame: int) -> np.ndarray | None:
+  """Returns the log-spectrogram of the second around a frame, (257, 98); None where the clip has no sound."""
+  columns = records.clip_columns(clip)
+  if not columns.shape[1]:
+    return None
+  return columns[:, window_columns(frame / float(records.rate[clip]), columns.shape[1])]
 
 
 def collect_facts(run: Run) -> dict[str, str]:
