@@ -64,7 +64,17 @@ def test_a_model_folder_is_loaded(model_folder, tmp_path):
   assert isinstance(prediction, stajax.Prediction) and len(prediction.maps) == len(prediction.times)
   found = stajax.load(str(model_folder / "model"), "sta", True).predict(path)
   np.testing.assert_array_equal(found.maps, prediction.maps)
-  arguments = [str(path), "--model", str(model_folder), "--out", str(tmp_path), "--fast", "--centre", "--no-overlay"]
+  arguments = [
+    str(path),
+    "--model",
+    str(model_folder),
+    "--out",
+    str(tmp_path),
+    "--fast",
+    "--centre",
+    "True",
+    "--no-overlay",
+  ]
   assert main(arguments) == 0
   stored = np.load(tmp_path / "a.maps-000.npz")
   np.testing.assert_array_equal(stored["maps"], np.round(prediction.maps * 255).astype(np.uint8))
