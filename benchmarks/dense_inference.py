@@ -157,7 +157,7 @@ def count(config: Any, size: int, sound: bool) -> dict[str, int]:
   import jax.numpy as jnp
 
   from stajax import networks
-  from stajax.plan import __main__ as plan
+  from stajax.plan.count import count_macs
 
   found = dict.fromkeys(("separate", "shared", "alone"), 0)
   for name in (*STUDENTS, SWITCH) if sound else STUDENTS:
@@ -168,7 +168,7 @@ def count(config: Any, size: int, sound: bool) -> dict[str, int]:
     def part(method: str, *inputs: Any, network: Any = network, variables: Any = variables, **fixed: Any) -> Any:
       """What a part of the network makes of inputs, as shapes, and its multiply-accumulates."""
       apply = partial(network.apply, method=method, **fixed)
-      return jax.eval_shape(apply, variables, *inputs), plan.count_macs(apply, variables, *inputs)
+      return jax.eval_shape(apply, variables, *inputs), count_macs(apply, variables, *inputs)
 
     def many(x: Any, *axes: int) -> Any:
       return jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype)

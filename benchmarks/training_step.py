@@ -144,13 +144,13 @@ def count(name: str, batch: dict[str, np.ndarray], size: int, dtype: str, width:
   """Multiply-accumulates of the training step, with all attention at once: none is computed again for the gradient."""
   import jax
 
-  from stajax.plan import __main__ as plan
+  from stajax.plan.count import count_macs
   from stajax.train import step
 
   _, update, train_step, _, variables = _parts(name, size, dtype, width, block=size * size)
   state = jax.eval_shape(lambda variables: step.make_state(variables, update), variables)
   arrays = {key: jax.ShapeDtypeStruct(x.shape, x.dtype) for key, x in batch.items()}
-  return plan.count_macs(train_step, state, arrays)
+  return count_macs(train_step, state, arrays)
 
 
 def torch_step(

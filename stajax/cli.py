@@ -73,11 +73,17 @@ def _checked(
   raise SystemExit(fail(program, f"{_misspelled(argv, known) or _plain(drawn.getvalue())} (see `{usage} --help`)"))
 
 
-def run(program: str, command: Callable[[], int]) -> int:
-  """Runs a command; returns its exit code, or 2 after a line on stderr for an error that is the input's."""
+def run(program: str, command: Callable[[], int], errors: tuple[type[Exception], ...] = (OSError, ValueError)) -> int:
+  """Runs a command; returns its exit code, or 2 after a line on stderr for an error that is the input's.
+
+  Args:
+    program: The command's name.
+    command: Returns the exit code.
+    errors: The kinds of errors that are the input's; others are ours, and pass.
+  """
   try:
     return command()
-  except (OSError, ValueError) as error:
+  except errors as error:
     return fail(program, error)
   except KeyboardInterrupt:
     return fail(program, "interrupted", INTERRUPTED)

@@ -30,58 +30,58 @@ class Program:
   """A compiled program.
 
   Attributes:
-    name: for people.
-    times: how often it runs for the planned batch.
-    compiled: what JAX's compiler made.
-    macs: multiply-accumulates on each device, each time.
-    batch_bytes: of its arguments on each device, those that grow with the batch.
-    compile_seconds: that this took.
+    name: The program's name, for people.
+    times: How often it runs for the planned batch.
+    compiled: What JAX's compiler made.
+    macs: Multiply-accumulates on each device, each time.
+    batch_bytes: The size of those arguments on each device that grow with the batch.
+    compile_seconds: How long it took to compile.
   """
 
   name: str
   times: int
-  compiled: Any
+  compiled: jax.stages.Compiled
   macs: int
   batch_bytes: int
   compile_seconds: float
 
 
 def make_train_step(config: Config, name: str, num_categories: int, mesh: Mesh) -> tuple[Any, Any, Any]:
-  """A network, its optimiser and its training step as `stajax.train` makes them, without reading any data."""
+  """Returns a network, its optimiser and its training step as `stajax.train` makes them, without reading any data."""
   network, spec = networks.make_network(name, config, num_categories), networks.NETWORKS[name]
   programs = make_programs(network, networks.training_of(name, config), spec.learns_fixations, mesh)
   return network, programs.optimizer, programs.train_step
 
 
 def batch_shapes(config: Config, name: str, num_categories: int, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """What the input pipeline gives for a step of b clips: see `stajax.data.batches.batches`."""
-  network, training = networks.make_network(name, config, num_categories), networks.training_of(name, config)
+  """Returns what the input pipeline gives for a step of b clips; see `stajax.data.batches.batches`."""
+  spec, training = networks.NETWORKS[name], networks.training_of(name, config)
+  network = networks.make_network(name, config, num_categories)
   n, t = network.num_nodes, network.num_times
   cropped = networks.sees_crops(name, config)
   shapes: dict[str, tuple[tuple[int, ...], Any]] = {}
-  if t:
+  if spec.sees:
     side = stored_side(config, training.size, cropped)
     shapes["frames"] = ((n, t, side, side, 3), np.uint8)
     if training.flip:
       shapes["flip"] = ((), np.bool_)
     if cropped or training.min_scale < 1:
       shapes["box"] = ((n, t, 4), np.float32)
-  if network.hears:
+  if spec.hears:
     shapes["sound"] = ((n, *_SOUND), np.float16)
-    shapes |= {f"sound_{name}": ((n,), np.float32) for name in ("mean", "deviation")}
-  if network.hears and t:
+    shapes |= {f"sound_{statistic}": ((n,), np.float32) for statistic in ("mean", "deviation")}
+  if spec.hears and spec.sees:
     shapes["switch"] = ((n,), np.float32)
-  if networks.NETWORKS[name].learns_fixations:
+  if spec.learns_fixations:
     shapes["map"] = ((n, config.maps.size, config.maps.size), np.uint8)
     shapes["weight"] = ((n,), np.float32)
   else:
-    outputs = 1 if name == networks.SWITCH else num_categories
-    shapes["tags"] = ((n, outputs), np.float32)
+    shapes["tags"] = ((n, 1 if spec.role == "switch" else num_categories), np.float32)
   return {key: jax.ShapeDtypeStruct((batch, *shape), dtype) for key, (shape, dtype) in shapes.items()}
 
 
 def stored_side(config: Config, size: int, cropped: bool) -> int:
-  """S: the smallest side at which JPEG files of the stored side can be decoded that is at least `size`."""
+  """Returns S: the smallest side at which JPEG files of the stored side can be decoded that is at least `size`."""
   stored = config.data.synthetic.size if config.data.source == "synthetic" else _STORED_SIDE
   if cropped:  # a crop is cut from all pixels that there are
     return stored
@@ -89,7 +89,7 @@ def stored_side(config: Config, size: int, cropped: bool) -> int:
 
 
 def training_step(config: Config, name: str, num_categories: int, batch: int, devices: Sequence[Any]) -> list[Program]:
-  """The training step of a network, data-parallel, with `batch` clips on each device."""
+  """Compiles the training step of a network, data-parallel, with `batch` clips on each device."""
   mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
   network, update, train_step = make_train_step(config, name, num_categories, mesh)
   variables = networks.expected_variables(network, networks.training_of(name, config).size)
@@ -101,71 +101,98 @@ def training_step(config: Config, name: str, num_categories: int, batch: int, de
 def dense_inference(
   config: Config, names: Mapping[str, int], num_categories: int, batch: int, device: Any
 ) -> list[Program]:
-  """The parts of networks as `stajax.inference.dense` runs them on `batch` frames of a clip, on one device alone.
+  """Compiles the parts of networks as `stajax.inference.dense` runs them on a clip, on one device alone.
 
   Students that share backbones and neck have these run once for all, with what only STA makes of a frame.
 
   Args:
-    names: networks, and how many there are of each.
+    config: The configuration.
+    names: The networks, and how many there are of each.
+    num_categories: The number of tags.
+    batch: How many frames of a clip are computed together.
+    device: The device.
   """
   mesh = Mesh(np.array([device]), ("data",), axis_types=(AxisType.Auto,))
-  programs = []
-  once = ("frames", "sound") if config.shares_students else ()
+  programs: list[Program] = []
+  shared = ("frames", "sound") if config.shares_students else ()
   for place, (name, number) in enumerate(names.items()):
-    for part, function, arrays in _parts(config, name, num_categories, batch):
-      if part in once and place:
+    network = networks.make_network(name, config, num_categories)
+    variables = networks.expected_variables(network, networks.training_of(name, config).size)
+    for part, (function, arrays) in _parts(config, name, network, batch).items():
+      if part in shared and place:
         continue
-      times = 1 if part in once else number
-      network = networks.make_network(name, config, num_categories)
-      variables = networks.expected_variables(network, networks.training_of(name, config).size)
+      times = 1 if part in shared else number
       programs.append(_compile(f"{name} {part}", times, jax.jit(function), mesh, (variables,), arrays))
   return programs
 
 
-def _parts(
-  config: Config, name: str, num_categories: int, batch: int
-) -> list[tuple[str, Callable[..., Any], tuple[Any, ...]]]:
-  """Functions of variables and arrays, and the shapes of the arrays, for B frames, fragments and groups."""
-  network, training = networks.make_network(name, config, num_categories), networks.training_of(name, config)
-  variables, size = networks.expected_variables(network, training.size), training.size
-  n, t, cropped = network.num_nodes, network.num_times, networks.sees_crops(name, config)
+_Part = tuple[Callable[..., Any], tuple[Any, ...]]
+"""A function of variables and arrays, and the shapes of the arrays."""
 
-  def shape(*axes: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(axes, dtype)
 
-  def encode(variables: Any, frames: jax.Array, boxes: jax.Array | None = None) -> Any:
-    return network.apply(variables, to_size(frames, size, boxes), method="encode_frames")
-
-  def hear(variables: Any, sound: jax.Array) -> jax.Array:
-    return network.apply(variables, sound, method="encode_sound")
-
-  def fuse(variables: Any, spatial: jax.Array, indices: jax.Array, *heard: jax.Array) -> jax.Array:
-    return network.apply(variables, {"s": spatial[indices]}, *heard, method="fuse")
-
-  def reason(variables: Any, nodes: jax.Array, features: Any, groups: jax.Array) -> Any:
-    if not network.predicts_maps:
-      return network.apply(variables, nodes[groups], method="reason")
-    own = {key: x[groups[:, :1]] for key, x in features.items()}
-    logits = network.apply(variables, nodes[groups], own, (size, size), read=1, method="reason")
-    return jax.nn.sigmoid(logits[:, 0])
-
-  if not t:
-    whole = networks.example_inputs(network, size, batch)
-    return [("all", lambda variables, sound: network.apply(variables, sound).logits, (whole["sound"],))]
+def _parts(config: Config, name: str, network: Any, batch: int) -> dict[str, _Part]:
+  """Returns the parts of a network, for B frames, fragments and groups, by what each computes."""
+  size = networks.training_of(name, config).size
+  if not networks.NETWORKS[name].sees:
+    return {"all": (_Functions(network, size).tag, (networks.example_inputs(network, size, batch)["sound"],))}
+  functions, variables = _Functions(network, size), networks.expected_variables(network, size)
+  cropped = networks.sees_crops(name, config)
   side = stored_side(config, size, cropped)
-  frames = (shape(batch, side, side, 3, dtype=jnp.uint8), *([shape(batch, 4)] if cropped else []))
-  features = jax.eval_shape(encode, variables, *frames)
-  parts = [("frames", encode, frames)]
+  frames = (_shape(batch, side, side, 3, dtype=jnp.uint8), *([_shape(batch, 4)] if cropped else []))
+  features = jax.eval_shape(functions.encode, variables, *frames)
+  parts: dict[str, _Part] = {"frames": (functions.encode, frames)}
   heard: tuple[Any, ...] = ()
   if network.hears:
-    sound = shape(batch, *_SOUND)
-    parts.append(("sound", hear, (sound,)))
-    heard = (jax.eval_shape(hear, variables, sound), shape(batch))
-  indices = shape(batch, t, dtype=jnp.int32)
-  parts.append(("fragments", fuse, (features["s"], indices, *heard)))
-  nodes = jax.eval_shape(fuse, variables, features["s"], indices, *heard)
-  parts.append(("groups", reason, (nodes, features, shape(batch, n, dtype=jnp.int32))))
+    sound = _shape(batch, *_SOUND)
+    parts["sound"] = functions.hear, (sound,)
+    heard = jax.eval_shape(functions.hear, variables, sound), _shape(batch)
+  fragments = features["s"], _shape(batch, network.num_times, dtype=jnp.int32), *heard
+  parts["fragments"] = functions.fuse, fragments
+  nodes = jax.eval_shape(functions.fuse, variables, *fragments)
+  groups = _shape(batch, network.num_nodes, dtype=jnp.int32)
+  if networks.NETWORKS[name].learns_fixations:
+    parts["groups"] = functions.read_out, (nodes, features, groups)
+  else:
+    parts["groups"] = functions.reason, (nodes, features, groups)
   return parts
+
+
+@dataclass(frozen=True)
+class _Functions:
+  """What a network computes of frames, sounds, fragments and groups, as functions of its variables and of arrays.
+
+  Attributes:
+    network: The module.
+    size: The side of its frames in pixels.
+  """
+
+  network: Any
+  size: int
+
+  def encode(self, variables: Any, frames: jax.Array, boxes: jax.Array | None = None) -> Any:
+    return self.network.apply(variables, to_size(frames, self.size, boxes), method="encode_frames")
+
+  def hear(self, variables: Any, sound: jax.Array) -> jax.Array:
+    return self.network.apply(variables, sound, method="encode_sound")
+
+  def fuse(self, variables: Any, spatial: jax.Array, indices: jax.Array, *heard: jax.Array) -> jax.Array:
+    return self.network.apply(variables, {"s": spatial[indices]}, *heard, method="fuse")
+
+  def reason(self, variables: Any, nodes: jax.Array, features: Any, groups: jax.Array) -> Any:
+    return self.network.apply(variables, nodes[groups], method="reason")
+
+  def read_out(self, variables: Any, nodes: jax.Array, features: Any, groups: jax.Array) -> Any:
+    own = {key: x[groups[:, :1]] for key, x in features.items()}
+    size = (self.size, self.size)
+    logits = self.network.apply(variables, nodes[groups], own, size, read=1, method="reason")
+    return jax.nn.sigmoid(logits[:, 0])
+
+  def tag(self, variables: Any, sound: jax.Array) -> jax.Array:
+    return self.network.apply(variables, sound).logits
+
+
+def _shape(*axes: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(axes, dtype)
 
 
 def _compile(

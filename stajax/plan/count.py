@@ -1,4 +1,4 @@
-"""Multiply-accumulates of programs, counted in what JAX traces: no device and no compiler is asked."""
+"""Counts the multiply-accumulates of programs in what JAX traces: no device and no compiler is asked."""
 
 import math
 from collections.abc import Callable
@@ -9,21 +9,21 @@ if TYPE_CHECKING:
 
 
 def count_macs(function: Callable[..., Any], *arguments: Any) -> int:
-  """Multiply-accumulates of a function of arrays, or of their shapes; see `count_program_macs`."""
+  """Returns the multiply-accumulates of a function of arrays, or of their shapes; see `count_program_macs`."""
   import jax
 
   return count_program_macs(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
 def count_program_macs(program: "core.Jaxpr") -> int:
-  """Multiply-accumulates of all matrix products and convolutions of a program, as often as they run.
+  """Returns the multiply-accumulates of all matrix products and convolutions of a program, as often as they run.
 
   Attention's products and resizing, which is a product with the interpolation's weights, are among them; elementwise
-  arithmetic, pooling and sums are not. Of a condition the dearest branch counts; where platforms differ, what runs on
-  those without a way of their own: the mathematics, without zeros that fill a TPU's lanes.
+  arithmetic, pooling and sums are not. The most expensive branch of a condition counts. Where a program differs between
+  platforms, its general branch counts, which is the mathematics without the zeros that fill a TPU's lanes.
 
   Raises:
-    ValueError: a product inside a loop whose number of rounds is not known before it runs.
+    ValueError: A product is inside a loop whose number of rounds is not known before it runs.
   """
   from jax.extend import core
 
@@ -47,23 +47,30 @@ def count_program_macs(program: "core.Jaxpr") -> int:
 
 
 def _product_macs(equation: "core.JaxprEqn") -> int:
-  """Every element of the result is a sum over the contracted axes."""
+  """Returns the size of the result, each element of which is a sum over the contracted axes, times theirs."""
   (contracted, _), _ = equation.params["dimension_numbers"]
-  left = equation.invars[0].aval.shape
-  return math.prod(equation.outvars[0].aval.shape) * math.prod(left[axis] for axis in contracted)
+  left, result = _shape(equation.invars[0]), _shape(equation.outvars[0])
+  return math.prod(result) * math.prod(left[axis] for axis in contracted)
 
 
 def _convolution_macs(equation: "core.JaxprEqn") -> int:
-  """Along every axis each tap of the kernel meets each output or each input, whichever are fewer.
+  """Returns the products of a convolution: along every axis each tap meets each output or input, whichever are fewer.
 
   Outputs are fewer, or as many, where a convolution strides or keeps the size: zeros that pad the image count, since
   hardware multiplies by them and all published counts have them. Inputs are fewer where a transposed convolution
   grows the image: zeros between and around its inputs do not count.
   """
   numbers = equation.params["dimension_numbers"]
-  left, kernel = (variable.aval.shape for variable in equation.invars)
-  result = equation.outvars[0].aval.shape
+  left, kernel = map(_shape, equation.invars)
+  result = _shape(equation.outvars[0])
   axes = zip(numbers.lhs_spec[2:], numbers.rhs_spec[2:], numbers.out_spec[2:], strict=True)
   pairs = math.prod(kernel[tap] * min(left[i], result[o]) for i, tap, o in axes)
   batch, features = (result[axis] for axis in numbers.out_spec[:2])
   return batch * features * kernel[numbers.rhs_spec[1]] * pairs  # the kernel's own inputs: of one group only
+
+
+def _shape(variable: "core.Var | core.Literal") -> tuple[int, ...]:
+  from jax.core import ShapedArray
+
+  assert isinstance(variable.aval, ShapedArray)
+  return variable.aval.shape

@@ -1,4 +1,4 @@
-"""Hardware by name, such as `v5e:2x4`, `h100:8` or `cpu`: what it can do, and devices to compile for without having it.
+"""Knows hardware by name, such as `v5e:2x4`, `h100:8` or `cpu`: what it can do, and how to compile for it without it.
 
 TPU topologies need libtpu (the extra `tpu`), GPUs JAX's CUDA plugin (the extra `gpu`); neither needs the hardware.
 """
@@ -14,11 +14,11 @@ from typing import Any
 
 
 class TopologyError(ValueError):
-  """A topology that cannot be planned for; one line that says what was found and what was expected."""
+  """Says on one line why a topology cannot be planned for: what was found and what was expected."""
 
 
 class DoesNotFit(TopologyError):
-  """The compiler finds no place for a program in the device's memory; one line with its words."""
+  """Says on one line, in the compiler's words, that a program does not fit in the device's memory."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Chip:
 
   Attributes:
     platform: `tpu`, `cuda` or `cpu`.
-    flops: FLOP/s of bfloat16 products; 0 where nobody says.
-    bandwidth: bytes a second of its memory.
-    memory: bytes of its memory, 0 for a CPU.
-    link: bytes a second to other chips of the slice, all links, one way.
-    devices: JAX devices of a chip; what a chip has is shared evenly among them.
-    layouts: shapes of its slices; empty where any number of chips will do.
+    flops: FLOP/s of bfloat16 products; 0 where the maker does not say.
+    bandwidth: Bytes a second from and to its memory.
+    memory: The size of its memory in bytes; 0 for a CPU.
+    link: Bytes a second to other chips of the slice, over all links, one way.
+    devices: How many JAX devices a chip is, which share evenly what it has.
+    layouts: The shapes of its slices; empty where any number of chips will do.
   """
 
   platform: str
@@ -44,7 +44,7 @@ class Chip:
   layouts: tuple[str, ...] = ()
 
 
-# libtpu ends the process at a shape that it does not know, so that only these are let through.
+# libtpu ends the process at a shape that it does not know, so only these are allowed.
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16")
 CHIPS: Mapping[str, Chip] = {
@@ -72,10 +72,10 @@ class Topology:
   """Chips of one kind.
 
   Attributes:
-    name: as it was asked for.
-    kind: key of `CHIPS`.
-    shape: of a TPU slice, such as `2x4`; empty for others.
-    num_chips: how many there are.
+    name: The name as the user gave it.
+    kind: A key of `CHIPS`.
+    shape: The shape of a TPU slice, such as `2x4`; empty for other hardware.
+    num_chips: How many chips there are.
   """
 
   name: str
@@ -90,7 +90,7 @@ class Topology:
 
   @property
   def num_devices(self) -> int:
-    """JAX devices."""
+    """How many JAX devices there are."""
     return self.num_chips * self.chip.devices
 
 
@@ -98,7 +98,7 @@ def parse(name: str) -> Topology:
   """Reads a topology's name.
 
   Raises:
-    TopologyError: an unknown kind of chip, or a shape that there is not.
+    TopologyError: The kind of chip is unknown, or there is no such shape.
   """
   kind, _, shape = name.partition(":")
   chip = CHIPS.get(kind)
@@ -115,10 +115,10 @@ def parse(name: str) -> Topology:
 
 
 def prepare_process() -> None:
-  """Settings for compiling without the hardware; before JAX starts. What the user has set stays."""
+  """Prepares the process to compile without the hardware, before JAX starts. What the user has set stays."""
   os.environ["JAX_PLATFORMS"] = "cpu"  # accelerators of this machine stay free for others
   quiet_defaults = {
-    "TPU_SKIP_MDS_QUERY": "1",  # or libtpu would ask a cloud's server what machine this is
+    "TPU_SKIP_MDS_QUERY": "1",  # otherwise libtpu asks a cloud's server what machine this is
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_STDERR_LOG_LEVEL": "3",
     "TPU_MIN_LOG_LEVEL": "3",
@@ -130,30 +130,19 @@ def prepare_process() -> None:
 
 
 def devices(topology: Topology) -> list[Any]:
-  """Devices to compile for, all of the topology's.
+  """Returns all devices of a topology, to compile for.
 
   Raises:
-    TopologyError: the compiler is not installed, or does not know the topology.
+    TopologyError: The compiler is not installed, or does not know the topology.
   """
-  with quiet():  # plugins say at once what they do not find
+  with quiet():  # plugins complain at once about what they do not find
     import jax
     from jax.experimental import topologies
 
     host = jax.devices("cpu")
-  platform = topology.chip.platform
-  if platform == "cpu":
+  if topology.chip.platform == "cpu":
     return host[:1]
-  if platform == "tpu":
-    if importlib.util.find_spec("libtpu") is None:
-      raise TopologyError(f"{topology.name}: TPU topologies need libtpu; install it with: pip install 'stajax[tpu]'")
-    settings: dict[str, Any] = {"platform": "tpu", "topology_name": f"{topology.kind}:{topology.shape}"}
-    if topology.num_chips == 1:
-      settings["chips_per_host_bounds"] = (1, 1, 1)
-  else:
-    if not _has_cuda_plugin():
-      raise TopologyError(f"{topology.name}: GPUs need JAX's CUDA plugin; install it with: pip install 'stajax[gpu]'")
-    text = _gpu_text(topology.kind, topology.chip)
-    settings = {"platform": "cuda", "topology": f"1x1x{topology.num_chips}", "target_config": text}
+  settings = _tpu_settings(topology) if topology.chip.platform == "tpu" else _gpu_settings(topology)
   try:
     with quiet():
       found = topologies.get_topology_desc(**settings).devices
@@ -165,9 +154,25 @@ def devices(topology: Topology) -> list[Any]:
   return list(found)
 
 
+def _tpu_settings(topology: Topology) -> dict[str, Any]:
+  if importlib.util.find_spec("libtpu") is None:
+    raise TopologyError(f"{topology.name}: TPU topologies need libtpu; install it with: pip install 'stajax[tpu]'")
+  settings: dict[str, Any] = {"platform": "tpu", "topology_name": f"{topology.kind}:{topology.shape}"}
+  if topology.num_chips == 1:
+    settings["chips_per_host_bounds"] = (1, 1, 1)
+  return settings
+
+
+def _gpu_settings(topology: Topology) -> dict[str, Any]:
+  if not _has_cuda_plugin():
+    raise TopologyError(f"{topology.name}: GPUs need JAX's CUDA plugin; install it with: pip install 'stajax[gpu]'")
+  text = _gpu_text(topology.kind, topology.chip)
+  return {"platform": "cuda", "topology": f"1x1x{topology.num_chips}", "target_config": text}
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """Keeps off the screen what compilers write to standard error by themselves; exceptions pass."""
+  """Hides what compilers write to standard error by themselves; exceptions pass."""
   kept = os.dup(2)
   try:
     with tempfile.TemporaryFile() as sink:
@@ -187,7 +192,7 @@ def _has_cuda_plugin() -> bool:
 
 
 def _gpu_text(kind: str, chip: Chip) -> str:
-  """The GPU as XLA's GpuTargetConfigProto, in text."""
+  """Returns the GPU as the text of XLA's GpuTargetConfigProto."""
   processors, units, shared, cache, clock, capability = _GPUS[kind]
   return f"""
 gpu_device_info {{

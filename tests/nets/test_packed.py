@@ -12,7 +12,7 @@ from helpers import by_hand
 from helpers.random_variables import randomise
 from stajax.nets import packed
 from stajax.nets.visual import VGG16
-from stajax.plan import __main__ as plan
+from stajax.plan.count import count_macs
 
 SIZES = [(2, 2), (2, 6), (3, 4), (7, 2), (8, 10), (9, 12)]
 
@@ -124,7 +124,7 @@ def test_only_tpus_and_only_a_whole_first_stage_pack(platform, width, changes, i
 def test_plans_count_the_plain_stage(full):
   """Zeros that fill lanes are no work: otherwise a TPU would seem to come closer to its peak."""
   network, variables = full
-  both = [plan.count_macs(network.apply, variables, images(width, 16)) for width in (16, 32)]
+  both = [count_macs(network.apply, variables, images(width, 16)) for width in (16, 32)]
   # A frame of 16×16 has 256, 64, 16 and twice 4 pixels in the five stages.
   channels = [(3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512)]
   taps = [9 * pixels * sum(i * o for i, o in pairwise(c)) for pixels, c in zip((256, 64, 16, 4, 4), channels)]

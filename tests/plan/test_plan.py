@@ -13,6 +13,8 @@ from helpers.paths import CONFIGS
 from stajax import config as configuration
 from stajax.config import Config, Training
 from stajax.plan import __main__ as plan
+from stajax.plan.count import count_macs
+from stajax.plan.stages import find_categories
 
 NETWORKS = [name for name, field in Config.model_fields.items() if field.annotation is Training]
 IMAGES = ("NHWC", "HWIO", "NHWC")
@@ -99,7 +101,7 @@ def convolution(x, kernel, strides=(1, 1), padding="VALID", numbers=IMAGES, **se
 )
 def test_counts_each_product_once(function, shapes):
   arrays = [ones(*shape) for shape in shapes]
-  assert plan.count_macs(function, *arrays) == int(jnp.sum(function(*arrays)))
+  assert count_macs(function, *arrays) == int(jnp.sum(function(*arrays)))
 
 
 @pytest.mark.parametrize("padding", ["VALID", [(1, 1), (1, 1)]])
@@ -115,34 +117,34 @@ def test_a_gradient_costs_the_convolution_twice_more(padding, stride):
     y, pull = jax.vjp(forward, x, kernel)
     return y, pull(y)
 
-  assert plan.count_macs(both, x, kernel) == 3 * plan.count_macs(forward, x, kernel)
+  assert count_macs(both, x, kernel) == 3 * count_macs(forward, x, kernel)
 
 
 def test_padding_counts_and_zeros_between_inputs_do_not():
   x = jax.ShapeDtypeStruct((1, 32, 32, 6), jnp.float32)
-  same = plan.count_macs(lambda x: convolution(x, ones(3, 3, 6, 8), padding="SAME"), x)
-  dilated = plan.count_macs(lambda x: convolution(x, ones(3, 3, 6, 8), padding="SAME", rhs_dilation=(2, 2)), x)
+  same = count_macs(lambda x: convolution(x, ones(3, 3, 6, 8), padding="SAME"), x)
+  dilated = count_macs(lambda x: convolution(x, ones(3, 3, 6, 8), padding="SAME", rhs_dilation=(2, 2)), x)
   assert same == dilated == 32 * 32 * 9 * 6 * 8
-  strided = plan.count_macs(lambda x: convolution(x, ones(7, 7, 6, 8), (2, 2), [(3, 3), (3, 3)]), x)
+  strided = count_macs(lambda x: convolution(x, ones(7, 7, 6, 8), (2, 2), [(3, 3), (3, 3)]), x)
   assert strided == 16 * 16 * 49 * 6 * 8
-  grown = plan.count_macs(lambda x: lax.conv_transpose(x, ones(4, 4, 6, 8), (2, 2), "SAME"), x)
+  grown = count_macs(lambda x: lax.conv_transpose(x, ones(4, 4, 6, 8), (2, 2), "SAME"), x)
   assert grown == 32 * 32 * 16 * 6 * 8  # to 64×64: every input meets every tap
 
 
 def test_products_in_a_loop_of_unknown_length_are_refused():
   with pytest.raises(ValueError, match="while"):
-    plan.count_macs(lambda x: lax.while_loop(lambda x: x[0, 0] < 9, lambda x: x @ x, x), ones(2, 2))
-  assert plan.count_macs(lambda x: lax.while_loop(lambda x: x[0] < 9, lambda x: x + x, x), ones(2)) == 0
-  assert plan.count_macs(lambda x: lax.fori_loop(0, 5, lambda _, x: x @ x, x), ones(2, 2)) == 5 * 8
+    count_macs(lambda x: lax.while_loop(lambda x: x[0, 0] < 9, lambda x: x @ x, x), ones(2, 2))
+  assert count_macs(lambda x: lax.while_loop(lambda x: x[0] < 9, lambda x: x + x, x), ones(2)) == 0
+  assert count_macs(lambda x: lax.fori_loop(0, 5, lambda _, x: x @ x, x), ones(2, 2)) == 5 * 8
 
 
 def test_categories_come_from_the_data(tmp_path):
   config = Config(name="x", data=configuration.Data(path=str(tmp_path)))
-  assert plan.find_categories(config)[0] == 28
+  assert find_categories(config)[0] == 28
   (tmp_path / "summary.json").write_text('{"categories": ["a", "b", "c"]}')
-  assert plan.find_categories(config) == (3, str(tmp_path / "summary.json"))
-  assert plan.find_categories(config, 7)[0] == 7
-  assert plan.find_categories(configuration.load(CONFIGS / "quickstart.py"))[0] == 10
+  assert find_categories(config) == (3, str(tmp_path / "summary.json"))
+  assert find_categories(config, 7)[0] == 7
+  assert find_categories(configuration.load(CONFIGS / "quickstart.py"))[0] == 10
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"categories": 3}', '{"categories": []}', "\udcff"])

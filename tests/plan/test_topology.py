@@ -15,6 +15,10 @@ from stajax import networks
 from stajax.plan import __main__ as plan
 from stajax.plan import compile as compiling
 from stajax.plan import cost, topology
+from stajax.plan.count import count_macs
+from stajax.plan.per_network import plan_networks
+from stajax.plan.per_stage import Workload, plan_stage
+from stajax.plan.stages import PREDICT
 
 QUICKSTART = ROOT / "configs" / "quickstart.py"
 
@@ -191,7 +195,7 @@ def test_inference_is_planned_in_parts():
   config = configuration.override(
     configuration.load(QUICKSTART), ["--sta.size", "32", "--sta_plus.size", "32", "--network.width", "0.125"]
   )
-  found = plan.plan_stage(config, 10, target, plan.PREDICT, True, 4)
+  found = plan_stage(config, 10, target, Workload(PREDICT, True, 4))
   parts = {"frames", "sound", "fragments", "groups"}
   assert {name.split()[1] for name in found["programs"]} == parts and len(found["programs"]) == 8
   assert {x["times"] for name, x in found["programs"].items() if name.startswith("sta_plus_short")} == {2}
@@ -207,14 +211,14 @@ def test_shared_students_are_planned_as_one():
   )
   student = networks.make_network("sta_plus_short", separate, 10)
   frame, variables = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32"), networks.expected_variables(student, 32)
-  encode = plan.count_macs(lambda *x: student.apply(*x, method="encode_frames"), variables, frame)
-  apart, together = (plan.plan_networks(config, 10) for config in (separate, shared))
+  encode = count_macs(lambda *x: student.apply(*x, method="encode_frames"), variables, frame)
+  apart, together = (plan_networks(config, 10) for config in (separate, shared))
   found = together.pop("students")
   assert together == {name: x for name, x in apart.items() if name not in ("sta", "sta_plus")}
   assert found["frames"] == 15 and found["inputs"]["frames"] == [5, 3, 32, 32, 3] and found["trained"] == ["students"]
 
   target = topology.parse("cpu")
-  predicted, costs = (plan.plan_stage(config, 10, target, plan.PREDICT, True, 4) for config in (separate, shared))
+  predicted, costs = (plan_stage(config, 10, target, Workload(PREDICT, True, 4)) for config in (separate, shared))
   hear = costs["programs"]["sta sound"]["flops"] // (2 * 4)
   saved = apart["sta"]["gmac"] + 2 * apart["sta_plus"]["gmac"] - found["gmac"]
   assert 1e9 * saved == pytest.approx(6 * encode + 2 * hear)

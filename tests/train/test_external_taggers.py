@@ -21,7 +21,7 @@ from stajax.data.shards import RecordError
 from stajax.files import write_json
 from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger
-from stajax.plan import __main__ as plan
+from stajax.plan import per_network
 from stajax.train import external_taggers
 from stajax.train.stages.audio_switch import label_sounds
 from stajax.train.stages.graph import make_graph
@@ -131,8 +131,8 @@ def test_scores_of_other_records_are_refused(tmp_path, records):
 
 def test_plan_and_report_say_what_there_is(tmp_path, records, monkeypatch):
   run = open_run(tmp_path, records)
-  monkeypatch.setattr(plan, "_plan", lambda network, inputs: {})
-  assert set(plan.plan_networks(run.config, 3)) == set(TRAINED) - {"tagger"}
+  monkeypatch.setattr(per_network, "_plan_network", lambda network, inputs: {})
+  assert set(per_network.plan_networks(run.config, 3)) == set(TRAINED) - {"tagger"}
   numbers = ("clips", "frames", "frames_without_target", "mean_area", "whole_frames", "on", "agrees_with_tagger")
   done = dict.fromkeys((*numbers, "clips_alone_in_tag", "seconds", "provenance"), 1) | {"says": "yamnet: heard"}
   finish(run, *(stage.name for stage in make_graph(run.config)), **done)
