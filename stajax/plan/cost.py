@@ -97,7 +97,7 @@ def program_costs(program: "Program", topology: Topology) -> dict[str, Any]:
     are not known; "collectives"; "compile_seconds"; and where the compiler says it, "memory" by kind and
     "peak_memory", in bytes.
   """
-  chip, text = topology.chip, program.compiled.as_text()
+  chip, text = topology.chip, program.compiled.as_text() or ""
   analysis = program.compiled.cost_analysis()
   num_bytes = None if has_loop(text) else (analysis or {}).get("bytes accessed")
   return {
