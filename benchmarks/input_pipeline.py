@@ -30,7 +30,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from stajax.companions import Granularity
-from stajax.data.batches import batches
+from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, TrainingSet
+from stajax.data.batches import make_batches
 from stajax.data.jpeg import decode_ratio, encode_jpeg
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.records import Records
@@ -45,7 +46,7 @@ TAGS = ("bell", "drum", "horn", "siren")
 
 @dataclass(frozen=True)
 class Case:
-  """What one kind of network is fed with; see `stajax.data.batches.batches`."""
+  """What one kind of network is fed with; see `stajax.data.batches.make_batches`."""
 
   stage: str
   source: str
@@ -149,11 +150,14 @@ class Feeding:
 
   def __init__(self, case: Case, records: Records, maps: MapSet, threads: int):
     self._case = case
-    self._batches = batches(
-      records, seed=0, global_batch=case.batch, start_step=0, stop_step=2**40, num_times=case.num_times,
-      sound=case.sound, decode_size=case.size, granularity=case.granularity, flip=True, scaled_to=case.size,
-      maps=maps if case.maps else None, boxes=make_boxes(records) if case.boxes else None, num_threads=threads,
-    )  # fmt: skip
+    boxes = make_boxes(records) if case.boxes else None
+    self._batches = make_batches(
+      TrainingSet(records, maps=maps if case.maps else None, boxes=boxes),
+      NetworkInputs(case.num_times, case.sound, case.size, case.size, case.granularity),
+      Sampling(seed=0, global_batch=case.batch, flip=True),
+      range(2**40),
+      HostShare(num_threads=threads),
+    )
 
   def rate(self, seconds: float) -> tuple[float, float]:
     """Examples a second, and a second of all processors together."""

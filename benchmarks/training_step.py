@@ -74,7 +74,7 @@ _LEARNING_RATE = 1e-7
 
 
 def make_batch(name: str, batch: int, size: int) -> dict[str, np.ndarray]:
-  """What the input pipeline would give for a network: see `stajax.data.batches.batches`."""
+  """What the input pipeline would give for a network: see `stajax.data.batches.make_batches`."""
   generator = np.random.default_rng(0)
   n, t = 3 if name.endswith("_plus") else 1, 3 if name.startswith("st") else 1
   arrays = {

@@ -1,6 +1,7 @@
-"""The streams of a run's steps that `stajax.data.batches` joins: frames, maps, stored features, and all else.
+"""The streams of a run's steps that batches are joined from: frames, maps, stored features, and all else.
 
-A stream goes over groups of successive steps (k,); one Python call reads what is needed for the k·b targets of each.
+A stream goes over groups of successive steps (k,). One Python call of each stream reads what is needed for the k·b
+targets of a group.
 Legend: b examples of this host, n fragments of a group, t frames of a fragment, S decoded side.
 """
 
@@ -8,108 +9,129 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from stajax.companions import num_nodes
 from stajax.data import sampler
-from stajax.data.feature_set import FeatureSet
-from stajax.data.jpeg import FrameDecoder, scaled_side
-from stajax.data.look_up import LookUp
+from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, StoredStages, TrainingSet
+from stajax.data.jpeg import FrameDecoder, decode_ratio, scaled_side
+from stajax.data.jpeg_windows import make_decode_window, seen_windows
+from stajax.data.lookup import Lookup
+from stajax.data.map_set import MapSet
 from stajax.data.shards import RecordError
 from stajax.data.tensorflow_cpu import tf
 from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
 
 _CALLS_AT_ONCE = 3  # of a stream: while one reads and one decodes, a finished one may wait for the other streams
+# Batches of few images are made some at a time: a call of Python, and an element of a data set, take as long as three
+# images. Not too many: they wait in memory, up to five times.
+_IMAGES_AT_ONCE = 128
+_BYTES_AT_ONCE = 64 * 2**20
 
-Views = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
-
-@dataclass(frozen=True)
 class Streams:
   """Streams of the same draws.
 
   Attributes:
-    look_up: finds what belongs to targets.
-    items: frame ids that an epoch visits.
-    seed: of the run.
-    global_batch, host, num_hosts: as of `stajax.data.batches.batches`.
-    nodes: n.
-    views: positions (b,) to boxes (b, 4) and flips (b,); None for whole frames as they are.
-    steps: a data set of numbers of steps, groups (k,).
-    steps_at_once: the largest k.
-    num_threads: of decoding.
-    failures: what Python has raised, filled while streams are read.
-    decoders: to be closed when the streams have been read.
+    failures: The exceptions that Python raised while the streams were read.
+    decoders: The decoders of frames, which have to be closed when the streams have been read.
   """
 
-  look_up: LookUp
-  items: np.ndarray
-  seed: int
-  global_batch: int
-  host: int
-  num_hosts: int
-  nodes: int
-  views: Views
-  steps: tf.data.Dataset
-  steps_at_once: int
-  num_threads: int
-  failures: list[Exception] = field(default_factory=list)
-  decoders: list[FrameDecoder] = field(default_factory=list)
+  def __init__(
+    self, training_set: TrainingSet, inputs: NetworkInputs, sampling: Sampling, share: HostShare, steps: range
+  ) -> None:
+    """Prepares the streams of some steps, see `stajax.data.batches.make_batches`."""
+    self._set, self._inputs, self._sampling, self._share = training_set, inputs, sampling, share
+    self._local, self._nodes = share.examples_of(sampling.global_batch), num_nodes(inputs.companions)
+    self._lookup = Lookup(training_set, inputs, sampling.seed)
+    self._ratio = decode_ratio(training_set.records.side, inputs.decode_size)
+    self._side = scaled_side(training_set.records.side, self._ratio)
+    self._steps_at_once = self._count_steps_at_once()
+    self._steps = tf.data.Dataset.range(steps.start, steps.stop).batch(self._steps_at_once)
+    self.failures: list[Exception] = []
+    self.decoders: list[FrameDecoder] = []
 
-  def numbers(self) -> tf.data.Dataset:
-    """All but images and features, each (k, b, n, …), `flip` (k, b)."""
-    features = _features(self.look_up)
+  def joined(self) -> tf.data.Dataset:
+    """Returns a data set of dictionaries of what a group of steps sees, arrays (k, b, …)."""
+    parts = {"numbers": self._numbers()}
+    if self._inputs.stored is not None:
+      parts["features"] = self._features(self._inputs.stored)
+    elif self._inputs.num_times:
+      is_cropped = self._set.boxes is not None or self._sampling.views is not None or self._sampling.min_scale < 1
+      scaled_to = self._inputs.scaled_to if is_cropped else None
+      parts["frames"] = self._whole_frames() if scaled_to is None else self._frame_windows(scaled_to)
+    if self._set.maps is not None:
+      parts["map"] = self._maps(self._set.maps)
+    return tf.data.Dataset.zip(parts).map(_merge)
+
+  def _count_steps_at_once(self) -> int:
+    if self._inputs.stored is not None:
+      return 1
+    images = min(_IMAGES_AT_ONCE, _BYTES_AT_ONCE // (3 * self._side**2))
+    return max(1, images // (self._local * self._nodes * max(1, self._inputs.num_times)))
+
+  def _numbers(self) -> tf.data.Dataset:
+    """Returns all but images and features, each (k, b, n, …), and `flip` (k, b)."""
+    features = self._number_features()
 
     def make(step: tf.Tensor) -> dict[str, tf.Tensor]:
       position = self._positions(step)
-      found = self._read(lambda x: list(self.look_up.numbers(x).values()), position, [x for x, _ in features.values()])
+      types = [kind for kind, _ in features.values()]
+      found = self._read(lambda x: list(self._lookup.numbers(x).values()), position, types)
       made = {
-        name: tf.ensure_shape(value, [None, self.nodes, *shape])
+        name: tf.ensure_shape(value, [None, self._nodes, *shape])
         for value, (name, (_, shape)) in zip(found, features.items(), strict=True)
       }
-      if self.look_up.num_times:
-        crops, made["flip"] = self.views(position)
+      if self._inputs.num_times:
+        crops, made["flip"] = self._draw_views(position)
         made["box"] = sampler.crop_inside(made["box"], crops)
       return {name: tf.reshape(value, (-1, self._local, *value.shape[1:])) for name, value in made.items()}
 
-    return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
+    return self._map_steps(make)
 
-  def features(self, stored: FeatureSet, stages: dict[str, int]) -> tf.data.Dataset:
-    """Each of the stored stages, (k, b, n, t, …)."""
-    forms = {stage: stored.clip(0, stage) for stage in stages}
+  def _number_features(self) -> dict[str, tuple[tf.DType, tuple[int, ...]]]:
+    """Returns the types of what `Lookup.numbers` finds, and the shapes after (b, n), in its order."""
+    labels = self._set.labels
+    num_labels = len(self._set.records.categories) if labels is None else labels.shape[1]
+    features: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
+      "switch": (tf.float32, ()), "tags": (tf.float32, (num_labels,)), "clip": (tf.int32, ()), "frame": (tf.int32, ()),
+    }  # fmt: skip
+    if self._inputs.num_times:
+      features["box"] = (tf.float32, (self._inputs.num_times, 4))
+    if self._inputs.sound:
+      features["sound"] = (tf.float16, (NUM_BINS, WINDOW_COLUMNS))
+      features |= {"sound_mean": (tf.float32, ()), "sound_deviation": (tf.float32, ())}
+    if self._set.maps is not None:
+      features["weight"] = (tf.float32, ())
+    return features
+
+  def _features(self, stored: StoredStages) -> tf.data.Dataset:
+    """Returns each of the stored stages, (k, b, n, t, …)."""
+    forms = {stage: stored.features.clip(0, stage) for stage in stored.num_times}
 
     def make(step: tf.Tensor) -> dict[str, tf.Tensor]:
       position = self._positions(step)
-      view = sampler.choose_view(position, self.seed, stored.num_views)
-
-      def find(target: np.ndarray, view: np.ndarray) -> list[np.ndarray]:
-        return self.look_up.stored(target, view, stored, stages)
-
-      found = self._read(find, position, [tf.as_dtype(form.dtype) for form in forms.values()], view)
+      view = sampler.choose_view(position, self._sampling.seed, stored.features.num_views)
+      types = [tf.as_dtype(form.dtype) for form in forms.values()]
+      found = self._read(lambda target, view: self._lookup.stored(target, view, stored), position, types, view)
       return {
-        stage: tf.reshape(x, (-1, self._local, self.nodes, stages[stage], *forms[stage].shape[2:]))
-        for x, stage in zip(found, stages, strict=True)
+        stage: tf.reshape(x, (-1, self._local, self._nodes, stored.num_times[stage], *forms[stage].shape[2:]))
+        for x, stage in zip(found, stored.num_times, strict=True)
       }
 
-    return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
+    return self._map_steps(make)
 
-  def frames(self, ratio: int, scaled_to: int | None) -> tf.data.Dataset:
-    """Frames (k, b, n, t, S, S, 3) uint8, decoded at 1/ratio; see `stajax.data.batches.batches` about scaled_to."""
-    records, form = self.look_up.records, (self.nodes, self.look_up.num_times)
-    side = scaled_side(records.side, ratio)
-    if scaled_to is not None:
-      number = self.steps_at_once * self._local * math.prod(form)
-      files, decode = self._windows(side, scaled_to), make_decode_window(records.side, ratio)
-      windows = self.steps.map(files, num_parallel_calls=_CALLS_AT_ONCE).unbatch()
-      windows = windows.map(decode, num_parallel_calls=2 * self.num_threads)
-      return windows.batch(number).map(lambda frames: tf.reshape(frames, (-1, self._local, *form, side, side, 3)))
+  def _whole_frames(self) -> tf.data.Dataset:
+    """Returns frames (k, b, n, t, S, S, 3) uint8."""
+    records = self._set.records
     # One more than cores: a thread waits for Python's lock after each frame.
-    decode = FrameDecoder(records.side, ratio, self.num_threads + 1)
+    decode = FrameDecoder(records.side, self._ratio, self._share.threads + 1)
     self.decoders.append(decode)
 
     def find(target: np.ndarray) -> list[np.ndarray]:
-      jpegs = self.look_up.frames(target)
+      jpegs = self._lookup.frames(target)
       try:
         return [decode(jpegs)]
       except ValueError as error:
@@ -117,112 +139,73 @@ class Streams:
 
     def make(step: tf.Tensor) -> tf.Tensor:
       (frames,) = self._read(find, self._positions(step), [tf.uint8])
-      return tf.reshape(frames, (-1, self._local, *form, side, side, 3))
+      return self._in_groups(frames)
 
-    return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
+    return self._map_steps(make)
 
-  def _windows(self, side: int, scaled_to: int) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Steps (k,) to JPEG files of frames and the windows of them that are seen."""
+  def _frame_windows(self, scaled_to: int) -> tf.data.Dataset:
+    """Returns frames (k, b, n, t, S, S, 3) uint8, 0 where scaling their boxes reads no pixels."""
+    num_times = self._inputs.num_times
 
     def find(target: np.ndarray) -> list[np.ndarray]:
-      return [np.asarray(self.look_up.frames(target), object), self.look_up.frame_boxes(target)]
+      return [np.asarray(self._lookup.frames(target), object), self._lookup.frame_boxes(target)]
 
     def files(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
       position = self._positions(step)
       jpegs, boxes = self._read(find, position, [tf.string, tf.float32])
-      boxes = tf.ensure_shape(boxes, [None, self.nodes, self.look_up.num_times, 4])
-      boxes = sampler.crop_inside(boxes, self.views(position)[0])
-      return tf.ensure_shape(jpegs, [None]), seen_windows(tf.reshape(boxes, [-1, 4]), side, scaled_to)
+      boxes = tf.ensure_shape(boxes, [None, self._nodes, num_times, 4])
+      boxes = sampler.crop_inside(boxes, self._draw_views(position)[0])
+      return tf.ensure_shape(jpegs, [None]), seen_windows(tf.reshape(boxes, [-1, 4]), self._side, scaled_to)
 
-    return files
+    decode = make_decode_window(self._set.records.side, self._ratio)
+    windows = self._map_steps(files).unbatch().map(decode, num_parallel_calls=2 * self._share.threads)
+    number = self._steps_at_once * self._local * math.prod((self._nodes, num_times))
+    return windows.batch(number).map(self._in_groups)
 
-  def maps(self) -> tf.data.Dataset:
-    """Maps (k, b, n, h, w) uint8."""
+  def _maps(self, maps: MapSet) -> tf.data.Dataset:
+    """Returns maps (k, b, n, h, w) uint8."""
 
     def make(step: tf.Tensor) -> tf.Tensor:
-      (maps,) = self._read(lambda x: [self.look_up.pseudo_fixations(x)], self._positions(step), [tf.uint8])
-      return tf.reshape(maps, (-1, self._local, self.nodes, *self.look_up.maps.size))
+      (found,) = self._read(lambda x: [self._lookup.pseudo_fixations(x)], self._positions(step), [tf.uint8])
+      return tf.reshape(found, (-1, self._local, self._nodes, *maps.size))
 
-    return self.steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
+    return self._map_steps(make)
 
-  @property
-  def _local(self) -> int:
-    return self.global_batch // self.num_hosts
+  def _map_steps(self, make: Callable[[tf.Tensor], Any]) -> tf.data.Dataset:
+    return self._steps.map(make, num_parallel_calls=_CALLS_AT_ONCE)
+
+  def _in_groups(self, frames: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(frames, (-1, self._local, self._nodes, self._inputs.num_times, self._side, self._side, 3))
 
   def _positions(self, step: tf.Tensor) -> tf.Tensor:
-    return sampler.positions(step, self.global_batch, self.host, self.num_hosts)
+    return sampler.positions(step, self._sampling.global_batch, self._share.host, self._share.num_hosts)
+
+  def _draw_views(self, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns boxes (b, 4) and flips (b,) at positions (b,)."""
+    views, seed = self._sampling.views, self._sampling.seed
+    if views is None:
+      return sampler.draw_views(position, seed, self._sampling.min_scale, self._sampling.flip)
+    view = sampler.choose_view(position, seed, len(views[1]))
+    boxes, flips = (tf.gather(tf.constant(of_view), view) for of_view in views)
+    return boxes, flips
 
   def _read(
-    self, find: Callable[..., Sequence], position: tf.Tensor, types: Sequence[tf.DType], *drawn: tf.Tensor
+    self, find: Callable[..., list[np.ndarray]], position: tf.Tensor, types: Sequence[tf.DType], *drawn: tf.Tensor
   ) -> list[tf.Tensor]:
-    """What Python finds for what is drawn at positions (b,)."""
+    """Returns what Python finds for what is drawn at positions (b,)."""
+    epoch = self._set.epoch
 
     @tf.autograph.experimental.do_not_convert
     def call(item: np.ndarray, *drawn: np.ndarray) -> list[np.ndarray]:
       try:
-        return find(self.items[item], *drawn)
+        return find(epoch[item], *drawn)
       except Exception as error:
         self.failures.append(error)
         raise
 
-    return tf.numpy_function(call, [sampler.draw_items(position, self.seed, self.items.size), *drawn], types)
+    item = sampler.draw_items(position, self._sampling.seed, epoch.size)
+    return tf.numpy_function(call, [item, *drawn], types)
 
 
-def _features(look_up: LookUp) -> dict[str, tuple[tf.DType, tuple[int, ...]]]:
-  """Types of what `look_up.numbers` gives, and shapes after (b, n), in its order."""
-  num_labels = len(look_up.records.categories) if look_up.labels is None else look_up.labels.shape[1]
-  features = {
-    "switch": (tf.float32, ()), "tags": (tf.float32, (num_labels,)), "clip": (tf.int32, ()), "frame": (tf.int32, ()),
-  }  # fmt: skip
-  if look_up.num_times:
-    features["box"] = (tf.float32, (look_up.num_times, 4))
-  if look_up.sound:
-    features["sound"] = (tf.float16, (NUM_BINS, WINDOW_COLUMNS))
-    features |= {"sound_mean": (tf.float32, ()), "sound_deviation": (tf.float32, ())}
-  if look_up.maps is not None:
-    features["weight"] = (tf.float32, ())
-  return features
-
-
-def seen_windows(boxes: tf.Tensor, side: int, scaled_to: int) -> tf.Tensor:
-  """The pixels of frames that are read where boxes are scaled, bilinear and antialiased.
-
-  Args:
-    boxes: (m, 4) float32, (y0, x0, y1, x1) in [0, 1].
-    side: of the frames.
-    scaled_to: to which side boxes are scaled.
-
-  Returns:
-    (m, 4) int32: first row and column, height and width; at least one pixel each.
-  """
-  begin, end = boxes[:, :2] * side, boxes[:, 2:] * side
-  # The filter's reach around a point inside of the box, and one for rounding.
-  margin = tf.maximum((end - begin) / scaled_to, 1) + 1
-  first = tf.clip_by_value(tf.cast(tf.floor(begin - margin), tf.int32), 0, side - 1)
-  last = tf.clip_by_value(tf.cast(tf.math.ceil(end + margin), tf.int32), first + 1, side)
-  return tf.concat([first, last - first], axis=1)
-
-
-def make_decode_window(stored_side: int, ratio: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-  """JPEG file and window (4,) int32, as of `seen_windows` → (S, S, 3) uint8, 0 outside of the window."""
-  side = scaled_side(stored_side, ratio)
-
-  def decode(jpeg: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
-    # Asked before decoding, so that a damaged or hostile record cannot take unbounded memory.
-    stored = tf.io.extract_jpeg_shape(jpeg)
-    right = tf.reduce_all(stored == [stored_side, stored_side, 3])
-    # `tf.debugging.assert_equal` would put a conditional around it, which takes longer than all else but decoding.
-    with tf.control_dependencies([tf.raw_ops.Assert(condition=right, data=["frame size", stored])]):
-      part = tf.io.decode_and_crop_jpeg(jpeg, window, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
-    return tf.ensure_shape(_place(part, window, side), (side, side, 3))
-
-  return decode
-
-
-def _place(part: tf.Tensor, window: tf.Tensor, side: int) -> tf.Tensor:
-  """Puts a part of an image where it was in the whole, which is 0 elsewhere."""
-  y, x, height, width = tf.unstack(window)
-  # Whole rows are copied at once; `tf.pad` goes from value to value.
-  left, right = (tf.zeros([height, number, 3], tf.uint8) for number in (x, side - x - width))
-  above, below = (tf.zeros([number, side, 3], tf.uint8) for number in (y, side - y - height))
-  return tf.concat([above, tf.concat([left, part, right], axis=1), below], axis=0)
+def _merge(parts: dict[str, Any]) -> dict[str, tf.Tensor]:
+  return {**parts.pop("numbers"), **parts.pop("features", {}), **parts}

@@ -54,7 +54,7 @@ def make_train_step(config: Config, name: str, num_categories: int, mesh: Mesh) 
 
 
 def batch_shapes(config: Config, name: str, num_categories: int, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns what the input pipeline gives for a step of b clips; see `stajax.data.batches.batches`."""
+  """Returns what the input pipeline gives for a step of b clips; see `stajax.data.batches.make_batches`."""
   spec, training = networks.NETWORKS[name], networks.training_of(name, config)
   network = networks.make_network(name, config, num_categories)
   n, t = network.num_nodes, network.num_times

@@ -10,6 +10,7 @@ import numpy as np
 from stajax import networks
 from stajax.config import Config
 from stajax.data import batches as pipeline
+from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, StoredStages, TrainingSet, trainable_items
 from stajax.data.feature_set import FeatureSet
 from stajax.data.map_set import MapSet
 from stajax.train.run import Run
@@ -58,7 +59,7 @@ def find_inputs(name: str, run: Run, always_heard: bool = False) -> Inputs:
     return Inputs(frames, labels=labels.astype(np.float32)[:, None], features=features)
   maps = data.pseudo_fixations() if spec.learns_fixations else None
   return Inputs(
-    frames=pipeline.trainable_items(data.records, maps),
+    frames=trainable_items(data.records, maps),
     switch=data.table("switch") if spec.is_switched and not always_heard else None,
     boxes=data.table("boxes") if is_cropped else None,
     maps=maps,
@@ -120,31 +121,25 @@ class Batches:
     self, frames: np.ndarray, start: int, stop: int, partners: np.ndarray | None
   ) -> Iterator[Mapping[str, np.ndarray]]:
     training, records, inputs = networks.training_of(self.name, self.run.config), self.run.data.records, self.inputs
-    drawn = pipeline.batches(
-      records,
-      items=frames,
-      partners=partners,
-      seed=self.seed,
-      global_batch=training.batch,
-      start_step=start,
-      stop_step=stop,
-      num_times=self.network.num_times,
-      sound=self.network.hears,
-      # A crop is enlarged, so it is cut from all the pixels that are stored.
-      decode_size=training.size if inputs.boxes is None else records.side,
-      scaled_to=training.size,
-      min_scale=training.min_scale,
-      flip=training.flip,
-      granularity=networks.NETWORKS[self.name].companions,
-      host=jax.process_index(),
-      num_hosts=jax.process_count(),
-      labels=inputs.labels,
-      switch=inputs.switch,
-      boxes=inputs.boxes,
-      maps=inputs.maps,
-      views=None if inputs.features is None else self.run.data.views,
-      features=inputs.features,
-      stages=None if inputs.features is None else networks.stage_times(self.network),
+    stored = None
+    if inputs.features is not None:
+      stored = StoredStages(inputs.features, networks.stage_times(self.network))
+    drawn = pipeline.make_batches(
+      TrainingSet(records, inputs.maps, frames, inputs.labels, inputs.switch, inputs.boxes, partners),
+      NetworkInputs(
+        num_times=self.network.num_times,
+        sound=self.network.hears,
+        # A crop is enlarged, so it is cut from all the pixels that are stored.
+        decode_size=training.size if inputs.boxes is None else records.side,
+        scaled_to=training.size,
+        companions=networks.NETWORKS[self.name].companions,
+        stored=stored,
+      ),
+      Sampling(
+        self.seed, training.batch, training.min_scale, training.flip, None if stored is None else self.run.data.views
+      ),
+      range(start, stop),
+      HostShare(jax.process_index(), jax.process_count()),
     )
     dropped = self._unused_augmentations()
     return ({key: x for key, x in batch.items() if key not in dropped} for batch in drawn)

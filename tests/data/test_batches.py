@@ -4,7 +4,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -15,12 +15,13 @@ from helpers.fake_records import CATEGORIES, fake_clips, fake_records, stage
 pytest.importorskip("tensorflow")
 
 from stajax.data import sampler
-from stajax.data.batches import batches, trainable_items
+from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, TrainingSet, trainable_items
+from stajax.data.batches import make_batches
 from stajax.data.jpeg import FrameDecoder, encode_jpeg
+from stajax.data.jpeg_windows import make_decode_window
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.records import Records
 from stajax.data.shards import RecordError, ShardReader
-from stajax.data.streams import make_decode_window
 from stajax.data.tensorflow_cpu import tf
 from stajax.media.spectrogram import normalise, window_columns
 from stajax.nets.images import to_size
@@ -59,9 +60,20 @@ def many_maps(many, tmp_path_factory):
   return write_maps(tmp_path_factory.mktemp("many_maps") / "scam", many)
 
 
-def run(records, start=0, stop=4, **changes):
-  arguments = dict(seed=3, global_batch=8, num_times=3, sound=True, decode_size=64, min_scale=0.7, flip=True)
-  return list(batches(records, start_step=start, stop_step=stop, **(arguments | changes)))
+def begin(records, start=0, stop=4, **changes):
+  """Batches of settings that are given by the names of their fields."""
+  settings = {"seed": 3, "global_batch": 8, "num_times": 3, "sound": True, "decode_size": 64, "min_scale": 0.7}
+  settings |= {"flip": True, "records": records} | changes
+  parts = [
+    kind(**{field.name: settings.pop(field.name) for field in fields(kind) if field.name in settings})
+    for kind in (TrainingSet, NetworkInputs, Sampling, HostShare)
+  ]
+  assert not settings
+  return make_batches(*parts[:3], range(start, stop), parts[3])
+
+
+def run(records, **settings):
+  return list(begin(records, **settings))
 
 
 def assert_equal(left, right):
@@ -81,7 +93,7 @@ def test_resuming_gives_the_tail(records, maps):
 
 @pytest.mark.parametrize(("num_hosts", "granularity"), [(2, None), (4, None), (2, "long"), (4, "cross")])
 def test_global_batch_is_the_same_for_any_number_of_hosts(many, many_maps, num_hosts, granularity):
-  options = {"stop": 2, "maps": many_maps, "granularity": granularity}
+  options = {"stop": 2, "maps": many_maps, "companions": granularity}
   hosts = [run(many, host=host, num_hosts=num_hosts, **options) for host in range(num_hosts)]
   for whole, *parts in zip(run(many, **options), *hosts, strict=True):
     assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
@@ -90,7 +102,7 @@ def test_global_batch_is_the_same_for_any_number_of_hosts(many, many_maps, num_h
 def test_groups_of_both_kinds_are_those_of_each(many, many_maps):
   """All that a step sees of them, and the same views."""
   options = {"stop": 2, "maps": many_maps}
-  kinds = (run(many, granularity=kind, **options) for kind in ("short_long", "short", "long"))
+  kinds = (run(many, companions=kind, **options) for kind in ("short_long", "short", "long"))
   for both, *alone in zip(*kinds, strict=True):
     assert both["frames"].shape[:3] == (8, 5, 3) and both["map"].shape[1] == both["sound"].shape[1] == 5
     for nodes, batch in zip(([0, 1, 2], [0, 3, 4]), alone, strict=True):
@@ -117,7 +129,7 @@ def test_content_is_that_of_the_records(many, many_maps, granularity):
   """Every node by slow reading of its whole clip."""
   nodes, seen = 3 if granularity else 1, set()
   all_frames = np.arange(many.total_frames)
-  for batch in run(many, stop=7, maps=many_maps, items=all_frames, granularity=granularity):
+  for batch in run(many, stop=7, maps=many_maps, items=all_frames, companions=granularity):
     assert batch["frames"].shape == (8, nodes, 3, 64, 64, 3) and batch["frames"].dtype == np.uint8
     assert batch["sound"].shape == (8, nodes, 257, 98) and batch["map"].shape == (8, nodes, 5, 5)
     integers = {"frames", "map", "clip", "frame", "flip"}
@@ -148,7 +160,7 @@ def test_content_is_that_of_the_records(many, many_maps, granularity):
 @pytest.mark.parametrize("granularity", ["short", "long", "cross"])
 def test_companions_are_the_same_in_every_epoch_and_batch(many, granularity):
   def groups_of(global_batch, stop):
-    options = {"num_times": 1, "sound": False, "granularity": granularity, "global_batch": global_batch}
+    options = {"num_times": 1, "sound": False, "companions": granularity, "global_batch": global_batch}
     drawn = run(many, stop=stop, **options)
     return Counter(map(bytes, np.concatenate([np.stack([x["clip"], x["frame"]], axis=1) for x in drawn])))
 
@@ -163,16 +175,16 @@ def test_companions_are_short_long_and_cross(many):
     return (np.concatenate([batch[name] for batch in drawn]) for name in ("clip", "frame"))
 
   for num_times, spacing in ((1, 1), (3, 3)):
-    clip, frame = nodes(granularity="short", num_times=num_times)
+    clip, frame = nodes(companions="short", num_times=num_times)
     assert (clip == clip[:, :1]).all()
     inside = (frame[:, 0] >= spacing) & (frame[:, 0] < many.num_frames[clip[:, 0]] - spacing)
     assert inside.sum() > 5
     assert (frame[inside] - frame[inside, :1] == [0, -spacing, spacing]).all()
-  clip, frame = nodes(granularity="long")
+  clip, frame = nodes(companions="long")
   assert (clip == clip[:, :1]).all() and (frame[:, 1:] < many.num_frames[clip[:, 1:]]).all()
   longest = clip[:, 0] == 4
   assert (np.abs(frame - frame[:, :1])[longest, 1:] > 4).all() and longest.sum() > 5
-  clip, frame = nodes(granularity="cross")
+  clip, frame = nodes(companions="cross")
   partners = {0: {2, 4, 5}, 1: {1}, 2: {0, 4}, 3: {3}, 4: {0, 2}, 5: {0}}
   for target, *others in clip.tolist():
     assert set(others) <= partners[target] and (len(set(others)) == min(2, len(partners[target])))
@@ -181,7 +193,7 @@ def test_companions_are_short_long_and_cross(many):
 def test_boxes_are_cropped_further_alike_for_all_nodes(many):
   corners = np.random.default_rng(0).uniform(0, 0.4, (many.total_frames, 2))
   boxes = np.concatenate([corners, corners + np.asarray([0.5, 0.3])], axis=1).astype(np.float32)
-  options = {"stop": 2, "granularity": "cross", "sound": False, "num_times": 3}
+  options = {"stop": 2, "companions": "cross", "sound": False, "num_times": 3}
 
   def fragments(batch):
     near = batch["frame"][..., None] + np.arange(-1, 2)
@@ -206,7 +218,7 @@ def test_switch_and_labels_are_those_of_the_frames(many):
   switch = generator.integers(0, 2, many.total_frames).astype(np.uint8)
   labels = generator.uniform(size=(many.total_frames, 1)).astype(np.float32)
   seen = set()
-  for batch in run(many, stop=6, switch=switch, labels=labels, granularity="long"):
+  for batch in run(many, stop=6, switch=switch, labels=labels, companions="long"):
     frame_id = many.first_frame[batch["clip"]] + batch["frame"]
     sounding = many.has_sound[batch["clip"]]
     np.testing.assert_array_equal(batch["switch"], switch[frame_id] * sounding)
@@ -245,7 +257,7 @@ def test_only_needed_records_are_read(many, many_maps, monkeypatch, granularity)
     return read_shard(self, shard, positions)
 
   monkeypatch.setattr(ShardReader, "_read_shard", count)
-  (batch,) = run(many, stop=1, num_times=3, maps=many_maps, granularity=granularity)
+  (batch,) = run(many, stop=1, num_times=3, maps=many_maps, companions=granularity)
   clip, frame = batch["clip"].ravel(), batch["frame"].ravel()
   near = sampler.fragment_frames(frame, many.num_frames[clip], 3) + many.first_frame[clip][:, None]
   heard = many.has_sound[clip]
@@ -274,7 +286,7 @@ def test_batches_without_damaged_clips_are_those_of_a_set_without_them(tmp_path,
   assemble(*stage(tmp_path / "staging", left), tmp_path / "few", CATEGORIES, {})
   view, few = Records.open(path, "skip"), Records.open(tmp_path / "few")
   assert view.names == few.names and list(view.damaged) == ["clip 1", "clip 4"]
-  options = {"granularity": granularity, "decode_size": 32}
+  options = {"companions": granularity, "decode_size": 32}
   for batch, expected in zip(run(view, **options), run(few, **options), strict=True):
     assert_equal(batch, expected)
 
@@ -287,7 +299,7 @@ def test_arguments_are_checked(records):
     ({"num_times": 2}, "odd"),
     ({"num_times": -1}, "odd"),
     ({"num_times": 0, "sound": False}, "there must be sound"),
-    ({"num_times": 0, "granularity": "long"}, "no granularity"),
+    ({"num_times": 0, "companions": "long"}, "no companions"),
     ({"boxes": np.zeros((20, 4))}, r"boxes are \(20, 4\), expected one for every frame, \(21, 4\)"),
     ({"boxes": np.tile([0, 0.5, 1, 0.5], (21, 1))}, r"box \[0.0, 0.5, 1.0, 0.5\] of frame 0 is not y0 < y1"),
     ({"boxes": np.tile([0, 0, 1, np.nan], (21, 1))}, "of frame 0"),
@@ -301,10 +313,11 @@ def test_arguments_are_checked(records):
 def test_a_process_that_stops_midway_keeps_its_exit_code(records):
   """TensorFlow's threads abort a process that ends with an exception while they read ahead."""
   code = f"""
-from stajax.data.batches import batches
+from stajax.data.batch_settings import NetworkInputs, Sampling, TrainingSet
+from stajax.data.batches import make_batches
 from stajax.data.records import Records
-made = batches(Records.open({str(records.path)!r}), seed=0, global_batch=4, start_step=0, stop_step=10**6, num_times=1,
-               sound=True, decode_size=64)
+training_set = TrainingSet(Records.open({str(records.path)!r}))
+made = make_batches(training_set, NetworkInputs(1, True, 64), Sampling(seed=0, global_batch=4), range(10**6))
 next(made)
 raise SystemExit(3)
 """
@@ -348,9 +361,7 @@ def test_a_part_of_a_batch_may_be_kept(records):
   """Memory of frames is used again, but not while anything refers to it."""
   expected = run(records, stop=30)
   kept = []
-  for batch in batches(
-    records, seed=3, global_batch=8, start_step=0, stop_step=30, num_times=3, sound=True, decode_size=64, flip=True
-  ):
+  for batch in begin(records, stop=30):
     kept.append(batch["frames"][5, 0, 1])
     del batch
   for frame, batch in zip(kept, expected, strict=True):
@@ -389,7 +400,7 @@ def test_what_was_read_leaves_no_threads(records):
 
   before = decoding()
   run(records)
-  early = batches(records, start_step=0, stop_step=50, seed=3, global_batch=8, num_times=3, sound=True, decode_size=64)
+  early = begin(records, stop=50, min_scale=1.0)
   next(early)
   assert decoding() - before
   early.close()

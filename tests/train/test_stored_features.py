@@ -13,8 +13,9 @@ from helpers.fake_records import fake_records
 from helpers.small_network import sgd
 from helpers.tiny import CONFIG, small_programs  # noqa: F401
 from stajax import model, networks
-from stajax.data import batches as pipeline
 from stajax.data import sampler
+from stajax.data.batch_settings import NetworkInputs, Sampling, StoredStages, TrainingSet
+from stajax.data.batches import make_batches
 from stajax.data.feature_set import FeatureSet
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.shards import RecordError
@@ -96,17 +97,18 @@ def test_equals_a_stopped_gradient(
   config = make_config()
   network = networks.make_network(name, config, len(records.categories))
   views, features = stored(config, records, tmp_path, cropped, boxes, num_views, dtype)
-  options = {
-    "seed": 1, "global_batch": 4, "start_step": 0, "stop_step": 2, "num_times": network.num_times,
-    "sound": network.hears, "decode_size": SIZE, "granularity": granularity, "views": views,
-    "boxes": boxes if cropped else None, "maps": maps if name == "sta" else None,
-  }  # fmt: skip
+  training_set = TrainingSet(records, maps=maps if name == "sta" else None, boxes=boxes if cropped else None)
+
+  def batches(stored=None):
+    inputs = NetworkInputs(network.num_times, network.hears, SIZE, companions=granularity, stored=stored)
+    return make_batches(training_set, inputs, Sampling(seed=1, global_batch=4, views=views), range(2))
+
   own = networks.initialise(network, SIZE, jax.random.key(3), stored=True)
   whole = {**own, "params": {**own["params"], "visual": make_visual()}}
   assert "visual" not in own["params"]
-  expected, losses = train(network, whole, pipeline.batches(records, **options), ("visual",))
-  stages = networks.stage_times(network)
-  found, own_losses = train(network, own, pipeline.batches(records, features=features, stages=stages, **options), ())
+  expected, losses = train(network, whole, batches(), ("visual",))
+  stages = StoredStages(features, networks.stage_times(network))
+  found, own_losses = train(network, own, batches(stages), ())
   np.testing.assert_allclose(own_losses, losses, rtol=tolerance)
   assert set(expected) - set(found) == {key for key in expected if key.startswith("visual/")}
   begin = traverse_util.flatten_dict(dict(own["params"]), sep="/")

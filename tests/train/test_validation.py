@@ -49,14 +49,14 @@ def open_run(tmp_path):
 
 
 def test_networks_see_them_only_to_be_evaluated(open_run, monkeypatch):
-  seen, inner = [], batches.batches
+  seen, inner = [], batches.make_batches
 
   def spy(*arguments, **keywords):
     for batch in inner(*arguments, **keywords):
       seen.append(batch["clip"])
       yield batch
 
-  monkeypatch.setattr(batches, "batches", spy)
+  monkeypatch.setattr(batches, "make_batches", spy)
   run = open_run(SHARE)
   is_validation = validation.choose_clips(run.data.records.tags, SHARE, run.config.seed)
   for name in ("s_coarse", "s_plus_cross"):
