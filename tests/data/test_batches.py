@@ -17,12 +17,10 @@ pytest.importorskip("tensorflow")
 from stajax.data import sampler
 from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, TrainingSet, trainable_items
 from stajax.data.batches import make_batches
-from stajax.data.jpeg import FrameDecoder, encode_jpeg
-from stajax.data.jpeg_windows import make_decode_window
+from stajax.data.jpeg import encode_jpeg
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.records import Records
 from stajax.data.shards import RecordError, ShardReader
-from stajax.data.tensorflow_cpu import tf
 from stajax.media.spectrogram import normalise, window_columns
 from stajax.nets.images import to_size
 from stajax.prepare.assembly import assemble
@@ -377,19 +375,6 @@ def test_a_frame_that_cannot_be_decoded_is_named(tmp_path, changes):
   with pytest.raises(RecordError, match="cannot be decoded") as caught:
     run(Records.open(tmp_path / "data"), **changes)
   assert str(tmp_path / "data") in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_a_frame_of_another_size_is_refused():
-  """Whether it is decoded as a whole or in part: a frame of 72×72 in records of 64×64."""
-  right, wrong = (encode_jpeg(np.full((side, side, 3), 200, np.uint8)) for side in (64, 72))
-  decode, window = make_decode_window(64, 1), tf.constant([8, 8, 20, 20])
-  assert decode(right, window).shape == (64, 64, 3)
-  with pytest.raises(tf.errors.InvalidArgumentError, match="frame size"):
-    decode(wrong, window)
-  decode = FrameDecoder(64, 2, 1)
-  assert decode([right]).shape == (1, 32, 32, 3)
-  with pytest.raises(ValueError, match="72×72 pixels, expected 64×64"):
-    decode([right, wrong])
 
 
 def test_what_was_read_leaves_no_threads(records):

@@ -11,6 +11,7 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 
 from stajax.data.jpeg import FrameDecoder, decode_ratio, encode_jpeg, scaled_side
+from stajax.data.jpeg_windows import make_decode_window
 from stajax.data.tensorflow_cpu import tf
 
 
@@ -96,3 +97,16 @@ def test_damaged_files_are_errors(damage):
   (jpeg,) = noise(1, 32)
   with pytest.raises(ValueError):
     FrameDecoder(32, 1)([damage(jpeg)])
+
+
+def test_a_frame_of_another_size_is_refused():
+  """Whether it is decoded as a whole or in part: a frame of 72×72 in records of 64×64."""
+  right, wrong = (encode_jpeg(np.full((side, side, 3), 200, np.uint8)) for side in (64, 72))
+  decode, window = make_decode_window(64, 1), tf.constant([8, 8, 20, 20])
+  assert decode(right, window).shape == (64, 64, 3)
+  with pytest.raises(tf.errors.InvalidArgumentError, match="frame size"):
+    decode(wrong, window)
+  decode = FrameDecoder(64, 2, 1)
+  assert decode([right]).shape == (1, 32, 32, 3)
+  with pytest.raises(ValueError, match="72×72 pixels, expected 64×64"):
+    decode([right, wrong])
