@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import tyro
 
 from stajax import cli
-from stajax.prepare.progress import NothingUsableError
+from stajax.prepare.listing import NothingUsableError
 from stajax.prepare.sources import SOURCES, Source
 
 PROGRAM = "stajax prepare"

@@ -22,7 +22,7 @@ from stajax.media.limits import Failure, Limits, run_in_children
 from stajax.prepare.assembly import Shard, write_planned
 from stajax.prepare.clip import MediaSettings
 from stajax.prepare.listing import Item
-from stajax.prepare.media_tasks import Outcome, Task, stage, staged
+from stajax.prepare.media_tasks import Outcome, Task, read_outcome, stage
 
 CHUNK = 64  # clips that a worker decodes before it tells Beam; it starts a child process for each chunk
 
@@ -45,7 +45,7 @@ class BeamWorkers:
     Raises:
       OSError: The pipeline failed.
     """
-    missing = [task for task in tasks if staged(task) is None]
+    missing = [task for task in tasks if read_outcome(task) is None]
     for task in missing:
       Staging(task.staging).path(_failure_key(task)).unlink(missing_ok=True)  # of an earlier run
     chunks = [missing[start : start + self.chunk] for start in range(0, len(missing), self.chunk)]
@@ -54,7 +54,7 @@ class BeamWorkers:
       for number, chunk in enumerate(chunks):
         _write(folder, _tasks_key(number), [asdict(task) for task in chunk])
       self._run(partial(_stage_chunk, folder, settings, limits), len(chunks))
-    return [staged(task) or Failure(_read(task.staging, _failure_key(task))) for task in tasks]
+    return [read_outcome(task) or Failure(_read(task.staging, _failure_key(task))) for task in tasks]
 
   def write(self, shards: Sequence[Shard]) -> list[tuple[int, int]]:
     """Writes planned shards; returns the number of records and their bytes for each.
@@ -86,7 +86,7 @@ class BeamWorkers:
 
 def _stage_chunk(folder: Path, settings: MediaSettings, limits: Limits, number: int) -> None:
   tasks = [_task(fields) for fields in _read(folder, _tasks_key(number))]
-  missing = [task for task in tasks if staged(task) is None]
+  missing = [task for task in tasks if read_outcome(task) is None]
   for index, outcome in run_in_children(stage, [(task, settings, limits) for task in missing], 1, limits):
     if isinstance(outcome, Failure):
       _write(missing[index].staging, _failure_key(missing[index]), outcome.reason)

@@ -19,7 +19,7 @@ from stajax.media.sound_windows import is_audible
 from stajax.media.spectrogram import NUM_BINS, log_spectrogram, spectrogram_blocks, statistics
 from stajax.media.video import GRID_TOLERANCE, MediaInfo, grid_frames, probe
 from stajax.prepare.clip_staging import PreparedClip
-from stajax.prepare.item_media import check_bytes, decoding_within, frames_until, sound_blocks
+from stajax.prepare.item_media import check_bytes, cut_frames, decode_sound, make_decoding
 from stajax.prepare.listing import Item
 
 SOUND_BEYOND = 1.0  # seconds of sound that are kept after the picture; windows of its last frames reach into it
@@ -49,7 +49,7 @@ class MediaSettings:
       raise ValueError(f"segment is {self.segment} s, which has no frame at {self.rate} a second")
 
 
-def prepared_clips(item: Item, settings: MediaSettings, limits: Limits, notes: list[str]) -> Iterator[PreparedClip]:
+def prepare_clips(item: Item, settings: MediaSettings, limits: Limits, notes: list[str]) -> Iterator[PreparedClip]:
   """Decodes one item; the same file gives the same clips on every machine that has the same FFmpeg.
 
   Args:
@@ -70,17 +70,17 @@ def prepared_clips(item: Item, settings: MediaSettings, limits: Limits, notes: l
   if isinstance(picture, ImageFolder):
     timed = picture.frames(settings.rate, settings.side)
   else:
-    timed = grid_frames(item.path, settings.rate, settings.side, notes, decoding_within(limits))
+    timed = grid_frames(item.path, settings.rate, settings.side, notes, make_decoding(limits))
   samples, mean, deviation = _sound(item, picture.duration, limits, notes)
-  frames = (frame for _, frame in frames_until(timed, limits, notes))
+  frames = (frame for _, frame in cut_frames(timed, limits, notes))
   start, is_whole = 0, True
   for jpegs, is_last in _segments(frames, settings):
     is_whole &= is_last
     end = start + len(jpegs)
-    heard = segment_sound(samples, start, end, is_last, settings.rate)
+    heard = cut_segment_sound(samples, start, end, is_last, settings.rate)
     columns = log_spectrogram(heard).astype(np.float16) if len(heard) else np.zeros((NUM_BINS, 0), np.float16)
     yield PreparedClip(
-      name=item.name if is_whole else f"{item.name}#{start // segment_frames(settings):03d}",
+      name=item.name if is_whole else f"{item.name}#{start // count_segment_frames(settings):03d}",
       tags=item.tags,
       flags=(),
       rate=settings.rate,
@@ -95,8 +95,8 @@ def prepared_clips(item: Item, settings: MediaSettings, limits: Limits, notes: l
     start = end
 
 
-def item_sound(item: Item, limits: Limits) -> np.ndarray:
-  """Returns the sound of one item as `prepared_clips` decodes it.
+def decode_item_sound(item: Item, limits: Limits) -> np.ndarray:
+  """Returns the sound of one item as `prepare_clips` decodes it.
 
   Returns:
     (m,) float32 at 16 kHz in [-1, 1]; m = 0 where there is none to use.
@@ -108,7 +108,7 @@ def item_sound(item: Item, limits: Limits) -> np.ndarray:
   return _sound(item, _picture(item, limits, []).duration, limits, [])[0]
 
 
-def segment_sound(samples: np.ndarray, start: int, end: int, is_last: bool, rate: float) -> np.ndarray:
+def cut_segment_sound(samples: np.ndarray, start: int, end: int, is_last: bool, rate: float) -> np.ndarray:
   """Returns the samples of some of an item's grid frames; of the last ones, as many as their windows reach.
 
   Args:
@@ -122,27 +122,27 @@ def segment_sound(samples: np.ndarray, start: int, end: int, is_last: bool, rate
   return samples[round(start / rate * SAMPLE_RATE) : round(reach * SAMPLE_RATE)]
 
 
-def segment_frames(settings: MediaSettings) -> int:
+def count_segment_frames(settings: MediaSettings) -> int:
   """Returns the number of grid frames of each segment but the last."""
   return floor(settings.segment * settings.rate + GRID_TOLERANCE)
 
 
 def _picture(item: Item, limits: Limits, notes: list[str]) -> ImageFolder | MediaInfo:
   if item.rate is not None:
-    return ImageFolder(item.path, item.rate, decoding_within(limits), notes)
-  return probe(item.path, decoding_within(limits))
+    return ImageFolder(item.path, item.rate, make_decoding(limits), notes)
+  return probe(item.path, make_decoding(limits))
 
 
 def _sound(item: Item, end: float | None, limits: Limits, notes: list[str]) -> tuple[np.ndarray, float, float]:
   """Returns (m,) float32 samples, and the mean and deviation of their spectrogram; m = 0 without sound to use."""
-  blocks = list(sound_blocks(item, limits, notes, end))
+  blocks = list(decode_sound(item, limits, notes, end))
   mean, deviation, _ = whole = statistics(spectrogram_blocks(blocks))
   return (np.concatenate(blocks), mean, deviation) if is_audible(whole, notes) else (np.zeros(0, np.float32), 0.0, 0.0)
 
 
 def _segments(frames: Iterable[np.ndarray], settings: MediaSettings) -> Iterator[tuple[list[bytes], bool]]:
   """Yields the JPEG files of each segment, and whether it is the last."""
-  length = segment_frames(settings)
+  length = count_segment_frames(settings)
   jpegs: list[bytes] = []
   shown = None
   for frame in frames:

@@ -9,7 +9,7 @@ import numpy as np
 
 from stajax.media.limits import Limits
 from stajax.media.video import GRID_TOLERANCE, MediaInfo, frame_times, native_frames
-from stajax.prepare.item_media import decoding_within, frames_until
+from stajax.prepare.item_media import cut_frames, make_decoding
 
 SAME_RATE = 1e-3  # part by which a file's own rate may differ from that of its frames' times
 
@@ -34,7 +34,7 @@ class ShownFrames:
     return len(self.numbers)
 
 
-def shown_frames(info: MediaInfo, limits: Limits, notes: list[str]) -> ShownFrames:
+def choose_frames(info: MediaInfo, limits: Limits, notes: list[str]) -> ShownFrames:
   """Returns the frames of a video: its own, each once, or, where its rate varies, those that a viewer sees.
 
   Args:
@@ -42,8 +42,8 @@ def shown_frames(info: MediaInfo, limits: Limits, notes: list[str]) -> ShownFram
     limits: What a file may cost.
     notes: Receives a line if frames are left out or repeated.
   """
-  untimed = ((time, None) for time in frame_times(info.path, decoding_within(limits)))
-  times = np.asarray([time for time, _ in frames_until(untimed, limits, notes)])
+  untimed = ((time, None) for time in frame_times(info.path, make_decoding(limits)))
+  times = np.asarray([time for time, _ in cut_frames(untimed, limits, notes)])
   if len(times) == 1:
     return ShownFrames(info.rate, np.zeros(1, np.int64), info.height, info.width)
   own = (len(times) - 1) / float(times[-1])
@@ -57,9 +57,9 @@ def shown_frames(info: MediaInfo, limits: Limits, notes: list[str]) -> ShownFram
   return ShownFrames(1 / usual, numbers, info.height, info.width)
 
 
-def pictures(info: MediaInfo, frames: ShownFrames, limits: Limits, notes: list[str]) -> Iterator[np.ndarray]:
+def decode_pictures(info: MediaInfo, frames: ShownFrames, limits: Limits, notes: list[str]) -> Iterator[np.ndarray]:
   """Yields every shown frame (height, width, 3) uint8; `notes` receives a line for what had to be left out."""
-  decoded = native_frames(info.path, (frames.height, frames.width), notes, decoding_within(limits))
+  decoded = native_frames(info.path, (frames.height, frames.width), notes, make_decoding(limits))
   at, (_, picture) = 0, next(decoded)
   for number in frames.numbers.tolist():
     while at < number:

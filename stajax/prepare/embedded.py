@@ -21,7 +21,7 @@ from stajax.data.staging import staging_key
 from stajax.files import partial_path, write_json
 from stajax.media.spectrogram import log_spectrogram, statistics
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
-from stajax.prepare.progress import finished, staging_of, work
+from stajax.prepare.progress import open_staging, read_finished, work
 from stajax.prepare.synthetic import CATEGORIES, Part, Settings, SyntheticClip, draw_viewing, make_clip
 from stajax.prepare.tree_files import ANNOTATIONS, FRAMES, SOUND, write_fold_lists, write_groups, write_video
 
@@ -96,12 +96,12 @@ class _Job:
 def _prepare(out: Path, tree: Path | None, job: _Job, processes: int) -> dict[str, Any]:
   if job.num_clips < 1:
     raise ValueError(f"{out}: the number of clips is {job.num_clips}, expected at least 1")
-  summary = finished(out, job.facts())
+  summary = read_finished(out, job.facts())
   new_tree = None
-  if tree is not None and finished(tree, job.facts()) is None:
+  if tree is not None and read_finished(tree, job.facts()) is None:
     # Named after the job, so that leftovers of another one are not taken for this one's videos.
     new_tree = partial_path(tree, staging_key("tree", {**job.facts(), "version": __version__}))
-  staging = staging_of(out)
+  staging = open_staging(out)
   if summary is None or new_tree is not None:
     _render_missing(job, staging, new_tree, processes)
   if tree is not None and new_tree is not None:

@@ -20,12 +20,12 @@ from stajax.prepare.listing import Item
 T = TypeVar("T")
 
 
-def decoding_within(limits: Limits) -> Decoding:
+def make_decoding(limits: Limits) -> Decoding:
   """Returns how pictures are decoded: in one thread, because a damaged file is the same frames everywhere then."""
   return Decoding(threads=1, max_pixels=limits.max_pixels)
 
 
-def file_stamp(path: Path, with_time: bool = True) -> tuple[int, ...]:
+def read_stamp(path: Path, with_time: bool = True) -> tuple[int, ...]:
   """Returns a file's size and time of change; (-1,) where there is no such file, of which decoding will tell."""
   try:
     status = path.stat()
@@ -45,7 +45,7 @@ def check_bytes(item: Item, limits: Limits) -> None:
     raise MediaError(f"{item.path}: has {size} bytes, at most {limits.max_bytes} are taken")
 
 
-def frames_until(frames: Iterable[tuple[float, T]], limits: Limits, notes: list[str]) -> Iterator[tuple[float, T]]:
+def cut_frames(frames: Iterable[tuple[float, T]], limits: Limits, notes: list[str]) -> Iterator[tuple[float, T]]:
   """Yields the frames, with their times, before the time where a clip is cut; `notes` receives a line if it is."""
   for time, frame in frames:
     if time > 0 and time + GRID_TOLERANCE >= limits.max_seconds:
@@ -54,7 +54,7 @@ def frames_until(frames: Iterable[tuple[float, T]], limits: Limits, notes: list[
     yield time, frame
 
 
-def sound_blocks(item: Item, limits: Limits, notes: list[str], end: float | None = None) -> Iterator[np.ndarray]:
+def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None = None) -> Iterator[np.ndarray]:
   """Yields the sound of an item up to where a clip is cut.
 
   Args:
@@ -75,7 +75,7 @@ def sound_blocks(item: Item, limits: Limits, notes: list[str], end: float | None
   read = audio_blocks if item.wav is None else sound_file_blocks
   left = round(min(limits.max_seconds, 1e9) * SAMPLE_RATE)
   try:
-    for block in pad_with_silence(read(path, notes, decoding_within(limits)), end):
+    for block in pad_with_silence(read(path, notes, make_decoding(limits)), end):
       yield block[:left]
       left -= len(block)
       if left <= 0:

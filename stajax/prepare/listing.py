@@ -31,6 +31,10 @@ class ListingError(ValueError):
   """A source that cannot be read, such as a folder that is not in its layout; one line that names the file."""
 
 
+class NothingUsableError(ValueError):
+  """A preparation of which no file at all can be used; one line that names the first file and the reason."""
+
+
 @dataclass(frozen=True)
 class Item:
   """One clip of a source.
@@ -98,7 +102,7 @@ class Listing:
     return tuple(dict.fromkeys(item.part for item in self.items))
 
 
-def inside(root: Path, *names: str) -> Path:
+def resolve_inside(root: Path, *names: str) -> Path:
   """Returns the path of names that were read from a file, under a root that was given by a person.
 
   Raises:
@@ -113,7 +117,7 @@ def inside(root: Path, *names: str) -> Path:
   return path
 
 
-def file_name(name: str, at: str) -> str:
+def check_file_name(name: str, at: str) -> str:
   """Returns a name that was read from a file, if it can be that of a file or folder, without a path.
 
   Raises:
@@ -131,7 +135,7 @@ def _parts(name: str) -> set[str]:
   return set() if "\0" in name or leads_out else parts
 
 
-def known_category(name: str, categories: Collection[str], at: str) -> str:
+def check_category(name: str, categories: Collection[str], at: str) -> str:
   """Returns a category that was read from a file, if it is a known one.
 
   Raises:
@@ -150,25 +154,25 @@ def check_folder(folder: Path, expected: str) -> None:
     raise ListingError(f"{folder}: {found}, expected {expected}")
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
+def find_visible_files(folder: Path) -> Iterator[Path]:
   """Yields the files under a folder, sorted in each one, without hidden files and folders."""
   for parent, folders, files in os.walk(folder):
     folders[:] = sorted(name for name in folders if not name.startswith("."))
     yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
 
 
-def media_files(folder: Path) -> list[Path]:
+def find_media_files(folder: Path) -> list[Path]:
   """Returns all files under a folder whose names look like videos, but neither hidden ones nor links out of it."""
   root = os.path.realpath(folder)
   return [
     path
-    for path in visible_files(folder)
+    for path in find_visible_files(folder)
     if path.suffix.lower() in MEDIA_SUFFIXES
     and (not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root))
   ]
 
 
-def text_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
   """Reads the lines of a UTF-8 file, with or without a byte order mark.
 
   Raises:
@@ -185,13 +189,13 @@ def text_lines(path: Path) -> list[str]:
     raise ListingError(f"{path}: cannot be read as text ({error.args[-1] if error.args else error})") from None
 
 
-def shown(path: Path, root: Path) -> str:
+def display_path(path: Path, root: Path) -> str:
   """Returns a path as remarks name it: relative to the root if it is in it, in characters that can be written."""
   relative = path.relative_to(root) if path.is_relative_to(root) else path
   return relative.as_posix().encode("utf-8", "backslashreplace").decode()
 
 
-def missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}") -> tuple[int, str]:
+def find_missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}") -> tuple[int, str]:
   """Finds the numbers from 1 to `last` that are missing.
 
   Args:

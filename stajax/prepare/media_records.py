@@ -12,15 +12,14 @@ from stajax import __version__
 from stajax.media.limits import Failure, Limits
 from stajax.prepare.clip import MediaSettings
 from stajax.prepare.clip_staging import ClipStaging
-from stajax.prepare.listing import Listing, count_remarks
-from stajax.prepare.media_tasks import Outcome, Task, facts, plan_tasks, stage, staged
+from stajax.prepare.listing import Listing, NothingUsableError, count_remarks
+from stajax.prepare.media_tasks import Outcome, Task, collect_facts, plan_tasks, read_outcome, stage
 from stajax.prepare.progress import (
-  NothingUsableError,
   complete,
-  finished,
-  none_usable,
-  skipped_file,
-  staging_of,
+  describe_none_usable,
+  describe_skipped,
+  open_staging,
+  read_finished,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ class LocalWorkers:
 
   def stage(self, tasks: Sequence[Task], settings: MediaSettings, limits: Limits) -> list[Outcome | Failure]:
     """Returns what became of the tasks, in their order."""
-    found = [staged(task) for task in tasks]
+    found = [read_outcome(task) for task in tasks]
     return complete("clips", found, stage, lambda number: (tasks[number], settings, limits), self.processes, limits)
 
   def write(self, shards: Sequence[Shard]) -> list[tuple[int, int]]:
@@ -117,13 +116,13 @@ def prepare(
     summary = part.summary
     if summary is None:
       own = list(islice(outcomes, len(part.tasks)))
-      keys, summary = collect(listing, part.tasks, own, settings, limits)
+      keys, summary = collect_outcomes(listing, part.tasks, own, settings, limits)
       if keys:
         from stajax.prepare.assembly import assemble  # TensorFlow Datasets takes seconds to load
 
         summary = assemble(part.staging, keys, part.out, listing.categories, summary, write=workers.write)
       else:
-        unusable = none_usable(part.out, "files", summary["skipped"])
+        unusable = describe_none_usable(part.out, "files", summary["skipped"])
         summary = None
     if summary is not None:
       summaries[part.name] = summary
@@ -135,16 +134,18 @@ def prepare(
 
 def _parts(listing: Listing, out: Path, settings: MediaSettings, limits: Limits) -> list[_Part]:
   """Returns the parts of a listing, once it is known that none of them was made with other settings."""
-  summaries = {part: finished(out / part, facts(listing, part, settings, limits)) for part in listing.parts}
+  summaries = {
+    part: read_finished(out / part, collect_facts(listing, part, settings, limits)) for part in listing.parts
+  }
   parts = []
   for name, summary in summaries.items():
-    staging = staging_of(out / name)
+    staging = open_staging(out / name)
     tasks = plan_tasks(listing, name, staging.folder, settings, limits) if summary is None else []
     parts.append(_Part(name, out / name, summary, staging, tasks))
   return parts
 
 
-def collect(
+def collect_outcomes(
   listing: Listing,
   tasks: Sequence[Task],
   outcomes: Sequence[Outcome | Failure],
@@ -164,7 +165,7 @@ def collect(
   skipped, notes = [], {}
   for task, outcome in zip(tasks, outcomes, strict=True):
     if isinstance(outcome, Failure) or outcome.reason:
-      skipped.append(skipped_file(task.file, outcome.reason, listing.root))
+      skipped.append(describe_skipped(task.file, outcome.reason, listing.root))
       continue
     clips += outcome.clips
     if outcome.notes:
@@ -173,7 +174,7 @@ def collect(
     "source": listing.source,
     "provenance": listing.source,
     "version": __version__,
-    "settings": facts(listing, tasks[0].item.part, settings, limits),
+    "settings": collect_facts(listing, tasks[0].item.part, settings, limits),
     "limits": asdict(limits),
     "skipped": skipped,
     "notes": notes,

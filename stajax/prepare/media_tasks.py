@@ -20,11 +20,11 @@ from stajax.data.staging import staging_key
 from stajax.files import sha256_of_json
 from stajax.media.image_folder import numbered_images
 from stajax.media.limits import Limits
-from stajax.prepare.clip import MediaSettings, prepared_clips
+from stajax.prepare.clip import MediaSettings, prepare_clips
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
-from stajax.prepare.item_media import file_stamp
-from stajax.prepare.listing import Item, Listing, shown
-from stajax.prepare.progress import reason_of
+from stajax.prepare.item_media import read_stamp
+from stajax.prepare.listing import Item, Listing, display_path
+from stajax.prepare.progress import explain_failure
 
 PREPARATION = 1  # another number prepares all clips again
 
@@ -62,7 +62,7 @@ class Outcome:
   reason: str = ""
 
 
-def facts(listing: Listing, part: str, settings: MediaSettings, limits: Limits) -> dict[str, Any]:
+def collect_facts(listing: Listing, part: str, settings: MediaSettings, limits: Limits) -> dict[str, Any]:
   """Returns what the records of a part depend on, as its summary says it; with other facts they would be others."""
   identities = [_identity(listing, item, with_times=False) for item in listing.items if item.part == part]
   digest = sha256_of_json([*identities, *listing.categories])[:12]
@@ -87,7 +87,7 @@ def plan_tasks(listing: Listing, part: str, staging: Path, settings: MediaSettin
 def stage(task: Task, settings: MediaSettings, limits: Limits) -> Outcome:
   """Decodes one item into its staging folder.
 
-  The outcome is staged last, under the task's key: what has one (see `staged`) is finished. Call it by
+  The outcome is staged last, under the task's key: what has one (see `read_outcome`) is finished. Call it by
   `stajax.media.limits.run_in_children`, where time and memory are limited.
 
   Raises:
@@ -109,7 +109,7 @@ def stage(task: Task, settings: MediaSettings, limits: Limits) -> Outcome:
   return outcome
 
 
-def staged(task: Task) -> Outcome | None:
+def read_outcome(task: Task) -> Outcome | None:
   """Returns what an earlier run made of a task; None where it has not come to it.
 
   Raises:
@@ -130,11 +130,11 @@ class _UnusableError(Exception):
 def _decoded_clips(item: Item, settings: MediaSettings, limits: Limits, notes: list[str]) -> Iterator[PreparedClip]:
   """Yields the clips of an item; whatever a damaged file makes a library raise is a reason, and stops no other file."""
   try:
-    yield from prepared_clips(item, settings, limits, notes)
+    yield from prepare_clips(item, settings, limits, notes)
   except MemoryError:
     raise
   except Exception as error:
-    raise _UnusableError(reason_of(error, item.path)) from error
+    raise _UnusableError(explain_failure(error, item.path)) from error
 
 
 def _settings(settings: MediaSettings, limits: Limits) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _identity(listing: Listing, item: Item, with_times: bool) -> dict[str, Any]:
     "name": item.name,
     "tags": item.tags,
     "rate": item.rate,
-    "file": shown(item.path, listing.root),
-    "wav": None if item.wav is None else shown(item.wav, listing.root),
-    "files": [(path.name, *file_stamp(path, with_times)) for path in [*paths, *filter(None, [item.wav])]],
+    "file": display_path(item.path, listing.root),
+    "wav": None if item.wav is None else display_path(item.wav, listing.root),
+    "files": [(path.name, *read_stamp(path, with_times)) for path in [*paths, *filter(None, [item.wav])]],
   }

@@ -1,4 +1,4 @@
-"""What the sources of `stajax prepare` have in common: their options, and what they end with."""
+"""The options that the sources of `stajax prepare` have in common."""
 
 from __future__ import annotations
 
@@ -8,23 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stajax.prepare.summary_text import Result, describe_listing, describe_records
+
 if TYPE_CHECKING:
   from stajax.media.limits import Limits
   from stajax.prepare.listing import Listing
   from stajax.prepare.media_records import Workers
-
-
-@dataclass(frozen=True)
-class Result:
-  """What a source's command ends with.
-
-  Attributes:
-    text: What is printed.
-    has_failures: Whether some files failed or are missing.
-  """
-
-  text: str
-  has_failures: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +69,6 @@ class RecordOptions:
 
     Records that are finished stay as they are, but get the scores of a tagger.
     """
-    from stajax.prepare.summary_text import describe_listing, describe_records
-
     if self.check:
       return describe_listing(listing)
     if self.out is None:

@@ -19,11 +19,7 @@ from stajax.prepare.listing import ListingError
 T = TypeVar("T")
 
 
-class NothingUsableError(ValueError):
-  """A preparation of which no file at all can be used; one line that names the first file and the reason."""
-
-
-def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+def read_finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
   """Returns the summary of a finished preparation; None where there is nothing yet.
 
   Args:
@@ -49,7 +45,7 @@ def finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
   return summary
 
 
-def staging_of(out: Path) -> ClipStaging:
+def open_staging(out: Path) -> ClipStaging:
   """Returns the staging folder of a set, which lies beside it."""
   out.parent.mkdir(parents=True, exist_ok=True)
   return ClipStaging(out.with_name(f".{out.name}.staging"))
@@ -116,7 +112,7 @@ def one_line(text: str) -> str:
   return " ".join(text.split())[:500].encode("utf-8", "backslashreplace").decode()
 
 
-def reason_of(error: Exception, path: Path) -> str:
+def explain_failure(error: Exception, path: Path) -> str:
   """Returns on one line why a file cannot be used; the kind of an error that is none of ours is named."""
   words = one_line(str(error).removeprefix(f"{path}: "))
   if isinstance(error, MediaError | ListingError | StavisError):
@@ -124,12 +120,12 @@ def reason_of(error: Exception, path: Path) -> str:
   return f"cannot be decoded ({type(error).__name__}: {words})"
 
 
-def skipped_file(file: str, reason: str, root: Path) -> dict[str, str]:
+def describe_skipped(file: str, reason: str, root: Path) -> dict[str, str]:
   """Returns what a summary says of a file that cannot be used; other files in the reason are named from the root."""
   return {"file": file, "reason": reason.replace(f"{root}{os.sep}", "")}
 
 
-def none_usable(where: Path, files: str, skipped: Sequence[dict[str, str]]) -> str:
+def describe_none_usable(where: Path, files: str, skipped: Sequence[dict[str, str]]) -> str:
   """Returns the message of an error for a set of which all files were skipped; `files` is the word for them."""
   first = f"{skipped[0]['file']}: {skipped[0]['reason']}"
   return f"{where}: none of {len(skipped)} {files} can be used (first: {first})"

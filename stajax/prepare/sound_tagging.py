@@ -17,8 +17,8 @@ from stajax.data.records import Records
 from stajax.data.staging import Staging
 from stajax.files import atomic_folder, write_json, write_text
 from stajax.media.limits import Limits
-from stajax.prepare.clip import MediaSettings, segment_frames
-from stajax.prepare.listing import Item, Listing, shown
+from stajax.prepare.clip import MediaSettings, count_segment_frames
+from stajax.prepare.listing import Item, Listing, display_path
 from stajax.prepare.progress import work
 from stajax.prepare.yamnet import ScoredClip, Yamnet, stage_scores
 
@@ -61,9 +61,10 @@ def tag_sound(
   tasks = list(_tasks(listing, records, yamnet.sha256, settings))
   missing = [task for task in tasks if not all(staging.has(clip.key) for clip in task[1])]
   arguments = [(item, clips, tagger, staging.folder, settings, limits) for item, clips in missing]
-  outcomes = work("what is heard", len(tasks), stage_scores, arguments, processes, limits) if missing else ()
-  reasons = ((number, outcome if isinstance(outcome, str) else outcome.reason) for number, outcome in outcomes)
-  failures = [f"{shown(missing[number][0].path, listing.root)}: {reason}" for number, reason in reasons if reason]
+  failures = []
+  for number, outcome in work("what is heard", len(tasks), stage_scores, arguments, processes, limits):
+    if reason := outcome if isinstance(outcome, str) else outcome.reason:
+      failures.append(f"{display_path(missing[number][0].path, listing.root)}: {reason}")
   if failures:
     raise ValueError(f"{path}: {len(failures)} of {len(tasks)} files cannot be heard (first: {min(failures)})")
   summary = _write_scores(path, records, staging, yamnet.sha256, yamnet.classes)
@@ -83,7 +84,7 @@ def _tasks(listing: Listing, records: Records, sha256: str, settings: MediaSetti
     scored = tuple(
       ScoredClip(
         key=_key(clip, sha256),
-        start=number * segment_frames(settings),
+        start=number * count_segment_frames(settings),
         num_frames=int(records.num_frames[clip]),
         num_columns=int(records.num_columns[clip]),
         is_last=clip == own[-1],

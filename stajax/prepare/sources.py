@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from stajax.prepare.options import LimitOptions, RecordOptions, Result
+from stajax.prepare.layouts.ave import read_ave
+from stajax.prepare.layouts.folders import read_folders
+from stajax.prepare.layouts.table import read_table
+from stajax.prepare.layouts.vggsound import read_vggsound
+from stajax.prepare.listing import Listing
+from stajax.prepare.options import LimitOptions, RecordOptions
+from stajax.prepare.summary_text import Result, describe_listing, describe_set, describe_tree
 
-if TYPE_CHECKING:
-  from stajax.prepare.listing import Listing
+# The other modules load libraries that `--help` does not need.
 
 
 class Source(Protocol):
@@ -50,8 +55,6 @@ class Ave(RecordSource):
 
   def run(self) -> Result:
     """Prepares AVE."""
-    from stajax.prepare.layouts.ave import read_ave
-
     return self.prepare(read_ave(self.root, self.videos))
 
 
@@ -68,8 +71,6 @@ class VggSound(RecordSource):
 
   def run(self) -> Result:
     """Prepares VGGSound."""
-    from stajax.prepare.layouts.vggsound import read_vggsound
-
     return self.prepare(read_vggsound(self.root, self.table, self.videos))
 
 
@@ -82,8 +83,6 @@ class Folders(RecordSource):
 
   def run(self) -> Result:
     """Prepares a folder of folders."""
-    from stajax.prepare.layouts.folders import read_folders
-
     return self.prepare(read_folders(self.root))
 
 
@@ -98,8 +97,6 @@ class Csv(RecordSource):
 
   def run(self) -> Result:
     """Prepares the files of a table."""
-    from stajax.prepare.layouts.table import read_table
-
     return self.prepare(read_table(self.table, self.root or self.table.parent))
 
 
@@ -137,7 +134,6 @@ class Dhf1k(RecordSource):
     listing = read_dhf1k(self.root)
     if self.records.check or self.tree is None:
       return self.prepare(listing)
-    from stajax.prepare.summary_text import describe_tree
     from stajax.prepare.tree import prepare_tree
 
     annotations = read_annotations(listing)
@@ -181,7 +177,6 @@ class Videos:
   def run(self) -> Result:
     """Prepares a folder of videos."""
     from stajax.prepare.layouts.videos import read_videos
-    from stajax.prepare.summary_text import describe_listing, describe_tree
 
     if not 0 < self.sigma < 1:
       raise ValueError(f"--sigma is {self.sigma}, expected a part of the picture's width between 0 and 1")
@@ -226,7 +221,6 @@ class Synthetic:
   def run(self) -> Result:
     """Renders the clips."""
     from stajax.prepare.embedded import prepare_heldout, prepare_synthetic
-    from stajax.prepare.summary_text import describe_set
     from stajax.prepare.synthetic import Settings
 
     settings = Settings(size=self.size, rate=self.rate, seconds=self.seconds)

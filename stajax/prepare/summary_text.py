@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stajax.prepare.listing import Listing, count_remarks, format_remarks
-from stajax.prepare.options import Result
 
 NUM_REASONS = 3  # of skipped files in the last line; the summary has all
+
+
+@dataclass(frozen=True)
+class Result:
+  """What a source's command ends with.
+
+  Attributes:
+    text: What is printed.
+    has_failures: Whether some files failed or are missing.
+  """
+
+  text: str
+  has_failures: bool = False
 
 
 def describe_listing(listing: Listing) -> Result:

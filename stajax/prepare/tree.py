@@ -21,10 +21,15 @@ from stajax.files import sha256_of_json, write_json
 from stajax.media.limits import Failure, Limits
 from stajax.media.video import probe
 from stajax.prepare.annotations import Annotations
-from stajax.prepare.constant_rate import pictures, shown_frames
-from stajax.prepare.item_media import check_bytes, decoding_within, file_stamp, sound_blocks
-from stajax.prepare.listing import Item, Listing, count_remarks, file_name, shown
-from stajax.prepare.progress import NothingUsableError, complete, none_usable, reason_of, skipped_file
+from stajax.prepare.constant_rate import choose_frames, decode_pictures
+from stajax.prepare.item_media import check_bytes, decode_sound, make_decoding, read_stamp
+from stajax.prepare.listing import Item, Listing, NothingUsableError, check_file_name, count_remarks, display_path
+from stajax.prepare.progress import (
+  complete,
+  describe_none_usable,
+  describe_skipped,
+  explain_failure,
+)
 from stajax.prepare.tree_files import (
   ANNOTATIONS,
   FRAMES,
@@ -108,19 +113,19 @@ def prepare_tree(
     OSError: The disk is full, or the child processes cannot work.
   """
   limits, out = limits or Limits(), Path(out)
-  file_name(database, f"{out}: database")
+  check_file_name(database, f"{out}: database")
   jobs = [_job(listing, item, annotations.get(item.name), limits) for item in listing.items]
   if not jobs:
     raise ValueError(f"{listing.root}: there is no video to write")
   written = _write_missing(jobs, out, database, limits, processes)
   done = {job.item.name: state for job, state in zip(jobs, written) if not state.reason}
   skipped = [
-    skipped_file(shown(job.item.path, listing.root), state.reason, listing.root)
+    describe_skipped(display_path(job.item.path, listing.root), state.reason, listing.root)
     for job, state in zip(jobs, written)
     if state.reason
   ]
   if not done:
-    raise NothingUsableError(none_usable(out, "videos", skipped))
+    raise NothingUsableError(describe_none_usable(out, "videos", skipped))
   summary = {
     "source": listing.source, "database": database, "version": __version__, "limits": asdict(limits),
     "counts": _counts(done.values()),
@@ -175,7 +180,7 @@ def write_one(job: Job, out: Path, database: str, limits: Limits) -> Written:
   except (MemoryError, OSError):
     raise
   except Exception as error:  # a damaged file must not stop the others, whatever it makes a library raise
-    state = Written(job.key, reason=reason_of(error, job.item.path))
+    state = Written(job.key, reason=explain_failure(error, job.item.path))
   write_json(_state_path(out, database, job.item.name), asdict(state))
   return state
 
@@ -183,28 +188,28 @@ def write_one(job: Job, out: Path, database: str, limits: Limits) -> Written:
 def _write(job: Job, out: Path, database: str, limits: Limits) -> Written:
   notes: list[str] = []
   check_bytes(job.item, limits)
-  info = probe(job.item.path, decoding_within(limits))
-  frames = shown_frames(info, limits, notes)
+  info = probe(job.item.path, make_decoding(limits))
+  frames = choose_frames(info, limits, notes)
   annotations = None if job.annotations is None else job.annotations.read(frames, notes)
   samples = _sound(job.item, limits, notes)
-  shown_pictures = pictures(info, frames, limits, notes)
+  shown_pictures = decode_pictures(info, frames, limits, notes)
   counts = write_video(out, database, job.item.name, shown_pictures, samples, annotations)
   return Written(job.key, counts.num_frames, frames.rate, counts.num_annotated, samples is not None, tuple(notes))
 
 
 def _sound(item: Item, limits: Limits, notes: list[str]) -> Iterator[np.ndarray] | None:
   """Returns blocks of the sound; None where there is none that can be used."""
-  blocks = sound_blocks(item, limits, notes)
+  blocks = decode_sound(item, limits, notes)
   first = next(blocks, None)
   return None if first is None else chain([first], blocks)
 
 
 def _job(listing: Listing, item: Item, annotations: Annotations | None, limits: Limits) -> Job:
-  file_name(item.name, f"{item.path}: name")
+  check_file_name(item.name, f"{item.path}: name")
   files = [item.path, *filter(None, (item.wav,)), *(annotations.files() if annotations is not None else ())]
   unannotated = {"annotations": None, "sigma": None, "first_frame": None}
   about = {
-    "files": [(shown(path, listing.root), *file_stamp(path)) for path in files],
+    "files": [(display_path(path, listing.root), *read_stamp(path)) for path in files],
     **(unannotated if annotations is None else annotations.identity()),
     "limits": [limits.max_seconds, limits.max_pixels, limits.max_bytes],
     "preparation": PREPARATION,

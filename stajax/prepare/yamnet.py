@@ -1,7 +1,7 @@
-"""YAMNet on the sound of media files: scores of AudioSet's 521 classes around every grid frame, by its TFLite file.
+"""YAMNet's TFLite file, which scores the sound around every grid frame for AudioSet's 521 classes.
 
-Records keep a spectrogram that is not YAMNet's, and no waveform; so the sound is decoded once more, as preparation
-does it, by child processes. They load no TensorFlow. The TFLite interpreter comes with the extra `yamnet`.
+Records keep no waveform, and a spectrogram that is not YAMNet's. Therefore child processes decode the sound once more,
+as preparation does. They load no TensorFlow. The TFLite interpreter comes with the extra `yamnet`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stajax.media.audio import SAMPLE_RATE
 from stajax.media.file import MediaError
 from stajax.media.limits import Limits
 from stajax.media.spectrogram import HOP, SEGMENT
-from stajax.prepare.clip import MediaSettings, item_sound, segment_sound
+from stajax.prepare.clip import MediaSettings, cut_segment_sound, decode_item_sound
 from stajax.prepare.listing import Item
 
 SAMPLES = 15_600  # 0.975 s: 96 columns of 25 ms, 10 ms apart
@@ -37,11 +37,11 @@ class ScoredClip:
   """A clip of the records that an item became.
 
   Attributes:
-    key: names its scores in staging.
-    start: its first frame in the item.
-    num_frames: how many it has.
-    num_columns: of the spectrogram in the records, to find out whether the sound is still the same.
-    is_last: whether the item ends with it.
+    key: The name of its scores in staging.
+    start: Its first frame in the item.
+    num_frames: The number of its frames.
+    num_columns: The number of spectrogram columns in the records, which tells whether the sound is still the same.
+    is_last: Whether the item ends with it.
   """
 
   key: str
@@ -52,19 +52,20 @@ class ScoredClip:
 
 
 class Yamnet:
-  """A YAMNet TFLite file: a waveform (15600,) float32 in [-1, 1] at 16 kHz to a score in [0, 1] for every class.
+  """YAMNet, which turns a waveform (15600,) float32 in [-1, 1] at 16 kHz into a score in [0, 1] for every class.
 
   Attributes:
-    classes: their names, from the list inside the file.
-    sha256: of the file.
+    classes: The names of the classes, from the list inside the file.
+    sha256: The digest of the file.
 
   Raises:
-    YamnetError: the file is missing or is something else, or the interpreter is not installed.
+    YamnetError: The file is missing or is something else, or the interpreter is not installed.
   """
 
   def __init__(self, path: Path) -> None:
     try:
-      from ai_edge_litert.interpreter import Interpreter
+      # It comes with the extra `yamnet` only.
+      from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
     except ImportError as error:
       raise YamnetError(f"{path}: needs the package ai-edge-litert, pip install 'stajax[yamnet]' ({error})") from None
     try:
@@ -89,10 +90,10 @@ class Yamnet:
     self._input, self._output = (end["index"] for end in ends)
 
   def scores(self, samples: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """What is heard around each time.
+    """Scores what is heard around each time.
 
     Args:
-      samples: (m,) float32 at 16 kHz in [-1, 1], m > 0; reflected past its ends, as the windows of all networks are.
+      samples: (m,) float32 at 16 kHz in [-1, 1], m > 0. They are reflected past their ends, as for all networks.
       times: (n,) seconds.
 
     Returns:
@@ -111,21 +112,21 @@ class Yamnet:
 def stage_scores(
   item: Item, clips: Sequence[ScoredClip], tagger: Path, folder: Path, settings: MediaSettings, limits: Limits
 ) -> str:
-  """Stages the scores (n, classes) of an item's clips as `scores`; returns why it cannot, or nothing.
+  """Stages the scores (n, classes) of an item's clips as the array `scores`; returns why it cannot, or "".
 
   Call it by `stajax.media.limits.run_in_children`, where time and memory are limited.
 
   Raises:
-    YamnetError: see `Yamnet`.
-    OSError: staging cannot be written.
+    YamnetError: The file cannot be used, see `Yamnet`.
+    OSError: The staging folder cannot be written to.
   """
   try:
-    samples = item_sound(item, limits)
+    samples = decode_item_sound(item, limits)
   except MediaError as error:
     return str(error).removeprefix(f"{item.path}: ")
   staging, yamnet = Staging(folder), _opened(tagger)
   for clip in clips:
-    heard = segment_sound(samples, clip.start, clip.start + clip.num_frames, clip.is_last, settings.rate)
+    heard = cut_segment_sound(samples, clip.start, clip.start + clip.num_frames, clip.is_last, settings.rate)
     columns = max(0, len(heard) - SEGMENT) // HOP + 1 if len(heard) else 0
     if columns != clip.num_columns:
       return f"its sound has {columns} spectrogram columns, in the records {clip.num_columns}: is it another file now?"

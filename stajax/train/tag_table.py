@@ -17,7 +17,7 @@ import numpy as np
 
 from stajax.config import ConfigError
 from stajax.files import write_text
-from stajax.prepare.listing import ListingError, text_lines
+from stajax.prepare.listing import ListingError, read_lines
 
 _HEADER = ("tag", "class")
 _SILENCE = "Silence"  # a class of YAMNet
@@ -66,7 +66,7 @@ def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> tuple
     ConfigError: The table cannot be read, or a row is not one of a known tag and a known class; the line is named.
   """
   try:
-    lines = text_lines(path)
+    lines = read_lines(path)
   except ListingError as error:
     raise ConfigError(str(error)) from None
   reader = csv.reader(lines, skipinitialspace=True)

@@ -19,7 +19,7 @@ from stajax.prepare.assembly import assemble, write_shards
 from stajax.prepare.clip import MediaSettings
 from stajax.prepare.clip_staging import ClipStaging
 from stajax.prepare.listing import Item, Listing
-from stajax.prepare.media_records import collect, prepare
+from stajax.prepare.media_records import collect_outcomes, prepare
 from stajax.prepare.media_tasks import plan_tasks
 
 OPTIONS = ("--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
@@ -51,7 +51,7 @@ def test_many_shards_by_several_workers(listing, tmp_path):
   workers, staging = beam.BeamWorkers(OPTIONS, chunk=1), ClipStaging(tmp_path / "staging")
   tasks = plan_tasks(listing, "train", staging.folder, SETTINGS, Limits())
   outcomes = workers.stage(tasks, SETTINGS, Limits())
-  keys, summary = collect(listing, tasks, outcomes, SETTINGS, Limits())
+  keys, summary = collect_outcomes(listing, tasks, outcomes, SETTINGS, Limits())
   assert len(keys) == 3 and len(summary["skipped"]) == 1
   for name, write in (("local", write_shards), ("beam", workers.write)):
     assemble(staging, keys, tmp_path / name, listing.categories, summary, max_shard_bytes=1, write=write)

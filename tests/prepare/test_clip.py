@@ -14,7 +14,7 @@ from stajax.media.file import MediaError
 from stajax.media.limits import Limits
 from stajax.media.spectrogram import log_spectrogram
 from stajax.media.video import grid_frames
-from stajax.prepare.clip import MediaSettings, prepared_clips
+from stajax.prepare.clip import MediaSettings, prepare_clips
 from stajax.prepare.clip_staging import PreparedClip
 from stajax.prepare.listing import Item
 
@@ -25,7 +25,7 @@ def prepared(
   item: Item, settings: MediaSettings = SETTINGS, limits: Limits | None = None
 ) -> tuple[list[PreparedClip], list[str]]:
   notes: list[str] = []
-  return list(prepared_clips(item, settings, limits or Limits(), notes)), notes
+  return list(prepare_clips(item, settings, limits or Limits(), notes)), notes
 
 
 def one(item: Item, **changes) -> tuple[PreparedClip, list[str]]:

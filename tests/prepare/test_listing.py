@@ -10,12 +10,12 @@ from stajax.prepare.listing import (
   Item,
   Listing,
   ListingError,
-  file_name,
-  inside,
-  known_category,
-  media_files,
-  missing_numbers,
-  text_lines,
+  check_category,
+  check_file_name,
+  find_media_files,
+  find_missing_numbers,
+  read_lines,
+  resolve_inside,
 )
 
 LEADING_OUT = ["../a.mp4", "a/../../b.mp4", "/etc/passwd", "", ".", "a\0b"]
@@ -25,21 +25,21 @@ LEADING_OUT += ["C:\\a.mp4", "..\\a.mp4", "\\\\host\\a", "C:a"]
 @pytest.mark.parametrize("name", LEADING_OUT)
 def test_names_that_lead_out_are_refused(tmp_path, name):
   with pytest.raises(ListingError, match="is not a path inside this folder"):
-    inside(tmp_path, name)
+    resolve_inside(tmp_path, name)
   with pytest.raises(ListingError, match=r"list\.txt, line 3: .* is not the name of a file"):
-    file_name(name, "list.txt, line 3")
+    check_file_name(name, "list.txt, line 3")
 
 
 @pytest.mark.parametrize("name", ["a/b.mp4", "a\\b.mp4", "./a.mp4"])
 def test_paths_are_no_file_names(tmp_path, name):
-  inside(tmp_path, name)
+  resolve_inside(tmp_path, name)
   with pytest.raises(ListingError, match="is not the name of a file"):
-    file_name(name, "list.txt, line 3")
+    check_file_name(name, "list.txt, line 3")
 
 
 @pytest.mark.parametrize("name", ["-aB_9", "a b.mp4", "ä…mp4", "...", "-"])
 def test_file_names(tmp_path, name):
-  assert file_name(name, "") == name and inside(tmp_path, name, "x") == tmp_path / name / "x"
+  assert check_file_name(name, "") == name and resolve_inside(tmp_path, name, "x") == tmp_path / name / "x"
 
 
 def test_links_that_lead_out_are_refused(tmp_path):
@@ -53,30 +53,30 @@ def test_links_that_lead_out_are_refused(tmp_path):
   (tmp_path / "root link").symlink_to(root)
   for names in (["link"], ["link", "a.mp4"], ["b.mp4"]):
     with pytest.raises(ListingError, match="leads out of"):
-      inside(root, *names)
-  assert inside(tmp_path / "root link", "c.mp4").name == "c.mp4"
-  assert media_files(tmp_path / "root link") == [tmp_path / "root link" / name for name in ("c.mp4", "deep/a.mp4")]
+      resolve_inside(root, *names)
+  assert resolve_inside(tmp_path / "root link", "c.mp4").name == "c.mp4"
+  assert find_media_files(tmp_path / "root link") == [tmp_path / "root link" / name for name in ("c.mp4", "deep/a.mp4")]
 
 
 def test_text_that_cannot_be_read_is_named(tmp_path, monkeypatch):
   path = tmp_path / "list.txt"
   path.write_bytes("\ufeffä&b\r\nc\n".encode())
-  assert text_lines(path) == ["ä&b", "c"]
+  assert read_lines(path) == ["ä&b", "c"]
   monkeypatch.setattr(listing, "MAX_TEXT_BYTES", 5)
   with pytest.raises(ListingError, match=r"list\.txt: has 11 bytes, expected text of at most 5"):
-    text_lines(path)
+    read_lines(path)
   path.write_bytes(b"\xff\xfe")
   os.mkfifo(tmp_path / "pipe")
   for name, message in (("list.txt", "cannot be read"), ("no", "No such file"), ("pipe", "not a file"), ("", "a file")):
     with pytest.raises(ListingError, match=message):
-      text_lines(tmp_path / name)
+      read_lines(tmp_path / name)
 
 
 def test_missing_numbers_in_words():
-  assert missing_numbers([1, 2, 3], 3) == (0, "")
-  assert missing_numbers([5, 2, 0, 9, 2], 7) == (5, "00001, 00003 to 00004, 00006 to 00007")
-  assert missing_numbers([], 10**12, "img_{}") == (10**12, "img_1 to img_1000000000000")
-  count, words = missing_numbers(range(0, 100, 2), 99)
+  assert find_missing_numbers([1, 2, 3], 3) == (0, "")
+  assert find_missing_numbers([5, 2, 0, 9, 2], 7) == (5, "00001, 00003 to 00004, 00006 to 00007")
+  assert find_missing_numbers([], 10**12, "img_{}") == (10**12, "img_1 to img_1000000000000")
+  count, words = find_missing_numbers(range(0, 100, 2), 99)
   assert count == 50 and words.startswith("00001, 00003, ") and words.endswith("00015, and 42 more such")
 
 
@@ -89,6 +89,6 @@ def test_a_listing_is_sorted_and_its_names_are_unique():
 
 
 def test_unknown_categories_are_answered_with_the_nearest():
-  assert known_category("Cat", ("Dog", "Cat"), "x") == "Cat"
+  assert check_category("Cat", ("Dog", "Cat"), "x") == "Cat"
   with pytest.raises(ListingError, match=r"^a, line 2: 'cat' is not a category, the nearest is 'Cat'$"):
-    known_category("cat", ("Dog", "Cat"), "a, line 2")
+    check_category("cat", ("Dog", "Cat"), "a, line 2")

@@ -24,12 +24,12 @@ from stajax.data.records import Records
 from stajax.media.limits import Failure, Limits
 from stajax.prepare.__main__ import main
 from stajax.prepare.assembly import assemble
-from stajax.prepare.clip import MediaSettings, prepared_clips
+from stajax.prepare.clip import MediaSettings, prepare_clips
 from stajax.prepare.clip_staging import ClipStaging
 from stajax.prepare.layouts.folders import read_folders
 from stajax.prepare.listing import Item, Listing, Remark
-from stajax.prepare.media_records import collect, prepare
-from stajax.prepare.media_tasks import Outcome, plan_tasks, stage, staged
+from stajax.prepare.media_records import collect_outcomes, prepare
+from stajax.prepare.media_tasks import Outcome, plan_tasks, read_outcome, stage
 
 SETTINGS = MediaSettings(side=32)
 ARGUMENTS = ["--side", "32", "--processes", "2"]
@@ -81,7 +81,7 @@ def test_records_are_the_clips_and_the_summary_says_why_others_are_not(tree, pre
   assert records.tags.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
   assert records.has_sound.tolist() == [True, False, False, False]
   for i, path in enumerate(("bell/a.mp4", "bell/b.mkv", "drum/c.mp4", "drum/half.mkv")):
-    (clip,) = prepared_clips(Item("x", tree / path), SETTINGS, Limits(), [])
+    (clip,) = prepare_clips(Item("x", tree / path), SETTINGS, Limits(), [])
     assert [clip.frames[k] for k in range(len(clip.frames))] == jpegs(prepared, i)
     np.testing.assert_array_equal(records.clip_columns(i), clip.columns)
     assert (records.width[i], records.height[i], records.duration[i]) == (64, 48, clip.duration)
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
   whole = ClipStaging(tmp_path / "whole.staging")
   tasks = plan_tasks(listing, "train", whole.folder, settings, limits)
   outcomes = [stage(task, settings, limits) for task in tasks]
-  keys, summary = collect(listing, tasks, outcomes, settings, limits)
+  keys, summary = collect_outcomes(listing, tasks, outcomes, settings, limits)
   assemble(whole, keys, tmp_path / "whole", listing.categories, summary)
   assert contents(tmp_path / "out" / "train") == contents(tmp_path / "whole")
   assert sorted(os.listdir(tmp_path / "out")) == ["train"] and summary["skipped"][0]["file"] == "tag/4.mkv"
@@ -200,12 +200,12 @@ def test_staging_keeps_what_an_earlier_run_made_of_unchanged_files(tree, tmp_pat
   assert outcomes[0].clips == (("0", f"{tasks[0].key}-000"),)
   assert outcomes[1] == Outcome(reason="is empty, expected a media file")
   assert outcomes[2] == Outcome(reason="no such file")
-  assert [staged(task) for task in tasks] == outcomes
-  keys, summary = collect(listing, tasks, [*outcomes[:2], Failure("took longer than 1 s")], SETTINGS, Limits())
+  assert [read_outcome(task) for task in tasks] == outcomes
+  keys, summary = collect_outcomes(listing, tasks, [*outcomes[:2], Failure("took longer than 1 s")], SETTINGS, Limits())
   assert keys == [f"{tasks[0].key}-000"]
   assert summary["skipped"][1] == {"file": "drum/gone.mp4", "reason": "took longer than 1 s"}
   staging.path(keys[0]).unlink()
-  assert staged(tasks[0]) is None
+  assert read_outcome(tasks[0]) is None
   os.utime(root / "bell" / "a.mp4", ns=(1, 1))
   changed = plan_tasks(listing, "train", staging.folder, SETTINGS, Limits())
   assert [new.key == old.key for new, old in zip(changed, tasks)] == [False, True, True]

@@ -18,7 +18,7 @@ from stajax.media.video import probe
 from stajax.prepare import progress, tree_files
 from stajax.prepare import tree as module
 from stajax.prepare.__main__ import main
-from stajax.prepare.constant_rate import shown_frames
+from stajax.prepare.constant_rate import choose_frames
 from stajax.prepare.layouts.stavis import read_stavis
 from stajax.prepare.layouts.videos import read_videos
 from stajax.prepare.listing import ListingError, Remark
@@ -218,7 +218,7 @@ def test_a_bad_table_or_sound(root, tmp_path, here, capsys):
 
 def shown(path: Path, rate: float, max_seconds: float = 99):
   notes: list[str] = []
-  return shown_frames(replace(probe(path), rate=rate), Limits(max_seconds=max_seconds), notes), notes
+  return choose_frames(replace(probe(path), rate=rate), Limits(max_seconds=max_seconds), notes), notes
 
 
 @pytest.mark.parametrize("rate", [24, 25, 30])

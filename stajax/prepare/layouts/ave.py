@@ -16,11 +16,11 @@ from stajax.prepare.listing import (
   Listing,
   ListingError,
   Remark,
+  check_category,
+  check_file_name,
   check_folder,
-  file_name,
-  inside,
-  known_category,
-  text_lines,
+  read_lines,
+  resolve_inside,
 )
 
 # The order of first appearance in Annotations.txt, which the authors' features and labels have.
@@ -85,7 +85,7 @@ def _base(root: Path) -> Path:
   check_folder(root, "AVE_Dataset")
   for base in (root, root / "AVE_Dataset", root / "data"):
     if any((base / name).is_file() for name in lists):
-      return root if base == root else inside(root, base.name)
+      return root if base == root else resolve_inside(root, base.name)
   hint = "; they are in the folder above, give that" if any((root.parent / name).is_file() for name in lists) else ""
   raise ListingError(f"{root}: has none of {', '.join(lists)}, nor has AVE_Dataset in it{hint}")
 
@@ -95,7 +95,7 @@ def _media_folder(base: Path, videos: Path | None, remarks: list[Remark]) -> Pat
     check_folder(videos, "the one with <VideoID>.mp4")
     return videos
   if (base / "AVE").is_dir():
-    return inside(base, "AVE")
+    return resolve_inside(base, "AVE")
   remarks.append(Remark("doubtful", "AVE", "no such folder: media files are looked for beside the lists"))
   return base
 
@@ -105,15 +105,15 @@ def _read(path: Path) -> list[_Annotation] | None:
   if not path.exists():
     return None
   found = []
-  for number, line in enumerate(text_lines(path), start=1):
+  for number, line in enumerate(read_lines(path), start=1):
     at = f"{path.name}, line {number}"
     fields = [field.strip() for field in line.split("&")]  # not by commas, which names of categories have
     if len(fields) != 5 or not _is_integer(fields[4]):
       if line.strip() and number > 1:  # the archive's file has a header line, the repository's has none
         found.append(_Annotation("", "", at, f"found {line.strip()[:80]!r}, expected {FORM}"))
       continue
-    category = known_category(fields[0], CATEGORIES, f"{path}, line {number}")
-    video = file_name(fields[1], f"{path}, line {number}")
+    category = check_category(fields[0], CATEGORIES, f"{path}, line {number}")
+    video = check_file_name(fields[1], f"{path}, line {number}")
     dropped = ""
     if not _is_integer(fields[3]) or int(fields[3]) >= int(fields[4]):
       dropped = f"{video} is {category!r} from {fields[3]} to {fields[4]} s, which has no length"

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from stajax.files import numbered_files
 from stajax.prepare.annotations import FileAnnotations
-from stajax.prepare.listing import Item, Listing, ListingError, Remark, inside, media_files, missing_numbers, shown
+from stajax.prepare.listing import (
+  Item,
+  Listing,
+  ListingError,
+  Remark,
+  display_path,
+  find_media_files,
+  find_missing_numbers,
+  resolve_inside,
+)
 
 PARTS = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
 NUM_VIDEOS = 1000
@@ -49,19 +58,19 @@ def read_dhf1k(root: Path) -> Listing:
   folder = base / "annotation"
   for path in sorted(folder.iterdir()) if folder.is_dir() else ():
     if path.name not in known and not path.name.startswith("."):
-      remarks.append(Remark("spare", shown(path, base), f"is not named by a number from 0001 to {NUM_VIDEOS}"))
+      remarks.append(Remark("spare", display_path(path, base), f"is not named by a number from 0001 to {NUM_VIDEOS}"))
   return Listing("dhf1k", base, (), tuple(items), tuple(remarks))
 
 
 def _numbered_videos(base: Path, remarks: list[Remark]) -> dict[int, Path]:
   """Returns the videos by their numbers, and adds a remark for each other one."""
   found: dict[int, Path] = {}
-  for path in media_files(inside(base, "video")):
-    name = shown(path, base)
+  for path in find_media_files(resolve_inside(base, "video")):
+    name = display_path(path, base)
     if not re.fullmatch(r"\d{1,9}", path.stem) or not 1 <= int(path.stem) <= NUM_VIDEOS:
       remarks.append(Remark("spare", name, f"is not named by a number from 1 to {NUM_VIDEOS}"))
     elif (number := int(path.stem)) in found:
-      remarks.append(Remark("spare", name, f"{shown(found[number], base)} is used instead"))
+      remarks.append(Remark("spare", name, f"{display_path(found[number], base)} is used instead"))
     else:
       found[number] = path
   return found
@@ -72,7 +81,7 @@ def _base_folder(root: Path) -> Path:
   root = Path(root)
   for base in (root, root / "DHF1K"):
     if (base / "video").is_dir():
-      return base if base == root else inside(root, "DHF1K")
+      return base if base == root else resolve_inside(root, "DHF1K")
   raise ListingError(f"{root}: has no folder 'video', expected that of DHF1K")
 
 
@@ -88,13 +97,13 @@ def find_annotations(base: Path, name: str) -> FileAnnotations | None:
   Raises:
     ListingError: A link leads out of the folder.
   """
-  folder = inside(base, "annotation", name)
+  folder = resolve_inside(base, "annotation", name)
   densities = _first(numbered_files(folder / "maps", (".png",)))
   images = _first(numbered_files(folder / "fixation", (".png",)))
   matrices = _first(numbered_files(folder / "fixation" / "maps", (".mat",)))
   fixations = {number: path for number, path in {**images, **matrices}.items() if number in densities}
   for path in (path for files in (fixations, densities) for path in files.values() if path.is_symlink()):
-    inside(base, *path.relative_to(base).parts)
+    resolve_inside(base, *path.relative_to(base).parts)
   return FileAnnotations(fixations, densities, VARIABLE) if fixations else None
 
 
@@ -111,7 +120,7 @@ def _check(base: Path, number: int) -> list[Remark]:
   if files is None:
     expected = "maps/0001.png and fixation/0001.png or fixation/maps/0001.mat"
     return [Remark("missing", folder, f"no frame has both {expected}")]
-  missing, names = missing_numbers(files.fixations, max(files.densities), "{:04d}")
+  missing, names = find_missing_numbers(files.fixations, max(files.densities), "{:04d}")
   reason = f"{missing} of {max(files.densities)} frames have no fixations or no map: {names}"
   return [Remark("missing", folder, reason)] if missing else []
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stajax.prepare.layouts.names import clip_names
-from stajax.prepare.listing import Item, Listing, ListingError, Remark, check_folder, media_files, shown, visible_files
+from stajax.prepare.layouts.names import name_clips
+from stajax.prepare.listing import (
+  Item,
+  Listing,
+  ListingError,
+  Remark,
+  check_folder,
+  display_path,
+  find_media_files,
+  find_visible_files,
+)
 
 LINK = "a link out of the folder"
 PARTS = {"train", "val", "valid", "validation", "test"}
@@ -31,7 +40,7 @@ def read_folders(root: Path) -> Listing:
     raise ListingError(f"{root}: no media file in its folders, expected ROOT/TAG/file")
   if set(categories) <= PARTS:
     remarks.append(Remark("doubtful", ".", f"the tags are {', '.join(categories)}: is this the folder above?"))
-  names = clip_names([path.relative_to(root) for _, path in found])
+  names = name_clips([path.relative_to(root) for _, path in found])
   items = tuple(Item(name, path, (tag,)) for name, (tag, path) in zip(names, found))
   return Listing("folders", root, categories, items, (*remarks, *_twins(root, found)))
 
@@ -39,21 +48,21 @@ def read_folders(root: Path) -> Listing:
 def _files_of_tag(entry: Path, root: Path, remarks: list[Remark]) -> list[Path]:
   """Returns the media files of a tag's folder, and adds remarks about all else."""
   if not entry.is_dir():
-    remarks.append(Remark("spare", shown(entry, root), "lies in no folder of a tag"))
+    remarks.append(Remark("spare", display_path(entry, root), "lies in no folder of a tag"))
     return []
   if not entry.resolve().is_relative_to(root.resolve()):
-    remarks.append(Remark("spare", shown(entry, root), LINK))
+    remarks.append(Remark("spare", display_path(entry, root), LINK))
     return []
   if not _is_text(entry.name):
     raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag")
   files = []
-  for path in media_files(entry):
+  for path in find_media_files(entry):
     if path.is_file():
       files.append(path)
     else:
-      remarks.append(Remark("missing", shown(path, root), "a broken link, or no regular file"))
+      remarks.append(Remark("missing", display_path(path, root), "a broken link, or no regular file"))
   if not files:
-    remarks.append(Remark("dropped", shown(entry, root), "no media file is in this folder: no category"))
+    remarks.append(Remark("dropped", display_path(entry, root), "no media file is in this folder: no category"))
   remarks += _others(entry, files, root)
   return files
 
@@ -61,11 +70,11 @@ def _files_of_tag(entry: Path, root: Path, remarks: list[Remark]) -> list[Path]:
 def _others(folder: Path, files: list[Path], root: Path) -> list[Remark]:
   """Returns a remark for each file in a tag's folder that is not used."""
   used, remarks = set(files), []
-  for path in visible_files(folder):
+  for path in find_visible_files(folder):
     if path not in used and path.is_file():
       outside = not path.resolve().is_relative_to(folder.resolve())
       reason = LINK if outside else "not named as a media file"
-      remarks.append(Remark("spare", shown(path, root), reason))
+      remarks.append(Remark("spare", display_path(path, root), reason))
   return remarks
 
 
@@ -76,8 +85,8 @@ def _twins(root: Path, found: list[tuple[str, Path]]) -> list[Remark]:
   for tag, path in found:
     other_tag, other = first.setdefault((path.name, path.stat().st_size), (tag, path))
     if other_tag != tag:
-      reason = f"has the name and size of {shown(other, root)}: a clip of several tags? (see `csv`)"
-      remarks.append(Remark("doubtful", shown(path, root), reason))
+      reason = f"has the name and size of {display_path(other, root)}: a clip of several tags? (see `csv`)"
+      remarks.append(Remark("doubtful", display_path(path, root), reason))
   return remarks
 
 

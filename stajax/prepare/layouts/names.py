@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 
-def clip_names(paths: Sequence[PurePath]) -> list[str]:
+def name_clips(paths: Sequence[PurePath]) -> list[str]:
   """Returns a unique name for each relative path, of letters, digits and `-_.`: `dog/my clip.mp4` is `dog_my_clip`.
 
   Paths that would have the same name keep their suffix, and get a number if that is not enough. That depends on the

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from stajax.eyetracking import FRAME_SUFFIXES, find_lists, find_sound, read_fold_list
 from stajax.files import numbered_files
-from stajax.prepare.listing import Item, Kind, Listing, ListingError, Remark, inside, missing_numbers, shown
+from stajax.prepare.listing import (
+  Item,
+  Kind,
+  Listing,
+  ListingError,
+  Remark,
+  display_path,
+  find_missing_numbers,
+  resolve_inside,
+)
 
 TREES = ("video_frames", "video_audio", "annotations")
 
@@ -144,7 +153,7 @@ class _Database:
       self._remark("doubtful", folder, reason)
     self._check_annotations(video.name, num_frames)
     if has_sound and not wav.is_file():
-      self._remark("missing", shown(wav, self._root), "no such file: the video is silent")
+      self._remark("missing", display_path(wav, self._root), "no such file: the video is silent")
     if video.fps is None:
       return None
     return Item(f"{self._name}/{video.name}", frames, (), video.part, video.fps, wav if wav.is_file() else None)
@@ -152,13 +161,13 @@ class _Database:
   def _find_files(self, name: str) -> tuple[Path, dict[int, list[Path]], Path]:
     """Returns the folder of a video's frames, its images by number, and the path that its sound would have."""
     name.encode()
-    frames = inside(self._root, "video_frames", self._name, name)
-    sound_folder = inside(self._root, "video_audio", self._name, name)
+    frames = resolve_inside(self._root, "video_frames", self._name, name)
+    sound_folder = resolve_inside(self._root, "video_audio", self._name, name)
     wav = find_sound(sound_folder, name) or sound_folder / f"{name}.wav"
-    inside(self._root, *wav.relative_to(self._root).parts)
+    resolve_inside(self._root, *wav.relative_to(self._root).parts)
     images = numbered_files(frames, FRAME_SUFFIXES, "img_")
     for path in (path for paths in images.values() for path in paths if path.is_symlink()):
-      inside(self._root, *path.relative_to(self._root).parts)
+      resolve_inside(self._root, *path.relative_to(self._root).parts)
     return frames, images, wav
 
   def _check_annotations(self, name: str, num_frames: int) -> None:
@@ -173,12 +182,12 @@ class _Database:
       self._remark_missing(folder, prefix, files, num_frames, "these frames are not scored")
 
   def _remark_missing(self, folder: str, prefix: str, numbers: Collection[int], num_frames: int, effect: str) -> None:
-    missing, names = missing_numbers(numbers, num_frames, prefix + "{:05d}")
+    missing, names = find_missing_numbers(numbers, num_frames, prefix + "{:05d}")
     if missing:
       self._remark("missing", folder, f"{missing} of {num_frames} files, {names}: {effect}")
 
   def _remark(self, kind: Kind, file: str, reason: str) -> None:
-    self._remarks.append(Remark(kind, shown(Path(file), self._root), reason))
+    self._remarks.append(Remark(kind, display_path(Path(file), self._root), reason))
 
 
 def _folders(path: Path) -> list[str]:

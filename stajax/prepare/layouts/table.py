@@ -6,8 +6,8 @@ import csv
 import re
 from pathlib import Path, PurePosixPath
 
-from stajax.prepare.layouts.names import clip_names
-from stajax.prepare.listing import Item, Listing, ListingError, Remark, check_folder, inside, text_lines
+from stajax.prepare.layouts.names import name_clips
+from stajax.prepare.listing import Item, Listing, ListingError, Remark, check_folder, read_lines, resolve_inside
 
 PARTS = ("train", "val", "test")
 
@@ -47,7 +47,7 @@ def read_table(table: Path, root: Path) -> Listing:
   if not tags_of:
     raise ListingError(f"{table}: names no file that is there, expected rows of path, tags and, if wanted, part")
   files = sorted({name for _, name in tags_of})
-  names = dict(zip(files, clip_names([PurePosixPath(name) for name in files])))
+  names = dict(zip(files, name_clips([PurePosixPath(name) for name in files])))
   items = tuple(Item(names[file], root / file, tuple(tags), part) for (part, file), tags in tags_of.items())
   categories = tuple(sorted({tag for item in items for tag in item.tags}))
   return Listing("csv", root, categories, items, tuple(remarks))
@@ -63,7 +63,7 @@ def _find_file(row: dict[str, str], at: str, root: Path, remarks: list[Remark]) 
   part = row.get("part") or "train"
   if part not in PARTS:
     raise ListingError(f"part {part!r}, expected {', '.join(PARTS)} or nothing")
-  path = inside(root, row["path"])
+  path = resolve_inside(root, row["path"])
   if not _tags(row):
     remarks.append(Remark("doubtful", at, f"{row['path']} has no tag"))
   if not path.is_file():
@@ -79,7 +79,7 @@ def _tags(row: dict[str, str]) -> list[str]:
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
   """Returns line numbers and fields of the rows below the header, without surrounding space; missing ones are empty."""
-  lines = text_lines(table)
+  lines = read_lines(table)
   delimiter = "\t" if lines and "\t" in lines[0] and "," not in lines[0] else ","
   reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
   try:

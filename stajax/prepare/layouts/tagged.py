@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stajax.prepare.listing import Item, Remark, media_files, shown
+from stajax.prepare.listing import Item, Remark, display_path, find_media_files
 
 PARTS = ("test", "val", "train")  # a clip in several is taken for the first: no clip is both trained and tested on
 
@@ -75,7 +75,7 @@ class MediaIndex:
   def __init__(self, folder: Path) -> None:
     self.folder = folder
     self._paths: dict[str, list[Path]] = {}
-    for path in media_files(folder):
+    for path in find_media_files(folder):
       self._paths.setdefault(path.stem, []).append(path)
     for paths in self._paths.values():
       paths.sort(key=lambda path: (path.suffix != ".mp4", len(path.parts)))  # the published one first
@@ -101,8 +101,8 @@ class MediaIndex:
       reason, left = f"no row of {lists} names it", paths
       if stem in self._used:
         left = paths[1:]
-        reason = f"{shown(paths[0], root)} is used instead" if left else ""
-      remarks += [Remark("spare", shown(path, root), reason) for path in left]
+        reason = f"{display_path(paths[0], root)} is used instead" if left else ""
+      remarks += [Remark("spare", display_path(path, root), reason) for path in left]
     return sorted(remarks, key=lambda remark: remark.file)
 
 
@@ -118,7 +118,7 @@ def find_clips(
     root: The folder that file names in remarks are relative to.
   """
   items, missing = [], []
-  folder = shown(index.folder, root)
+  folder = display_path(index.folder, root)
   for name, clip in clips.items():
     path = index.take(stems(name))
     if path is None:

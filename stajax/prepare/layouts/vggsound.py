@@ -16,7 +16,15 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from stajax.prepare.layouts.tagged import MediaIndex, Row, find_clips, join_rows
-from stajax.prepare.listing import Listing, ListingError, Remark, check_folder, file_name, known_category, text_lines
+from stajax.prepare.listing import (
+  Listing,
+  ListingError,
+  Remark,
+  check_category,
+  check_file_name,
+  check_folder,
+  read_lines,
+)
 
 NUM_CATEGORIES = 309
 SECONDS = 10  # the length of a clip
@@ -97,8 +105,8 @@ def _rows(table: Path, categories: Collection[str] | None) -> Iterator[Row]:
         continue
       raise ListingError(f"{at}: found {','.join(fields)[:80]!r}, expected YouTubeID,start_seconds,label,train|test")
     if known is not None:
-      known_category(label, known, at)
-    yield Row(file_name(clip, at), label, part, f"{table.name}, line {number}")
+      check_category(label, known, at)
+    yield Row(check_file_name(clip, at), label, part, f"{table.name}, line {number}")
 
 
 def _parse(fields: Sequence[str], default: str | None, at: str) -> tuple[str, str, str]:
@@ -116,7 +124,7 @@ def _parse(fields: Sequence[str], default: str | None, at: str) -> tuple[str, st
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
   """Yields line numbers and fields; labels with commas are quoted."""
-  reader = csv.reader(text_lines(path), skipinitialspace=True)
+  reader = csv.reader(read_lines(path), skipinitialspace=True)
   try:
     for fields in reader:
       if any(fields):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stajax.eyetracking import SOUND_SUFFIXES
 from stajax.prepare.fixations import SUFFIXES, read_header
-from stajax.prepare.layouts.names import clip_names
+from stajax.prepare.layouts.names import name_clips
 from stajax.prepare.listing import (
   MEDIA_SUFFIXES,
   Item,
@@ -17,10 +17,10 @@ from stajax.prepare.listing import (
   ListingError,
   Remark,
   check_folder,
-  inside,
-  media_files,
-  shown,
-  visible_files,
+  display_path,
+  find_media_files,
+  find_visible_files,
+  resolve_inside,
 )
 
 PART = "test"  # videos with viewers are not trained on
@@ -52,14 +52,14 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
   root, tables = Path(root), Path(tables or root)
   check_folder(root, "that of the videos")
   check_folder(tables, "that of the tables")
-  paths = media_files(root)
+  paths = find_media_files(root)
   if not paths:
     raise ListingError(f"{root}: no video is in this folder")
   remarks: list[Remark] = []
   # What ends in `.ogg` may be a video as well, and is taken for one.
   sounds = _FilesByStem(root, [suffix for suffix in SOUND_SUFFIXES if suffix not in MEDIA_SUFFIXES], remarks)
   tables_by_stem = _FilesByStem(tables, SUFFIXES, remarks)
-  names = clip_names([path.relative_to(root) for path in paths])
+  names = name_clips([path.relative_to(root) for path in paths])
   items, found = [], {}
   for name, path in zip(names, paths):
     stem = path.relative_to(root).with_suffix("").as_posix()
@@ -69,14 +69,14 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
       try:
         read_header(table)
       except ListingError as error:
-        remarks.append(Remark("doubtful", shown(table, root), str(error).removeprefix(f"{table}: ")))
+        remarks.append(Remark("doubtful", display_path(table, root), str(error).removeprefix(f"{table}: ")))
   if not found:
     reason = "no video has a table of fixations: the tree can be predicted, but not scored"
-    remarks.append(Remark("doubtful", shown(tables, root), reason))
+    remarks.append(Remark("doubtful", display_path(tables, root), reason))
   for item in items if found else ():
     if item.name not in found:
       reason = "has no table of fixations: it can be predicted, but not scored"
-      remarks.append(Remark("missing", shown(item.path, root), reason))
+      remarks.append(Remark("missing", display_path(item.path, root), reason))
   remarks += sounds.spare("no video has this name") + tables_by_stem.spare("no video has this name")
   return VideoFolder(Listing("videos", root, (), tuple(items), tuple(remarks)), found)
 
@@ -88,7 +88,7 @@ class _FilesByStem:
     self._folder = folder
     self._paths: dict[str, Path] = {}
     self._used: set[str] = set()
-    found = (path for path in visible_files(folder) if path.suffix.lower() in suffixes)
+    found = (path for path in find_visible_files(folder) if path.suffix.lower() in suffixes)
     for _, paths in groupby(found, key=lambda path: path.parent):
       for path in sorted(paths, key=lambda path: suffixes.index(path.suffix.lower())):
         self._add(path, remarks)
@@ -97,12 +97,12 @@ class _FilesByStem:
     relative = path.relative_to(self._folder)
     stem = relative.with_suffix("").as_posix()
     try:
-      inside(self._folder, *relative.parts)
+      resolve_inside(self._folder, *relative.parts)
     except ListingError:
-      remarks.append(Remark("spare", shown(path, self._folder), "a link out of the folder"))
+      remarks.append(Remark("spare", display_path(path, self._folder), "a link out of the folder"))
       return
     if stem in self._paths:
-      remarks.append(Remark("spare", shown(path, self._folder), f"{self._paths[stem].name} is used instead"))
+      remarks.append(Remark("spare", display_path(path, self._folder), f"{self._paths[stem].name} is used instead"))
     else:
       self._paths[stem] = path
 
@@ -116,4 +116,4 @@ class _FilesByStem:
   def spare(self, reason: str) -> list[Remark]:
     """Returns a remark for each file that was never taken."""
     left = [path for stem, path in self._paths.items() if stem not in self._used]
-    return [Remark("spare", shown(path, self._folder), reason) for path in left]
+    return [Remark("spare", display_path(path, self._folder), reason) for path in left]

@@ -7,7 +7,7 @@ import pytest
 
 from stajax.prepare.__main__ import main
 from stajax.prepare.layouts.folders import read_folders
-from stajax.prepare.layouts.names import clip_names
+from stajax.prepare.layouts.names import name_clips
 from stajax.prepare.layouts.table import read_table
 from stajax.prepare.listing import Item, ListingError, Remark
 
@@ -87,11 +87,11 @@ def test_names_of_files_need_not_be_text(tmp_path):
 
 def test_names_are_unique_and_plain():
   paths = ["a b/c.mp4", "a_b/c.mp4", "a/b/c.mp4", "é/1:2.mp4", "x/y.mp4", "x/y.webm", "x/y.mp4.avi"]
-  names = clip_names([PurePosixPath(path) for path in paths])
+  names = name_clips([PurePosixPath(path) for path in paths])
   assert len(set(names)) == len(names)
   assert names[3] == "é_1_2" and names[4:6] == ["x_y.mp4", "x_y.webm"]
   assert not any(set(name) & set("/ :#") for name in names)
-  turned = clip_names([PurePosixPath(path) for path in reversed(paths)])
+  turned = name_clips([PurePosixPath(path) for path in reversed(paths)])
   assert turned == names[::-1]
 
 
