@@ -83,7 +83,7 @@ def _write_tree(folder: Path) -> None:
   """Writes a tree of one video with viewers, and maps of it that were made elsewhere."""
   rng, shape = np.random.default_rng(0), (4, 24, 32)
   fixations, density = rng.random(shape) < 0.05, rng.integers(0, 256, shape, dtype=np.uint8)
-  write_tree_video(folder / "TREE", "Tiny", "a", ramp(4, 24, 32), 8.0, None, fixations, density)
+  write_tree_video(folder / "TREE", "Tiny", "a", ramp(4, 24, 32), None, zip(fixations, density))
   write_fold_lists(folder / "TREE", "Tiny", [("a", 4, 8.0)])
   (folder / "my_maps/Tiny/a").mkdir(parents=True)
   for number in range(1, 5):
