@@ -1,16 +1,20 @@
-"""What all verbs share: how a command reads its arguments, reports an error on one line, and ends.
+"""What all verbs share: how a command reads its arguments and its configuration, reports an error, and ends.
 
 Exit codes: 0 all is done, 1 some inputs failed, 2 the arguments or the data cannot be used, 3 all inputs failed.
 """
 
 import contextlib
+import dataclasses
 import difflib
 import io
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+  from stajax.config import Config
 
 T = TypeVar("T")
 
@@ -71,6 +75,72 @@ def _checked(
       raise
   known = {*known, *_option_names(lambda: read(["--help"]))}
   raise SystemExit(fail(program, f"{_misspelled(argv, known) or _plain(drawn.getvalue())} (see `{usage} --help`)"))
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigArguments:
+  """The options of a command that takes a configuration; further options are fields of a subclass."""
+
+  config: Path
+  """A configuration: a Python file that assigns `config = Config(…)`."""
+
+
+Arguments = TypeVar("Arguments", bound=ConfigArguments)
+
+
+def parse_with_config(
+  program: str, target: type[Arguments], argv: Sequence[str] | None, description: str | None = None
+) -> tuple[Arguments, "Config"]:
+  """Reads the arguments of a command, and the configuration that its option `--config` names, with overrides.
+
+  Args:
+    program: The command's name, such as `stajax train`.
+    target: The command's own options; all others are overrides of the configuration's fields.
+    argv: The arguments; None: those of the process.
+    description: What `--help` says first; with `--config FILE` it lists the configuration's fields instead.
+
+  Raises:
+    ConfigError: The configuration cannot be used.
+    SystemExit: See `parse`.
+  """
+  from stajax import config as configuration
+
+  argv = list(sys.argv[1:] if argv is None else argv)
+  has_file = any(argument.partition("=")[0] == "--config" for argument in argv)
+  arguments, overrides = parse_known(program, target, argv, description=description, add_help=not has_file)
+  names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(target)]
+  return arguments, override(configuration.load(arguments.config), overrides, program, names)
+
+
+def override(
+  config: "Config", arguments: Sequence[str], program: str = "stajax train", known: Iterable[str] = ()
+) -> "Config":
+  """Applies overrides such as `--sta.steps 100` to a configuration; `--init NAME=FILE` adds to its field `init`.
+
+  Args:
+    config: The configuration.
+    arguments: The overrides.
+    program: The command's name in errors.
+    known: Options of the command that are read elsewhere, as hints for misspelled ones.
+
+  Raises:
+    ConfigError: An override of `init` cannot be used.
+    SystemExit: See `parse`.
+  """
+  import tyro
+
+  from stajax import config as configuration
+
+  @dataclasses.dataclass(frozen=True)
+  class Init:
+    init: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+
+  files, arguments = parse_known(program, Init, arguments, add_help=False)
+  config = configuration.with_files(config, files.init)
+  if not arguments:
+    return config
+  usage = f"{program} --config FILE"
+  return parse(program, configuration.Config, arguments, ("--init", *known), usage, default=config)
 
 
 def run(program: str, command: Callable[[], int], errors: tuple[type[Exception], ...] = (OSError, ValueError)) -> int:

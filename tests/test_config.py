@@ -7,6 +7,7 @@ import pydantic
 import pytest
 
 from helpers.paths import ROOT
+from stajax import cli
 from stajax import config as configuration
 from stajax.config import Config, ConfigError, Optimizer, Training
 
@@ -105,7 +106,7 @@ def test_a_configuration_cannot_be_changed():
 
 def test_overrides_and_differences():
   config = Config(name="a")
-  changed = configuration.override(config, ["--sta.steps", "7", "--network.norm", "batch"])
+  changed = cli.override(config, ["--sta.steps", "7", "--network.norm", "batch"])
   assert changed.sta.steps == 7
   assert configuration.differences(config, changed) == ['network.norm: "none" → "batch"', "sta.steps: 150000 → 7"]
 
@@ -123,13 +124,13 @@ def test_overrides_and_differences():
 )
 def test_a_bad_override_says_what_is_known(capsys, arguments, named):
   with pytest.raises(SystemExit) as stop:
-    configuration.override(Config(name="a"), arguments)
+    cli.override(Config(name="a"), arguments)
   assert stop.value.code == 2 and named in capsys.readouterr().err
 
 
 def test_overrides_of_sequences_and_hyphens():
   arguments = ["--sta.optimizer.learning-rate", "1e-3", "--sta.frozen", "visual", "sound", "--s.no-flip"]
-  changed = configuration.override(Config(name="a"), arguments)
+  changed = cli.override(Config(name="a"), arguments)
   assert changed.sta.optimizer.learning_rate == 1e-3 and changed.sta.frozen == ("visual", "sound")
   assert changed.s.flip is False and changed.st.flip is True
 
@@ -137,10 +138,10 @@ def test_overrides_of_sequences_and_hyphens():
 def test_init_of_parts():
   """Added to what the file says, kept through a work folder, and a run that lacks it is another one."""
   config = Config(name="a", init={"sound": "one"})
-  changed = configuration.override(config, ["--init", "visual=a=b.pth", "--init=sound=two", "--seed", "3"])
+  changed = cli.override(config, ["--init", "visual=a=b.pth", "--init=sound=two", "--seed", "3"])
   assert changed.init == {"visual": "a=b.pth", "sound": "two"} and changed.seed == 3
   assert configuration.loads(configuration.dumps(changed), "x") == changed
-  assert configuration.override(config, ["--seed", "3"]).init == {"sound": "one"}
+  assert cli.override(config, ["--seed", "3"]).init == {"sound": "one"}
   assert configuration.differences(changed, Config(name="a", seed=3)) == [
     'init.sound: "two" → None', 'init.visual: "a=b.pth" → None',
   ]  # fmt: skip
@@ -149,5 +150,5 @@ def test_init_of_parts():
 @pytest.mark.parametrize("text", ["visual", "visual=", "vision=x", "=x", "x.pth"])
 def test_a_bad_init_is_one_line(text):
   with pytest.raises(ConfigError, match=r"expected NAME=FILE with one of the names visual, sound") as error:
-    configuration.override(Config(name="a"), ["--init", text])
+    cli.override(Config(name="a"), ["--init", text])
   assert str(error.value).startswith(f"--init {text}: ")

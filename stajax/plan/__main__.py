@@ -22,8 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stajax import cli
-from stajax import config as configuration
-from stajax.config import Config, ConfigArguments, ConfigError
+from stajax.config import Config, ConfigError
 from stajax.plan import topology
 from stajax.plan.stages import PREDICT, find_categories, stages_of
 
@@ -33,7 +32,7 @@ _CLIPS, _FRAMES = 8, 64
 
 
 @dataclass(frozen=True)
-class Arguments(ConfigArguments):
+class Arguments(cli.ConfigArguments):
   """The options of `stajax plan` that are not fields of the configuration."""
 
   categories: int | None = None
@@ -55,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   description = (__doc__ or "").format(stages=", ".join(stages_of()), examples=topology.EXAMPLES)
 
   def command() -> int:
-    arguments, config = configuration.parse(PROGRAM, Arguments, argv, description)
+    arguments, config = cli.parse_with_config(PROGRAM, Arguments, argv, description)
     return _plan(arguments, config)
 
   return cli.run(PROGRAM, command, (ConfigError, topology.TopologyError))

@@ -20,7 +20,7 @@ PROGRAM = "stajax train"
 
 
 @dataclass(frozen=True)
-class Arguments(configuration.ConfigArguments):
+class Arguments(cli.ConfigArguments):
   """The options of `stajax train` that are not fields of the configuration."""
 
   workdir: Path | None = None
@@ -32,7 +32,7 @@ class Arguments(configuration.ConfigArguments):
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   try:
-    arguments, config = configuration.parse(PROGRAM, Arguments, argv, __doc__)
+    arguments, config = cli.parse_with_config(PROGRAM, Arguments, argv, __doc__)
   except configuration.ConfigError as error:
     return cli.fail(PROGRAM, error)
   return run(config, arguments.workdir or Path("runs") / config.name, arguments.distributed)

@@ -11,8 +11,8 @@ import pytest
 from helpers import tiny
 from helpers.small_network import make_batch
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
+from stajax import cli, model, networks
 from stajax import config as configuration
-from stajax import model, networks
 from stajax.config import Students, Training
 from stajax.inference import dense
 from stajax.inference.clip import windows
@@ -219,5 +219,5 @@ def test_all_students_are_trained_as_the_field_sta_says():
   )
   assert isinstance(networks.make_network(networks.ALL_STUDENTS, config, 3), FixationModule)
   assert configuration.loads(configuration.dumps(config), "x") == config
-  changed = configuration.override(separate, ["--students.backbone", "shared"])
+  changed = cli.override(separate, ["--students.backbone", "shared"])
   assert changed == config

@@ -10,8 +10,8 @@ import jax
 import pytest
 
 from helpers.paths import ROOT
+from stajax import cli, networks
 from stajax import config as configuration
-from stajax import networks
 from stajax.plan import __main__ as plan
 from stajax.plan import compile as compiling
 from stajax.plan import cost, topology
@@ -192,7 +192,7 @@ def test_a_step_is_planned_for_the_cpu():
 
 def test_inference_is_planned_in_parts():
   target = topology.parse("cpu")
-  config = configuration.override(
+  config = cli.override(
     configuration.load(QUICKSTART), ["--sta.size", "32", "--sta_plus.size", "32", "--network.width", "0.125"]
   )
   found = plan_stage(config, 10, target, Workload(PREDICT, True, 4))
@@ -206,7 +206,7 @@ def test_shared_students_are_planned_as_one():
   """15 frames an example where the three have 21, and in prediction each frame and sound once, not three times."""
   sizes = ["--sta.size", "32", "--sta_plus.size", "32", "--network.width", "0.125", "--network.norm", "none"]
   separate, shared = (
-    configuration.override(configuration.load(QUICKSTART), [*sizes, "--students.backbone", backbone])
+    cli.override(configuration.load(QUICKSTART), [*sizes, "--students.backbone", backbone])
     for backbone in ("separate", "shared")
   )
   student = networks.make_network("sta_plus_short", separate, 10)
