@@ -1,6 +1,7 @@
 """The documentation's site: `sphinx-build -W -b html docs docs/_build/html`, which needs no network and no GPU."""
 
 import os
+import re
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -72,6 +73,15 @@ def show_indented_blocks(app, what, name, obj, options, lines):  # the signature
   lines[:] = shown
 
 
+def escape_stars(app, what, name, obj, options, lines):
+  """Escapes stars such as that of (n, *size), which would begin an emphasis; code between backquotes has none."""
+  for number, line in enumerate(lines):
+    parts = line.split("`")
+    parts[::2] = [re.sub(r"(?<![\w*\\])\*(?=\w)", r"\\*", part) for part in parts[::2]]
+    lines[number] = "`".join(parts)
+
+
 def setup(app):
   """Connects the changes above; Sphinx calls it."""
   app.connect("autodoc-process-docstring", show_indented_blocks, priority=400)  # before napoleon
+  app.connect("autodoc-process-docstring", escape_stars, priority=600)  # after it
