@@ -1,21 +1,21 @@
-"""The paper's setting in full on prepared AVE clips, for GPUs or TPUs; the 28 categories come with the data.
+"""The paper's setting in full, on prepared AVE clips, for GPUs or TPUs. The 28 categories come with the data.
 
   python -m stajax.train --config configs/ave.py --data.path DIR
 
-§: sections of the paper. What is not here is a default of `stajax.config`, chosen for this setting too.
+A § names a section of the paper. The rest are the defaults of `stajax.config`, which were chosen for this setting, too.
 """
 
 from stajax.config import Config, Data, Network, Optimizer, Training
 
-# §6.1 gives the students' rate. The classifiers' rate, the decay, and the multipliers for weights and biases of the
-# pretrained VGG-16 and of all that is new are those of the code that the authors released.
+# §6.1 gives the rate of the students. The rate of the classifiers, the decay, and the multipliers for weights and
+# biases (of the pretrained VGG-16, and of all that is new) are those of the code that the authors released.
 _OPTIMIZER = Optimizer(
   name="sgd", learning_rate=1e-3, momentum=0.9, weight_decay=1e-4, multipliers=(1.0, 2.0, 10.0, 20.0)
 )
 _STUDENT_OPTIMIZER = _OPTIMIZER.model_copy(update={"learning_rate": 5e-5})
 
-# §6.1 gives sizes and batches. It is silent about lengths: here every network sees some 500,000 fragments, one and a
-# half times the frames that AVE's 4097 clips have at 8 a second.
+# §6.1 gives sizes and batches, but no lengths. Here every network sees some 500,000 fragments, one and a half times as
+# many as AVE's 4097 clips have frames at 8 a second.
 _COARSE = {"size": 256, "batch": 20, "steps": 30_000, "optimizer": _OPTIMIZER}
 _FINE = {"size": 356, "batch": 3, "steps": 150_000, "optimizer": _OPTIMIZER}
 _PLUS = {"size": 256, "batch": 16, "steps": 30_000, "optimizer": _OPTIMIZER}
@@ -24,7 +24,7 @@ _STUDENT = {"size": 356, "batch": 3, "steps": 150_000, "optimizer": _STUDENT_OPT
 config = Config(
   name="ave",
   data=Data(source="records", path="data/ave", rate=8.0),
-  # §3.3: VGG-16, without normalisation as its ImageNet weights are, and the VGGSound network; §4.3: m steps.
+  # §3.3: VGG-16 without normalisation, as its ImageNet weights need it, and the VGGSound network. §4.3: m steps.
   network=Network(
     width=1.0,
     norm="none",
@@ -33,7 +33,7 @@ config = Config(
     audio_pooling="netvlad",
     reasoning_steps=3,
   ),
-  # §3.2: the coarse stage sees whole frames. §3.3: the switch is an SA network; the tagger gives its labels.
+  # §3.2: the coarse stage sees whole frames. §3.3: the switch is an SA network, and the tagger gives its labels.
   s_coarse=Training(**_COARSE),
   st_coarse=Training(**_COARSE),
   tagger=Training(**_COARSE),
@@ -43,11 +43,11 @@ config = Config(
   s=Training(**_FINE, start=("s_coarse",)),
   st=Training(**_FINE, start=("st_coarse",)),
   sa=Training(**_FINE, start=("sa_coarse",)),
-  # §4.3: built on the branches; whole frames again, so on those that know them.
+  # §4.3: these networks are built on their branches. They see whole frames, so they start from the coarse ones.
   s_plus=Training(**_PLUS, start=("s_coarse",)),
   st_plus=Training(**_PLUS, start=("st_coarse",)),
   sa_plus=Training(**_PLUS, start=("sa_coarse",)),
-  # §5: taught by the pseudo-fixations. A size of 256 for STA+ is what the paper's cost table has.
+  # §5: the students learn the pseudo-fixations. Table 5 counts STA+ at a size of 256.
   sta=Training(**_STUDENT),
   sta_plus=Training(**_STUDENT, start=("sta",)),
 )

@@ -1,20 +1,20 @@
-"""The method on a folder of real clips, on a machine without an accelerator: ImageNet's VGG-16 as it is, a linear neck.
+"""The method on a folder of real clips, on a machine without an accelerator: a frozen VGG-16 and a linear neck.
 
   stajax prepare folders --root CLIPS --out DATA --rate 4
   stajax weights fetch vgg16
   python -m stajax.train --config configs/clips.py --data.path DATA --init visual=vgg16.safetensors
 
-A few dozen clips are enough to begin with: what is trained from scratch is small, and features are computed once.
+A few dozen clips are enough to begin with, since what is trained from scratch is small, and features are computed once.
 """
 
 from stajax.config import Config, Data, Features, Maps, Network, Optimizer, Training
 
-_SIZE = 224  # pixels, of frames and of crops: a crop is a part of the frame, so it is finer at the same size
+_SIZE = 224  # pixels, for frames and for crops: a crop is a part of the frame, so it is finer at the same size
 
 
-# Of a few dozen clips a network soon knows everything by heart. What keeps it from saying what only tells these clips
-# apart is a strong decay of all weights, also of those that it happened to begin with. Steps, rates and decay were
-# chosen by how networks do on clips that they have not learned from (`docs/clips.md`).
+# A network soon knows a few dozen clips by heart, and then tells them apart by anything. A strong decay prevents that:
+# it also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how
+# networks do on clips that they have not learned from (`docs/history.md`).
 _DECAY, _STUDENT_DECAY = 3.0, 10.0
 
 
@@ -64,7 +64,7 @@ config = Config(
   sa_plus=_after("sa", 60, ("sound",)),
   sta=_after(("st", "sa"), 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
   sta_plus=_after("sta", 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
-  # Nothing is cut from the pseudo-fixations: of so few clips, the highest values show what is peculiar to one of them.
+  # Nothing is cut from the pseudo-fixations: with so few clips, the highest values show what is peculiar to one.
   maps=Maps(size=64, threshold=0.0, blur=0.04, time_blur=0.5, centre=True),
   checkpoint_every=100,
   log_every=10,

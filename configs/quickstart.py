@@ -1,12 +1,12 @@
-"""The whole method on the embedded synthetic clips, in minutes on two CPU cores: narrow networks, trained from scratch.
+"""The whole method on the embedded synthetic clips, in minutes on two CPU cores, with narrow networks from scratch.
 
-python -m stajax.train --config configs/quickstart.py
+  python -m stajax.train --config configs/quickstart.py
 """
 
 from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Training
 
-# From scratch a network learns with batch normalisation and Adam; the paper's multipliers are for pretrained backbones.
-# The coarse S learns the backbone, all others start from it and leave it as it is: there are minutes, not hours.
+# From scratch, a network learns with batch normalisation and Adam; the paper's multipliers are for pretrained ones.
+# To save time, only the coarse S learns the backbone; the other networks start from it and leave it as it is.
 _EVENLY = (1.0, 1.0, 1.0, 1.0)
 _SEEN_AND_HEARD = ("visual", "sound")
 _COARSE, _FINE = 96, 128  # pixels; the paper's 256 and 356 have the same ratio
@@ -39,7 +39,8 @@ def _after(
 config = Config(
   name="quickstart",
   data=Data(source="synthetic", synthetic=Synthetic(clips=800, held_out=60, size=128, seconds=1.0)),
-  # One convolution a stage: a cell of a class map sees 86 of the 128 pixels. VGG-16's would see 252.
+  # With one convolution in each stage, a cell of a class map sees 86 of the 128 pixels. With those of VGG-16 it would
+  # see 252.
   network=Network(
     width=0.25,
     norm="batch",
@@ -51,13 +52,14 @@ config = Config(
     reasoning_steps=1,
   ),
   s_coarse=_training(360, 3e-3),
-  # What is new in these, for motion and for sound, begins without a say (`stajax.weights.store.merge`).
-  # Motion may learn fast; at that rate SA's gate saturates at one for every sound, and nothing brings it back.
+  # The new parts of these networks, for motion and for sound, begin without influence (`stajax.weights.store.merge`).
+  # Motion may be learned fast. At that rate SA's gate would saturate for every sound, and nothing would bring it back.
   st_coarse=_after("s_coarse", 100, learning_rate=1e-2),
   tagger=_training(100, 3e-3),
   switch=_after(("s_coarse", "tagger_0"), 100, frozen=_SEEN_AND_HEARD, learning_rate=3e-3),
   sa_coarse=_after(("s_coarse", "tagger_0"), 150, frozen=_SEEN_AND_HEARD, learning_rate=3e-3),
-  # A crop is larger than what the backbone knows. S and SA each learn one for it, so that there is something to select.
+  # Objects in a crop are larger than those that the backbone knows. S and SA each learn a backbone for crops, so that
+  # their maps differ and there is something to select from.
   s=_after("s_coarse", 110, frozen=(), size=_FINE),
   st=_after(("s", "st_coarse"), 60, size=_FINE),
   sa=_after("sa_coarse", 110, frozen=("sound",), size=_FINE),

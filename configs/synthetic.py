@@ -1,6 +1,6 @@
 """The embedded synthetic clips at more length than `quickstart.py`, to see what each part of the method adds.
 
-python -m stajax.train --config configs/synthetic.py --seed 1 --data.synthetic.seed 1
+  python -m stajax.train --config configs/synthetic.py --seed 1 --data.synthetic.seed 1
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ _STEPS = {
   "sta": 220,
   "sta_plus": 200,
 }
-# Each of the three sources has a backbone of its own on the crops, so that they err in different places.
+# ST, too, gets a backbone of its own for the crops, so that the three sources err in different places.
 _OWN = {"st": {"start": ("st_coarse",), "frozen": (), "batch": 16}}
 
 

@@ -1,6 +1,6 @@
-"""The setting of `ave.py` on prepared VGGSound clips; the 309 categories come with the data.
+"""The setting of `ave.py` on prepared VGGSound clips. The 309 categories come with the data.
 
-python -m stajax.train --config configs/vggsound.py --data.path DIR
+  python -m stajax.train --config configs/vggsound.py --data.path DIR
 """
 
 from pathlib import Path
@@ -9,7 +9,8 @@ from stajax.config import Config, Training, load
 
 _AVE = load(Path(__file__).with_name("ave.py"))
 
-# Ours, the paper has no such training: with 45 times AVE's clips, four times its steps show each some ten fragments.
+# The paper has no such training. VGGSound has 45 times as many clips as AVE; four times the steps show some ten
+# fragments of each clip.
 _LENGTH = 4
 
 

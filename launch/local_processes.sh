@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Several processes on this machine: the many-host path without a cluster, on CPU or with one GPU a process.
+# Runs several processes on this machine, as on several hosts: on the CPU, or with one GPU for each process.
 #   launch/local_processes.sh 2 --config configs/quickstart.py --workdir runs/two
 set -euo pipefail
 processes=$1

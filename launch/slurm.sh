@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# One task a GPU; the work folder must be on a file system that all nodes see. A requeued job goes on where it was.
+# Runs one task for each GPU. The work folder must be on a file system that all nodes see. A job that is queued again
+# goes on where it was.
 #   sbatch launch/slurm.sh --config configs/X.py --workdir /shared/runs/X
 #SBATCH --job-name=stajax
 #SBATCH --nodes=2
