@@ -1,6 +1,6 @@
 """The whole method on the embedded synthetic clips, in minutes on two CPU cores, with narrow networks from scratch.
 
-  python -m stajax.train --config configs/quickstart.py
+python -m stajax.train --config configs/quickstart.py
 """
 
 from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Training

@@ -1,6 +1,6 @@
 """The embedded synthetic clips at more length than `quickstart.py`, to see what each part of the method adds.
 
-  python -m stajax.train --config configs/synthetic.py --seed 1 --data.synthetic.seed 1
+python -m stajax.train --config configs/synthetic.py --seed 1 --data.synthetic.seed 1
 """
 
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The setting of `ave.py` on prepared VGGSound clips. The 309 categories come with the data.
 
-  python -m stajax.train --config configs/vggsound.py --data.path DIR
+python -m stajax.train --config configs/vggsound.py --data.path DIR
 """
 
 from pathlib import Path

@@ -3,6 +3,7 @@
 import argparse
 import functools
 import importlib
+import inspect
 import re
 import shutil
 import tomllib
@@ -45,8 +46,8 @@ def parse_only(monkeypatch):
     raise Parsed
 
   def read_and_stop(target, *args, **kwargs):
-    # What is no class would be called with the arguments, and do the work.
-    read(target if isinstance(target, type) else functools.wraps(target)(stop), *args, **kwargs)
+    # A function would be called with the arguments, and do the work.
+    read(functools.wraps(target)(stop) if inspect.isfunction(target) else target, *args, **kwargs)
     raise Parsed
 
   def parse_and_stop(*args, **kwargs):
