@@ -66,6 +66,12 @@ def write_video(
   return path
 
 
+def touch(path: Path, content: str = "") -> None:
+  """Writes a file that is not decoded, and its folder."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(content)
+
+
 def read_sound(path: Path, notes: list[str] | None = None) -> np.ndarray:
   """All samples of a media file's sound, (n,) float32 mono at 16 kHz."""
   return np.concatenate([np.zeros(0, np.float32), *audio_blocks(path, notes)])

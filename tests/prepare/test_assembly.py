@@ -1,4 +1,4 @@
-"""Assembly: whole clips in planned shards, the same bytes whoever writes them, and refusals."""
+"""Assembly writes whole clips into planned shards, with the same bytes whoever writes them, and refuses the rest."""
 
 import json
 import os
@@ -43,11 +43,12 @@ def staged(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(staged, tmp_path_factory):
   out = tmp_path_factory.mktemp("whole") / "data"
-  assemble(*staged, out, CATEGORIES, SUMMARY, max_shard_bytes=12_000)
+  staging, keys = staged
+  assemble(staging, keys, out, CATEGORIES, SUMMARY, max_shard_bytes=12_000)
   return out
 
 
-def test_shards_hold_whole_clips_and_no_more_than_they_may(whole):
+def test_shards_hold_whole_clips_up_to_the_limit(whole):
   facts = {}
   for name in ("frames", "sounds", "clips"):
     splits = json.loads((whole / name / "1.0.0" / "dataset_info.json").read_text())["splits"]
@@ -70,7 +71,8 @@ def test_shards_hold_whole_clips_and_no_more_than_they_may(whole):
 
 
 def test_shards_may_be_written_in_any_order_and_twice(staged, whole, tmp_path):
-  plan = plan_assembly(*staged, tmp_path / "data", CATEGORIES, SUMMARY, max_shard_bytes=12_000)
+  staging, keys = staged
+  plan = plan_assembly(staging, keys, tmp_path / "data", CATEGORIES, SUMMARY, max_shard_bytes=12_000)
   written = {shard: write_planned(shard) for shard in (*plan.shards[::-1], *plan.shards[2:4])}
   assert not (tmp_path / "data").exists()
   finish_assembly(plan, [written[shard] for shard in plan.shards])
@@ -78,7 +80,7 @@ def test_shards_may_be_written_in_any_order_and_twice(staged, whole, tmp_path):
 
 
 def test_another_process_writes_the_same_bytes(staged, whole, tmp_path):
-  """Which has other hashes of strings, so what is in a set or comes from one has another order."""
+  """The other process has other hashes of strings, so that sets are in another order there."""
   staging, keys = staged
   code = f"""
 from pathlib import Path
@@ -100,8 +102,9 @@ def test_children_may_write_the_shards(staged, whole, tmp_path, monkeypatch):
       yield index, function(*arguments)
 
   monkeypatch.setattr(assembly, "run_in_children", run_in_children)
+  staging, keys = staged
   for out in ("small", "large"):
-    assemble(*staged, tmp_path / out, CATEGORIES, SUMMARY, 12_000, partial(write_shards, processes=3))
+    assemble(staging, keys, tmp_path / out, CATEGORIES, SUMMARY, 12_000, partial(write_shards, processes=3))
     assert contents(tmp_path / out) == contents(whole)
     monkeypatch.setattr(assembly, "BYTES_A_PROCESS", 1)
   assert asked == [1, 3]

@@ -1,4 +1,4 @@
-"""Preparation on Apache Beam: by several workers, the same bytes as a local run.
+"""Preparation on Apache Beam: several workers give the same bytes as a local run.
 
 pip install -e '.[train,test,beam]' && pytest tests/prepare/test_beam.py
 """
@@ -47,7 +47,7 @@ def test_beam_gives_the_bytes_of_a_local_run(listing, tmp_path):
 
 
 def test_many_shards_by_several_workers(listing, tmp_path):
-  """A clip a unit of work, and a clip a shard."""
+  """Every clip is a unit of work and a shard of its own."""
   workers, staging = beam.BeamWorkers(OPTIONS, chunk=1), ClipStaging(tmp_path / "staging")
   tasks = plan_tasks(listing, "train", staging.folder, SETTINGS, Limits())
   outcomes = workers.stage(tasks, SETTINGS, Limits())
@@ -59,7 +59,7 @@ def test_many_shards_by_several_workers(listing, tmp_path):
   assert shards == contents(tmp_path / "local") and sum("frames-data" in path for path in shards) == 3
 
 
-def test_what_a_limit_ended_is_named_and_tried_again(listing, tmp_path, monkeypatch):
+def test_tasks_that_a_limit_ended_are_named_and_tried_again(listing, tmp_path, monkeypatch):
   monkeypatch.setattr(beam.BeamWorkers, "_run", lambda self, function, count: [function(i) for i in range(count)])
   workers, staging = beam.BeamWorkers((), chunk=2), ClipStaging(tmp_path / "staging")
   tasks = plan_tasks(listing, "train", staging.folder, SETTINGS, Limits())
@@ -72,7 +72,7 @@ def test_what_a_limit_ended_is_named_and_tried_again(listing, tmp_path, monkeypa
   assert [bool(outcome.reason) for outcome in outcomes] == [task.item.name == "broken" for task in tasks]
 
 
-def test_failing_pipeline_is_one_line(listing, tmp_path, monkeypatch, capsys):
+def test_a_failing_pipeline_is_one_line(listing, tmp_path, monkeypatch, capsys):
   (listing.root / "bell").mkdir(exist_ok=True)
   write_video(listing.root / "bell" / "a.mp4", ramp(3))
   arguments = ["folders", "--root", str(listing.root), "--out", str(tmp_path / "out"), "--side", "32"]

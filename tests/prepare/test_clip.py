@@ -1,4 +1,4 @@
-"""One clip of real media: what its frames, sound, segments and notes are, and why it is refused."""
+"""One clip of real media: its frames, sound, segments and notes, and why it is refused."""
 
 import io
 from dataclasses import replace
@@ -34,12 +34,12 @@ def one(item: Item, **changes) -> tuple[PreparedClip, list[str]]:
 
 
 def levels(clip: PreparedClip) -> list[float]:
-  """The mean grey of each frame."""
+  """Returns the mean grey of each frame."""
   return [float(np.asarray(Image.open(io.BytesIO(jpeg))).mean()) for jpeg in clip.frames]
 
 
 def sounding(columns: np.ndarray) -> list[float]:
-  """When bursts begin in a spectrogram, seconds (a burst of 10 ms is in up to four columns)."""
+  """Returns the seconds when bursts begin in a spectrogram (a burst of 10 ms is in up to four columns)."""
   loud = np.flatnonzero(columns.astype(np.float32).max(axis=0) > -9)
   return [float(column * 159 + 512) / 16000 for column in loud[np.diff(loud, prepend=-100) > 10]]
 
@@ -152,7 +152,7 @@ def test_settings_are_checked(name, value):
 
 
 def images(folder: Path, numbers: list[int], size: tuple[int, int] = (40, 30)) -> Path:
-  """Grey images whose level tells their number: 10 times it."""
+  """Writes grey images whose level is 10 times their number."""
   folder.mkdir()
   for number in numbers:
     Image.new("RGB", size, (10 * number,) * 3).save(folder / f"img_{number:05d}.png")
@@ -193,6 +193,6 @@ def test_missing_and_damaged_images_are_noted(tmp_path):
 
 
 def test_onsets_of_this_file_are_those_of_samples(tmp_path):
-  """`sounding` itself: against the samples that the spectrogram is made of."""
+  """`sounding` is compared with the samples that the spectrogram is made of."""
   samples = clicks(2, [0.5, 1.25], 16000)[0]
   assert sounding(log_spectrogram(samples)) == pytest.approx(onsets(samples), abs=0.04)

@@ -1,4 +1,4 @@
-"""Preparing synthetic clips: the same result after any interruption, and a tree that shows what the records show."""
+"""Prepared synthetic clips: the same result after any interruption, and a tree that shows the records' clips."""
 
 import csv
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import cast
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from stajax.eyetracking import read_tree
 from stajax.media.spectrogram import log_spectrogram
 from stajax.prepare import embedded as module
 from stajax.prepare.__main__ import main
-from stajax.prepare.synthetic import CATEGORIES, Settings, make_clip
+from stajax.prepare.synthetic import CATEGORIES, Part, Settings, make_clip
 
 ARGUMENTS = ["--clips", "5", "--heldout", "3", "--size", "32", "--seconds", "1", "--seed", "4"]
 
@@ -42,7 +43,7 @@ def test_records_are_the_rendered_clips(prepared):
     assert records.provenance == "synthetic" and records.categories == CATEGORIES
     assert (records.num_clips, records.side, records.summary["settings"]["seed"]) == (num_clips, 32, 4)
     for i, name in enumerate(records.names):
-      clip = make_clip(4, int(name.split("_")[-1]), part, Settings(size=32, seconds=1.0))
+      clip = make_clip(4, int(name.split("_")[-1]), cast(Part, part), Settings(size=32, seconds=1.0))
       assert (clip.name, clip.flags, clip.rate) == (name, records.flags[i], records.rate[i])
       assert records.categories[int(records.tags[i].argmax())] == clip.tag and records.tags[i].sum() == 1
       difference = records.clip_frames(i).astype(int) - clip.frames

@@ -1,4 +1,4 @@
-"""Tables of fixations: which frames and pixels their rows are about, and the density of these."""
+"""Tables of fixations: which frames and pixels their rows are about, and their density."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import scipy.ndimage
 
 from stajax.prepare.constant_rate import ShownFrames
-from stajax.prepare.fixations import FixationTable, sum_gaussians
+from stajax.prepare.fixations import Annotation, FixationTable, sum_gaussians
 from stajax.prepare.listing import ListingError
 
 HEIGHT, WIDTH = 24, 40
@@ -18,20 +18,26 @@ def shown(count: int = 6, rate: float = 10.0) -> ShownFrames:
 
 
 def read(tmp_path: Path, text: str, frames: ShownFrames | None = None, first_frame: int = 0, sigma: float = 0.05):
-  """What a table says, and the notes about it."""
+  """Returns a table, and the notes about it."""
   path = tmp_path / "table.csv"
   path.write_text(text, encoding="utf-8")
   notes: list[str] = []
   return FixationTable(path, frames or shown(), sigma, first_frame, notes), notes
 
 
+def annotation(table: FixationTable, number: int) -> Annotation:
+  found = table.frame(number)
+  assert found is not None
+  return found
+
+
 def points(table: FixationTable, count: int = 6) -> list[list[tuple[int, int]]]:
-  """Fixated pixels (x, y) of every frame."""
+  """Returns the fixated pixels (x, y) of every frame."""
   found = [table.frame(number) for number in range(count)]
   return [[] if one is None else sorted((int(x), int(y)) for y, x in zip(*np.nonzero(one[0]))) for one in found]
 
 
-def test_frames_are_counted_from_zero_or_as_told(tmp_path):
+def test_frames_are_counted_from_zero_or_another_number(tmp_path):
   rows = "frame,x,y\n0,3,4\n0,3.9,4.99\n2,39,23\n2,0,0\n5,7,8\n"
   table, notes = read(tmp_path, rows)
   assert points(table) == [[(3, 4)], [], [(0, 0), (39, 23)], [], [], [(7, 8)]] and not notes
@@ -44,21 +50,21 @@ def test_frames_are_counted_from_zero_or_as_told(tmp_path):
   assert points(table)[0] == [(3, 4)] and points(table)[5] == [(7, 8)] and not notes
 
 
-def test_times_are_of_the_frame_on_show(tmp_path):
+def test_times_are_those_of_the_frame_that_is_shown(tmp_path):
   table, notes = read(tmp_path, "time,x,y\n0,1,1\n0.0999,2,2\n0.25,3,3\n0.5996,4,4\n-0.05,5,5\n0.65,6,6\n")
   assert points(table) == [[(1, 1)], [(2, 2)], [(3, 3)], [], [], []] and len(notes) == 1
   table, _ = read(tmp_path, "duration,time,x,y\n0.2,0.1,1,1\n0.1,0.25,2,2\n9,0.45,3,3\n0.1,-0.05,4,4\n-1,0.3,5,5\n")
   assert points(table) == [[(4, 4)], [(1, 1)], [(1, 1), (2, 2)], [(2, 2), (5, 5)], [(3, 3)], [(3, 3)]]
 
 
-def test_of_a_varying_rate_rows_count_the_frames_of_the_file(tmp_path):
+def test_rows_count_the_frames_of_a_file_whose_rate_varies(tmp_path):
   frames = ShownFrames(10.0, np.array([0, 0, 0, 2, 3, 3]), HEIGHT, WIDTH)
   table, notes = read(tmp_path, "frame,x,y\n0,1,1\n1,2,2\n2,3,3\n3,4,4\n", frames)
   assert points(table) == [[(1, 1)]] * 3 + [[(3, 3)]] + [[(4, 4)]] * 2
   assert notes == ["fixations: 1 of 4 rows outside of the 6 frames left out"]
 
 
-def test_what_cannot_be_used_is_counted(tmp_path):
+def test_rows_that_cannot_be_used_are_counted(tmp_path):
   rows = "x;y;frame;viewer\n-1;3;0;a\n40;3;0;a\n3;24;0;a\nnan;3;0;a\n;;0;a\n3;3;1\n3;3;99;a\n\n3;3;1;a\n1e300;3;1;a\n"
   table, notes = read(tmp_path, rows)
   assert points(table) == [[], [(3, 3)], [], [], [], []]
@@ -74,7 +80,7 @@ def test_the_density_is_the_gaussian_of_every_viewer(tmp_path, header):
   sign = "\t" if "\t" in header else ","
   rows = [(0, 10, 5, "a"), (0, 10, 5, "a"), (0, 20, 12, "a"), (0, 30, 20, "b"), (0, 10, 5, "c")]
   table, _ = read(tmp_path, "\n".join([header, *(sign.join(map(str, row)) for row in rows)]), sigma=0.1)
-  fixated, density = table.frame(0)
+  fixated, density = annotation(table, 0)
   looked = np.zeros((HEIGHT, WIDTH))
   looked[5, 10], looked[12, 20], looked[20, 30] = 2 / 3 + 1, 1 / 3, 1  # each viewer counts 1
   expected = scipy.ndimage.gaussian_filter(looked, 4.0, mode="constant", truncate=20)
@@ -84,10 +90,10 @@ def test_the_density_is_the_gaussian_of_every_viewer(tmp_path, header):
   table, _ = read(tmp_path, header.replace(f"{sign}viewer", "") + "\n" + rows, sigma=0.1)
   looked[5, 10], looked[12, 20] = 3, 1  # without viewers each row counts 1
   expected = scipy.ndimage.gaussian_filter(looked, 4.0, mode="constant", truncate=20)
-  np.testing.assert_allclose(table.frame(0)[1], expected / expected.max() * 255, atol=0.51)
+  np.testing.assert_allclose(annotation(table, 0)[1], expected / expected.max() * 255, atol=0.51)
 
 
-def test_many_points_are_added():
+def test_many_gaussians_are_added():
   rng = np.random.default_rng(0)
   y, x, weights = rng.integers(0, 8, 3000), rng.integers(0, 9, 3000), rng.random(3000).astype(np.float32)
   looked = np.zeros((8, 9))
@@ -118,7 +124,7 @@ def test_bad_tables_are_one_line(tmp_path, text, message):
   assert message in str(error.value) and "table.csv" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_tables_that_are_too_much(tmp_path, monkeypatch):
+def test_tables_that_are_too_large(tmp_path, monkeypatch):
   monkeypatch.setattr("stajax.prepare.fixations.MAX_LOOKS", 10)
   with pytest.raises(ListingError, match="its rows cover more than 10 frames in all"):
     read(tmp_path, "time,duration,x,y\n0,1e300,1,1\n0,0.5,1,1\n")

@@ -1,4 +1,4 @@
-"""Mutated media files: each ends in clips or in a reason of one line, within its limits; memory does not grow."""
+"""Mutated media files: each becomes clips or a reason of one line, within its limits, and memory does not grow."""
 
 import io
 import os
@@ -26,7 +26,7 @@ GROWTH = 48 * 2**20  # bytes between the middle of a child's work and its end, f
 
 
 def originals(folder: Path) -> list[Path]:
-  """Small videos of many containers and codecs."""
+  """Writes small videos with many containers and codecs."""
   pixels = np.random.default_rng(0).integers(0, 256, (12, 24, 32, 3), np.uint8).repeat(2, 1).repeat(2, 2)
   wave = clicks(1.2, [0.3, 0.8], 16000) + 0.01 * np.sin(np.arange(19200))
   made = [
@@ -46,7 +46,7 @@ def originals(folder: Path) -> list[Path]:
 
 
 def huge(name: str, content: bytearray, rng: np.random.Generator) -> bytearray:
-  """Sizes of pictures, boxes or tables in the header become absurd."""
+  """Makes sizes of pictures, boxes or tables in the header absurd."""
   for mark, skip, width in ((b"tkhd", 80, 8), (b"avc1", 24, 4), (b"mp4v", 24, 4), (b"jpeg", 24, 4), (b"stsz", 8, 8),
                             (b"stts", 4, 8), (b"mdat", -8, 4), (b"avih", 36, 8), (b"strf", 8, 8), (b"GIF89a", 0, 4),
                             (b"\xb0\x82", 0, 4), (b"\x16\x54\xae\x6b", 0, 8), (b"onMetaData", 20, 8)):  # fmt: skip
@@ -90,7 +90,7 @@ def mutate(original: Path, others: list[Path], target: Path, rng: np.random.Gene
 
 
 def stage_and_measure(task: Task) -> tuple[Outcome, int, int]:
-  """The outcome, the child's id, and its resident memory in bytes (0 where it is not known)."""
+  """Returns the outcome, the child's id, and its resident memory in bytes (0 where it is not known)."""
   outcome = stage(task, SETTINGS, LIMITS)
   status = Path("/proc/self/statm")
   pages = int(status.read_text().split()[1]) if status.exists() else 0
@@ -109,7 +109,7 @@ def fuzz(folder: Path, number: int, seed: int, processes: int) -> Counter[str]:
   counts, grown, seen = Counter(), {}, set()
   for i, result in run_in_children(stage_and_measure, tasks, processes, LIMITS):
     seen.add(i)
-    outcome = result if isinstance(result, Failure) else result[0]
+    outcome = Outcome(reason=result.reason) if isinstance(result, Failure) else result[0]
     assert "\n" not in outcome.reason
     word = "ended" if isinstance(result, Failure) else "refused" if outcome.reason else "kept"
     counts[f"{cases[i][1]}: {word}"] += 1
@@ -131,7 +131,7 @@ def fuzz(folder: Path, number: int, seed: int, processes: int) -> Counter[str]:
 
 
 def check_clip(staging: Path, key: str) -> None:
-  """What is kept is whole."""
+  """Checks that a clip that was kept is whole."""
   clip = ClipStaging(staging).read(key)
   assert 1 <= len(clip.frames) <= LIMITS.max_seconds * SETTINGS.rate + 1
   for jpeg in {*clip.frames}:

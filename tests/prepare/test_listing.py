@@ -1,4 +1,4 @@
-"""What layouts share: paths that leave their root, media files of a folder, text, and numbers that are missing."""
+"""What layouts have in common: paths that leave their root, media files of a folder, text, and missing numbers."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_names_that_lead_out_are_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["a/b.mp4", "a\\b.mp4", "./a.mp4"])
-def test_paths_are_no_file_names(tmp_path, name):
+def test_paths_are_not_file_names(tmp_path, name):
   resolve_inside(tmp_path, name)
   with pytest.raises(ListingError, match="is not the name of a file"):
     check_file_name(name, "list.txt, line 3")
@@ -58,7 +58,7 @@ def test_links_that_lead_out_are_refused(tmp_path):
   assert find_media_files(tmp_path / "root link") == [tmp_path / "root link" / name for name in ("c.mp4", "deep/a.mp4")]
 
 
-def test_text_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+def test_files_that_cannot_be_read_as_text_are_named(tmp_path, monkeypatch):
   path = tmp_path / "list.txt"
   path.write_bytes("\ufeffä&b\r\nc\n".encode())
   assert read_lines(path) == ["ä&b", "c"]

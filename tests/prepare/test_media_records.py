@@ -1,4 +1,4 @@
-"""Preparation of media files: what is kept and why not, resuming, and that a finished set stays as it is."""
+"""Prepared media files: what is kept, why others are not, resuming, and that a finished set stays as it is."""
 
 import json
 import os
@@ -37,7 +37,7 @@ ARGUMENTS = ["--side", "32", "--processes", "2"]
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
-  """Two tags, a clip without sound, a damaged one that plays, and three that do not."""
+  """Clips of two tags, one of them without sound, a damaged one that plays, and three that do not."""
   root = tmp_path_factory.mktemp("tree") / "root"
   for tag in ("bell", "drum"):
     (root / tag).mkdir(parents=True)
@@ -56,6 +56,7 @@ def tree(tmp_path_factory) -> Path:
 
 
 def sound_only(path: Path) -> bytes:
+  """Returns the content of a media file without a picture."""
   import av
 
   with av.open(str(path), "w", format="matroska") as container:
@@ -104,14 +105,15 @@ def test_records_are_the_clips_and_the_summary_says_why_others_are_not(tree, pre
 
 
 def noted(summary: dict, name: str) -> dict:
-  """Whether a truncated file is noticed is up to FFmpeg."""
+  """Returns the notes about a truncated file, if FFmpeg has noticed it."""
   return {name: summary["notes"][name]} if name in summary["notes"] else {}
 
 
 def jpegs(prepared: Path, clip: int) -> list[bytes]:
-  """The stored JPEG files of a clip, read by TFDS itself."""
+  """Returns the stored JPEG files of a clip, as TFDS itself reads them."""
   source = tfds.builder_from_directory(next((prepared / "train" / "frames").iterdir())).as_data_source(
-    split="data", decoders={"image": tfds.decode.SkipDecoding()}
+    "data",
+    decoders={"image": tfds.decode.SkipDecoding()},  # pyright: ignore[reportCallIssue]  # TFDS decorates the method
   )
   records = Records.open(prepared / "train")
   first, number = int(records.first_frame[clip]), int(records.num_frames[clip])
@@ -169,7 +171,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
   assert process.returncode == -signal.SIGKILL
   assert 3 <= len(list(staging.glob("*.npz"))) < 9  # two files a clip, one for the damaged one
   assert main([*arguments, str(tmp_path / "out")]) == 1
-  # Uninterrupted, in this process.
+  # The same without an interruption, in this process.
   listing, settings, limits = read_folders(root.parent), MediaSettings(side=256), Limits()
   whole = ClipStaging(tmp_path / "whole.staging")
   tasks = plan_tasks(listing, "train", whole.folder, settings, limits)

@@ -11,7 +11,7 @@ from scipy.special import ndtr
 from scipy.stats import chisquare
 
 from helpers.paths import ROOT
-from stajax.prepare.synthetic import CATEGORIES, Settings, draw_viewing, make_clip, make_scene
+from stajax.prepare.synthetic import CATEGORIES, Part, Settings, draw_viewing, make_clip, make_scene
 from stajax.prepare.synthetic.categories import TABLE, plan_clip
 from stajax.prepare.synthetic.render import render
 from stajax.prepare.synthetic.textures import HELDOUT_TEXTURES, LOOKS, PLAIN_PARTS, TRAIN_TEXTURES
@@ -23,11 +23,11 @@ SEED = 5
 
 
 def first_index(**wanted) -> int:
-  """The first clip whose plan has these values."""
+  """Returns the index of the first clip whose plan has these values."""
   return next(i for i in range(100) if all(getattr(plan_clip(i), name) == value for name, value in wanted.items()))
 
 
-def digest(index: int, part: str) -> str:
+def digest(index: int, part: Part) -> str:
   clip = make_clip(SEED, index, part, SETTINGS)
   return hashlib.sha256(clip.frames.tobytes() + clip.samples.tobytes()).hexdigest()
 
@@ -44,7 +44,7 @@ def test_clip_has_the_promised_form():
 
 
 def test_clips_are_pure_functions_of_their_arguments():
-  cases = [(3, "train"), (13, "heldout"), (1, "train")]
+  cases: list[tuple[int, Part]] = [(3, "train"), (13, "heldout"), (1, "train")]
   here = [digest(*case) for case in cases]
   assert [digest(*case) for case in reversed(cases)] == here[::-1]
   assert len({*here, digest(3, "heldout"), digest(103, "train")}) == 5
@@ -114,12 +114,13 @@ def test_bodies_colours_and_backgrounds_do_not_tell_the_tag():
 
 def test_held_out_textures_are_new():
   assert not {*TRAIN_TEXTURES} & {*HELDOUT_TEXTURES}
-  for part, families in (("train", TRAIN_TEXTURES), ("heldout", HELDOUT_TEXTURES)):
+  of_parts: dict[Part, set[str]] = {"train": {*TRAIN_TEXTURES}, "heldout": {*HELDOUT_TEXTURES}}
+  for part, families in of_parts.items():
     used = set()
     for index in range(40):
       scene = make_scene(SEED, index, part, SETTINGS)
       used |= {thing.design.texture for thing in (*scene.objects, *scene.distractors)} | {scene.background.texture}
-    assert used == {*families}
+    assert used == families
 
 
 @pytest.mark.parametrize("part", ["train", "heldout"])
@@ -131,8 +132,8 @@ def test_objects_are_in_the_frame_where_they_say_so(part):
     assert 1 <= len(scene.distractors) <= 3
     for thing in scene.objects:
       radius = 0.5 * thing.design.part_diameter * thing.scale[:, None]
-      inside = ((thing.part_centre >= radius - 1e-9) & (thing.part_centre <= 1 - radius + 1e-9)).all(axis=1)
-      outside = ((thing.part_centre <= -radius + 1e-9) | (thing.part_centre >= 1 + radius - 1e-9)).any(axis=1)
+      inside = np.all((thing.part_centre >= radius - 1e-9) & (thing.part_centre <= 1 - radius + 1e-9), axis=1)
+      outside = np.any((thing.part_centre <= -radius + 1e-9) | (thing.part_centre >= 1 + radius - 1e-9), axis=1)
       assert inside[thing.present].all()
       assert outside[thing.drawn & ~thing.present].all()
     kind = scene.plan.repeat
@@ -175,7 +176,7 @@ def test_parts_are_drawn_where_they_are_said_to_be():
 
 
 def density_of(scene, frame: int) -> np.ndarray:
-  """The probability of a fixation in each pixel of a frame by the mixture, (size, size) float64 that sum to 1."""
+  """Returns the mixture's probability of a fixation in each pixel of a frame, (size, size) float64 that sum to 1."""
   mixture = make_mixture(scene)
   edges = np.linspace(0, 1, scene.settings.size + 1)
   z = (edges - mixture.mean[frame][..., None]) / mixture.sigma[frame][:, None, None]  # (k, 2, size + 1)
@@ -185,7 +186,7 @@ def density_of(scene, frame: int) -> np.ndarray:
 
 
 def slow_density(scene, frame: int) -> np.ndarray:
-  """The rule written out: Gaussians at nine points in each pixel, each normalised in the frame."""
+  """Returns the density by the rule: Gaussians at nine points in each pixel, each normalised in the frame."""
   size, fine = scene.settings.size, 3 * scene.settings.size
   y, x = (np.mgrid[:fine, :fine] + 0.5) / fine
 
@@ -228,7 +229,7 @@ def test_density_is_the_fixed_mixture(wanted):
     np.testing.assert_allclose(density, slow_density(scene, frame), atol=0.01 * density.max())
 
 
-def test_most_of_an_undisturbed_density_lies_on_the_part():
+def test_most_of_the_density_lies_on_the_part_where_nothing_disturbs():
   scene = make_scene(SEED, first_index(foreign=None, repeat=None), "heldout", SETTINGS)
   y, x = (np.mgrid[:64, :64] + 0.5) / 64
   thing = scene.objects[0]
@@ -251,7 +252,7 @@ def test_viewers_follow_the_density_at_every_frame(wanted):
     counts = np.append(counts[~rare], counts[rare].sum())
     expected = np.append(expected[~rare], expected[rare].sum())
     assert chisquare(counts, expected).pvalue > 1e-3
-  # They hold 2 to 4 frames: two of three times the gaze only follows its target.
+  # They hold a target for 2 to 4 frames: in two of three steps the gaze only follows it.
   steps = np.linalg.norm(np.diff(gaze, axis=0), axis=-1)
   assert 0.6 < np.mean(steps < 0.13) < 0.95
 
@@ -267,7 +268,8 @@ def test_viewing_is_blurred_fixations():
   y, x = np.mgrid[:64, :64]
   frame = int(np.argmax(counts))  # no two viewers share a pixel here
   rows, columns = np.nonzero(viewing.fixations[frame])
-  expected = sum(np.exp(-((x - c) ** 2 + (y - r) ** 2) / (2 * (64 / 40) ** 2)) for r, c in zip(rows, columns))
+  bumps = [np.exp(-((x - c) ** 2 + (y - r) ** 2) / (2 * (64 / 40) ** 2)) for r, c in zip(rows, columns)]
+  expected = np.sum(bumps, axis=0)
   np.testing.assert_allclose(viewing.density[frame], 255 * expected / expected.max(), atol=3)
 
 
@@ -299,7 +301,7 @@ def test_foreign_sound_is_another_timbre():
 
 def test_bad_arguments_are_named():
   with pytest.raises(ValueError, match="part must be one of train, heldout, got 'test'"):
-    make_clip(0, 0, "test", SETTINGS)
+    make_clip(0, 0, "test", SETTINGS)  # pyright: ignore[reportArgumentType]  # which is the mistake
   with pytest.raises(ValueError, match="must not be negative, got -1 and 0"):
     make_clip(-1, 0, "train", SETTINGS)
   with pytest.raises(ValueError, match="only clips of the part 'heldout' have viewers"):

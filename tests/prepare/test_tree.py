@@ -1,8 +1,7 @@
-"""Videos to trees in the layout of STAViS: frames, sound and annotations, resuming, and what cannot be used."""
+"""Trees in the layout of STAViS: their frames, sound and annotations, resuming, and videos that cannot be used."""
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,9 @@ from PIL import Image
 from helpers.media_files import clicks, onsets, ramp, write_video
 from stajax.eyetracking import StavisError, read_groups, read_tree
 from stajax.media.limits import Failure, Limits
-from stajax.media.video import probe
 from stajax.prepare import progress, tree_files
 from stajax.prepare import tree as module
 from stajax.prepare.__main__ import main
-from stajax.prepare.constant_rate import choose_frames
 from stajax.prepare.layouts.stavis import read_stavis
 from stajax.prepare.layouts.videos import read_videos
 from stajax.prepare.listing import ListingError, Remark
@@ -28,7 +25,7 @@ PCM = {"sound_codec": "pcm_s16le", "sound_rate": 16000}
 
 @pytest.fixture
 def here(monkeypatch):
-  """Everything is done in this process: starting others takes seconds."""
+  """Does everything in this process, because starting others takes seconds."""
 
   def work(label, total, function, tasks, processes, limits):
     return enumerate([function(*arguments) for arguments in tasks])
@@ -54,7 +51,7 @@ def videos(root: Path, out: Path, *more: str) -> int:
 
 
 def test_a_folder_becomes_a_tree(root, tmp_path, capsys):
-  """With child processes, as a person has it."""
+  """Child processes do it here, as they do for users."""
   pytest.importorskip("pebble")
   assert videos(root, tmp_path / "tree", "--database", "own") == 1
   printed = capsys.readouterr().out
@@ -216,32 +213,6 @@ def test_a_bad_table_or_sound(root, tmp_path, here, capsys):
   assert summary["counts"]["videos_without_sound"] == 1
 
 
-def shown(path: Path, rate: float, max_seconds: float = 99):
-  notes: list[str] = []
-  return choose_frames(replace(probe(path), rate=rate), Limits(max_seconds=max_seconds), notes), notes
-
-
-@pytest.mark.parametrize("rate", [24, 25, 30])
-def test_a_constant_rate_shows_every_frame_once(tmp_path, rate):
-  path = write_video(tmp_path / "a.mkv", ramp(40), rate=rate, codec="ffv1", pixels="bgr0")  # times in milliseconds
-  frames, notes = shown(path, float(rate))
-  assert frames.rate == rate and frames.numbers.tolist() == list(range(40)) and not notes
-  frames, _ = shown(path, 1000.0)  # a file may say nonsense
-  assert frames.rate == pytest.approx(rate, rel=1e-3) and len(frames) == 40
-  frames, notes = shown(path, float(rate), max_seconds=1.0)
-  assert len(frames) == rate and notes == ["longer than 1 s, cut there"]
-
-
-def test_a_varying_rate_shows_what_is_on_show(tmp_path):
-  times = [0, 0.1, 0.2, 0.5, 0.6, 1.0, 1.05, 1.1]
-  path = write_video(tmp_path / "a.mkv", ramp(8), times, codec="ffv1", pixels="bgr0")
-  frames, notes = shown(path, 10.0)
-  assert frames.rate == pytest.approx(10) and frames.numbers.tolist() == [0, 1, 2, 2, 2, 3, 4, 4, 4, 4, 5, 7]
-  assert notes == ["picture: its rate varies, shown at 10 frames a second: 8 frames become 12"]
-  one, _ = shown(write_video(tmp_path / "one.mkv", ramp(1), codec="ffv1", pixels="bgr0"), 10.0)
-  assert one.rate == 10 and one.numbers.tolist() == [0]
-
-
 def test_a_varying_rate_in_a_tree(tmp_path, here):
   (tmp_path / "in").mkdir()
   times = [0, 0.1, 0.2, 0.5, 0.6]
@@ -265,7 +236,7 @@ def test_the_wav_is_written_as_before(tmp_path):
 
 @pytest.fixture
 def dhf1k(tmp_path) -> Path:
-  """Two annotated videos and one that is not."""
+  """Two annotated videos and one without annotations."""
   root = tmp_path / "DHF1K"
   (root / "video").mkdir(parents=True)
   rng = np.random.default_rng(0)

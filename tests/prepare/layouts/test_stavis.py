@@ -1,4 +1,4 @@
-"""Eye-tracking sets: trees in the layout of STAViS with their oddities, and DHF1K."""
+"""Eye-tracking sets in the layout of STAViS: which videos are listed, and what is remarked about odd trees."""
 
 import shutil
 from pathlib import Path
@@ -6,23 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.media_files import ramp
+from helpers.media_files import ramp, touch
 from helpers.paths import SHARED
 from stajax.eyetracking import StavisError
 from stajax.prepare.__main__ import main
-from stajax.prepare.layouts.dhf1k import find_annotations, read_dhf1k
 from stajax.prepare.layouts.stavis import read_stavis
 from stajax.prepare.listing import Item, ListingError, Remark
 from stajax.prepare.tree_files import write_video
 
 
-def touch(path: Path) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.touch()
-
-
 def make_video(root: Path, database: str, video: str, count: int = 3, wav: bool = True, annotated: bool = True) -> None:
-  """A video of empty files: nothing is decoded here."""
+  """Writes a video of empty files, because nothing is decoded here."""
   for number in range(1, count + 1):
     touch(root / "video_frames" / database / video / f"img_{number:05d}.jpg")
     if annotated:
@@ -39,7 +33,7 @@ def write_list(root: Path, name: str, rows: list[str]) -> None:
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-  """AVAD in three splits, DIEM in one."""
+  """A tree with AVAD in three splits and DIEM in one."""
   for video in ("V3_Speech3", "V28_Dog1", "V26_Piano2"):
     make_video(tmp_path, "AVAD", video)
   make_video(tmp_path, "DIEM", "one_minute", 4)
@@ -60,7 +54,7 @@ def test_sound_of_every_kind_is_found_wav_first(tree):
   for kind in ("wav", "flac", "ogg", "mp3"):
     item = next(item for item in read_stavis(tree).items if item.name == "DIEM/one_minute")
     assert item.wav == folder / f"one_minute.{kind}"
-    item.wav.unlink()
+    (folder / f"one_minute.{kind}").unlink()
   assert next(item for item in read_stavis(tree).items if item.name == "DIEM/one_minute").wav is None
 
 
@@ -201,60 +195,3 @@ def test_from_the_tree_to_records(tmp_path, capsys):
   np.testing.assert_allclose(levels, [20, 30, 40, 50, 70, 80, 90, 100], atol=3)
   builder = tfds.builder_from_directory(next((tmp_path / "out" / "test" / "clips").iterdir()))
   assert [clip["tags"] for clip in builder.as_data_source(split="data")] == [[], []]
-
-
-@pytest.fixture
-def dhf1k(tmp_path) -> Path:
-  """Three annotated videos, one with both kinds of fixation files, and some that are not."""
-  for name in ("001.AVI", "002.avi", "600.AVI", "601.mp4", "700.AVI", "701.AVI", "1000.AVI"):
-    touch(tmp_path / "video" / name)
-  for video in ("0001", "0002", "0601"):
-    for number in range(1, 4):
-      touch(tmp_path / "annotation" / video / "maps" / f"{number:04d}.png")
-      touch(tmp_path / "annotation" / video / "fixation" / f"{number:04d}.png")
-  for number in range(1, 3):
-    touch(tmp_path / "annotation" / "0001" / "fixation" / "maps" / f"{number:04d}.mat")
-  (tmp_path / "annotation" / "0002" / "fixation" / "0002.png").unlink()
-  return tmp_path
-
-
-def test_dhf1k_has_the_official_parts(dhf1k):
-  listing = read_dhf1k(dhf1k)
-  assert {item.name: item.part for item in listing.items} == {
-    "0001": "train", "0002": "train", "0600": "train", "0601": "val", "0700": "val", "0701": "test", "1000": "test"
-  }  # fmt: skip
-  assert listing.items[0] == Item("0701", dhf1k / "video" / "701.AVI", (), "test")
-  above = dhf1k.parent / "above"
-  shutil.copytree(dhf1k, above / "DHF1K")
-  assert len(read_dhf1k(above).items) == 7
-
-
-def test_dhf1k_remarks(dhf1k):
-  for name in ("video/1001.AVI", "video/readme.mp4", "video/001.mp4", "annotation/1/maps/0001.png"):
-    touch(dhf1k / name)
-  listing = read_dhf1k(dhf1k)
-  missing = {remark.file: remark.reason for remark in listing.remarks if remark.kind == "missing"}
-  assert len([file for file in missing if file.startswith("video/")]) == 993
-  assert missing["video/003.AVI"] == "of the part train" and missing["video/999.AVI"] == "of the part test"
-  assert missing["annotation/0700"] == "no such folder: the video cannot be scored" and "annotation/0701" not in missing
-  assert len([file for file in missing if file.startswith("annotation/")]) == 698
-  assert missing["annotation/0002"] == "1 of 3 frames have no fixations or no map: 0002"
-  spare = [remark.file for remark in listing.remarks if remark.kind == "spare"]
-  assert spare == ["video/001.mp4", "video/1001.AVI", "video/readme.mp4", "annotation/1"]
-
-
-def test_dhf1k_annotation_files(dhf1k):
-  found = find_annotations(dhf1k, "0001")
-  fixation = dhf1k / "annotation" / "0001" / "fixation"
-  expected = {1: fixation / "maps" / "0001.mat", 2: fixation / "maps" / "0002.mat", 3: fixation / "0003.png"}
-  assert found.fixations == expected and list(found.densities) == [1, 2, 3]
-  assert list(find_annotations(dhf1k, "0002").fixations) == [1, 3] and find_annotations(dhf1k, "0600") is None
-
-
-def test_wrong_dhf1k(dhf1k):
-  with pytest.raises(ListingError, match="has no folder 'video'"):
-    read_dhf1k(dhf1k / "annotation")
-  shutil.rmtree(dhf1k / "video")
-  touch(dhf1k / "video" / "one.mp4")
-  with pytest.raises(ListingError, match="no video in it is named by its number"):
-    read_dhf1k(dhf1k)
