@@ -1,7 +1,7 @@
 """Companions of a target fragment: short-term, long-term and cross-term (the paper's Sections 4.2 and 5.2).
 
-Every draw is a pure function of (seed, clip, frame): the same in every epoch, batch and process, in training and in
-inference. Plain NumPy over arrays of targets.
+Every draw is a pure function of (seed, clip, frame): it is the same in every epoch, batch and process, in training and
+in inference. All functions are plain NumPy over arrays of targets.
 Legend: C clips, c categories, … any shape of targets, P items of a pool, n frames of a clip.
 """
 
@@ -14,33 +14,36 @@ import numpy as np
 from stajax.grid import reflect
 
 Granularity = Literal["short", "long", "cross", "short_long"]
-"""Which companions a group has; `short_long`: the two short ones and then the two long ones."""
+"""Which companions a group has; `short_long` stands for the two short ones and then the two long ones."""
 
-LONG_GAP = 4  # frames at each side of the target that long companions avoid
+LONG_GAP = 4  # frames on each side of the target that long companions avoid
 
 _LONG, _TAG, _CLIPS, _FRAMES, _POOL_CLIP, _POOL_FRAME, _POOL_PAIR, _FAR = range(8)  # keep draws apart
 
 
 def num_nodes(granularity: Granularity | None) -> int:
-  """Fragments of a group: the target, and two companions of each kind."""
+  """Returns the number of fragments of a group: the target, and two companions of each kind."""
   return {None: 1, "short_long": 5}.get(granularity, 3)
 
 
 def short_spacing(num_times: int) -> int:
-  """Frames between short-term fragments of `num_times` frames: they touch, so S+ sees 3 frames and ST+ 9 in all."""
+  """Returns how many frames apart short-term fragments of `num_times` frames are.
+
+  They touch, so that S+ sees 3 frames in all, and ST+ 9.
+  """
   return num_times
 
 
 def short_companions(frame: np.ndarray, num_frames: np.ndarray, spacing: int) -> np.ndarray:
-  """The two neighbouring fragments, reflected at the clip's ends.
+  """Returns the two neighbouring fragments, reflected at the ends of the clip.
 
   Args:
     frame: (…) target frames, indices in their clips.
-    num_frames: (…) of those clips.
-    spacing: frames between the middles of neighbouring fragments.
+    num_frames: (…) frames of those clips.
+    spacing: How many frames the middles of neighbouring fragments are apart.
 
   Returns:
-    (…, 2) int64 middle frames: before and after.
+    (…, 2) int64 middle frames: the one before and the one after.
   """
   return reflect(np.asarray(frame)[..., None] + np.asarray([-spacing, spacing]), np.asarray(num_frames)[..., None])
 
@@ -48,17 +51,17 @@ def short_companions(frame: np.ndarray, num_frames: np.ndarray, spacing: int) ->
 def long_companions(
   seed: int, clip: np.ndarray, frame: np.ndarray, num_frames: np.ndarray, gap: int = LONG_GAP
 ) -> np.ndarray:
-  """Two different random frames of the same clip, more than `gap` frames from the target.
+  """Draws two different frames of the same clip that are more than `gap` frames from the target.
 
-  Where there are not two such frames, the two others that are farthest (in a clip of two frames the other one twice, in
-  a clip of one frame this one).
+  Where there are not two such frames, it takes the two others that are farthest from the target: the other one twice in
+  a clip of two frames, and the only one in a clip of one frame.
 
   Args:
-    seed: of the draw.
-    clip: (…) clips' numbers, a part of the draw's key.
+    seed: The seed of the draw.
+    clip: (…) numbers of the clips, a part of the draw's key.
     frame: (…) target frames.
-    num_frames: (…) of the clips.
-    gap: `LONG_GAP` on the frame grid; more where the frames are closer in time.
+    num_frames: (…) frames of the clips.
+    gap: `LONG_GAP` on the frame grid, or more where the frames are closer in time.
 
   Returns:
     (…, 2) int64 frames.
@@ -72,17 +75,19 @@ def long_companions(
   return np.where((number >= 2)[..., None], drawn, _farthest(frame, num_frames))
 
 
-class Tags:
-  """Who shares a tag with whom, for cross-term companions; memory in proportion to the number of tags of all clips.
+class TagGroups:
+  """The clips of each tag, for cross-term companions; memory in proportion to the number of tags of all clips.
 
-  alone: (C,) bool, clips without any other clip of one of their tags.
+  Attributes:
+    is_alone: (C,) bool, whether a clip shares none of its tags with another clip.
   """
 
   def __init__(self, tags: np.ndarray, num_frames: np.ndarray) -> None:
-    """
+    """Sorts the clips by tag.
+
     Args:
       tags: (C, c), not 0 where a clip has the tag.
-      num_frames: (C,) of the clips.
+      num_frames: (C,) frames of the clips.
     """
     self._num_frames = np.asarray(num_frames, np.int64)
     num_clips, num_tags = np.shape(tags)
@@ -93,7 +98,7 @@ class Tags:
     self._members = clips[order]  # by tag
     places = np.empty_like(order)
     places[order] = np.arange(order.size)
-    # A clip's tags with two other clips if there are any, else those with one.
+    # The tags of a clip that two other clips have, if there are any, or else those that one has.
     sizes = self._sizes[labels]
     largest = np.zeros(num_clips, np.int64)
     np.maximum.at(largest, clips, sizes)
@@ -101,25 +106,25 @@ class Tags:
     self._labels, self._places = labels[useful], (places - self._first_member[labels])[useful]
     self._num_choices = np.bincount(clips[useful], minlength=num_clips)
     self._first_choice = np.cumsum(self._num_choices) - self._num_choices
-    self.alone: np.ndarray = self._num_choices == 0
+    self.is_alone: np.ndarray = self._num_choices == 0
 
   def cross_companions(self, seed: int, clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two random frames of two other clips that have one of the target's tags, drawn first, in common with it.
+    """Draws one of the target's tags, two other clips that have it, and a frame of each.
 
-    Where only one other clip shares a tag, two frames of it; of a clip that is alone, its long companions.
+    Where only one other clip shares a tag, it draws two frames of that; a clip that is alone gets its long companions.
 
     Args:
-      seed: of the draw.
-      clip: (…) in [0, C).
+      seed: The seed of the draw.
+      clip: (…) clips in [0, C).
       frame: (…) target frames.
 
     Returns:
-      clips (…, 2) int64 and frames (…, 2) int64 in them.
+      Clips (…, 2) int64 and frames (…, 2) int64 in them.
     """
     clip, frame = np.broadcast_arrays(np.asarray(clip, np.int64), np.asarray(frame, np.int64))
     clips = np.repeat(clip[..., None], 2, axis=-1)
     frames = long_companions(seed, clip, frame, self._num_frames[clip])
-    has_partner = ~self.alone[clip]
+    has_partner = ~self.is_alone[clip]
     key = (seed, clip[has_partner], frame[has_partner])
     choice = self._first_choice[key[1]] + _draw(self._num_choices[key[1]], *key, _TAG)
     label, own = self._labels[choice], self._places[choice][:, None]
@@ -133,16 +138,17 @@ class Tags:
 
 
 def pool_items(tags: np.ndarray, num_frames: np.ndarray, seed: int, size: int = 8) -> list[np.ndarray]:
-  """A few frames of every tag, from which inference takes cross-term companions.
+  """Draws a few frames of every tag, from which inference takes cross-term companions.
 
   Args:
     tags: (C, c), not 0 where a clip has the tag.
-    num_frames: (C,) of the clips.
-    seed: of the draw.
-    size: most items of a tag.
+    num_frames: (C,) frames of the clips.
+    seed: The seed of the draw.
+    size: The largest number of items of a tag.
 
   Returns:
-    For each tag (m, 2) int64, random clips and a frame of each; m is `size`, or the number of the tag's clips if less.
+    For each tag (m, 2) int64: random clips that have it, and a frame of each. m is `size`, or the number of such clips
+    if that is less.
   """
   pools = []
   for tag, has_tag in enumerate(np.transpose(tags)):
@@ -154,16 +160,16 @@ def pool_items(tags: np.ndarray, num_frames: np.ndarray, seed: int, size: int = 
 
 
 def pool_companions(seed: int, clip: int, frames: np.ndarray, pool_clips: np.ndarray) -> np.ndarray:
-  """Two random items of two different other clips of a pool, for every target frame of a clip.
+  """Draws two items of a pool, of two different other clips, for every target frame of a clip.
 
   Args:
-    seed: of the draw.
-    clip: the target's clip, of which no item is taken; -1 if it is not of the pool's set.
+    seed: The seed of the draw.
+    clip: The target's clip, of which no item is taken; -1 if it is not of the pool's set.
     frames: (n,) target frames.
     pool_clips: (P,) clips of those items that share a tag with the target's clip.
 
   Returns:
-    (n, 2) int64 indices into the pool; one item twice if there is one other clip only, and -1 if there is none.
+    (n, 2) int64 indices into the pool: one item twice if there is only one other clip, and -1 if there is none.
   """
   others, items = np.unique(np.asarray(pool_clips, np.int64), return_index=True)  # a clip may be there for two tags
   items = items[others != clip]
@@ -174,15 +180,16 @@ def pool_companions(seed: int, clip: int, frames: np.ndarray, pool_clips: np.nda
 
 
 def far_items(seed: int, frames: np.ndarray, items: np.ndarray, gap: int) -> tuple[np.ndarray, np.ndarray]:
-  """Two different random items of a video's reservoir that are more than `gap` frames away, for every target.
+  """Draws two different items of a video's reservoir that are more than `gap` frames away, for every target.
 
   Args:
-    seed: of the draw.
+    seed: The seed of the draw.
     frames: (n,) target frames of the video.
-    items: (P,) the items' frames, ascending.
+    items: (P,) frames of the items, ascending.
+    gap: The frames on each side of the target that are avoided.
 
   Returns:
-    (n, 2) int64 indices of items, and (n,) bool whether there are two such items.
+    (n, 2) int64 indices of items, and (n,) bool, whether there are two such items.
   """
   before = np.searchsorted(items, frames - gap)
   near = np.searchsorted(items, frames + gap, "right") - before
@@ -192,7 +199,7 @@ def far_items(seed: int, frames: np.ndarray, items: np.ndarray, gap: int) -> tup
 
 
 def _farthest(frame: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
-  """The two frames (…, 2) other than the target that are farthest from it, where there are two others."""
+  """Returns the two other frames (…, 2) that are farthest from the target, where there are two others."""
   last = num_frames - 1
   first = np.where(frame >= last - frame, 0, last)
   opposite, inner = last - first, np.abs(first - 1)
@@ -204,7 +211,7 @@ def _farthest(frame: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
 def _draw_two(
   first_bound: np.ndarray, second_bound: np.ndarray, apart: bool | np.ndarray, *key: int | np.ndarray
 ) -> np.ndarray:
-  """Random integers (…, 2) below their bounds; different ones where they are to be `apart` and can be."""
+  """Draws integers (…, 2) below their bounds; different ones where they are to be `apart` and can be."""
   first = _draw(first_bound, *key, 0)
   second = _draw(second_bound - np.asarray(apart, np.int64), *key, 1)
   second += apart & (second >= first)
@@ -212,13 +219,13 @@ def _draw_two(
 
 
 def _draw(bound: np.ndarray, *key: int | np.ndarray) -> np.ndarray:
-  """Random integers (…) int64 in [0, bound); 0 where there are none. The bias of the remainder is bound / 2**64."""
+  """Draws integers (…) int64 in [0, bound); 0 where there are none. The bias of the remainder is bound / 2**64."""
   return (_hash(*key) % np.maximum(bound, 1).astype(np.uint64)).astype(np.int64)
 
 
 def _hash(*key: int | np.ndarray) -> np.ndarray:
-  """64 random bits (…) uint64 of integers: SplitMix64's finaliser (Steele et al., 2014), chained over the key."""
-  state = np.uint64(0)
+  """Returns 64 random bits (…) uint64 by SplitMix64's finaliser (Steele et al., 2014), chained over the integers."""
+  state = np.asarray(0, np.uint64)
   with np.errstate(over="ignore"):  # it counts modulo 2**64
     for part in key:
       state = state + np.asarray(part).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)

@@ -1,23 +1,23 @@
-"""The frame grid's neighbours: indices past a clip's ends are reflected.
+"""The neighbours of frames on a grid in time: indices past the ends of a clip are reflected.
 
 Everything that looks up a neighbour in time (fragments, companions, sound windows, smoothing) uses `reflect`,
 so that every frame has all its neighbours and a clip of one frame works.
 """
 
-from typing import TypeVar
+import numpy as np
+import numpy.typing as npt
 
-Index = TypeVar("Index")
 
-
-def reflect(index: Index, size: Index) -> Index:
+def reflect(index: npt.ArrayLike, size: npt.ArrayLike) -> np.ndarray:
   """Reflects indices into [0, size) without repeating the edge, as often as needed: -1 is 1, `size` is `size - 2`.
 
-  Works alike on Python, NumPy, JAX and TensorFlow integers. For size 1 the result is always 0.
-
   Args:
-    index: integers of any shape.
-    size: number of valid indices, at least 1; broadcast against `index`.
+    index: Integers of any shape.
+    size: The number of valid indices, at least 1, broadcast against `index`. For size 1 the result is always 0.
+
+  Returns:
+    Integers of the broadcast shape.
   """
-  last = size - 1
-  period = 2 * last + 1 // size  # 1 // size is 1 for size 1 alone, where the period would be 0
-  return last - abs(last - index % period)
+  index, last = np.asarray(index), np.asarray(size) - 1
+  period = np.maximum(2 * last, 1)
+  return last - np.abs(last - index % period)

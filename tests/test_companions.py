@@ -83,9 +83,9 @@ NUM_FRAMES = np.asarray([5, 1, 12, 3, 20, 30, 2, 6, 4, 8, 10, 1])
 
 
 def test_cross_companions_are_of_other_clips_with_the_same_tag():
-  tags = companions.Tags(TAGS.astype(np.float32), NUM_FRAMES)
+  tags = companions.TagGroups(TAGS.astype(np.float32), NUM_FRAMES)
   alone = [not any((TAGS[k] & TAGS[j]).any() for j in range(12) if j != k) for k in range(12)]
-  assert tags.alone.tolist() == alone and np.flatnonzero(alone).tolist() == [5, 6]
+  assert tags.is_alone.tolist() == alone and np.flatnonzero(alone).tolist() == [5, 6]
   clip, frame, num_frames = all_frames(NUM_FRAMES)
   long = [companions.long_companions(seed, clip, frame, num_frames) for seed in range(40)]
   for seed in range(40):
@@ -103,13 +103,13 @@ def test_cross_companions_are_of_other_clips_with_the_same_tag():
       else:
         assert first != second
   # Two frames of the only partner differ where it has two.
-  pair = companions.Tags(np.ones((2, 1)), np.asarray([1, 4]))
+  pair = companions.TagGroups(np.ones((2, 1)), np.asarray([1, 4]))
   clips, frames = pair.cross_companions(3, np.zeros(50, int), np.arange(50))
   assert (clips == 1).all() and (frames[:, 0] != frames[:, 1]).all() and set(frames.ravel()) == {0, 1, 2, 3}
 
 
 def test_cross_companions_are_drawn_evenly():
-  tags = companions.Tags(TAGS, NUM_FRAMES)
+  tags = companions.TagGroups(TAGS, NUM_FRAMES)
   clips, frames = np.stack([tags.cross_companions(seed, 7, 5) for seed in range(1500)], axis=1)
   by_tag = np.where(clips < 10, 0, 1)
   assert (by_tag[:, 0] == by_tag[:, 1]).all()
@@ -125,13 +125,13 @@ def test_cross_companions_are_drawn_evenly():
 
 def test_without_any_partner_everything_is_long():
   for tags in (np.eye(3), np.zeros((3, 2))):
-    clips, frames = companions.Tags(tags, np.asarray([9, 12, 1])).cross_companions(5, np.arange(3), 0)
+    clips, frames = companions.TagGroups(tags, np.asarray([9, 12, 1])).cross_companions(5, np.arange(3), 0)
     assert clips.tolist() == [[0, 0], [1, 1], [2, 2]]
     np.testing.assert_array_equal(frames, companions.long_companions(5, np.arange(3), 0, np.asarray([9, 12, 1])))
 
 
 def test_draws_depend_on_seed_clip_and_frame_alone():
-  tags = companions.Tags(TAGS, NUM_FRAMES)
+  tags = companions.TagGroups(TAGS, NUM_FRAMES)
   clip, frame, _ = all_frames(NUM_FRAMES)
 
   def draw(clip, frame, seed=7):

@@ -1,6 +1,5 @@
 """Reflection at a clip's ends, against NumPy's padding, which repeats it as often as needed."""
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,8 +13,8 @@ def test_equals_numpy_padding(size):
   np.testing.assert_array_equal(reflect(np.arange(-reach, size + reach), size), padded)
 
 
-def test_python_and_jax_integers_and_a_size_for_each():
+def test_one_integer_and_a_size_for_each():
   assert [reflect(i, 4) for i in range(-4, 8)] == [2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1]
   index, size = np.arange(-9, 9)[:, None], np.arange(1, 6)
-  np.testing.assert_array_equal(reflect(jnp.asarray(index), jnp.asarray(size)), reflect(index, size))
+  assert reflect(index, size)[5].tolist() == [int(reflect(-4, n)) for n in range(1, 6)]
   assert (reflect(index, size) < size).all() and (reflect(index, size) >= 0).all()

@@ -14,7 +14,7 @@ import atexit
 import contextlib
 import weakref
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import cast
 
 import numpy as np
 
@@ -78,14 +78,14 @@ def make_batches(
   # Two more than cores, because calls wait in these threads until the decoder's own have decoded.
   options.threading.private_threadpool_size = share.threads + 2
   options.threading.max_intra_op_parallelism = 1
-  iterator: Iterator[Any] = streams.joined().prefetch(2).with_options(options).as_numpy_iterator()
-  generator = _read_batches(iterator, training_set, streams)
+  iterator = streams.joined().prefetch(2).with_options(options).as_numpy_iterator()
+  generator = _read_batches(cast(Iterator[Batch], iterator), training_set, streams)
   _open_batches.add(generator)
   return generator
 
 
 def _read_batches(
-  iterator: Iterator[dict[str, np.ndarray]], training_set: TrainingSet, streams: Streams
+  iterator: Iterator[Batch], training_set: TrainingSet, streams: Streams
 ) -> Generator[Batch, None, None]:
   """Yields one batch after the other; errors of reading are raised as they were before TensorFlow wrapped them."""
   try:

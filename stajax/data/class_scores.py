@@ -1,6 +1,6 @@
-"""What an off-the-shelf tagger hears in the clips of a data set, beside its records, in the folder `class_scores`.
+"""The scores of an off-the-shelf tagger of sound for a data set, beside its records, in the folder `class_scores`.
 
-  classes.txt     the tagger's classes, one a line
+  classes.txt     the tagger's classes, one in a line
   scores.npy      (frames, classes) float16 in [0, 1], in the order of the frame ids; 0 where a clip has no sound
   summary.json    the tagger and the clips
 
@@ -26,10 +26,10 @@ class ClassScores:
   """The scores beside a data set's records.
 
   Attributes:
-    path: their folder.
-    classes: names of the tagger's classes.
-    sha256: of the tagger.
-    summary: all that the folder says of itself.
+    path: The folder of the scores.
+    classes: The names of the tagger's classes.
+    sha256: The SHA-256 of the tagger.
+    summary: The content of `summary.json`.
   """
 
   path: Path
@@ -44,7 +44,7 @@ class ClassScores:
     """Opens the scores beside the records in a folder; they stay on disk.
 
     Raises:
-      RecordError: missing or damaged.
+      RecordError: They are missing or damaged.
     """
     path = records / FOLDER
     if not path.is_dir():
@@ -64,10 +64,10 @@ class ClassScores:
     return ClassScores(path, classes, sha256, summary, scores, begins)
 
   def of(self, name: str, num_frames: int) -> np.ndarray:
-    """The scores (n, classes) float32 of a clip of n frames.
+    """Returns the scores (n, classes) float32 of a clip of n frames.
 
     Raises:
-      RecordError: they were made for other records.
+      RecordError: The scores were made for other records.
     """
     found = self.summary["clips"].get(name)
     if found != num_frames:

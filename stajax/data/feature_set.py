@@ -1,6 +1,6 @@
-"""What a frozen backbone makes of every frame, stored once for all networks that are trained on it.
+"""The features that a frozen backbone makes of every frame, stored once for all networks that are trained on it.
 
-  SET/made_of          tells apart what these are features of
+  SET/made_of          a digest of what these are features of
   SET/CLIP.STAGE.npy   (views, n, h, w, c) of one clip's n frames, one file for each stage of the backbone
 
 Every file is written atomically and by itself, so a stopped run goes on at the next clip. Files are mapped, not read:
@@ -17,7 +17,6 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from stajax.data.map_set import records_digest
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
 from stajax.files import atomic_file, sha256_of_bytes, write_bytes
@@ -28,11 +27,12 @@ _BITS = np.uint16
 
 @dataclass(frozen=True)
 class FeatureSet:
-  """Features of all frames of `records`, as far as they are written.
+  """The features of all frames, as far as they are written.
 
   Attributes:
-    path: the folder.
-    stages: names of the backbone's stages that are stored.
+    path: The folder of the set.
+    records: The data set whose frames they are of.
+    stages: The names of the backbone's stages that are stored.
     num_views: K.
   """
 
@@ -44,16 +44,20 @@ class FeatureSet:
 
   @staticmethod
   def open(path: Path, records: Records, stages: tuple[str, ...], num_views: int, *inputs: np.ndarray) -> FeatureSet:
-    """Opens or begins the set.
+    """Opens a set, or begins it.
 
     Args:
-      inputs: what else the features depend on, such as crops and views.
+      path: The folder of the set.
+      records: The data set.
+      stages: The names of the backbone's stages.
+      num_views: K.
+      inputs: What else the features depend on, such as crops and views.
 
     Raises:
-      RecordError: it is of other records, or of other inputs.
+      RecordError: The set is of other records, or of other inputs.
     """
     path.mkdir(parents=True, exist_ok=True)
-    digest = sha256_of_bytes(records_digest(records).encode(), *(np.ascontiguousarray(x).tobytes() for x in inputs))
+    digest = sha256_of_bytes(records.digest.encode(), *(np.ascontiguousarray(x).tobytes() for x in inputs))
     identity = path / "made_of"
     if not identity.exists():
       write_bytes(identity, digest.encode(), shared=True)
@@ -62,7 +66,7 @@ class FeatureSet:
     return FeatureSet(path, records, stages, num_views)
 
   def has(self, clip: int) -> bool:
-    """Whether all stages of the clip are there."""
+    """Returns whether all stages of the clip are there."""
     return all(self._file(clip, stage).is_file() for stage in self.stages)
 
   def write(self, clip: int, features: Mapping[str, np.ndarray]) -> None:
@@ -74,10 +78,10 @@ class FeatureSet:
         np.save(file, bits)
 
   def clip(self, clip: int, stage: str) -> np.ndarray:
-    """One stage of one clip, (K, n, h, w, c) on disk.
+    """Returns one stage of one clip, (K, n, h, w, c), which stays on disk.
 
     Raises:
-      RecordError: missing or damaged.
+      RecordError: It is missing or damaged.
     """
     if (clip, stage) not in self._maps:
       path = self._file(clip, stage)
@@ -93,7 +97,7 @@ class FeatureSet:
     return self._maps[clip, stage]
 
   def read(self, stage: str, ids: np.ndarray, view: np.ndarray) -> np.ndarray:
-    """One stage (…, h, w, c) of the frames `ids` (…), each as its `view` (…)."""
+    """Returns one stage (…, h, w, c) of the frames `ids` (…), each in its `view` (…)."""
     records = self.records
     places = list(zip(records.clip_of_frame[ids].ravel().tolist(), view.ravel().tolist(), ids.ravel().tolist()))
     first = self.clip(places[0][0], stage)

@@ -1,6 +1,6 @@
-"""Small values of every grid frame (a switch, a box), as one array in the order of the frame ids.
+"""Tables of small values of every grid frame (a switch, a box): one array in the order of the frame ids.
 
-A stage that computes them writes clip after clip into staging and goes on where it stopped; `finish` makes the table.
+A stage that computes them writes clip after clip into staging and goes on where it stopped. `finish` makes the table.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from stajax.data.map_set import records_digest
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
 from stajax.data.staging import Staging
@@ -19,18 +18,22 @@ from stajax.files import atomic_folder, write_json
 
 
 class FrameTableWriter:
-  """Writes the table `path` for `records`; may be used by several processes for different clips."""
+  """Writes a table for some records; several processes may use one each for different clips.
+
+  Attributes:
+    path: The folder of the table.
+  """
 
   def __init__(self, path: Path, records: Records) -> None:
     self.path, self._records = path, records
     self._staging = Staging(path.with_name(f".{path.name}.staging"))
 
   def has(self, clip: int) -> bool:
-    """Whether the clip's values are staged already."""
+    """Returns whether the clip's values are staged already."""
     return self._staging.has(f"{clip:08d}")
 
   def write(self, clip: int, values: np.ndarray) -> None:
-    """Stages the values (n, …) of one clip's n frames, atomically."""
+    """Stages the values (n, …) of one clip's n frames, atomically; raises ValueError if they are not n."""
     if len(values) != self._records.num_frames[clip]:
       raise ValueError(f"{self._records.names[clip]}: {len(values)} values for {self._records.num_frames[clip]} frames")
     self._staging.write_arrays(f"{clip:08d}", values=values)
@@ -39,7 +42,7 @@ class FrameTableWriter:
     """Makes the table of the staged values of all clips and removes the staging folder.
 
     Raises:
-      RecordError: a clip is missing, or its staged values are damaged.
+      RecordError: A clip is missing, or its staged values are damaged.
     """
     missing = [name for clip, name in enumerate(self._records.names) if not self.has(clip)]
     if missing:
@@ -50,15 +53,15 @@ class FrameTableWriter:
       raise RecordError(str(error)) from error
     with atomic_folder(self.path) as partial:
       np.save(partial / "values.npy", np.concatenate(staged))
-      write_json(partial / "summary.json", {**summary, "records": records_digest(self._records)})
+      write_json(partial / "summary.json", {**summary, "records": self._records.digest})
     self._staging.remove()
 
 
 def read_frame_table(path: Path, records: Records) -> np.ndarray:
-  """The values (total_frames, …) of these records' frames.
+  """Returns the values (total_frames, …) of the frames of some records.
 
   Raises:
-    RecordError: missing, damaged, or of other records.
+    RecordError: The table is missing, damaged, or of other records.
   """
   try:
     summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
@@ -66,7 +69,7 @@ def read_frame_table(path: Path, records: Records) -> np.ndarray:
     values = np.array(np.load(path / "values.npy", mmap_mode="r", allow_pickle=False))
   except (OSError, ValueError, EOFError, OverflowError) as error:
     raise RecordError(f"{path}: not a table of frames ({error})") from error
-  if not isinstance(summary, dict) or summary.get("records") != records_digest(records):
+  if not isinstance(summary, dict) or summary.get("records") != records.digest:
     raise RecordError(f"{path}: these are values of other records than {records.path}")
   if values.shape[:1] != (records.total_frames,):
     raise RecordError(f"{path / 'values.npy'}: found shape {values.shape}, expected {records.total_frames} values")

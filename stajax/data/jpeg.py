@@ -1,7 +1,7 @@
 """JPEG files of frames, decoded side by side into one array: training and dense inference see the same pixels.
 
-libjpeg-turbo writes each frame where it is wanted. TensorFlow's decoder, which is an older one, makes a tensor of each,
-which then is copied into the batch.
+libjpeg-turbo writes each frame where it is wanted. TensorFlow's decoder is an older one and makes a tensor of each
+frame, which then has to be copied into the batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import simplejpeg
 from PIL import Image
 
 _ALIGNMENT = 64  # bytes; TensorFlow copies an array that begins elsewhere
-_PARTS = 4  # that the frames of a call are divided in for each thread, so that none waits long for the others
+_PARTS = 4  # parts of the frames of a call for each thread, so that none waits long for the others
 
 
 def encode_jpeg(frame: np.ndarray) -> bytes:
@@ -29,12 +29,17 @@ def encode_jpeg(frame: np.ndarray) -> bytes:
 
 
 def decode_ratio(side: int, size: int) -> int:
-  """The largest factor in 1, 2, 4, 8 by which JPEG can be decoded smaller and still have `size` pixels a side."""
+  """Returns the largest factor of 1, 2, 4 and 8 by which JPEGs can be decoded smaller without falling below `size`.
+
+  Args:
+    side: The side of the files in pixels.
+    size: The smallest side that will do.
+  """
   return next((ratio for ratio in (8, 4, 2) if scaled_side(side, ratio) >= size), 1)
 
 
 def scaled_side(side: int, ratio: int) -> int:
-  """Side of a JPEG that is decoded at 1/ratio."""
+  """Returns the side of a JPEG that is decoded at 1/ratio."""
   return -(-side // ratio)
 
 
@@ -49,7 +54,7 @@ class _Blocks:
     self._is_closed = False
 
   def empty(self, shape: tuple[int, ...]) -> np.ndarray:
-    """A uint8 array with arbitrary content, which becomes a tensor without being copied."""
+    """Returns a uint8 array with arbitrary content, which becomes a tensor without being copied."""
     size = math.prod(shape)
     try:
       block = self._free.pop()  # not asked first whether there is one: other threads take them, too
@@ -58,7 +63,8 @@ class _Blocks:
     if block.size < size + _ALIGNMENT:
       block = np.empty(size + _ALIGNMENT, np.uint8)
     # Of a memoryview, because views of a view would refer to the block itself, and this array could go before them.
-    array = np.frombuffer(memoryview(block), np.uint8, size, -block.ctypes.data % _ALIGNMENT)
+    view = memoryview(block)  # pyright: ignore[reportArgumentType]  # arrays have been buffers before 3.12 had the name
+    array = np.frombuffer(view, np.uint8, size, -block.ctypes.data % _ALIGNMENT)
     weakref.finalize(array, self._take_back, block).atexit = False
     return array.reshape(shape)
 
@@ -75,22 +81,23 @@ class _Blocks:
 class FrameDecoder:
   """Decodes square frames of one stored side at 1/ratio in threads of its own; safe to use from several threads."""
 
-  def __init__(self, stored_side: int, ratio: int, threads: int | None = None):
+  def __init__(self, stored_side: int, ratio: int, threads: int | None = None) -> None:
+    """Starts the threads, by default one for each core."""
     self._stored_side, self._side = stored_side, scaled_side(stored_side, ratio)
     self._threads, self._blocks = threads or os.cpu_count() or 1, _Blocks()
     self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="decoding")
 
   def __call__(self, jpegs: Sequence[bytes]) -> np.ndarray:
-    """Decodes.
+    """Decodes n files.
 
     Args:
-      jpegs: n files; one that is there several times, as the same object, is decoded once.
+      jpegs: The files. One that is there several times, as the same object, is decoded once.
 
     Returns:
       (n, S, S, 3) uint8, RGB; S = `scaled_side`.
 
     Raises:
-      ValueError: one is no intact JPEG file of the stored side.
+      ValueError: One is no intact JPEG file of the stored side.
     """
     frames = self._blocks.empty((len(jpegs), self._side, self._side, 3))
     first = {id(jpeg): i for i, jpeg in reversed(list(enumerate(jpegs)))}
@@ -109,7 +116,7 @@ class FrameDecoder:
     return frames
 
   def close(self) -> None:
-    """Ends its threads and frees its memory, also where something still refers to it, as TensorFlow does for good."""
+    """Ends the threads and frees the memory, even if something still refers to the decoder, as TensorFlow does."""
     self._pool.shutdown(wait=False, cancel_futures=True)
     self._blocks.close()
 

@@ -1,6 +1,6 @@
 """Sets of maps beside the records: one uint8 map and one weight for every grid frame, under the frame's id.
 
-A stage that makes maps writes clip after clip into staging and goes on where it stopped; `finish` makes the set.
+A stage that makes maps writes clip after clip into staging and goes on where it stopped. `finish` makes the set.
 """
 
 from __future__ import annotations
@@ -18,33 +18,34 @@ from PIL import Image
 from stajax.data.records import Records
 from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, read_bytes
 from stajax.data.staging import Staging, join_bytes, split_bytes
-from stajax.files import atomic_folder, sha256_of_json, write_json
-
-
-def records_digest(records: Records) -> str:
-  """Tells data sets apart whose frame ids mean different frames."""
-  identity = [records.names, records.num_frames.tolist(), records.rate.tolist()]
-  return sha256_of_json(identity)[:32]
+from stajax.files import atomic_folder, write_json
 
 
 class MapWriter:
-  """Writes the map set `path` for `records`; may be used by several processes for different clips."""
+  """Writes the map set of some records; several processes may use one each for different clips.
 
-  def __init__(self, path: Path, records: Records):
+  Attributes:
+    path: The folder of the set.
+  """
+
+  def __init__(self, path: Path, records: Records) -> None:
     self.path, self._records = path, records
     self._staging = Staging(path.with_name(f".{path.name}.staging"))
 
   def has(self, clip: int) -> bool:
-    """Whether the clip's maps are staged already."""
-    return self._staging.has(f"{clip:08d}")
+    """Returns whether the clip's maps are staged already."""
+    return self._staging.has(_key(clip))
 
   def write(self, clip: int, maps: np.ndarray, weights: np.ndarray) -> None:
     """Stages the maps of one clip, atomically.
 
     Args:
-      clip: index into the records.
+      clip: The index of the clip.
       maps: (n, h, w) uint8, one for every grid frame.
       weights: (n,) float32; 0 keeps students from training on the frame.
+
+    Raises:
+      ValueError: Their number or type is another one.
     """
     num_frames = int(self._records.num_frames[clip])
     if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) != num_frames or weights.shape != (num_frames,):
@@ -54,18 +55,18 @@ class MapWriter:
       )
     pngs = join_bytes([_encode_png(image) for image in maps])
     weights, size = np.asarray(weights, np.float32), np.asarray(maps.shape[1:], np.int64)
-    self._staging.write_arrays(f"{clip:08d}", weights=weights, size=size, **pngs)
+    self._staging.write_arrays(_key(clip), weights=weights, size=size, **pngs)
 
   def finish(self, summary: dict[str, Any], max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
     """Makes the set of the staged maps of all clips and removes the staging folder.
 
     Args:
-      summary: what `summary.json` says, JSON values.
-      max_shard_bytes: size at which a new shard begins.
+      summary: What `summary.json` says, JSON values.
+      max_shard_bytes: The size at which a new shard begins.
 
     Raises:
-      ValueError: a clip is missing, or maps differ in size.
-      FileExistsError: the set exists.
+      ValueError: A clip is missing, or maps differ in size.
+      FileExistsError: The set exists.
     """
     records = self._records
     if self.path.exists():
@@ -73,27 +74,37 @@ class MapWriter:
     missing = [name for clip, name in enumerate(records.names) if not self.has(clip)]
     if missing:
       raise ValueError(f"{self.path}: {len(missing)} clips have no maps yet, the first is {missing[0]}")
-    size = tuple(self._staging.read_arrays(f"{0:08d}")["size"].tolist())
+    with atomic_folder(self.path) as partial:
+      weights = self._write_shards(partial, max_shard_bytes)
+      # Which frames count must be known without reading every map.
+      np.save(partial / "weights.npy", weights)
+      write_json(partial / "summary.json", {**summary, "records": records.digest})
+    self._staging.remove()
+
+  def _write_shards(self, folder: Path, max_shard_bytes: int) -> np.ndarray:
+    """Writes all staged maps as records and returns the weights (total_frames,) float32."""
+    size = tuple(self._staging.read_arrays(_key(0))["size"].tolist())
     features = {
       "key": tfds.features.Text(),
       "map": tfds.features.Image(shape=(*size, 1), dtype=np.uint8, encoding_format="png"),
       "weight": np.float32,
     }
-    with atomic_folder(self.path) as partial:
-      writer = ShardWriter(partial, "maps", features, max_shard_bytes)
-      weights = []
-      for clip, name in enumerate(records.names):
-        arrays = self._staging.read_arrays(f"{clip:08d}")
-        if tuple(arrays["size"].tolist()) != size:
-          raise ValueError(f"{self.path}: maps of {name} are {arrays['size'].tolist()}, others {list(size)}")
-        for i, (png, weight) in enumerate(zip(split_bytes(arrays), arrays["weights"].tolist(), strict=True)):
-          writer.write({"key": f"{name}/{i:06d}", "map": png, "weight": weight})
-        weights.append(arrays["weights"])
-      writer.close("stajax maps of grid frames")
-      # Which frames count must be known without reading every map.
-      np.save(partial / "weights.npy", np.concatenate(weights))
-      write_json(partial / "summary.json", {**summary, "records": records_digest(records)})
-    self._staging.remove()
+    writer = ShardWriter(folder, "maps", features, max_shard_bytes)
+    weights = []
+    for clip, name in enumerate(self._records.names):
+      arrays = self._staging.read_arrays(_key(clip))
+      if tuple(arrays["size"].tolist()) != size:
+        raise ValueError(f"{self.path}: maps of {name} are {arrays['size'].tolist()}, others {list(size)}")
+      for i, (png, weight) in enumerate(zip(split_bytes(arrays), arrays["weights"].tolist(), strict=True)):
+        writer.write({"key": f"{name}/{i:06d}", "map": png, "weight": weight})
+      weights.append(arrays["weights"])
+    writer.close("stajax maps of grid frames")
+    return np.concatenate(weights)
+
+
+def _key(clip: int) -> str:
+  """Returns the name of a clip in staging."""
+  return f"{clip:08d}"
 
 
 def _encode_png(image: np.ndarray) -> bytes:
@@ -104,7 +115,15 @@ def _encode_png(image: np.ndarray) -> bytes:
 
 @dataclass(frozen=True)
 class MapSet:
-  """Maps of all grid frames: weights (total_frames,) float32, size (h, w), the images on disk."""
+  """The maps of all grid frames of some records.
+
+  Attributes:
+    path: The folder of the set.
+    weights: (total_frames,) float32, in memory.
+    size: (h, w) of every map.
+    summary: The content of `summary.json`.
+    maps: The reader of the images, which stay on disk.
+  """
 
   path: Path
   weights: np.ndarray
@@ -114,10 +133,10 @@ class MapSet:
 
   @staticmethod
   def open(path: str | Path, records: Records) -> MapSet:
-    """Opens the map set of these records.
+    """Opens the map set of some records.
 
     Raises:
-      RecordError: it is missing, damaged, or belongs to other records.
+      RecordError: It is missing, damaged, or belongs to other records.
     """
     path = Path(path)
     maps = ShardReader(path)
@@ -127,17 +146,17 @@ class MapSet:
       height, width, _ = maps.features["map"].shape
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
       raise RecordError(f"{path}: not a set of maps ({error})") from error
-    if summary.get("records") != records_digest(records) or len(maps) != records.total_frames:
+    if summary.get("records") != records.digest or len(maps) != records.total_frames:
       raise RecordError(f"{path}: these are maps of other records than {records.path}")
     if weights.dtype != np.float32 or weights.shape != (len(maps),):
       raise RecordError(f"{path / 'weights.npy'}: {weights.dtype} {weights.shape}, expected float32 ({len(maps)},)")
     return MapSet(path, weights, (height, width), summary, maps)
 
   def read(self, ids: np.ndarray) -> np.ndarray:
-    """Maps (n, h, w) uint8 of the frames `ids` (n,).
+    """Returns the maps (n, h, w) uint8 of the frames `ids` (n,).
 
     Raises:
-      RecordError: a shard or a map is damaged.
+      RecordError: A shard or a map is damaged.
     """
     maps = np.empty((len(ids), *self.size), np.uint8)
     for i, png in enumerate(read_bytes(self.maps, ids, "map")):
@@ -145,12 +164,12 @@ class MapSet:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
           if (image.height, image.width) != self.size or image.mode != "L":
             raise ValueError(f"{image.mode} {image.size} pixels, expected L {self.size[::-1]}")
-          maps[i] = image
+          maps[i] = np.asarray(image)
       except (OSError, ValueError) as error:
         raise RecordError(f"{self.path}: bad map ({error})") from error
     return maps
 
   def clip_maps(self, records: Records, clip: int) -> tuple[np.ndarray, np.ndarray]:
-    """Maps (n, h, w) uint8 and weights (n,) float32 of one clip."""
+    """Returns the maps (n, h, w) uint8 and the weights (n,) float32 of one clip."""
     ids = np.arange(int(records.num_frames[clip])) + int(records.first_frame[clip])
     return self.read(ids), self.weights[ids]

@@ -1,13 +1,14 @@
 """Prepared data sets: the record sets `clips`, `frames` and `sounds` in one folder, and `summary.json`.
 
-`frames` has one JPEG a record and `sounds` one hundred spectrogram columns (0.994 s) a record, so that a fragment costs
-a few small reads; the ids of a clip's frames and sounds are consecutive.
+`frames` has one JPEG in a record and `sounds` has one hundred spectrogram columns (0.994 s) in a record, so that a
+fragment costs a few small reads. The ids of a clip's frames and sounds are consecutive.
 Legend: C clips, c categories, n frames of a clip.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from stajax.data.damage import Damaged, find_damage
 from stajax.data.jpeg import FrameDecoder, decode_ratio
 from stajax.data.schema import INTEGERS, SOUND_COLUMNS
 from stajax.data.shards import RecordError, SelectedReader, ShardReader, read_bytes
 from stajax.data.tensorflow_cpu import tf
+from stajax.files import sha256_of_json
 from stajax.media.spectrogram import NUM_BINS
 
 
@@ -27,10 +28,30 @@ from stajax.media.spectrogram import NUM_BINS
 class Records:
   """A prepared data set: tables about its clips in memory, frames and sounds on disk.
 
-  tags: (C, c) float32 of 0 and 1. rate: (C,) float64, frames a second. width, height: (C,) int64, native pixels.
-  duration: (C,) float64, seconds. first_frame, num_frames, first_sound, num_sounds, num_columns: (C,) int64, ids into
-  the frames and sounds. sound_mean, sound_std: (C,) float32. has_sound: (C,) bool. side: stored frame size in pixels.
-  provenance: says "synthetic" where the clips are. damaged: why clips were left out, by their names.
+  Attributes:
+    path: The folder.
+    categories: The names of the tags.
+    names: The names of the clips.
+    flags: What is said of each clip, such as `foreign` for a sound that belongs to nothing visible.
+    tags: (C, c) float32 of 0 and 1.
+    rate: (C,) float64, frames per second.
+    duration: (C,) float64, seconds.
+    width: (C,) int64, pixels of the original picture.
+    height: (C,) int64, likewise.
+    first_frame: (C,) int64, the id of the clip's first frame.
+    num_frames: (C,) int64.
+    first_sound: (C,) int64, the id of the clip's first record of sound.
+    num_sounds: (C,) int64, its number of records of sound.
+    num_columns: (C,) int64, its number of spectrogram columns.
+    sound_mean: (C,) float32, the mean of the spectrogram.
+    sound_std: (C,) float32, its standard deviation.
+    has_sound: (C,) bool.
+    side: The side of the stored frames in pixels.
+    provenance: Where the clips come from: "synthetic" where they are rendered.
+    summary: The content of `summary.json`.
+    frames: The reader of frames.
+    sounds: The reader of sounds.
+    damaged: Why clips were left out, by their names.
   """
 
   path: Path
@@ -58,23 +79,21 @@ class Records:
   damaged: dict[str, str] = field(default_factory=dict)
 
   @staticmethod
-  def open(path: str | Path, damaged: Damaged = "fatal") -> Records:
+  def open(path: str | Path, complete: bool = True) -> Records:
     """Opens a data set and reads its table of clips.
 
     Args:
-      path: the data set's folder.
-      damaged: what is done about frames and sounds that cannot be read. "fatal": nothing before they are read, which
-        is an error then. "skip": all are read now, or were when nothing has changed since (`stajax.data.damage`), and
-        the clips that they belong to are left out.
+      path: The data set's folder.
+      complete: Whether a missing shard of frames or sounds is an error at once, and not only when it is read.
 
     Raises:
-      RecordError: a part of it is missing, damaged, or does not belong to the others; with "skip": no clip is intact.
+      RecordError: A part of the set is missing or damaged, or does not belong to the others.
     """
     path = Path(path)
     if not (path / "summary.json").is_file():
       raise RecordError(f"{path}: not a prepared data set (expected summary.json, clips, frames and sounds in it)")
     clips = ShardReader(path / "clips")
-    frames, sounds = (ShardReader(path / name, complete=damaged == "fatal") for name in ("frames", "sounds"))
+    frames, sounds = (ShardReader(path / name, complete) for name in ("frames", "sounds"))
     try:
       summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
       categories = tuple(clips.features["tags"].feature.names)
@@ -89,13 +108,19 @@ class Records:
       if not np.array_equal(tables[first], ends - tables[number]) or ends[-1] != len(reader):
         raise RecordError(f"{reader.folder}: {len(reader)} records, but the clips name {ends[-1]}")
     provenance = str(summary.get("provenance", "unknown"))
-    records = Records(
+    return Records(
       path, categories, side=side, provenance=provenance, summary=summary, frames=frames, sounds=sounds, **tables
     )
-    return records if damaged == "fatal" else records._without(find_damage(records))
 
-  def _without(self, damaged: dict[str, str]) -> Records:
-    """A view of the other clips; ids of frames and sounds are successive in it, as in every data set."""
+  def without(self, damaged: Mapping[str, str]) -> Records:
+    """Returns a view of the clips that are not named; ids of frames and sounds are successive in it, as in every set.
+
+    Args:
+      damaged: Why clips are left out, by their names.
+
+    Raises:
+      RecordError: No clip would be left.
+    """
     if not damaged:
       return self
     kept = np.flatnonzero([name not in damaged for name in self.names])
@@ -111,7 +136,12 @@ class Records:
       changes[f"{name}s"] = SelectedReader(getattr(self, f"{name}s"), begins, lengths)
       changes[f"first_{name}"] = np.cumsum(lengths) - lengths
     names, flags = (tuple(values[clip] for clip in kept) for values in (self.names, self.flags))
-    return replace(self, names=names, flags=flags, damaged=damaged, **changes)
+    return replace(self, names=names, flags=flags, damaged=dict(damaged), **changes)
+
+  @cached_property
+  def digest(self) -> str:
+    """A digest that tells apart data sets whose frame ids mean different frames."""
+    return sha256_of_json([self.names, self.num_frames.tolist(), self.rate.tolist()])[:32]
 
   @property
   def num_clips(self) -> int:
@@ -119,7 +149,7 @@ class Records:
 
   @property
   def total_frames(self) -> int:
-    """Grid frames of all clips; frame ids (and ids of map sets) are in [0, total_frames)."""
+    """The number of grid frames of all clips; frame ids (and ids of map sets) are in [0, total_frames)."""
     return len(self.frames)
 
   @cached_property
@@ -128,12 +158,12 @@ class Records:
     return np.repeat(np.arange(self.num_clips, dtype=np.int32), self.num_frames)
 
   def clip_frames(self, clip: int, size: int | None = None, threads: int | None = None) -> np.ndarray:
-    """All grid frames of a clip, (n, S, S, 3) uint8.
+    """Returns all grid frames of a clip, (n, S, S, 3) uint8.
 
     Args:
-      clip: index in [0, num_clips).
-      size: smallest size wanted; S is then that of the pipeline's `decode_size`, otherwise the stored side.
-      threads: of decoding.
+      clip: The index of the clip in [0, num_clips).
+      size: The smallest side that will do; S is the stored side over 1, 2, 4 or 8. The stored side by default.
+      threads: The number of threads that decode.
     """
     first = int(self.first_frame[clip])
     jpegs = read_bytes(self.frames, np.arange(first, first + int(self.num_frames[clip])), "image")
@@ -144,7 +174,7 @@ class Records:
       raise RecordError(f"{self.frames.folder}: bad frame in {self.names[clip]} ({error})") from error
 
   def clip_columns(self, clip: int) -> np.ndarray:
-    """The whole log-spectrogram of a clip, (257, m) float16, not normalised; m = 0 without sound."""
+    """Returns the whole log-spectrogram of a clip, (257, m) float16, not normalised; m = 0 without sound."""
     if not self.has_sound[clip]:
       return np.zeros((NUM_BINS, 0), np.float16)
     first = int(self.first_sound[clip])
@@ -152,7 +182,7 @@ class Records:
     return np.concatenate(pieces, axis=1)[:, : int(self.num_columns[clip])]
 
   def sound_columns(self, ids: np.ndarray) -> list[np.ndarray]:
-    """Spectrogram columns, n times (257, 100) float16, not normalised, of the records of sound `ids` (n,)."""
+    """Returns the columns, n times (257, 100) float16, not normalised, of the records of sound `ids` (n,)."""
     pieces = read_bytes(self.sounds, ids, "columns")
     for piece in pieces:
       if len(piece) != 2 * NUM_BINS * SOUND_COLUMNS:

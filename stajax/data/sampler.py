@@ -1,8 +1,8 @@
-"""What a training step sees: a pure function of (seed, step, slot), so nothing but the step has to be kept.
+"""The draws of a training step: pure functions of (seed, step, slot), so that nothing but the step has to be kept.
 
-position = step * global_batch + slot. An epoch is a permutation of all items (`index_shuffle`, no table of it); boxes
-and flips are stateless random numbers of (seed, position), companions of (seed, clip, frame). TensorFlow draws, inside
-the input pipeline; looking up what was drawn, companions among it, is plain NumPy.
+position = step * global_batch + slot. An epoch is a permutation of all items (`index_shuffle`, which needs no table);
+boxes and flips are stateless random numbers of (seed, position), companions of (seed, clip, frame). TensorFlow draws
+items, boxes and flips inside the input pipeline; companions and what follows from them are plain NumPy.
 Legend: b examples, n fragments of a group, t frames of a fragment.
 """
 
@@ -18,34 +18,43 @@ from stajax.data.tensorflow_cpu import tf
 from stajax.grid import reflect
 from stajax.media.spectrogram import window_columns
 
-INDEX_SHUFFLE_PADDING = 498247692  # TensorFlow's, to make seeds of three parts
-AUGMENTATION = 1  # second half of the seed of boxes and flips, apart from the shuffle's
+INDEX_SHUFFLE_PADDING = 498247692  # what TensorFlow puts before a seed of two parts to make it one of three
+AUGMENTATION = 1  # the second half of the seed of boxes and flips, which keeps them apart from the shuffle
 
 
 def positions(step: int | tf.Tensor, global_batch: int, host: int = 0, num_hosts: int = 1) -> tf.Tensor:
-  """Positions (b,) int64 of one host's contiguous slots, global_batch / num_hosts of every step, () or (k,)."""
+  """Returns the positions (b,) int64 of one host's contiguous slots in steps.
+
+  Args:
+    step: () or (k,), the numbers of the steps.
+    global_batch: The examples of all hosts in a step.
+    host: The number of this host.
+    num_hosts: The number of all hosts.
+  """
   local = global_batch // num_hosts
   first = tf.cast(step, tf.int64) * global_batch + host * local
-  return tf.reshape(first[..., None] + tf.range(local, dtype=tf.int64), [-1])
+  return tf.reshape(tf.expand_dims(first, -1) + tf.range(local, dtype=tf.int64), [-1])
 
 
 def draw_items(position: tf.Tensor, seed: int, num_items: int) -> tf.Tensor:
-  """Items (b,) int64 in [0, num_items) at positions (b,) int64; each epoch of num_items positions has each once."""
+  """Draws items (b,) int64 in [0, num_items) at positions (b,) int64; every num_items positions have each item once."""
   epoch = position // num_items
   # What `tf.random.experimental.index_shuffle` calls for one seed, for as many as there are positions.
   parts = [tf.fill(tf.shape(epoch), tf.constant(value, tf.int64)) for value in (INDEX_SHUFFLE_PADDING, seed)]
   seeds, last = tf.stack([*parts, epoch], axis=1), tf.constant(num_items - 1, tf.int64)
-  return tf.raw_ops.RandomIndexShuffle(index=position % num_items, seed=seeds, max_index=last, rounds=4)
+  return tf.raw_ops.RandomIndexShuffle(
+    index=tf.math.floormod(position, num_items), seed=seeds, max_index=last, rounds=4
+  )
 
 
 def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> tuple[tf.Tensor, tf.Tensor]:
-  """How each example is cropped and mirrored.
+  """Draws how each example is cropped and mirrored.
 
   Args:
     position: (b,) int64.
-    seed: of the run.
-    min_scale: smallest side of a box as a part of the frame's; 1 gives whole frames.
-    flip: whether half of the examples are mirrored.
+    seed: The seed of the run.
+    min_scale: The smallest side of a box as a part of the frame's; 1 gives whole frames.
+    flip: Whether half of the examples are mirrored.
 
   Returns:
     boxes (b, 4) float32, square, (y0, x0, y1, x1) in [0, 1]; flips (b,) bool.
@@ -58,12 +67,12 @@ def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> 
 
 
 def stored_views(number: int, min_scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  """The augmentations of frames whose features are stored: the same for all frames, so that groups are seen alike.
+  """Returns the views of frames whose features are stored: the same for all frames, so that groups are seen alike.
 
   Args:
-    number: K: the whole frame, the mirrored one, and then crops, every second one mirrored.
-    min_scale: smallest side of a crop as a part of the frame's.
-    seed: of the crops.
+    number: K: the whole frame, the mirrored one, and then crops, every second one of which is mirrored.
+    min_scale: The smallest side of a crop as a part of the frame's.
+    seed: The seed of the crops.
 
   Returns:
     boxes (K, 4) float32, square, (y0, x0, y1, x1) in [0, 1]; flips (K,) bool.
@@ -76,27 +85,28 @@ def stored_views(number: int, min_scale: float, seed: int) -> tuple[np.ndarray, 
 
 
 def choose_view(position: tf.Tensor, seed: int, number: int) -> tf.Tensor:
-  """Which of `number` stored views each example is: (b,) int64 at positions (b,)."""
+  """Draws which of `number` stored views each example is: (b,) int64 at positions (b,)."""
   drawn = tf.cast(_uniform(position, seed)[:, 0] * number, tf.int64)
   return tf.minimum(drawn, number - 1)  # the largest number below 1 may be rounded up
 
 
 def crop_inside(boxes: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
-  """Crops boxes further, all frames of a group alike.
+  """Crops boxes further, alike for all frames of a group.
 
   Args:
     boxes: (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1] of the frame.
-    views: (b, 4) float32, the part of its box that is kept, in [0, 1] of the box.
+    views: (b, 4) float32, the part of each box that is kept, in [0, 1] of the box.
 
   Returns:
     (b, n, t, 4) float32 in [0, 1] of the frame.
   """
-  corner, extent = boxes[..., :2], boxes[..., 2:] - boxes[..., :2]
-  return tf.concat([corner, corner], -1) + tf.concat([extent, extent], -1) * views[:, None, None]
+  begin, end = tf.split(boxes, 2, axis=-1)
+  extent = end - begin
+  return tf.concat([begin, begin], -1) + tf.concat([extent, extent], -1) * views[:, None, None]
 
 
 def _uniform(position: tf.Tensor, seed: int) -> tf.Tensor:
-  """Four random numbers in [0, 1) for each position: (b, 4) float32 at positions (b,) int64, near each other.
+  """Draws four random numbers in [0, 1) for each position: (b, 4) float32 at positions (b,) int64 near each other.
 
   The generator, Philox, makes four of a key and a counter, which is the position here. One call makes those of all
   positions from the first to the last: a call for each would take longer than decoding some of the frames.
@@ -113,24 +123,28 @@ def _uniform(position: tf.Tensor, seed: int) -> tf.Tensor:
 def make_draw_group(
   granularity: companions.Granularity | None, seed: int, num_times: int, tags: np.ndarray, num_frames: np.ndarray
 ) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-  """Makes the function that adds their companions to targets.
+  """Makes the function that adds companions to targets.
 
   Args:
-    granularity: which companions; None for none.
-    seed: of the run.
-    num_times: t, frames of a fragment.
+    granularity: Which companions; None for none.
+    seed: The seed of the run.
+    num_times: t, the frames of a fragment.
     tags: (C, c), not 0 where a clip has the tag.
-    num_frames: (C,) of the clips.
+    num_frames: (C,) frames of the clips.
 
   Returns:
-    A pure function: clip and frame (b,) of targets to clip and frame (b, n) of groups, the target first.
+    A pure function of clip and frame (b,) of targets to clip and frame (b, n) of groups, the target first.
   """
-  shared = companions.Tags(tags, num_frames) if granularity == "cross" else None
+  if granularity == "cross":
+    tag_groups = companions.TagGroups(tags, num_frames)
 
-  def draw_group(clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if shared is not None:
-      clips, frames = shared.cross_companions(seed, clip, frame)
+    def draw_cross(clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+      clips, frames = tag_groups.cross_companions(seed, clip, frame)
       return np.column_stack([clip, clips]), np.column_stack([frame, frames])
+
+    return draw_cross
+
+  def draw_same_clip(clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     drawn = [frame]
     if granularity in ("short", "short_long"):
       drawn.append(companions.short_companions(frame, num_frames[clip], companions.short_spacing(num_times)))
@@ -139,15 +153,15 @@ def make_draw_group(
     frames = np.column_stack(drawn)
     return np.repeat(clip[:, None], frames.shape[1], axis=1), frames
 
-  return draw_group
+  return draw_same_clip
 
 
 def fragment_frames(frame: np.ndarray, num_frames: np.ndarray, num_times: int) -> np.ndarray:
-  """Frames of fragments: the middle one and its neighbours, reflected at the clip's ends.
+  """Returns the frames of fragments: the middle one and its neighbours, reflected at the clip's ends.
 
   Args:
     frame: (b, n) middle frames, indices in their clips.
-    num_frames: (b, n) of those clips.
+    num_frames: (b, n) frames of those clips.
     num_times: t, odd.
 
   Returns:
@@ -157,14 +171,14 @@ def fragment_frames(frame: np.ndarray, num_frames: np.ndarray, num_times: int) -
 
 
 def sound_windows(frame: np.ndarray, rate: np.ndarray, num_columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The second of sound that is centred at a frame, as columns of at most two successive records.
+  """Returns where the second of sound around a frame is stored: columns of at most two successive records.
 
-  Column j is centred at sample 159 j + 256. A reflected window is folded, so it is still one stretch of columns.
+  A reflected window is folded, so it is still one stretch of columns.
 
   Args:
-    frame: (b, n) frame indices in their clips.
-    rate: (b, n) frames a second.
-    num_columns: (b, n) columns of the clip's sound; 0 is taken as 1.
+    frame: (b, n) frames, indices in their clips.
+    rate: (b, n) frames per second.
+    num_columns: (b, n) spectrogram columns of the clips; 0 is taken as 1.
 
   Returns:
     records (b, n, 2) of the clip, the last one repeated; columns (b, n, 98) int32 in [0, 200) of those two joined.

@@ -1,4 +1,4 @@
-"""What the records of a prepared data set hold, as features of TensorFlow Datasets. Loads no TensorFlow."""
+"""The features, for TensorFlow Datasets, of the records of a prepared data set. Loads no TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from stajax.media.spectrogram import NUM_BINS
 
 Set = Literal["clips", "frames", "sounds"]
 SETS: tuple[Set, ...] = ("clips", "frames", "sounds")
-SOUND_COLUMNS = 100  # of one record; any 98 successive columns touch at most two records
+SOUND_COLUMNS = 100  # columns of one record; any 98 successive columns touch at most two records
 INTEGERS = ("width", "height", "first_frame", "num_frames", "first_sound", "num_sounds", "num_columns")
 
 
 def set_features(name: Set, side: int, categories: Sequence[str]) -> dict[str, Any]:
-  """The features of one record of a set, for frames of `side` pixels and the tags `categories`."""
+  """Returns the features of one record of a set.
+
+  Args:
+    name: The name of the set.
+    side: The side of the frames in pixels.
+    categories: The names of the tags.
+  """
   features = tfds.features
   if name == "frames":
     return {"key": features.Text(), "image": features.Image(shape=(side, side, 3), encoding_format="jpeg")}

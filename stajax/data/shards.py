@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
-from stajax.data.examples import Encoder, find_bytes
+from stajax.data.protos import Encoder, find_bytes
 from stajax.files import atomic_file
 
 VERSION = "1.0.0"
 SPLIT = "data"
 MAX_SHARD_BYTES = 2**30
-_SECONDS_FROM_MEMORY = 3e-4  # that reading a record takes at most where the system has it; a tenth of it is usual
+_SECONDS_FROM_MEMORY = 3e-4  # a read that takes longer had to wait for the disk; a tenth of it is usual
 
 
 class RecordError(ValueError):
@@ -31,12 +31,16 @@ class RecordError(ValueError):
 
 
 def shard_path(folder: Path, name: str, index: int, count: int) -> Path:
-  """The file of shard `index` of `count` of the set `name` in `folder`, which is that of `ShardReader`."""
+  """Returns the file of shard `index` of `count` of the set `name` in `folder`, which is that of `ShardReader`."""
   return folder / VERSION / f"{name}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
 
 
 def write_shard(path: Path, records: Iterable[bytes]) -> tuple[int, int]:
-  """Writes one shard atomically; several processes may write the same one. Returns its records and their bytes."""
+  """Writes one shard atomically; several processes may write the same one.
+
+  Returns:
+    The number of its records and of their bytes.
+  """
   path.parent.mkdir(parents=True, exist_ok=True)
   length = size = 0
   with atomic_file(path, shared=True) as partial:
@@ -56,18 +60,21 @@ def write_metadata(
   num_bytes: int,
   description: str,
 ) -> None:
-  """Writes what makes a set of its shards, without which it does not open.
+  """Writes the metadata that make a set of shards, without which it does not open.
 
   Args:
-    folder: of the set, as for `shard_path`.
-    name: of the set.
-    features: of its records.
-    lengths: number of records in each shard.
-    num_bytes: of all records.
-    description: in the metadata.
+    folder: The folder of the set, as for `shard_path`.
+    name: The name of the set.
+    features: The features of its records.
+    lengths: The number of records in each shard.
+    num_bytes: The size of all records.
+    description: What the metadata say about the set.
   """
   template = tfds.core.ShardedFileTemplate(
-    dataset_name=name, data_dir=folder / VERSION, split=SPLIT, filetype_suffix="array_record"
+    dataset_name=name,
+    data_dir=folder / VERSION,  # pyright: ignore[reportArgumentType]  # any kind of path will do
+    split=SPLIT,
+    filetype_suffix="array_record",
   )
   split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=list(lengths), num_bytes=num_bytes, filename_template=template)
   tfds.folder_dataset.write_metadata(
@@ -92,14 +99,16 @@ class ShardWriter:
   The folder is meant to be a temporary one that is renamed when everything in it is closed.
   """
 
-  def __init__(self, folder: Path, name: str, features: dict[str, Any], max_shard_bytes: int = MAX_SHARD_BYTES):
-    """Begins the set `name` in `folder/VERSION`, which must not exist.
+  def __init__(
+    self, folder: Path, name: str, features: Mapping[str, Any], max_shard_bytes: int = MAX_SHARD_BYTES
+  ) -> None:
+    """Begins a set in `folder/VERSION`, which must not exist.
 
     Args:
-      folder: usually ends in `name`.
-      name: dataset name of the metadata and beginning of the shards' names.
-      features: TFDS features of one record.
-      max_shard_bytes: a shard is closed when it holds this many bytes of records.
+      folder: The folder of the set, which usually ends in `name`.
+      name: The name of the set in the metadata, with which the names of its shards begin.
+      features: The TFDS features of one record.
+      max_shard_bytes: A shard is closed when it holds this many bytes of records.
     """
     (folder / VERSION).mkdir(parents=True)
     self._folder, self._name, self._max_shard_bytes = folder, name, max_shard_bytes
@@ -110,18 +119,17 @@ class ShardWriter:
 
   def write(self, example: dict[str, Any]) -> None:
     """Appends one record."""
-    record = self._encode(example)
-    if self._writer is None or self._sizes[-1] + len(record) > self._max_shard_bytes:
-      self._begin_shard()
-    self._writer.write(record)
+    record, writer = self._encode(example), self._writer
+    if writer is None or self._sizes[-1] + len(record) > self._max_shard_bytes:
+      writer = self._begin_shard()
+    writer.write(record)
     self._lengths[-1] += 1
     self._sizes[-1] += len(record)
 
   def close(self, description: str) -> None:
-    """Names the shards `…-00001-of-00005` and writes the metadata."""
-    if self._writer is None:
-      self._begin_shard()  # a set may be empty, but TFDS wants a file
-    self._writer.close()
+    """Gives the shards their names, `…-00001-of-00005`, and writes the metadata."""
+    writer = self._writer or self._begin_shard()  # a set may be empty, but TFDS wants a file
+    writer.close()
     for index in range(len(self._lengths)):
       self._partial(index).rename(shard_path(self._folder, self._name, index, len(self._lengths)))
     features, size = self._encode.features, sum(self._sizes)
@@ -130,26 +138,33 @@ class ShardWriter:
   def _partial(self, index: int) -> Path:
     return self._folder / VERSION / f"{self._name}-{index:05d}.partial"
 
-  def _begin_shard(self) -> None:
+  def _begin_shard(self) -> ArrayRecordWriter:
     if self._writer is not None:
       self._writer.close()
-    self._writer = _open_writer(self._partial(len(self._lengths)))
+    self._writer = writer = _open_writer(self._partial(len(self._lengths)))
     self._lengths.append(0)
     self._sizes.append(0)
+    return writer
 
 
 class ShardReader:
-  """Random reads of serialized records from one set; safe to use from several threads."""
+  """Reads serialized records of one set in any order; safe to use from several threads.
 
-  def __init__(self, folder: Path, complete: bool = True):
-    """Opens `folder/VERSION`; the shards themselves are opened when first read.
+  Attributes:
+    folder: The folder of the shards.
+    features: The TFDS features of one record.
+    shards: The files.
+  """
+
+  def __init__(self, folder: Path, complete: bool = True) -> None:
+    """Opens `folder/VERSION`; the shards themselves are opened when they are first read.
 
     Args:
-      folder: of the set.
-      complete: whether a missing shard is an error at once, not only when it is read.
+      folder: The folder of the set.
+      complete: Whether a missing shard is an error at once, and not only when it is read.
 
     Raises:
-      RecordError: there is no such set, or a shard of it is missing.
+      RecordError: There is no such set, or a shard of it is missing.
     """
     self.folder = folder / VERSION
     if not (self.folder / "dataset_info.json").is_file():
@@ -160,7 +175,7 @@ class ShardReader:
     except (KeyError, ValueError, TypeError, AttributeError, json.JSONDecodeError) as error:
       detail = str(error).partition("\n")[0]
       raise RecordError(f"{self.folder}: the set's metadata cannot be read ({detail})") from error
-    self.features = builder.info.features
+    self.features: Any = builder.info.features  # a FeaturesDict by name
     self.shards = [Path(path) for path in split.filepaths]
     for shard in self.shards:
       if complete and not shard.is_file():
@@ -173,7 +188,7 @@ class ShardReader:
     return int(self._ends[-1])
 
   def read(self, ids: np.ndarray | Sequence[int]) -> list[bytes]:
-    """Reads records by id: one call a shard, each record once however often it is named.
+    """Reads records by id: one call for each shard, and each record once however often it is named.
 
     Args:
       ids: (n,) integers in [0, len(self)), in any order.
@@ -182,8 +197,8 @@ class ShardReader:
       n serialized `tf.train.Example` protos in the order of `ids`.
 
     Raises:
-      IndexError: an id is out of range.
-      RecordError: a shard is truncated or damaged.
+      IndexError: An id is out of range.
+      RecordError: A shard is truncated or damaged.
     """
     wanted, positions = np.unique(np.asarray(ids, np.int64), return_inverse=True)
     if wanted.size == 0:
@@ -220,9 +235,9 @@ class ShardReader:
 
 
 def _read_records(reader: ArrayRecordReader, positions: list[int]) -> list[bytes]:
-  """One by one as long as the system has them in memory; the rest at once when a read has had to wait.
+  """Reads one by one as long as the system has the records in memory, and the rest at once after a read has waited.
 
-  A list is read by ArrayRecord's threads: they wait for a disk together, but cost more than reading from memory does.
+  ArrayRecord's threads read a list: they wait for a disk together, but cost more than reading from memory does.
   """
   records: list[bytes] = []
   for done, position in enumerate(positions, start=1):
@@ -234,15 +249,15 @@ def _read_records(reader: ArrayRecordReader, positions: list[int]) -> list[bytes
 
 
 class SelectedReader:
-  """Some stretches of a set's records, under successive ids of their own; otherwise as the reader of all."""
+  """Reads some stretches of a set's records, which have successive ids of their own; it has what `ShardReader` has."""
 
-  def __init__(self, reader: ShardReader, begins: np.ndarray, lengths: np.ndarray):
-    """Selects.
+  def __init__(self, reader: ShardReader | SelectedReader, begins: np.ndarray, lengths: np.ndarray) -> None:
+    """Selects stretches.
 
     Args:
-      reader: of all records.
-      begins: (k,) int64, id of the first record of each stretch.
-      lengths: (k,) int64, its records.
+      reader: The reader of all records.
+      begins: (k,) int64, the id of the first record of each stretch.
+      lengths: (k,) int64, the number of its records.
     """
     self._reader, self._ends = reader, np.cumsum(lengths)
     self._shifts = begins - (self._ends - lengths)
@@ -252,7 +267,7 @@ class SelectedReader:
     return int(self._ends[-1])
 
   def read(self, ids: np.ndarray | Sequence[int]) -> list[bytes]:
-    """As `ShardReader.read`."""
+    """Reads records by id, as `ShardReader.read` does."""
     ids = np.asarray(ids, np.int64)
     if ids.size and (ids.min() < 0 or ids.max() >= len(self)):
       raise IndexError(f"{self.folder}: record {ids.min()} or {ids.max()} is not in [0, {len(self)})")
@@ -264,10 +279,15 @@ class SelectedReader:
 
 
 def read_bytes(reader: ShardReader | SelectedReader, ids: np.ndarray | Sequence[int], name: str) -> list[bytes]:
-  """The feature `image`, `map` or `columns` of the records `ids`, the same object wherever an id is repeated.
+  """Returns a feature of type bytes of the records `ids`, the same object wherever an id is repeated.
+
+  Args:
+    reader: The reader of the set.
+    ids: (n,) integers, in any order.
+    name: The name of the feature: `image`, `map` or `columns`.
 
   Raises:
-    RecordError: a shard is damaged, or a record has no such value.
+    RecordError: A shard is damaged, or a record has no such value.
   """
   wanted, positions = np.unique(np.asarray(ids, np.int64), return_inverse=True)
   try:

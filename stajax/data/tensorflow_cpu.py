@@ -1,4 +1,7 @@
-"""TensorFlow, quiet and kept off the accelerators, which belong to JAX: `from stajax.data.tensorflow_cpu import tf`."""
+"""TensorFlow without its start-up messages and without the accelerators, which belong to JAX.
+
+Import it as `from stajax.data.tensorflow_cpu import tf`.
+"""
 
 import os
 

@@ -48,7 +48,7 @@ def bilinear_weights(
 def smooth(maps: np.ndarray, reach: int) -> np.ndarray:
   """Averages each map of a clip (n, h, w) over the frames t − reach … t + reach, reflected at its ends; float32."""
   n = len(maps)
-  neighbours = np.asarray(reflect(np.arange(n)[:, None] + np.arange(-reach, reach + 1), n))
+  neighbours = reflect(np.arange(n)[:, None] + np.arange(-reach, reach + 1), n)
   return np.asarray(np.mean([maps[column] for column in neighbours.T], axis=0, dtype=np.float32))
 
 

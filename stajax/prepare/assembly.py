@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tqdm import tqdm
 
-from stajax.data.examples import Encoder
+from stajax.data.protos import Encoder
 from stajax.data.schema import SETS, SOUND_COLUMNS, Set, set_features
 from stajax.data.shards import MAX_SHARD_BYTES, shard_path, write_metadata, write_shard
 from stajax.files import partial_path, write_json

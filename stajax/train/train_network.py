@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from stajax import networks
-from stajax.companions import Tags
+from stajax.companions import TagGroups
 from stajax.config import Config
 from stajax.nets import shared_students
 from stajax.train import checkpoint, initial_weights, loop, step
@@ -121,7 +121,7 @@ def _evaluate(
 def _count_clips_alone_in_tag(run: Run) -> int:
   """Returns how many clips have no other clip of their tags to learn from."""
   records, is_used = run.data.records, ~run.data.is_validation
-  return int(np.sum(Tags(records.tags * is_used[:, None], records.num_frames).alone[is_used]))
+  return int(np.sum(TagGroups(records.tags * is_used[:, None], records.num_frames).is_alone[is_used]))
 
 
 def extract_student(name: str, run: Run) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from stajax import model as models
 from stajax import networks
 from stajax.config import Config
-from stajax.data.damage import describe_damage
+from stajax.data.damage import describe_damage, open_intact
 from stajax.data.feature_set import FeatureSet
 from stajax.data.frame_table import read_frame_table
 from stajax.data.map_set import MapSet
@@ -42,7 +42,8 @@ class TrainingData:
   @cached_property
   def records(self) -> Records:
     """The records of the training clips. Says on the first use what is damaged."""
-    records = Records.open(self.folder / "train", self._config.data.damaged)
+    path = self.folder / "train"
+    records = open_intact(path) if self._config.data.damaged == "skip" else Records.open(path)
     if records.damaged:
       print(describe_damage(records), file=sys.stderr)
     return records

@@ -12,9 +12,9 @@ from helpers.fake_records import CATEGORIES, fake_clips, fake_records, stage
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from stajax.data import damage, shards  # noqa: E402
-from stajax.data.damage import describe_damage  # noqa: E402
-from stajax.data.examples import Encoder  # noqa: E402
+from stajax.data.damage import describe_damage, open_intact  # noqa: E402
 from stajax.data.map_set import MapSet, MapWriter  # noqa: E402
+from stajax.data.protos import Encoder  # noqa: E402
 from stajax.data.records import Records  # noqa: E402
 from stajax.data.schema import INTEGERS, set_features  # noqa: E402
 from stajax.data.shards import RecordError  # noqa: E402
@@ -138,10 +138,10 @@ def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
   """Of six clips: the first two share a shard of frames, the fourth has one of sounds."""
   whole = fake_records(tmp_path, number=6, max_shard_bytes=8000)
   contents = [(whole.clip_frames(clip), whole.clip_columns(clip)) for clip in range(6)]
-  assert Records.open(whole.path, "skip").damaged == {}
+  assert open_intact(whole.path).damaged == {}
   damage_shard(whole.frames.shards[0], how)
   damage_shard(whole.sounds.shards[2], how)
-  records = Records.open(whole.path, "skip")
+  records = open_intact(whole.path)
   lost = [0, 3] if how == "flip" else [0, 1, 3]
   kept = [clip for clip in range(6) if clip not in lost]
   assert list(records.damaged) == [whole.names[clip] for clip in lost]
@@ -158,7 +158,7 @@ def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
     records.frames.read([records.total_frames])
   with monkeypatch.context() as patch:  # what has been found is not looked for again
     patch.setattr(damage, "ThreadPoolExecutor", None)
-    assert Records.open(whole.path, "skip").damaged == records.damaged
+    assert open_intact(whole.path).damaged == records.damaged
   if how == "gone":
     with pytest.raises(RecordError, match="shard missing"):
       Records.open(whole.path)
@@ -170,14 +170,14 @@ def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
 def test_skipping_has_bounds(tmp_path, monkeypatch):
   path = fake_records(tmp_path).path
   monkeypatch.setattr(damage, "write_json", lambda *_, **__: (_ for _ in ()).throw(OSError("read-only")))
-  assert Records.open(path, "skip").num_clips == 4 and not (path / damage.FILE).exists()
+  assert open_intact(path).num_clips == 4 and not (path / damage.FILE).exists()
   for shard in Records.open(path).frames.shards:
     damage_shard(shard, "cut")
   with pytest.raises(RecordError, match="records of every clip are damaged"):
-    Records.open(path, "skip")
+    open_intact(path)
   damage_shard(next((path / "clips" / "1.0.0").glob("*array_record*")), "flip")
   with pytest.raises(RecordError, match="clips-data"):
-    Records.open(path, "skip")
+    open_intact(path)
 
 
 def test_sets_that_do_not_belong_together_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,28 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
+# Type checkers do not know what the module makes when it is loaded.
+_Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
+
 
 class Encoder:
   """Turns examples into serialized protos, as TFDS does, but into the same bytes in every process.
 
-  Features of features and ragged ones are not supported.
+  Nested and ragged features are not supported.
+
+  Attributes:
+    features: The TFDS features of one record.
   """
 
-  def __init__(self, features: dict[str, Any]):
-    """`features`: TFDS features of one record."""
-    self.features = tfds.features.FeaturesDict(features)
-    self._kinds = {name: np.dtype(info.np_dtype).kind for name, info in self.features.get_serialized_info().items()}
+  def __init__(self, features: Mapping[str, Any]) -> None:
+    """Makes an encoder for the TFDS features of one record."""
+    self.features = tfds.features.FeaturesDict(dict(features))
+    serialized: dict[str, Any] = dict(self.features.get_serialized_info())  # flat, as nothing is nested
+    self._kinds = {name: np.dtype(info.np_dtype).kind for name, info in serialized.items()}
 
   def __call__(self, example: dict[str, Any]) -> bytes:
-    """The serialized proto of one example."""
-    proto = tf_example_pb2.Example()
+    """Returns the serialized proto of one example."""
+    proto = _Example()
     for name, value in self.features.encode_example(example).items():
       feature, kind = proto.features.feature[name], self._kinds[name]
       parts = value if isinstance(value, list) else [value]
@@ -41,13 +49,13 @@ class Encoder:
 
 
 def find_bytes(record: bytes, name: str) -> bytes:
-  """The one value of a feature of a serialized proto.
+  """Returns the one value of a feature of a serialized proto.
 
   Raises:
-    ValueError: this is no such proto, or it has no such value.
+    ValueError: This is no such proto, or the feature has not one value.
   """
   try:
-    values = tf_example_pb2.Example.FromString(record).features.feature[name].bytes_list.value
+    values = _Example.FromString(record).features.feature[name].bytes_list.value
   except DecodeError as error:
     raise ValueError(f"a record cannot be parsed ({error})") from error
   if len(values) != 1:
