@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
   from stajax.config import Config
@@ -49,7 +49,11 @@ def parse(
   import tyro
 
   prog = usage or program
-  return _checked(program, lambda args: tyro.cli(target, args=args, prog=prog, **options), argv, known, prog)
+
+  def read(args: list[str]) -> T:
+    return cast(T, tyro.cli(target, args=args, prog=prog, **options))
+
+  return _checked(program, read, argv, known, prog)
 
 
 def parse_known(
@@ -58,8 +62,10 @@ def parse_known(
   """Reads the arguments that `target` has, as `parse` does; returns what it makes of them, and the other arguments."""
   import tyro
 
-  options["return_unknown_args"] = True
-  return _checked(program, lambda args: tyro.cli(target, args=args, prog=program, **options), argv, (), program)
+  def read(args: list[str]) -> tuple[T, list[str]]:
+    return tyro.cli(target, args=args, prog=program, return_unknown_args=True, **options)
+
+  return _checked(program, read, argv, (), program)
 
 
 def _checked(

@@ -7,7 +7,7 @@ choose it: then it is an option of the command, too.
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Output:
   needs_pictures = False
 
   @contextlib.contextmanager
-  def opened(self) -> Iterator[None]:
+  def opened(self) -> Generator[None]:
     """Prepares the output, and completes it when the block ends without an exception."""
     yield
 
@@ -120,7 +120,7 @@ class MapParts(Output):
     self._times: list[float] = []
 
   @contextlib.contextmanager
-  def opened(self) -> Iterator[None]:
+  def opened(self) -> Generator[None]:
     """Writes the last part when the block ends."""
     yield
     self._write()
@@ -173,7 +173,7 @@ class FrameNumbers(Output):
     self._num_maps = 0
 
   @contextlib.contextmanager
-  def opened(self) -> Iterator[None]:
+  def opened(self) -> Generator[None]:
     """Writes what comes before the list of frames, and what comes after it."""
     # A file name that is not UTF-8 becomes a JSON escape.
     with (
@@ -206,7 +206,7 @@ class OverlayVideo(Output):
     self._label = "synthetic" if provenance.trained_on == "synthetic" else ""
 
   @contextlib.contextmanager
-  def opened(self) -> Iterator[None]:
+  def opened(self) -> Generator[None]:
     """Opens the video."""
     with self._writer:
       yield
