@@ -141,7 +141,7 @@ def test_plan_and_report_say_what_there_is(tmp_path, records, monkeypatch):
 
 
 def test_clips_that_were_left_out_as_damaged_are_not_missed(tmp_path, records):
-  view = records._without({"clip 0": "damaged", "clip 4": "damaged"})
+  view = records.without({"clip 0": "damaged", "clip 4": "damaged"})
   run = open_run(tmp_path, view)
   tagger, whole = external_taggers.open_external_tagger(run), ClassScores.open(records.path)
   bells = whole.of("clip 2", NUM_FRAMES[2])[:, 0]
