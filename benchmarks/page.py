@@ -47,10 +47,10 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
   lines = [
     "# Benchmarks",
     "",
-    "Contestants are measured in one process, in turn, round after round; times are medians of the rounds, a ratio is",
-    "the median of the rounds' ratios, with the lowest and highest in brackets. *of peak* is the share of what a large",
-    "matrix product in the same number format reached in the same run. FLOPs are two a multiply-accumulate, counted by",
-    "`stajax.plan`. Made by `python -m benchmarks.page`; each table's command is below it.",
+    "All contestants run in one process, in turn, round after round. Times are medians of the rounds; a ratio is the",
+    "median of the rounds' ratios, with the lowest and the highest in brackets. *Of peak* is the share of what a large",
+    "matrix product in the same number format reached in the same run. A multiply-accumulate is two FLOPs, counted by",
+    "`stajax plan`. `python -m benchmarks.page` made this page; the command of each table is below it.",
   ]
   machines = list(dict.fromkeys(machine(result) for result in results))
   for each in machines:
