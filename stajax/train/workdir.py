@@ -13,7 +13,6 @@ report/                index.html, scores.json, …
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,50 +23,29 @@ class WorkdirError(ValueError):
   """A work folder that cannot be used; one line."""
 
 
-@dataclass(frozen=True)
 class Workdir:
   """The paths of a work folder, and the `done.json` of its stages.
 
   Attributes:
     path: The folder.
+    config: The resolved configuration.
+    data: The rendered clips.
+    tag_table: The table of tags and classes of an off-the-shelf tagger, which users may edit.
+    pseudo_fixations: The map set that students learn from.
+    companions: The fragments of training clips for networks with cross-clip companions.
+    model: The model folder.
+    report: The folder of the report.
   """
 
-  path: Path
-
-  @property
-  def config(self) -> Path:
-    """The resolved configuration."""
-    return self.path / "config.json"
-
-  @property
-  def data(self) -> Path:
-    """The rendered clips."""
-    return self.path / "data"
-
-  @property
-  def tag_table(self) -> Path:
-    """The table of tags and classes of an off-the-shelf tagger, which users may edit."""
-    return self.path / "tags.csv"
-
-  @property
-  def pseudo_fixations(self) -> Path:
-    """The map set that students learn from."""
-    return self.path / "maps" / "scam_plus"
-
-  @property
-  def companions(self) -> Path:
-    """The fragments of training clips for networks with cross-clip companions."""
-    return self.stage("scam_plus") / model.COMPANIONS
-
-  @property
-  def model(self) -> Path:
-    """The model folder."""
-    return self.path / "model"
-
-  @property
-  def report(self) -> Path:
-    """The folder of the report."""
-    return self.path / "report"
+  def __init__(self, path: Path) -> None:
+    self.path = path
+    self.config = path / "config.json"
+    self.data = path / "data"
+    self.tag_table = path / "tags.csv"
+    self.pseudo_fixations = path / "maps" / "scam_plus"
+    self.companions = self.stage("scam_plus") / model.COMPANIONS
+    self.model = path / "model"
+    self.report = path / "report"
 
   def initial_part(self, part: str) -> Path:
     """Returns where the initial weights of a part of the networks lie."""
