@@ -26,7 +26,7 @@ from stajax import runtime  # noqa: E402
 
 runtime.configure()
 
-_LONGEST_FIRST = ("test_train_command.py", "test_pipeline.py", "test_training.py", "test_dense.py")
+_LONGEST_FIRST = ("test_train_command.py", "test_pipeline.py", "test_loop.py", "test_dense.py")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,4 +1,4 @@
-"""The whole method on a frozen backbone, as a user runs it: trained, killed, resumed, evaluated."""
+"""The whole method on a frozen backbone, as a user runs it: it is trained, killed, resumed and evaluated."""
 
 import json
 import re

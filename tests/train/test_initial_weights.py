@@ -1,4 +1,4 @@
-"""What `--init NAME=FILE` does to a run: what fits is where the networks begin, what does not is told at once."""
+"""What `--init NAME=FILE` does: networks begin with files that fit, and other files are refused at once."""
 
 import hashlib
 import json
@@ -61,7 +61,7 @@ def configured(**init):
   return CONFIG.model_copy(update={"init": {part: str(path) for part, path in init.items()}})
 
 
-def test_the_folder_keeps_the_parts(tmp_path, files, no_stages):
+def test_the_work_folder_gets_a_copy_of_each_part(tmp_path, files, no_stages):
   variables, made, whole = files
   runner.run_all(configured(visual=made["visual"][0], sound=whole), tmp_path)
   for part, source in (("visual", made["visual"][0]), ("sound", whole)):
@@ -95,7 +95,7 @@ def test_a_run_goes_on_without_the_file_but_not_with_another(tmp_path, files, no
   assert [file.name for file in (run / "init").iterdir()] == ["visual.safetensors"]
 
 
-def test_a_killed_run_that_has_no_copy_yet_makes_it(tmp_path, files, no_stages):
+def test_a_run_that_was_killed_before_the_copy_makes_it(tmp_path, files, no_stages):
   config = configured(visual=files[1]["visual"][0])
   runner.run_all(config, tmp_path)
   Workdir(tmp_path).initial_part("visual").unlink()
@@ -111,7 +111,7 @@ def test_a_killed_run_that_has_no_copy_yet_makes_it(tmp_path, files, no_stages):
     ({"network": CONFIG.network.model_copy(update={"norm": "none"})}, "spare batch_stats/visual/conv1_1/norm/"),
   ],
 )
-def test_what_does_not_fit_the_networks_is_told_before_anything_is_there(tmp_path, files, no_stages, change, message):
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, files, no_stages, change, message):
   path = files[1]["visual"][0]
   with pytest.raises(WeightsError) as error:
     runner.run_all(configured(visual=path).model_copy(update=change), tmp_path / "run")
@@ -120,7 +120,7 @@ def test_what_does_not_fit_the_networks_is_told_before_anything_is_there(tmp_pat
   assert not (tmp_path / "run").exists()
 
 
-def test_a_file_of_something_else(tmp_path, files, no_stages):
+def test_a_file_of_another_part_is_refused(tmp_path, files, no_stages):
   for init, message in (
     ({"visual": files[1]["sound"][0]}, "has nothing of 'visual', only of sound"),
     ({"sound": tmp_path / "nowhere"}, "No such file"),
@@ -130,31 +130,31 @@ def test_a_file_of_something_else(tmp_path, files, no_stages):
   assert not (tmp_path / "run").exists()
 
 
-def test_networks_begin_with_the_parts_that_they_have(tmp_path, files, no_stages, random_variables, capsys):
-  """What a finished network gave stays; all else of the part is the file's, nothing is random."""
+def test_random_parts_are_replaced_by_those_of_the_files(tmp_path, files, no_stages, random_variables, capsys):
+  """What comes from a finished network stays; everything else of the part is the file's."""
   variables, made, _ = files
   config = configured(**{part: path for part, (path, _) in made.items()})
   runner.run_all(config, tmp_path)
   sha256 = {part: digest for part, (_, digest) in made.items()}
   for name, parts in (("s_coarse", ["visual"]), ("tagger_1", ["sound"]), ("sta", ["visual", "sound"])):
     own = random_variables(networks.make_network(name, config, 3), SIZE, seed=1)
-    begun, taken = initial_weights.insert(name, config, Workdir(tmp_path), own, store.flatten(own).keys())
-    assert taken == {part: sha256[part] for part in parts} and jax.tree.structure(begun) == jax.tree.structure(own)
+    inserted, taken = initial_weights.insert(name, config, Workdir(tmp_path), own, store.flatten(own).keys())
+    assert taken == {part: sha256[part] for part in parts} and jax.tree.structure(inserted) == jax.tree.structure(own)
     for part in {name.split("/")[1] for name in store.flatten(own)}:
-      same(of_part(begun, part), of_part(variables if part in parts else own, part))
+      same(of_part(inserted, part), of_part(variables if part in parts else own, part))
     assert f"{name}: {', '.join(parts)} from " in capsys.readouterr().out
-  # One that starts from a network that sees, but not from one that hears.
+  # This one starts from a network that sees, but not from one that hears.
   own = random_variables(networks.make_network("sa_coarse", config, 3), SIZE, seed=2)
   random = [name for name in store.flatten(own) if name.split("/")[1] != "visual"]
-  begun, taken = initial_weights.insert("sa_coarse", config, Workdir(tmp_path), own, random)
+  inserted, taken = initial_weights.insert("sa_coarse", config, Workdir(tmp_path), own, random)
   assert taken == {"sound": sha256["sound"]}
-  same(of_part(begun, "visual"), of_part(own, "visual"))
-  same(of_part(begun, "sound"), of_part(variables, "sound"))
+  same(of_part(inserted, "visual"), of_part(own, "visual"))
+  same(of_part(inserted, "sound"), of_part(variables, "sound"))
 
 
 @pytest.mark.parametrize("start", [(), ("s_coarse",)])
 def test_training_begins_with_the_file(tmp_path, files, no_stages, start):
-  """A frozen part is the file's at the end too, and `done.json` names the file."""
+  """A frozen part still is the file's at the end, and `done.json` names the file."""
   variables, made, _ = files
   config = configured(**{part: path for part, (path, _) in made.items()})
   config = config.model_copy(update={"sa_coarse": ONE_STEP.model_copy(update={"start": start})})

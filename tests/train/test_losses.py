@@ -1,4 +1,4 @@
-"""Losses against the paper's formulas written out, and SciPy."""
+"""Losses against the paper's formulas, written out with NumPy and SciPy."""
 
 import jax
 import jax.numpy as jnp
@@ -29,19 +29,19 @@ def test_equation_3():
   np.testing.assert_allclose(multilabel_soft_margin(logits, tags), expected, rtol=1e-5)
 
 
-def test_equation_3_far_from_zero():
+def test_equation_3_with_large_logits():
   logits, tags = jnp.array([[200.0, -200.0], [-200.0, 200.0]]), jnp.array([[1.0, 0.0], [1.0, 0.0]])
   np.testing.assert_allclose(multilabel_soft_margin(logits, tags), [0, 200])
 
 
-def test_right_is_a_tag_on_top():
+def test_an_example_is_right_if_a_tag_is_on_top():
   logits = jnp.array([[1.0, 3.0, 2.0]] * 3)
   tags = jnp.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [1.0, 1.0, 0.0]])
   assert losses.is_right(logits, tags).tolist() == [1, 0, 1]
 
 
-def test_right_of_a_binary_output_is_the_side_of_the_label():
-  """Where a largest logit would always be right: the audio switch has one."""
+def test_a_binary_output_is_right_on_the_side_of_its_label():
+  """The audio switch has one output, whose largest logit would always be right."""
   logits, labels = jnp.array([[0.3], [-0.3], [0.3], [-0.3]]), jnp.array([[1.0], [1.0], [0.0], [0.0]])
   right = losses.is_right(logits, labels)
   assert right.tolist() == [1, 0, 0, 1] and right.dtype == jnp.float32
@@ -61,7 +61,7 @@ def test_cross_entropy_of_each_map():
 
 
 def test_divergence_of_each_map():
-  """Each map is a distribution of its own: scaling one map, or another map of the batch, changes nothing."""
+  """Each map is a distribution: scaling it, or changing another map of the batch, changes nothing."""
   logits, targets = maps()
   expected = np.zeros((2, 3))
   for at in np.ndindex(2, 3):
@@ -77,7 +77,7 @@ def test_divergence_of_each_map():
   np.testing.assert_allclose(out, expected, rtol=1e-4)
 
 
-def test_divergence_is_0_of_equal_maps_and_of_nothing():
+def test_divergence_is_0_for_equal_maps_and_empty_targets():
   logits, targets = maps()
   np.testing.assert_allclose(divergence(logits, scipy.special.expit(logits)), 0, atol=1e-6)
   targets[0, 1] = 0

@@ -1,4 +1,4 @@
-"""The training step: losses of groups against NumPy, frozen parts, one and eight devices."""
+"""The training step: losses against NumPy, shapes that are refused, frozen parts, one and eight devices."""
 
 import functools
 
@@ -18,6 +18,7 @@ from stajax.nets.base import NetworkSizes
 from stajax.nets.classifier import Classification, Classifier
 from stajax.nets.images import to_size
 from stajax.train import loop, step
+from stajax.train.programs import make_programs
 
 CONFIG = Config(
   name="tiny",
@@ -26,10 +27,10 @@ CONFIG = Config(
 )
 
 
-# What a loss is made of. `Told` is a network whose output is given; its statistics are what it was shown.
+# The losses. `Fake` is a network whose output is given; its batch statistics are the inputs that it was shown.
 
 
-class Told:
+class Fake:
   def __init__(self, out, nodes=1, times=3, hears=False):
     self.out, self.num_nodes, self.num_times, self.hears = out, nodes, times, hears
     self.output_nodes = tuple(range(nodes))
@@ -47,12 +48,12 @@ def soft_margin(logits, tags):
 
 def classes(out, tags, nodes=1, **inputs):
   batch = {"frames": np.zeros((len(tags), nodes, 1, 4, 4, 3), np.uint8), "tags": tags, **inputs}
-  loss = functools.partial(step.classification_loss(4), Told(out, nodes, 1), {})
+  loss = functools.partial(step.classification_loss(4), Fake(out, nodes, 1), {})
   return jax.device_get(jax.jit(loss)(batch))
 
 
 def test_deep_supervision_is_04_of_the_mean_over_branches():
-  """Every branch learns the tags of its own node's clip, what is concluded those of the target's."""
+  """Every branch learns the tags of its own node's clip, and the final output those of the target's clip."""
   rng = np.random.default_rng(0)
   logits, branches = (rng.normal(0, 2, shape).astype(np.float32) for shape in ((4, 5), (4, 3, 5)))
   tags = (rng.random((4, 3, 5)) < 0.4).astype(np.float32)
@@ -62,7 +63,7 @@ def test_deep_supervision_is_04_of_the_mean_over_branches():
   np.testing.assert_allclose(value, concluded + 0.4 * supervised, rtol=1e-5)
   tops = [tags[b, 0, np.argmax(logits[b])] for b in range(4)]
   np.testing.assert_allclose(metrics["accuracy"], np.mean(tops))
-  # Alone, branch logits are the logits, and they count once.
+  # With one node the branch logits are the logits, and they count once.
   value, _ = classes(Classification(None, logits, logits[:, None]), tags[:, :1])
   np.testing.assert_allclose(value, concluded, rtol=1e-5)
 
@@ -88,7 +89,7 @@ def test_the_tagger_is_shown_sound_alone():
     "tags": tags, "sound": sound.astype(np.float16), "sound_mean": mean, "sound_deviation": deviation,
     "switch": np.ones((3, 1)),
   }  # fmt: skip
-  network = Told(Classification(None, logits, logits[:, None]), times=0, hears=True)
+  network = Fake(Classification(None, logits, logits[:, None]), times=0, hears=True)
   value, (shown, metrics) = step.classification_loss(32)(network, {}, batch)
   assert set(shown) == {"sound"} and shown["sound"].dtype == np.float32
   np.testing.assert_allclose(shown["sound"], 2 * (batch["sound"].astype(np.float32) - 2), rtol=1e-6)
@@ -98,17 +99,17 @@ def test_the_tagger_is_shown_sound_alone():
 
 def fixations(logits, maps, weight, **views):
   batch = {"frames": np.zeros((*maps.shape[:2], 3, 8, 8, 3), np.uint8), "map": maps, "weight": weight, **views}
-  loss = functools.partial(step.fixation_loss(maps.shape[-1]), Told(logits, maps.shape[1]), {})
+  loss = functools.partial(step.fixation_loss(maps.shape[-1]), Fake(logits, maps.shape[1]), {})
   return jax.device_get(jax.jit(loss)(batch))
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
 def test_equations_13_and_16(nodes):
-  """Node by node: the mean of the examples that have a pseudo-fixation there, and then the sum."""
+  """For each node the mean over the examples that have a pseudo-fixation there; the nodes are added."""
   rng = np.random.default_rng(0)
   logits = rng.normal(0, 2, (4, nodes, 6, 6)).astype(np.float32)
   maps = rng.integers(0, 256, (4, nodes, 6, 6), dtype=np.uint8)
-  weight = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 1, 0]], np.float32)[:, :nodes]  # nobody has the third
+  weight = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 1, 0]], np.float32)[:, :nodes]  # no example has the third
   expected = {"cross_entropy": 0.0, "divergence": 0.0}
   for n in range(nodes):
     for b in np.flatnonzero(weight[:, n]):
@@ -140,17 +141,17 @@ def test_a_node_of_weight_0_is_skipped():
 
 def fixations_value(logits, maps, weight):
   batch = {"frames": np.zeros((*maps.shape[:2], 3, 8, 8, 3), np.uint8), "map": maps, "weight": weight}
-  return step.fixation_loss(6)(Told(logits, 3), {}, batch)[0]
+  return step.fixation_loss(6)(Fake(logits, 3), {}, batch)[0]
 
 
 def test_every_frame_is_cropped_to_its_own_box_and_groups_are_mirrored_alike():
-  """Frames, and the map of the middle one with it: the prediction is that frame, so the divergence is 0."""
+  """The map is cropped as the middle frame is; here the prediction is that frame, so the divergence is 0."""
   rng = np.random.default_rng(0)
   frames = rng.integers(10, 245, (3, 2, 3, 16, 16, 1), dtype=np.uint8).repeat(3, axis=-1)
   low, flip = rng.uniform(0, 0.4, (3, 2, 3, 2)), np.array([True, False, True])
   box = np.concatenate([low, low + rng.uniform(0.4, 0.6, low.shape)], axis=-1).astype(np.float32)
 
-  class Copy(Told):
+  class Copy(Fake):
     def apply(self, variables, frames, train, mutable):
       grey = jnp.clip(frames[:, :, 1, ..., 0], 1e-6, 1 - 1e-6)
       return jnp.log(grey / (1 - grey)), {"batch_stats": frames}
@@ -167,7 +168,22 @@ def test_every_frame_is_cropped_to_its_own_box_and_groups_are_mirrored_alike():
   np.testing.assert_allclose(value, 2 * entropy.mean(), rtol=1e-4)  # the sum over two nodes
 
 
-# The step itself. Batch statistics and pooling go over all devices.
+def test_shapes_that_would_be_broadcast_are_refused():
+  """One output against many labels, or one node's map against many, would give a loss that means nothing."""
+  tags = np.ones((4, 1, 5), np.float32)
+  with pytest.raises(AssertionError, match="shapes"):
+    classes(Classification(None, np.zeros((4, 1), np.float32), np.zeros((4, 1, 1), np.float32)), tags)
+  maps, weight = np.zeros((4, 3, 6, 6), np.uint8), np.ones((4, 3), np.float32)
+  for logits in (np.zeros((4, 1, 6, 6), np.float32), np.zeros((4, 3, 6, 1), np.float32)):
+    with pytest.raises(AssertionError, match="shapes"):
+      fixations(logits, maps, weight)
+  with pytest.raises(AssertionError, match="shape"):
+    fixations(np.zeros((4, 3, 6, 6), np.float32), maps, weight[:, :1])
+  with pytest.raises(AssertionError, match="shape"):
+    classes(Classification(None, tags[:, 0], tags), tags, frames=np.zeros((4, 1, 3, 4, 4, 3), np.uint8))
+
+
+# The step. Batch statistics and pooling go over all devices.
 
 
 @pytest.mark.parametrize(("output", "nodes"), [("classes", 1), ("maps", 3)])
@@ -216,7 +232,7 @@ def test_frozen_parts_of_a_plus_network_stay(plus_steps):
     old, new = (traverse_util.flatten_dict(getattr(state, tree)) for state in (before, after))
     assert {path[0] for path in old} >= ({"visual", "neck"} | ({"graph", "conclude"} if tree == "params" else set()))
     for path in old:
-      # What is added to all of a node's keys leaves the softmax over them as it is.
+      # A constant that is added to all of a node's keys leaves the softmax over them as it is.
       still = path[0] == "visual" or path == ("graph", "key", "bias")
       assert np.allclose(old[path], new[path], rtol=0, atol=1e-7 if still else 0) == still, path
       assert np.array_equal(old[path], new[path]) or path[0] != "visual", path
@@ -235,14 +251,38 @@ def test_state_is_donated_and_the_step_traced_once():
   for number in range(3):
     state, _ = compiled(state, on_devices(make_batch(number), mesh))
   assert all(x.is_deleted() for x in jax.tree.leaves(old)) and int(state.step) == 3
-  with pytest.raises(TypeError):  # a compiled step cannot be traced again for another shape in silence
+  with pytest.raises(TypeError):  # a compiled step is not silently traced again for another shape
     compiled(state, on_devices(make_batch(0, batch=8), mesh))
 
 
-# The parts of the others are parts of these.
+def test_evaluation_is_traced_once_and_learns_nothing():
+  network, mesh = Small(), step.make_mesh()
+  chex.clear_trace_counter()
+  loss = chex.assert_max_traces(step.classification_loss(SIZE), n=1)
+  variables, evaluation_step = start(network, mesh, sgd()).variables(), step.make_evaluation_step(network, loss)
+  batches = [make_batch(number) for number in (0, 1, 0)]
+  metrics = [loop.evaluate(evaluation_step, variables, [batch], mesh) for batch in batches]
+  assert metrics[0] == metrics[2] != metrics[1] and set(metrics[0]) == {"loss", "accuracy"}
+  mean = loop.evaluate(evaluation_step, variables, batches[:2], mesh)
+  assert mean["loss"] == pytest.approx((metrics[0]["loss"] + metrics[1]["loss"]) / 2)
+
+
+def test_networks_that_differ_in_what_they_learn_from_share_programs():
+  """So a row of them is compiled once."""
+  mesh = step.make_mesh()
+
+  def programs(name):
+    network, training = networks.make_network(name, CONFIG, 3), networks.training_of(name, CONFIG)
+    return make_programs(network, training, networks.NETWORKS[name].learns_fixations, mesh)
+
+  long = programs("s_plus_long")
+  assert programs("s_plus_cross") is long and programs("sta") is not long
+
+
+# The parts of all other networks are parts of these.
 @pytest.mark.parametrize("name", ["tagger_0", "sta", "st_plus_short", "sa_plus_cross", "sta_plus_long", "students"])
 def test_steps_lower_under_explicit_axes(name, random_variables):
-  """Where a resharding would be ambiguous this is a type error, and with Auto axes a silent choice."""
+  """An ambiguous resharding is a type error here, while Auto axes choose silently."""
   network = networks.make_network(name, CONFIG, 3)
   mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
   loss, update = (
@@ -274,7 +314,7 @@ def test_frozen_parts_stay():
 
 
 def test_a_frozen_backbone_computes_with_its_statistics(random_variables):
-  """In training the frozen part of a real network is the same function as in prediction."""
+  """In training the frozen part of a network is the same function as in prediction."""
   sizes = NetworkSizes(width=0.01, norm="batch", depths=(1,) * 5)
   free, frozen = (Classifier("s", num_categories=3, sizes=sizes, frozen=frozen) for frozen in ((), ("visual", "neck")))
   variables = random_variables(frozen, 32)

@@ -72,7 +72,7 @@ def stored(config, records, folder, cropped, boxes, num_views, dtype="float32"):
 
 
 def train(network, variables, batches, frozen_parts):
-  """Parameters and losses after some steps."""
+  """Returns the parameters and losses after some steps."""
   mesh, update = step.make_mesh(jax.devices()[:1]), sgd()
   loss = (step.fixation_loss if network.predicts_maps else step.classification_loss)(SIZE)
   train_step = step.make_train_step(network, loss, update, mesh, frozen_parts)
@@ -91,7 +91,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("name, granularity, cropped, num_views, dtype, tolerance", CASES)
-def test_equals_a_stopped_gradient(
+def test_training_on_features_equals_a_stopped_gradient(
   records, boxes, maps, tmp_path, name, granularity, cropped, num_views, dtype, tolerance
 ):
   config = make_config()
@@ -120,14 +120,14 @@ def test_equals_a_stopped_gradient(
   def distance(left, right):
     return np.sqrt(sum(np.sum(np.square(np.asarray(left[key]) - np.asarray(right[key]))) for key in begin))
 
-  # All together are nearer: where few of a ReLU's inputs are positive, rounding may change a small gradient by more.
+  # The whole must be closer: rounding may change a small gradient by more, where few inputs of a ReLU are positive.
   moved = distance(expected, begin)
   assert moved > 1e-4 and distance(found, expected) <= tolerance * moved
 
 
 @pytest.mark.parametrize("name", ["st", "sta"])
-def test_dense_inference_takes_what_is_stored(records, boxes, tmp_path, name):
-  """Equal to encoding the frames, and no frame is encoded: the backbone's weights may be anything."""
+def test_dense_inference_takes_stored_features(records, boxes, tmp_path, name):
+  """The result equals that of encoding frames, whatever the backbone's weights are: no frame is encoded."""
   config = make_config()
   cropped = name == "st"
   _, features = stored(config, records, tmp_path, cropped, boxes, 2)
@@ -148,8 +148,8 @@ def test_dense_inference_takes_what_is_stored(records, boxes, tmp_path, name):
       np.testing.assert_allclose(y, x, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_stored_is_kept(records, tmp_path):
-  """A second run computes the missing clips only; other records and damaged files are refused by name."""
+def test_stored_features_are_not_computed_again(records, tmp_path):
+  """A second call computes only missing clips; other records and damaged files are refused by name."""
   config = make_config()
   _, features = stored(config, records, tmp_path, False, None, 2)
   files = sorted(features.path.glob("*.npy"))
@@ -181,7 +181,7 @@ def test_other_crops_are_other_features(records, boxes, tmp_path):
     stored(config, records, tmp_path, True, boxes * 0.9, 1)
 
 
-def test_views():
+def test_the_first_views_are_the_whole_frame_and_its_mirror_image():
   boxes, flips = sampler.stored_views(5, 0.6, seed=0)
   assert flips.tolist() == [False, True, False, True, False]
   np.testing.assert_array_equal(boxes[:2], [[0, 0, 1, 1]] * 2)

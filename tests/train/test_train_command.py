@@ -1,4 +1,4 @@
-"""The main job in small, as a user runs it: trained once in one go and once with kills, then used."""
+"""The main command with small networks: it is run once in one go and once with kills, and then the model is used."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ from stajax.weights import store
 
 NETWORKS = (*networks.SOURCES, *networks.TAGGERS, networks.SWITCH, *networks.STUDENTS)
 TABLES = {"tag_heard": "tag_heard", "switch_values": "switch", "scam_coarse": "boxes"}
-"""Of stages that write one."""
+"""The tables that stages write, by stage."""
 STAGES = {"data", *NETWORKS, *TABLES, "scam_plus", "model", "report"}
 METHODS = {
   *("centre", "uniform", "cam_s_coarse", "cam_st_coarse", "cam_sa_coarse", "scam_coarse"),
@@ -33,7 +33,7 @@ METHODS = {
   *("sta", "sta_plus_short", "sta_plus_long", "final", "final_no_switch"),
 }
 METRICS = {"auc_judd", "s_auc", "nss", "sim", "cc"}
-# Small programs, and few different ones: with all that could be frozen, networks that hear do not learn to.
+# Programs are small and few of them differ. Not all is frozen that could be, or hearing would not be learned.
 CONFIG = """
 from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Training
 
@@ -147,8 +147,8 @@ def test_report_scores_every_method_on_the_same_frames(trained):
   assert "synthetic" in page and 'src="http' not in page
 
 
-def begun(workdir: Path, stage: str) -> bool:
-  """Whether a stage has logged a training step, or has finished a clip or the whole."""
+def has_begun(workdir: Path, stage: str) -> bool:
+  """Returns whether a stage has logged a training step, or has finished a clip."""
   if stage in (*NETWORKS, networks.ALL_STUDENTS):
     return (workdir / "stages" / stage / "log.jsonl").exists()
   path = workdir / "maps" / stage if stage == "scam_plus" else workdir / "tables" / TABLES[stage]
@@ -156,12 +156,12 @@ def begun(workdir: Path, stage: str) -> bool:
 
 
 def train_with_kills(workdir: Path, stages: Sequence[str], seed: int) -> int:
-  """Trains, with a SIGKILL at a random moment after each of the stages has begun; returns how many there were."""
+  """Trains, with a SIGKILL at a random moment after each of the stages has begun; returns the number of kills."""
   rng, kills = random.Random(seed), 0
   for stage in stages:
     process = run(*train_in(workdir), start_new_session=True)
     deadline = time.monotonic() + 240
-    while not begun(workdir, stage) and process.poll() is None and time.monotonic() < deadline:
+    while not has_begun(workdir, stage) and process.poll() is None and time.monotonic() < deadline:
       time.sleep(0.01)
     time.sleep(rng.uniform(0, 0.7))
     if process.poll() is None:
@@ -173,7 +173,7 @@ def train_with_kills(workdir: Path, stages: Sequence[str], seed: int) -> int:
 
 
 def test_killed_training_ends_with_the_same_bits(place, trained):
-  """Networks, tables and maps that an interrupted run makes of a finished run's other ones."""
+  """Some networks, tables and maps of a finished run are removed and made again by runs that are killed."""
   killed = place / "killed"
   shutil.copytree(trained, killed)
   again = ("tagger_1", "tag_heard", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus", "sta_plus_short")
@@ -222,7 +222,7 @@ def shared(place, trained) -> Path:
 
 
 def test_students_with_one_backbone(trained, shared):
-  """They are trained as one, and what follows sees three networks."""
+  """They are trained as one network, and what follows sees three."""
   assert {path.parent.name for path in shared.glob("stages/*/done.json")} == {*STAGES, networks.ALL_STUDENTS}
   log = (shared / "stages" / networks.ALL_STUDENTS / "log.jsonl").read_text().splitlines()
   assert [json.loads(line)["step"] for line in log] == [1, 2] and done(shared, networks.ALL_STUDENTS)["steps"] == 2
@@ -290,7 +290,7 @@ def write_video(path: Path, num_frames: int, sound: bool) -> None:
 
 @pytest.fixture(scope="module")
 def used(place, trained) -> str:
-  """What the commands say that take the model; in one process, as each would compile."""
+  """What the commands print that take the model. They run in one process, because each process would compile."""
   write_video(place / "clip.mp4", 30, sound=True)
   write_video(place / "one.mp4", 1, sound=False)
   (place / "broken.mp4").write_bytes(b"no video")

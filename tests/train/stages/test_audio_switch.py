@@ -1,4 +1,4 @@
-"""The switch's labels: which tagger labels a clip, and what counts as heard. And the switch of what is unlabelled."""
+"""The labels of the audio switch and its values: which tagger labels a clip, and what counts as heard."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_every_clip_is_labelled_by_the_tagger_that_has_not_learned_from_it(tmp_p
   labelled_by.clear()
   again = make_run(tmp_path, records)
   again.trained.tagger = tagger
-  assert audio_switch.label_sounds(again) == done and not labelled_by  # killed before it was done: no rework
+  assert audio_switch.label_sounds(again) == done and not labelled_by  # as if killed before done.json was written
 
 
 def test_a_tag_is_heard_where_it_is_the_loudest():
@@ -62,7 +62,7 @@ def test_a_tag_is_heard_where_it_is_the_loudest():
 
 
 def test_a_tag_that_sounds_much_like_the_top_one_is_heard(tmp_path, records):
-  """With 0.5, a tag with half of the highest confidence or more; a clip that has none is never heard."""
+  """With a share of 0.5 a tag needs half of the highest confidence; a clip without tags is never heard."""
   confidences = np.float32([0.8, 0.4, 0.39])
   for share, heard_tags in ((1.0, [0]), (0.5, [0, 1]), (0.48, [0, 1, 2])):
     run = make_run(tmp_path / str(share), records, Config(name="a", heard_share=share, **train_all()))
