@@ -14,7 +14,7 @@ from stajax.companions import TagGroups
 from stajax.config import Config
 from stajax.nets import shared_students
 from stajax.train import checkpoint, initial_weights, loop, step
-from stajax.train.inputs import Batches, find_inputs, takes_features
+from stajax.train.network_batches import NetworkBatches, takes_features
 from stajax.train.programs import Programs, make_programs
 from stajax.train.run import Run
 from stajax.weights import store
@@ -50,8 +50,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   network = networks.make_network(name, config, len(records.categories), variant.refine)
   variables, files = _initial_variables(name, run, network)
   programs = make_programs(network, training, spec.learns_fixations, run.mesh)
-  inputs = find_inputs(name, run, variant.always_heard)
-  batches = Batches(run, name, network, inputs, random_seed(name, config))
+  batches = NetworkBatches(name, run, network, random_seed(name, config), variant.always_heard)
   job = loop.Job(name, variant.folder, training.steps, config.checkpoint_every, config.log_every)
   state = step.make_state(variables, programs.optimizer)
   state = loop.train(job, state, programs.train_step, batches.training, records.names, run.mesh)
@@ -107,7 +106,7 @@ def start_from_finished(name: str, run: Run, variables: dict[str, Any]) -> tuple
 
 
 def _evaluate(
-  name: str, run: Run, programs: Programs, variables: Mapping[str, Any], batches: Batches
+  name: str, run: Run, programs: Programs, variables: Mapping[str, Any], batches: NetworkBatches
 ) -> dict[str, Any]:
   """Evaluates a network on the validation clips; returns what `done.json` says about it, nothing without such clips."""
   if batches.num_validation_frames == 0:

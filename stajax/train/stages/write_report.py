@@ -45,7 +45,7 @@ def write_report(run: Run) -> dict[str, Any]:
     return {"skipped": reason}
   tree = read_tree(tree_folder)
   heldout = Records.open(run.data.folder / "heldout")
-  gallery, methods = _Gallery(heldout, tree.videos), _Methods(run, heldout)
+  gallery, methods = Gallery(heldout, tree.videos), _Methods(run, heldout)
 
   def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     maps = methods.compute(heldout.names.index(video.name))
@@ -102,7 +102,7 @@ class _Methods:
     return {name: to_uint8(x) for name, x in maps.items()}
 
 
-class _Gallery:
+class Gallery:
   """Keeps the middle frame of the first clips of every tag, with its maps."""
 
   def __init__(self, records: Records, videos: Sequence[StavisVideo]) -> None:

@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 
 from stajax.config import Config
 from stajax.networks import SWITCH, TAGGERS
-from stajax.train.inputs import find_inputs
+from stajax.train.network_batches import find_training_set
 from stajax.train.stages import audio_switch
 from stajax.train.training_data import UNLABELLED
 
@@ -39,7 +39,7 @@ def test_every_clip_is_labelled_by_the_tagger_that_has_not_learned_from_it(tmp_p
   finish(run, *TAGGERS)
   done = audio_switch.label_sounds(run)
   for clip, name in labelled_by.items():
-    assert clip not in records.clip_of_frame[find_inputs(name, run).frames]
+    assert clip not in records.clip_of_frame[find_training_set(name, run).epoch]
   assert set(labelled_by) == {0, 1, 3, 4, 5}  # no tagger is asked about the clip without sound
   labels = run.data.table("tag_heard")
   expected = [
@@ -76,9 +76,9 @@ def test_a_tag_that_sounds_much_like_the_top_one_is_heard(tmp_path, records):
 def test_what_is_unlabelled_is_not_learned_from_and_is_heard(tmp_path, records, monkeypatch):
   run = make_run(tmp_path, records)
   set_table(run, "tag_heard", np.where(records.clip_of_frame == 1, UNLABELLED, 0))
-  inputs = find_inputs(SWITCH, run)
-  assert set(records.clip_of_frame[inputs.frames]) == {0, 3, 4, 5}
-  assert set(inputs.labels[inputs.frames, 0]) == {0}
+  learned = find_training_set(SWITCH, run)
+  assert set(records.clip_of_frame[learned.epoch]) == {0, 3, 4, 5}
+  assert set(learned.labels[learned.epoch, 0]) == {0}
   run.trained.dense = lambda name: None
   monkeypatch.setattr(audio_switch, "switch_values", lambda network, clip: np.zeros(len(clip), np.float32))
   finish(run, SWITCH)

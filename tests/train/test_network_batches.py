@@ -12,7 +12,7 @@ from stajax import networks
 from stajax.config import Config
 from stajax.data.map_set import MapWriter
 from stajax.networks import TAGGERS
-from stajax.train.inputs import find_inputs
+from stajax.train.network_batches import find_training_set
 from stajax.train.training_data import assign_folds
 
 
@@ -32,7 +32,7 @@ def test_folds_are_thirds_of_the_clips():
 
 @pytest.mark.parametrize("tagger", TAGGERS)
 def test_a_tagger_learns_from_the_other_folds(tmp_path, records, tagger):
-  frames = find_inputs(tagger, make_run(tmp_path, records)).frames
+  frames = find_training_set(tagger, make_run(tmp_path, records)).epoch
   fold = assign_folds(6, 0)
   expected = [clip for clip in range(6) if fold[clip] != TAGGERS.index(tagger) and records.has_sound[clip]]
   assert sorted(set(records.clip_of_frame[frames])) == expected
@@ -46,24 +46,24 @@ def test_what_networks_learn_from(tmp_path, records):
     "boxes": np.tile(np.array([0, 0, 1, 1], np.float32), (43, 1)),
   }
 
-  def inputs(name, always_heard=False, **changes):
+  def learned(name, always_heard=False, **changes):
     run = make_run(tmp_path, records, Config(name="a", **train_all(), **changes))
     for table, values in tables.items():
       set_table(run, table, values)
-    return find_inputs(name, run, always_heard)
+    return find_training_set(name, run, always_heard)
 
   def found(name, **how):
-    made = inputs(name, **how)
-    return {field for field in ("labels", "switch", "boxes", "maps", "features") if getattr(made, field) is not None}
+    made = learned(name, **how)
+    return {field for field in ("labels", "switch", "boxes", "maps") if getattr(made, field) is not None}
 
-  learned = inputs("switch")
+  switch = learned("switch")
   assert found("switch") == {"labels"}
-  np.testing.assert_array_equal(learned.labels, tables["tag_heard"][:, None])
-  assert learned.labels.dtype == np.float32
-  np.testing.assert_array_equal(learned.frames, np.flatnonzero(records.has_sound[records.clip_of_frame]))
+  np.testing.assert_array_equal(switch.labels, tables["tag_heard"][:, None])
+  assert switch.labels.dtype == np.float32
+  np.testing.assert_array_equal(switch.epoch, np.flatnonzero(records.has_sound[records.clip_of_frame]))
   for name in ("s_coarse", "st_coarse", "s_plus_cross", "st_plus_short"):
     assert found(name) == set()
-    np.testing.assert_array_equal(inputs(name).frames, np.arange(43))
+    np.testing.assert_array_equal(learned(name).epoch, np.arange(43))
   assert found("s") == found("st") == {"boxes"} and found("sa") == {"switch", "boxes"}
   maps = tmp_path / "maps" / "scam_plus"
   maps.parent.mkdir()
@@ -73,9 +73,9 @@ def test_what_networks_learn_from(tmp_path, records):
   writer.finish({})
   for name in (*networks.STUDENTS, "students"):
     assert found(name) == {"switch", "maps"}
-    np.testing.assert_array_equal(inputs(name).frames, np.flatnonzero(records.clip_of_frame != 4))
+    np.testing.assert_array_equal(learned(name).epoch, np.flatnonzero(records.clip_of_frame != 4))
   for name in ("sa_coarse", "sa_plus_long", "sa_plus_cross"):
     assert found(name) == {"switch"} and found(name, always_heard=True) == set()
-    np.testing.assert_array_equal(inputs(name).switch, tables["switch"])
+    np.testing.assert_array_equal(learned(name).switch, tables["switch"])
   assert found("st_plus_short", plus_crops=True) == {"boxes"}
   assert found("sa_plus_long", plus_crops=True) == {"switch", "boxes"}

@@ -1,0 +1,113 @@
+"""What each network learns from: the frames with what is known about them, and the batches of them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import jax
+import numpy as np
+
+from stajax import networks
+from stajax.config import Config
+from stajax.data import batches
+from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, StoredStages, TrainingSet
+from stajax.nets.base import Network
+from stajax.train.run import Run
+from stajax.train.training_data import UNLABELLED
+
+
+def find_training_set(name: str, run: Run, always_heard: bool = False) -> TrainingSet:
+  """Returns the frames that a network learns from, validation clips included.
+
+  Args:
+    name: The name of the network.
+    run: The run, in which the stages are finished that the network needs.
+    always_heard: Whether the audio switch is on wherever there is sound.
+  """
+  spec, data = networks.NETWORKS[name], run.data
+  records = data.records
+  has_sound = records.has_sound[records.clip_of_frame]
+  if spec.role == "tagger":
+    is_in_other_fold = (data.folds != spec.fold)[records.clip_of_frame]
+    return TrainingSet(records, items=np.flatnonzero(has_sound & is_in_other_fold))
+  if spec.role == "switch":
+    labels = data.table("tag_heard")
+    items = np.flatnonzero(has_sound & (labels != UNLABELLED))
+    return TrainingSet(records, items=items, labels=labels.astype(np.float32)[:, None])
+  return TrainingSet(
+    records,
+    maps=data.pseudo_fixations() if spec.learns_fixations else None,
+    switch=data.table("switch") if spec.is_switched and not always_heard else None,
+    boxes=data.table("boxes") if networks.sees_crops(name, run.config) else None,
+  )
+
+
+def takes_features(name: str, config: Config) -> bool:
+  """Returns whether a network takes stored features of a frozen backbone in place of frames."""
+  return config.has_frozen_backbone and networks.NETWORKS[name].sees
+
+
+class NetworkBatches:
+  """The batches that a network is trained and evaluated with.
+
+  Attributes:
+    num_validation_frames: The number of frames of validation clips.
+  """
+
+  def __init__(self, name: str, run: Run, network: Network, seed: int, always_heard: bool = False) -> None:
+    """
+    Args:
+      name: The name of the network.
+      run: The run, in which the stages are finished that the network needs.
+      network: The module.
+      seed: The seed that orders the frames and draws companions and augmentations.
+      always_heard: Whether the audio switch is on wherever there is sound.
+    """
+    training, data = networks.training_of(name, run.config), run.data
+    self._set = find_training_set(name, run, always_heard)
+    self._is_validation_clip = data.is_validation
+    self._is_validation = data.is_validation[data.records.clip_of_frame[self._set.epoch]]
+    self.num_validation_frames = int(self._is_validation.sum())
+    is_cropped, stored = self._set.boxes is not None, None
+    if takes_features(name, run.config):
+      stored = StoredStages(data.features(training.size, is_cropped), networks.stage_times(network))
+    self._inputs = NetworkInputs(
+      num_times=network.num_times,
+      sound=network.hears,
+      # A crop is enlarged, so it is cut from all the pixels that are stored.
+      decode_size=data.records.side if is_cropped else training.size,
+      scaled_to=training.size,
+      companions=networks.NETWORKS[name].companions,
+      stored=stored,
+    )
+    views = None if stored is None else data.views
+    self._sampling = Sampling(seed, training.batch, training.min_scale, training.flip, views)
+
+  def training(self, start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yields the batches of the steps [start, stop), of which neither targets nor companions are validation clips."""
+    items = self._set.epoch[~self._is_validation]
+    learned = dataclasses.replace(self._set, items=items, partners=~self._is_validation_clip)
+    return self._make(learned, range(start, stop))
+
+  def validation(self) -> Iterator[Mapping[str, np.ndarray]]:
+    """Yields batches of all frames of the validation clips; the last one may have some frames once more."""
+    steps = -(-self.num_validation_frames // self._sampling.global_batch)
+    return self._make(dataclasses.replace(self._set, items=self._set.epoch[self._is_validation]), range(steps))
+
+  def _make(self, frames: TrainingSet, steps: range) -> Iterator[Mapping[str, np.ndarray]]:
+    host = HostShare(jax.process_index(), jax.process_count())
+    made = batches.make_batches(frames, self._inputs, self._sampling, steps, host)
+    unused = self._unused_augmentations()
+    return ({key: x for key, x in batch.items() if key not in unused} for batch in made)
+
+  def _unused_augmentations(self) -> set[str]:
+    """Returns which of `box` and `flip` the training step need not apply.
+
+    Cropping whole frames to themselves would cost a tenth of a small network's step.
+    """
+    sampling = self._sampling
+    if sampling.views is None:
+      has_box, has_flip = sampling.min_scale < 1 or self._set.boxes is not None, sampling.flip
+    else:  # The features are augmented already, but the maps are not. The first two views are whole frames.
+      has_flip = self._set.maps is not None
+      has_box = has_flip and len(sampling.views[1]) > 2
+    return {key for key, is_used in (("box", has_box), ("flip", has_flip)) if not is_used}
