@@ -120,14 +120,14 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
 
   tree = read_tree(parse_data(data), arguments.databases or None, need_annotations=False)
   model = _load(arguments)
-  from stajax.predict.per_dataset import predict_set  # loads JAX
+  from stajax.predict.per_dataset import predict_dataset  # loads JAX
 
   for database, video, reason in tree.skipped:
     cli.fail(PROGRAM, f"{database}/{video}: {reason}")
   for note in (*tree.notes, *model.notes):
     print(f"note: {note}")
   num_maps, num_made, num_failed, start = 0, 0, len(tree.skipped), time.monotonic()
-  for video, num_written, error in predict_set(model.predictor, tree.videos, arguments.out):
+  for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out):
     if error is not None:
       cli.fail(PROGRAM, cli.one_line(error, Path(video.database) / video.name))
     num_maps, num_made, num_failed = (

@@ -1,17 +1,18 @@
-"""Writes the maps of all videos of an eye-tracking set: `python -m stajax.predict --data stavis:ROOT`.
+"""Writes the maps of all videos of an eye-tracking set: `stajax predict --data stavis:ROOT`.
 
   OUT/<database>/<video>/img_00001.png    grey, each with a maximum of 255; numbered like the frames
   OUT/predict.json                        what made them
 
-A video's folder appears when it is complete, and is then left as it is. `python -m stajax.evaluate --maps OUT` gives
-the scores of `--model`.
+A video's folder appears when it is complete, and is then left as it is. `stajax evaluate --maps OUT` gives the scores
+that `stajax evaluate --model` gives the model.
 """
 
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ ABOUT = "predict.json"
 _COMPRESSION = 1  # of PNG; more takes longer than the maps
 
 
-def predict_set(
+def predict_dataset(
   predictor: Predictor, videos: Sequence[StavisVideo], out: Path
 ) -> Iterator[tuple[StavisVideo, int, Exception | None]]:
   """Writes the maps of those videos whose folders are not there yet.
@@ -38,35 +39,41 @@ def predict_set(
 
   Raises:
     FileExistsError: `out` holds maps that another model made.
-    OSError: nothing can be written.
+    OSError: Nothing can be written.
   """
-  missing = [video for video in videos if not _folder(out, video).is_dir()]
+  by_folder = {_folder(out, video): video for video in videos}
+  missing = [video for folder, video in by_folder.items() if not folder.is_dir()]
   _claim(out, predictor.made_with, len(missing) < len(videos))
-  threads = os.cpu_count() or 1
   bar = tqdm(total=sum(video.num_frames for video in missing), unit="map", disable=None)
-  with ThreadPoolExecutor(threads) as writers, bar:
-    number, failed = 0, None  # maps of the current video; the last video that could not be written
-    for video, maps in set_maps(predictor, predictor.begin_final, missing):
-      if video is failed:
-        continue
+  with ThreadPoolExecutor(os.cpu_count()) as writers, bar:
+    found = set_maps(predictor, predictor.begin_final, missing)
+    for folder, parts in itertools.groupby(found, key=lambda part: _folder(out, part[0])):
+      video = by_folder[folder]
       try:
-        if isinstance(maps, Exception):
-          raise maps
-        _write(writers, _partial(out, video), number, maps)
-        bar.update(len(maps))
-        number += len(maps)
-        if number < video.num_frames:
-          continue
-        os.replace(_partial(out, video), _folder(out, video))
-        yield video, number, None
+        yield video, _write_video(writers, out, video, (maps for _, maps in parts), bar), None
       except Exception as error:  # a video must not stop those after it
-        failed = video
         shutil.rmtree(_partial(out, video), ignore_errors=True)
         yield video, 0, error
-      number = 0
 
 
-def _write(writers: ThreadPoolExecutor, folder: Path, first: int, maps: np.ndarray) -> None:
+def _write_video(
+  writers: Executor, out: Path, video: StavisVideo, parts: Iterable[np.ndarray | Exception], bar: "tqdm[Any]"
+) -> int:
+  """Writes the maps of a video, which come in parts, in order; returns how many there are."""
+  num_written = 0
+  for maps in parts:
+    if isinstance(maps, Exception):
+      raise maps
+    _write(writers, _partial(out, video), num_written, maps)
+    bar.update(len(maps))
+    num_written += len(maps)
+    if num_written >= video.num_frames:
+      os.replace(_partial(out, video), _folder(out, video))
+      return num_written
+  raise ValueError(f"the model gave {num_written} maps, expected {video.num_frames}")
+
+
+def _write(writers: Executor, folder: Path, first: int, maps: np.ndarray) -> None:
   """Writes the maps (n, h, w) of a video's frames from 0-based frame `first` on."""
   if first == 0:
     shutil.rmtree(folder, ignore_errors=True)
@@ -81,7 +88,7 @@ def _write(writers: ThreadPoolExecutor, folder: Path, first: int, maps: np.ndarr
 
 
 def _claim(out: Path, made_with: dict[str, Any], holds_maps: bool) -> None:
-  """Says in `out` what its maps are made with, or holds it against what it says."""
+  """Writes into `out` what its maps are made with, or compares it with what is written there."""
   path = out / ABOUT
   try:
     found = json.loads(path.read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from stajax.inference import dataset, dense
 from stajax.inference.clip import Clip, joined
 from stajax.inference.dataset import method_maps, pack
 from stajax.predict import __main__ as predict
-from stajax.predict.per_dataset import predict_set
+from stajax.predict.per_dataset import predict_dataset
 from stajax.prepare.tree_files import write_fold_lists, write_video
 
 small_programs = tiny.small_programs
@@ -236,7 +236,7 @@ def test_a_long_video_that_breaks_leaves_nothing(predictor, tmp_path):
   videos = read_tree(tmp_path / "tree", need_annotations=False).videos
   videos[0].frame_paths[140].write_bytes(b"no picture")
   out = tmp_path / "out"
-  done = [(video.name, number, error is None) for video, number, error in predict_set(predictor, videos, out)]
+  done = [(video.name, number, error is None) for video, number, error in predict_dataset(predictor, videos, out)]
   assert done == [("broken", 0, False), ("fine", 150, True)]
   assert sorted(path.name for path in (out / "Tiny").iterdir()) == ["fine"]
   assert len(list((out / "Tiny" / "fine").iterdir())) == 150
