@@ -15,7 +15,7 @@ FILES = sorted((ROOT / "stajax").rglob("*.py"))
 
 # Parts of the package and the parts that they may import; the others may import all.
 ALLOWED = {
-  "data": {"data", "media", "grid", "companions", "files", "prepare"},
+  "data": {"data", "media", "grid", "companions", "files"},
   "media": {"media", "grid", "files"},
   "nets": {"nets", "grid", "companions"},
   "maps": {"maps", "grid", "companions"},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,10 +112,8 @@ def noted(summary: dict, name: str) -> dict:
 
 def jpegs(prepared: Path, clip: int) -> list[bytes]:
   """Returns the stored JPEG files of a clip, as TFDS itself reads them."""
-  source = tfds.builder_from_directory(next((prepared / "train" / "frames").iterdir())).as_data_source(
-    "data",
-    decoders={"image": tfds.decode.SkipDecoding()},  # pyright: ignore[reportCallIssue]  # TFDS decorates the method
-  )
+  builder: Any = tfds.builder_from_directory(next((prepared / "train" / "frames").iterdir()))
+  source = builder.as_data_source("data", decoders={"image": tfds.decode.SkipDecoding()})
   records = Records.open(prepared / "train")
   first, number = int(records.first_frame[clip]), int(records.num_frames[clip])
   return [source[i]["image"] for i in range(first, first + number)]
