@@ -107,14 +107,12 @@ def complete(
   return [done[number] if result is None else result for number, result in enumerate(found)]
 
 
-def one_line(text: str) -> str:
-  """Returns a text without line breaks, in characters that can be written anywhere, of at most 500 characters."""
-  return " ".join(text.split())[:500].encode("utf-8", "backslashreplace").decode()
-
-
 def explain_failure(error: Exception, path: Path) -> str:
-  """Returns on one line why a file cannot be used; the kind of an error that is none of ours is named."""
-  words = one_line(str(error).removeprefix(f"{path}: "))
+  """Returns why a file cannot be used, on one line in characters that can be written anywhere.
+
+  The kind of an error that a library raised is named.
+  """
+  words = " ".join(str(error).removeprefix(f"{path}: ").split())[:500].encode("utf-8", "backslashreplace").decode()
   if isinstance(error, MediaError | ListingError | StavisError):
     return words
   return f"cannot be decoded ({type(error).__name__}: {words})"
