@@ -17,7 +17,7 @@ from stajax.inference.clip import WINDOW, Sample, joined, windows
 from stajax.inference.predictor import Predictor, overlapped, to_uint8
 from stajax.inference.reservoir import SIZE, Fragments
 from stajax.media.file import MediaError
-from stajax.media.sound_files import sound_file_blocks
+from stajax.media.sound_files import LibraryMissing, sound_file_blocks
 from stajax.media.sound_windows import SoundWindows, file_windows
 from stajax.scoring.videos import MethodMaps
 
@@ -160,7 +160,7 @@ def _sound(video: StavisVideo, rate: float) -> SoundWindows | None:
     if video.sound is None:
       return None
     return file_windows(video.sound, [], video.num_frames / rate, sound_file_blocks)
-  except MediaError as error:
+  except (MediaError, LibraryMissing) as error:
     raise StavisError(str(error)) from None
 
 

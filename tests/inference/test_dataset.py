@@ -2,6 +2,7 @@
 
 import collections
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -67,6 +68,21 @@ def test_a_broken_frame_is_named(predictor, tree):
   video.frame_paths[3].write_bytes(b"no picture")
   with pytest.raises(StavisError, match=r"img_00004\.jpg: not a readable frame"):
     list(method_maps(predictor)(video, [0]))
+
+
+def test_sound_of_another_kind_is_heard_alike_or_says_what_is_missing(tree, monkeypatch):
+  soundfile = pytest.importorskip("soundfile")
+  (video,) = (video for video in read_tree(tree).videos if video.name == "long")
+  expected = [sound for _, sound in dataset.video_samples(video, 8.0, SMALL)]
+  soundfile.write(video.sound.with_suffix(".flac"), soundfile.read(video.sound, dtype="int16")[0], 16000)
+  video.sound.unlink()
+  (video,) = (video for video in read_tree(tree).videos if video.name == "long")
+  assert video.sound.suffix == ".flac"
+  for window, (_, sound) in zip(expected, dataset.video_samples(video, 8.0, SMALL), strict=True):
+    np.testing.assert_array_equal(sound, window)
+  monkeypatch.setitem(sys.modules, "librosa", None)
+  with pytest.raises(StavisError, match=r"long\.flac: .*pip install 'stajax\[train\]'"):
+    next(dataset.video_samples(video, 8.0, SMALL))
 
 
 @pytest.fixture
