@@ -13,15 +13,22 @@ from helpers.paths import ROOT
 
 FILES = sorted((ROOT / "stajax").rglob("*.py"))
 
-# Parts of the package and the parts that they may import; the others may import all.
-ALLOWED = {
-  "data": {"data", "media", "grid", "companions", "files"},
-  "media": {"media", "grid", "files"},
-  "nets": {"nets", "grid", "companions"},
-  "maps": {"maps", "grid", "companions"},
-  "scoring": {"scoring", "grid", "companions", "eyetracking"},
-  "report": {"report", "cli", "scoring", "maps", "media", "data", "grid", "companions", "eyetracking", "files"},
-}
+# The rooms of the house from the ground up: folders, and modules at the top level. A room imports only from rooms that
+# stand before it. The public face, the package itself, loads lazily whatever it offers.
+ROOMS = (
+  *("grid", "files", "runtime"),
+  *("companions", "config", "cli", "maps", "nets", "eyetracking"),
+  *("media", "scoring", "data", "networks", "report", "weights", "model", "inference"),
+  # The wings: training renders embedded clips, planning compiles training steps, the evaluation trains variants.
+  *("prepare", "predict", "train", "plan", "evaluate"),
+  *("__init__", "__main__"),
+)
+# These rooms are independent of each other, except that records are made of media.
+APART = {"media", "data", "nets", "maps", "scoring"}
+ALLOWED_APART = {("data", "media")}
+
+MAX_TOP_MODULES = 12
+MAX_FUNCTION_LINES = 60
 
 # Libraries, and the only places that import them. A place with `lazily` does so inside a function.
 PLACES = {
@@ -56,12 +63,60 @@ def name(path: Path) -> str:
   return path.relative_to(ROOT / "stajax").as_posix()
 
 
-@pytest.mark.parametrize("part", ALLOWED)
-def test_parts_import_only_what_they_may(part):
+def room(module: str) -> str:
+  """The room of a dotted name such as `stajax.data.records.Records`."""
+  found = module.split(".")[1]
+  return found if found in ROOMS else "__init__"  # such as `stajax.__version__`
+
+
+def module_of(path: Path) -> str:
+  return ".".join(("stajax", *path.relative_to(ROOT / "stajax").with_suffix("").parts)).removesuffix(".__init__")
+
+
+def our_imports(path: Path) -> set[str]:
+  """The dotted names that a file takes from this package; those that only a type checker reads count too."""
+  return {module for module, _ in imports(path) if module.startswith("stajax.")}
+
+
+def test_every_module_is_in_a_room():
+  found = {path.relative_to(ROOT / "stajax").parts[0].removesuffix(".py") for path in FILES}
+  assert found == set(ROOMS)
+  assert sum(path.parent == ROOT / "stajax" for path in FILES) <= MAX_TOP_MODULES
+
+
+def test_nothing_imports_upwards():
+  wrong = []
   for path in FILES:
-    if name(path).startswith(f"{part}/"):
-      ours = {module.split(".")[1] for module, _ in imports(path) if module.startswith("stajax.")}
-      assert ours <= ALLOWED[part] | {"__version__"}, path
+    own = path.relative_to(ROOT / "stajax").parts[0].removesuffix(".py")
+    for module in our_imports(path):
+      used = room(module)
+      is_version = module == "stajax.__version__"
+      if own != "__init__" and used != own and not is_version and ROOMS.index(used) > ROOMS.index(own):
+        wrong.append(f"{name(path)} imports {module}")
+      if used != own and {own, used} <= APART and (own, used) not in ALLOWED_APART:
+        wrong.append(f"{name(path)} imports {module}, which is to be independent of it")
+  assert not wrong
+
+
+def test_there_are_no_circles():
+  modules = {module_of(path) for path in FILES}
+  uses = {}
+  for path in FILES:
+    named = our_imports(path)
+    uses[module_of(path)] = {m for x in named for m in (x, x.rpartition(".")[0]) if m in modules and m != "stajax"}
+    uses[module_of(path)].discard(module_of(path))
+  state: dict[str, str] = {}
+
+  def visit(module: str, way: tuple[str, ...]) -> None:
+    assert state.get(module) != "open", f"a circle: {' -> '.join((*way[way.index(module) :], module))}"
+    if module not in state:
+      state[module] = "open"
+      for used in sorted(uses[module]):
+        visit(used, (*way, module))
+      state[module] = "closed"
+
+  for module in sorted(modules - {"stajax"}):
+    visit(module, ())
 
 
 @pytest.mark.parametrize("library", PLACES)
@@ -93,6 +148,17 @@ print(loaded(*training))
 """
   child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert child.stdout.split("\n")[:2] == ["[]", "[]"]
+
+
+def test_functions_fit_on_a_screen():
+  long = []
+  for path in FILES:
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.FunctionDef):
+        lines = (node.end_lineno or 0) - node.body[0].lineno + 1
+        if lines > MAX_FUNCTION_LINES:
+          long.append(f"{name(path)}: {node.name} has {lines} lines")
+  assert not long
 
 
 def test_files_stay_small():
