@@ -182,12 +182,14 @@ def one_line(error: Exception | str, path: Path | None = None) -> str:
   """Returns an error's message without line breaks.
 
   Args:
-    error: The error. The kind of one that nobody expected is named.
+    error: The error. Its kind is named unless its message is written for people.
     path: The file or folder that the line has to name.
   """
   text = " ".join(str(error).split())
-  if isinstance(error, Exception) and not isinstance(error, OSError | ValueError):
-    text = f"{type(error).__name__}: {text}"
+  kind = type(error)
+  is_for_people = isinstance(error, str | OSError | ValueError) or kind.__module__.startswith("stajax.")
+  if not is_for_people:
+    text = f"{kind.__name__}: {text}"
   return text if path is None or str(path) in text else f"{path}: {text}"
 
 

@@ -1,4 +1,4 @@
-"""The verbs of `stajax`, and `stajax train` before there is anything to train."""
+"""Tests of the verbs of `stajax`: help, errors and exit codes, and `stajax train` before there is anything to train."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ def test_unknown_verb_names_the_nearest(verb, nearest, capsys):
   assert error.count("\n") == 1 and all(known in error for known in console.VERBS)
 
 
-def test_a_verb_like_none_lists_all(capsys):
+def test_a_verb_unlike_all_others_has_no_hint(capsys):
   assert console.main(["zzzz"]) == 2
   error = capsys.readouterr().err
   assert "did you mean" not in error and all(known in error for known in console.VERBS)
@@ -50,8 +50,33 @@ def test_every_verb_has_help(verb, capsys):
   assert "--" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("verb", console.VERBS)
+def test_every_verb_is_a_module_that_calls_itself_stajax(verb):
+  child = subprocess.run([sys.executable, "-m", f"stajax.{verb}", "--help"], capture_output=True, text=True)
+  assert child.returncode == 0 and f"stajax {verb}" in child.stdout
+
+
+@pytest.mark.parametrize(
+  ("arguments", "nearest"),
+  [
+    (["prepare", "folders", "--rot", "x"], "--root"),
+    (["train", "--confg", "x"], "--config"),
+    (["predict", "a.mp4", "--modle", "x"], "--model"),
+    (["evaluate", "--dtaa", "x"], "--data"),
+    (["weights", "fetch", "vgg16", "--otu", "x"], "--out"),
+    (["plan", "--confg=x"], "--config"),
+  ],
+)
+def test_every_verb_hints_at_the_nearest_option(arguments, nearest, capsys):
+  with pytest.raises(SystemExit) as stop:
+    console.main(arguments)
+  out, error = capsys.readouterr()
+  assert stop.value.code == 2 and not out and error.count("\n") == 1
+  assert error.startswith(f"stajax {arguments[0]}: unknown option --") and f"did you mean `{nearest}`?" in error
+
+
 def test_train_without_a_configuration_shows_how():
-  utf8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # in which tyro draws boxes
+  utf8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # where tyro draws boxes around errors
   child = subprocess.run([sys.executable, "-m", "stajax.train"], capture_output=True, text=True, env=utf8)
   assert child.returncode == 2 and not child.stdout
   assert child.stderr.startswith("stajax train: Missing") and "--config" in child.stderr

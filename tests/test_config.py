@@ -1,4 +1,4 @@
-"""Configuration files, overrides and their errors."""
+"""Tests of configuration files, of overrides and of their errors."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_a_name_that_is_no_file_is_refused(name, tmp_path, monkeypatch):
 
 
 def test_every_field_survives_json():
-  """Written and read again, also where nothing has its default."""
+  """A configuration without any default is the same when it is written and read again."""
   config = Config(
     name="ü",
     seed=3,
@@ -136,7 +136,7 @@ def test_overrides_of_sequences_and_hyphens():
 
 
 def test_init_of_parts():
-  """Added to what the file says, kept through a work folder, and a run that lacks it is another one."""
+  """The option adds to what the file says, is kept in a work folder, and makes a run different from one without it."""
   config = Config(name="a", init={"sound": "one"})
   changed = cli.override(config, ["--init", "visual=a=b.pth", "--init=sound=two", "--seed", "3"])
   assert changed.init == {"visual": "a=b.pth", "sound": "two"} and changed.seed == 3

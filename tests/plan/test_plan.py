@@ -1,4 +1,4 @@
-"""The plan of a configuration against the paper's Table 5, and its counting against products counted one by one."""
+"""Tests of a plan against the paper's Table 5, and of its counting against products that are counted one by one."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ VOLUMES = ("NDHWC", "DHWIO", "NDHWC")
 
 @pytest.fixture(scope="module")
 def ave():
-  """What the command prints for the paper's setting, and whether it loaded TensorFlow."""
+  """Runs the command for the paper's setting; its standard error lists what it loaded of TensorFlow."""
   program = "import sys; from stajax import __main__; code = __main__.main(sys.argv[1:])"
   program += "; print([name for name in sys.modules if name.startswith('tensorflow')], file=sys.stderr); sys.exit(code)"
   command = [sys.executable, "-c", program, "plan", "--config", str(CONFIGS / "ave.py"), "--json"]
@@ -107,7 +107,7 @@ def test_counts_each_product_once(function, shapes):
 @pytest.mark.parametrize("padding", ["VALID", [(1, 1), (1, 1)]])
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_a_gradient_costs_the_convolution_twice_more(padding, stride):
-  """Once for the input and once for the kernel, which are convolutions of quite other forms."""
+  """The gradients with respect to the input and to the kernel are convolutions of quite different forms."""
   x, kernel = ones(2, 9, 12, 3), ones(3, 3, 3, 5)
 
   def forward(x, kernel):
@@ -170,7 +170,7 @@ def test_bad_arguments_are_one_line(arguments, message, capsys):
 
 
 def test_the_table_names_every_network():
-  """Overrides change what is planned."""
+  """The table shows what the overrides change."""
   command = [sys.executable, "-m", "stajax.plan", "--config", str(CONFIGS / "quickstart.py"), "--st_plus.size", "64"]
   child = subprocess.run(command, capture_output=True, text=True)
   assert child.returncode == 0 and not child.stderr

@@ -1,4 +1,4 @@
-"""Plans for hardware that is not there: names, what is read from compilers, and what follows from it."""
+"""Tests of plans for hardware that is not there: its names, what compilers say, and what follows from that."""
 
 import importlib.util
 import json
@@ -27,7 +27,7 @@ QUICKSTART = ROOT / "configs" / "quickstart.py"
   ("name", "chips", "devices"),
   [("v4:2x2x1", 4, 8), ("v5e:2x4", 8, 8), ("v5p:8x8x16", 1024, 1024), ("h100:8", 8, 8), ("cpu", 1, 1)],
 )
-def test_names_say_how_many(name, chips, devices):
+def test_a_name_gives_the_number_of_chips(name, chips, devices):
   found = topology.parse(name)
   assert (found.num_chips, found.num_devices) == (chips, devices)
 
@@ -35,7 +35,7 @@ def test_names_say_how_many(name, chips, devices):
 @pytest.mark.parametrize(
   "name", ["", "v9:2x2", "v5litepod:2x4", "v5e", "v5e:3x3", "v4:2x2", "h100:0", "h100:9", "h100:²", "cpu:2"]
 )
-def test_other_names_are_one_line_with_what_is_expected(name, capsys):
+def test_unknown_names_are_one_line_with_what_is_expected(name, capsys):
   with pytest.raises(topology.TopologyError, match="expected"):
     topology.parse(name)
   assert plan.main(["--config", str(QUICKSTART), "--topology", name, "--stage", "s"]) == 2
@@ -91,7 +91,7 @@ def test_a_sum_goes_through_every_chip_twice():
   assert cost.exchange_seconds(found, topology.parse("v5e:1x1")) == 0
 
 
-def test_a_second_that_was_taken_off_is_put_back():
+def test_the_second_that_the_compiler_subtracts_is_added_back():
   call = 'custom-call(), custom_call_target="ConcatBitcast"\n'
   assert cost.compiler_seconds({"optimal_seconds": -1.885}, 2 * call) == pytest.approx(0.115)
   assert cost.compiler_seconds({"optimal_seconds": 0.1}, "") == 0.1
@@ -100,8 +100,8 @@ def test_a_second_that_was_taken_off_is_put_back():
   assert cost.compiler_seconds(None, "") is None and cost.compiler_seconds({}, "") is None
 
 
-def test_what_is_in_a_loop_is_not_believed():
-  """The analysis counts one round, whatever their number: here a tenth of the products."""
+def test_the_analysis_of_a_loop_is_not_used():
+  """The compiler's analysis counts one round of a loop, which is a tenth of the products here."""
 
   def text(unroll: int) -> tuple[float, str]:
     def product(x, _):
@@ -117,7 +117,7 @@ def test_what_is_in_a_loop_is_not_believed():
   assert cost.compiler_seconds({"optimal_seconds": 0.1}, loop) is None
 
 
-def test_what_is_not_parameters_grows_with_the_batch():
+def test_all_memory_but_parameters_grows_with_the_batch():
   memory = {"arguments": 100 + 80, "outputs": 10, "temporary": 720, "code": 0, "of_batch": 80}  # 8 examples: 100 each
   assert cost.largest_batch(memory, 8, (110 + 32 * 100) / 0.98 + 1) == 32
   assert cost.largest_batch(memory, 8, 100) == 0
@@ -162,7 +162,7 @@ def test_stored_sides_are_those_that_jpegs_can_be_decoded_at():
 
 @pytest.mark.parametrize("name", ["st_plus_long", "sta", "switch", "tagger_0", "sa", "students"])
 def test_the_step_is_that_of_training(name):
-  """From the same shapes the same program as `stajax.train` runs."""
+  """The same shapes give the program that `stajax train` runs."""
   from stajax.train import programs, step
 
   config = configuration.load(QUICKSTART)
@@ -203,7 +203,7 @@ def test_inference_is_planned_in_parts():
 
 
 def test_shared_students_are_planned_as_one():
-  """15 frames an example where the three have 21, and in prediction each frame and sound once, not three times."""
+  """An example has 15 frames where the three networks have 21; prediction encodes frames and sounds once."""
   sizes = ["--sta.size", "32", "--sta_plus.size", "32", "--network.width", "0.125", "--network.norm", "none"]
   separate, shared = (
     cli.override(configuration.load(QUICKSTART), [*sizes, "--students.backbone", backbone])
@@ -231,7 +231,7 @@ def test_shared_students_are_planned_as_one():
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed (extra `tpu`)")
 def test_a_step_is_planned_for_a_tpu():
-  """One small shape; libtpu's messages stay off the screen."""
+  """The shape is small; libtpu's messages stay off the screen."""
   child = run("--topology", "v5e:2x2", "--stage", "s_plus", "--batch", "2", "--json", "--s_plus.size", "32")
   assert child.returncode == 0 and not child.stderr, child.stderr
   found = json.loads(child.stdout)

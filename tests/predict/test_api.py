@@ -1,4 +1,4 @@
-"""Prediction from Python: what it holds is what the command writes."""
+"""Tests of prediction from Python, which gives what the command writes."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_a_stream_gives_the_maps_one_by_one(tmp_path):
 
 @pytest.mark.usefixtures("small_programs")
 def test_a_model_folder_is_loaded(model_folder, tmp_path):
-  """The work folder serves, too, and options are those of the command."""
+  """The work folder of the training is as good, and the options do what those of the command do."""
   path = write_video(tmp_path / "a.mp4", spot(9))
   model = stajax.load(model_folder, student="sta", centre=True)
   assert isinstance(model, stajax.SaliencyModel) and model.notes and model.trained_on == "synthetic"

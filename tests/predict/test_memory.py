@@ -1,4 +1,4 @@
-"""How much memory `stajax predict` takes: not more for an hour of video than for a minute. Takes minutes."""
+"""Tests that `stajax predict` takes no more memory for an hour of video than for a minute. They take minutes."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 RATE, SOUND_RATE = 2, 8000
 STATUS = Path("/proc/self/status")
-# Not `ru_maxrss`, which a child inherits from the process that starts it.
+# The peak is not that of `ru_maxrss`, which a child inherits from the process that starts it.
 CHILD = """
 import pathlib, sys
 from stajax.predict.__main__ import main
@@ -27,11 +27,11 @@ sys.exit(code)
 
 @pytest.mark.skipif(not STATUS.is_file(), reason="reads a process's peak memory where Linux has it")
 def test_an_hour_takes_the_memory_of_a_minute(tmp_path, random_variables, one_device):
-  """With sound, all three students and the overlay; both videos in child processes, so that the peak is theirs."""
+  """Predicts with sound, all three students and the overlay, in child processes, so that each has a peak of its own."""
   variables = {}
   for seed, name in enumerate(
     (networks.SWITCH, *networks.STUDENTS)
-  ):  # equal encoders would be one in short videos only
+  ):  # different ones: equal encoders are shared, but in short videos only
     network = networks.make_network(name, PLUS_CONFIG, len(CATEGORIES))
     variables[name] = random_variables(network, SMALL if "plus" in name else SIZE, seed)
   folder = write_model(tmp_path, variables)
@@ -43,15 +43,15 @@ def test_an_hour_takes_the_memory_of_a_minute(tmp_path, random_variables, one_de
     moving = np.broadcast_to(frames, (count // 8, *frames.shape)).reshape(count, *frames.shape[1:])
     path = write_video(tmp_path / f"{minutes}.mp4", moving, rate=RATE, sound=sound, sound_rate=SOUND_RATE)
     command = [sys.executable, "-c", CHILD, str(path), "--model", str(folder), "--out", str(tmp_path / "out")]
-    # One arena: what malloc keeps for each of many threads depends on chance.
+    # What malloc keeps for each of many threads depends on chance, so there is one arena.
     settings = {"MALLOC_ARENA_MAX": "1", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     done = subprocess.run(command, env={**one_device, **settings}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f" {240 * minutes} maps in " in done.stdout
     return int(done.stdout.split()[-2]) / 2**10
 
-  # Fills the cache of compiled programs: to compile takes more memory than to load, and a minute has one keyframe and
-  # so no companions from all over the video.
+  # The first run fills the cache of compiled programs, because compiling takes more memory than loading. It is six
+  # minutes long, because a minute has one keyframe, and so no companions from all over the video.
   peak(6)
   minute, six, hour = peak(1), peak(6), peak(60)
   print(f"peak memory of predict: {minute:.0f} MiB for a minute, {six:.0f} for six, {hour:.0f} for an hour")

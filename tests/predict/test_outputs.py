@@ -1,4 +1,4 @@
-"""What `stajax.predict` writes, with a model whose maps are known: the blurred brightness of its frames."""
+"""Tests of what `stajax predict` writes, with a model whose maps are known: the blurred brightness of the frames."""
 
 import json
 import sys
@@ -91,7 +91,7 @@ def test_the_three_outputs_of_a_video(tmp_path, out):
   np.testing.assert_allclose([entry["time"] for entry in written["frames"]], np.arange(14) / 10, atol=1e-3)
   for entry in written["frames"][:11]:
     x, y = entry["peak"]
-    # Between grid frames that show frames at most 0.125 s apart, so up to two frames behind or ahead.
+    # The maps on either side are of frames at most 0.125 s apart, so the peak is up to two frames behind or ahead.
     assert abs(x - (4 * entry["frame"] + 3.5)) <= 10 and abs(y - 13.5) <= 3
 
   drawn = out / "a.overlay.mp4"
@@ -248,7 +248,7 @@ def test_memory_does_not_grow_with_length(tmp_path, out, monkeypatch):
     tracemalloc.stop()
     return most
 
-  peak(8)  # fills what is cached between videos
+  peak(8)  # fills the caches that stay between videos
   assert peak(180) < 1.1 * peak(60)
 
 
@@ -291,6 +291,8 @@ def test_command_on_a_folder_and_exit_codes(tmp_path, model, capsys):
   (tmp_path / "in" / "notes.txt").write_text("not media")
   arguments = ["--model", str(model), "--out", str(tmp_path / "out"), "--no-overlay"]
   assert main([str(tmp_path / "in"), *arguments]) == 0
+  assert main([str(tmp_path / "in" / "notes.txt"), *arguments]) == 3  # all failed
+  assert capsys.readouterr().err.startswith(f"stajax predict: {tmp_path / 'in' / 'notes.txt'}: ")
   assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.json", "a.maps-000.npz"]
   for wrong in ([str(tmp_path / "none.mp4")], [], [str(model)], [str(tmp_path / "in"), "--batch", "0"]):
     capsys.readouterr()
