@@ -22,7 +22,7 @@ SIDE, GAP, HEAD = 192, 8, 34  # pixels
 GREY = (128, 137, 149, 255)
 SCAM_PLUS = ROWS[-1].method
 COLUMNS = ("a rendered clip", "SCAM+, told the tag", "final map, no tag", "ten sampled viewers")
-VIDEOS = ("heldout_00002", "heldout_00011", "heldout_00007")
+VIDEOS = ("heldout_00002", "heldout_00007")
 FRAME = 4  # half a second in: long companions are apart, and objects have moved
 
 
