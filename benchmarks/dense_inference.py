@@ -134,7 +134,9 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
           clip = clip.with_switch(class_maps.switch_values(switch, clip))
         for name, student in students.items():
           granularity = networks.NETWORKS[name].companions
-          groups = class_maps.make_groups(clip, granularity, student.network.num_times, 0) if granularity else None
+          groups = None
+          if granularity is not None:
+            groups = dense.Groups(class_maps.make_groups(clip, granularity, student.network.num_times, 0))
           launched[name] = student.launch(clip, groups=groups)
         maps = dense.fetch(predictor.final_maps(launched), len(clip.targets))
         number += len(maps)

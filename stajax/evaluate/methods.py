@@ -9,7 +9,7 @@ import numpy as np
 
 from stajax import runtime
 from stajax.evaluate.map_files import find_maps, find_splits, read_map, to_bytes
-from stajax.eyetracking import StavisError, StavisVideo
+from stajax.eyetracking import StavisError, StavisVideo, read_tags
 from stajax.maps.scale import threshold_maps
 from stajax.report.table_1 import ROWS
 from stajax.scoring.videos import MethodMaps
@@ -73,8 +73,8 @@ def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos:
   if retrain:
     from stajax.train import ablation_variants  # loads TensorFlow, as training does
 
-    retrained = ablation_variants.retrain(model, ablation.make_networks(loaded, batch), batch)
-  tags = ablation.read_tags(root, loaded.categories)
+    retrained = ablation_variants.retrain(model, ablation.make_sources(loaded, batch), batch)
+  tags = read_tags(root, loaded.categories)
   num_predicted = sum(video.name not in tags for video in videos)
   titles = {row.method: row.retrained_title if row.variant in retrained else row.title for row in ROWS}
   if num_predicted:

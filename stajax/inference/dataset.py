@@ -1,75 +1,56 @@
-"""Trained students on all videos of an eye-tracking set: short ones share batches. Needs no TensorFlow."""
+"""Trained students on all videos of an eye-tracking set; short videos share batches. TensorFlow is not needed."""
 
-import collections
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from stajax.eyetracking import StavisError, StavisVideo
-from stajax.grid import reflect
-from stajax.inference.clip import WINDOW, Sample, joined, windows
-from stajax.inference.predictor import Predictor, overlapped, to_uint8
-from stajax.inference.reservoir import SIZE, Fragments
-from stajax.media.file import MediaError
-from stajax.media.sound_files import LibraryMissing, sound_file_blocks
-from stajax.media.sound_windows import SoundWindows, file_windows
+from stajax.eyetracking import StavisVideo
+from stajax.inference.clip import WINDOW, Clip, joined, windows
+from stajax.inference.pending import Pending, finish_in_turn
+from stajax.inference.predictor import Predictor, to_uint8
+from stajax.inference.reservoir import Reservoir
+from stajax.inference.tree_video import reach_of, read_fragments, video_samples
 from stajax.scoring.videos import MethodMaps
 
 _CHUNK = 64
-_AHEAD, _READERS = 32, 4
-"""Frames that are decoded before they are asked for, and threads that do it."""
 
-Begin = Callable[..., Callable[[], Any]]
-"""Of a clip and, if it has one, the reservoir of its video: has the device begin, and returns what waits for the maps
-(n, h, w) of its targets, alone or of methods by name."""
-Parts = list[tuple[StavisVideo, Any]]
-"""Of videos what `Begin` gives for their next frames, or an exception: there are no more."""
+Maps = Any
+"""The maps (n, h, w) of successive frames, or those of several methods by name."""
+StartMaps = Callable[[Clip, Reservoir | None], Pending[Maps]]
+"""Starts the computation of the maps of a clip's targets, given the reservoir of its video, if it has one."""
+VideoPart = tuple[StavisVideo, Maps | Exception]
+"""A video, and the maps of its next frames, or the exception for which there are no more."""
 
 
-def set_maps(predictor: Predictor, begin: Begin, videos: Sequence[StavisVideo]) -> Iterator[tuple[StavisVideo, Any]]:
-  """The maps of all frames of all videos, in parts: those of one video are in order, and not mixed with others'.
+def set_maps(predictor: Predictor, start: StartMaps, videos: Sequence[StavisVideo]) -> Iterator[VideoPart]:
+  """Computes the maps of all frames of all videos, in parts: those of one video come in order, and together.
 
   Args:
-    begin: of the predictor: `begin_final` or `begin_methods`.
+    predictor: The students.
+    start: The predictor's `start_final_maps` or `start_method_maps`.
+    videos: The videos.
 
   Yields:
-    A video, and of its next frames what `begin` gives, with the blur in time; or, where it cannot be read on, the
-    exception that says why.
+    A video, and the maps of its next frames, blurred in time as the predictor does; or, where the video cannot be read
+    on, the exception that says why.
   """
   packs = pack(videos, predictor.rate, max(WINDOW, predictor.batch))
-  found = overlapped(wait for together in packs for wait in _begin(predictor, begin, together))
-  for _, parts in itertools.groupby(itertools.chain.from_iterable(found), key=lambda part: _key(part[0])):
-    yield from _steadied(predictor, parts)
-
-
-def _steadied(predictor: Predictor, parts: Iterator[tuple[StavisVideo, Any]]) -> Iterator[tuple[StavisVideo, Any]]:
-  """The parts of one video, with the blur in time; an exception stays the last of them."""
-  video, first = next(parts)
-  failed = []
-
-  def maps() -> Iterator[Any]:
-    for _, part in itertools.chain([(video, first)], parts):
-      if isinstance(part, Exception):
-        failed.append(part)
-      else:
-        yield part
-
-  reach = 1 if isinstance(first, Exception) else reach_of(video, predictor.rate)
-  for part in itertools.chain(predictor.steadied(maps(), reach), failed):
-    yield video, part
+  finished = finish_in_turn(pending for together in packs for pending in _start_pack(predictor, start, together))
+  for _, parts in itertools.groupby(itertools.chain.from_iterable(finished), key=lambda part: _key(part[0])):
+    yield from _blurred(predictor, parts)
 
 
 def pack(videos: Sequence[StavisVideo], rate: float, length: int = WINDOW) -> list[list[StavisVideo]]:
-  """Videos that are to be computed together, of at most `length` frames in all; longer ones are alone.
+  """Puts videos together that are computed together, of at most `length` frames in all; longer ones stay alone.
 
   Args:
-    rate: of the model's grid: videos share a batch if their neighbours in time are as many frames apart.
+    videos: The videos.
+    rate: Frames a second of the model's grid: videos share a batch if their neighbours in time are as many frames
+      apart.
+    length: The most frames that are computed together.
   """
   packs: list[list[StavisVideo]] = []
   unfilled: dict[int, list[StavisVideo]] = {}
@@ -86,29 +67,28 @@ def pack(videos: Sequence[StavisVideo], rate: float, length: int = WINDOW) -> li
   return packs
 
 
-def reach_of(video: StavisVideo, rate: float) -> int:
-  """How many of its frames apart a video's neighbours in time are, on a grid of `rate` frames a second."""
-  return max(1, round(video.rate() / rate))
-
-
 def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> MethodMaps:
-  """All students' maps on every native frame of a video, with neighbours nearest to the grid's spacing.
+  """Returns what computes all students' maps for native frames of a video.
+
+  The frames of a fragment are the native ones that are nearest to the grid's spacing.
 
   Args:
-    videos: those that will be asked for: the maps of those that are computed together are kept until then.
+    predictor: The students.
+    videos: The videos that will be asked for: the maps of those that are computed together are kept until then.
   """
   packs = pack(videos, predictor.rate, max(WINDOW, predictor.batch))
   beside = {_key(video): together for together in packs for video in together}
-  kept: dict[tuple[str, str], list[Any]] = {}
+  kept: dict[tuple[str, str], list[dict[str, np.ndarray] | Exception]] = {}
 
-  def parts(video: StavisVideo) -> Iterator[Any]:
+  def parts(video: StavisVideo) -> Iterator[dict[str, np.ndarray] | Exception]:
     together = beside.get(_key(video), [video])
-    found = ((_key(of), _bytes(part)) for of, part in set_maps(predictor, predictor.begin_methods, together))
+    found = set_maps(predictor, predictor.start_method_maps, together)
+    in_bytes = ((_key(of), part if isinstance(part, Exception) else _to_bytes(part)) for of, part in found)
     if len(together) == 1:
-      yield from (part for _, part in found)
+      yield from (part for _, part in in_bytes)
       return
     if _key(video) not in kept:
-      kept.update((key, [part]) for key, part in found)
+      kept.update((key, [part]) for key, part in in_bytes)
     yield from kept.pop(_key(video))
 
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
@@ -126,85 +106,48 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> Met
   return maps
 
 
-def video_samples(video: StavisVideo, rate: float, side: int) -> Iterator[Sample]:
-  """Every frame of a video, squashed to side × side, and its second of sound; threads decode ahead."""
-  sound = _sound(video, rate)
-  with ThreadPoolExecutor(_READERS) as readers:
-    waiting: collections.deque[Future] = collections.deque()
-    paths = iter(video.frame_paths)
-    for index in range(len(video.frame_paths)):
-      while len(waiting) < _AHEAD and (path := next(paths, None)) is not None:
-        waiting.append(readers.submit(_read_frame, path, side))
-      try:
-        frame = waiting.popleft().result()
-      except StavisError:
-        readers.shutdown(cancel_futures=True)
-        raise
-      yield frame, None if sound is None else sound.window(index / rate)
+def _start_pack(
+  predictor: Predictor, start: StartMaps, videos: Sequence[StavisVideo]
+) -> Iterator[Pending[list[VideoPart]]]:
+  """Starts the videos of a pack: several as one clip, one alone a window after the other."""
+  return _start_windows(predictor, start, *videos) if len(videos) == 1 else _start_joined(predictor, start, videos)
 
 
-def fragments(video: StavisVideo, reach: int, side: int, seed: int) -> Fragments:
-  """The reservoir of a video: random frames of it with the neighbours that their fragments have."""
-  rate, count = video.rate(), video.num_frames
-  at = np.sort(np.random.default_rng(seed).choice(count, min(SIZE, count), replace=False))
-  sound, offsets, runs = _sound(video, rate), np.array([-reach, 0, reach]), []
-  for frame in at.tolist():
-    before, middle, after = (_read_frame(video.frame_paths[i], side) for i in reflect(frame + offsets, count))
-    heard = None if sound is None else sound.window(frame / rate).copy()
-    runs.append([(before, None), (middle, heard), (after, None)])
-  return Fragments(runs, at)
-
-
-def _sound(video: StavisVideo, rate: float) -> SoundWindows | None:
+def _start_windows(predictor: Predictor, start: StartMaps, video: StavisVideo) -> Iterator[Pending[list[VideoPart]]]:
   try:
-    if video.sound is None:
-      return None
-    return file_windows(video.sound, [], video.num_frames / rate, sound_file_blocks)
-  except (MediaError, LibraryMissing) as error:
-    raise StavisError(str(error)) from None
+    samples, reach = video_samples(video, predictor.side), reach_of(video, predictor.rate)
+    reservoir = predictor.make_reservoir(partial(read_fragments, video, reach, predictor.side, predictor.seed))
+    for clip in windows(samples, reach):
+      yield partial(_finish, start(clip, reservoir), [(video, len(clip.targets))])
+  except Exception as error:  # as below: FFmpeg's, Pillow's, the disk's
+    failed: list[VideoPart] = [(video, error)]
+    yield lambda: failed
 
 
-def _read_frame(path: Path, side: int) -> np.ndarray:
-  try:
-    with Image.open(path) as image:
-      return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
-  except (OSError, ValueError, Image.DecompressionBombError) as error:
-    raise StavisError(f"{path}: not a readable frame ({error})") from None
-
-
-def _begin(predictor: Predictor, begin: Begin, videos: Sequence[StavisVideo]) -> Iterator[Callable[[], Parts]]:
-  """Has the device begin with videos that are computed together, or with one window of a video after the other."""
-  if len(videos) == 1:
-    (video,) = videos
-    try:
-      samples = video_samples(video, video.rate(), predictor.side)
-      reach = reach_of(video, predictor.rate)
-      reservoir = predictor.reservoir(functools.partial(fragments, video, reach, predictor.side, predictor.seed))
-      for clip in windows(samples, reach):
-        yield functools.partial(_finish, begin(clip, reservoir), [(video, len(clip.targets))], [])
-    except Exception as error:  # as below: FFmpeg's, Pillow's, the disk's
-      yield functools.partial(list, [(video, error)])
-    return
+def _start_joined(
+  predictor: Predictor, start: StartMaps, videos: Sequence[StavisVideo]
+) -> Iterator[Pending[list[VideoPart]]]:
   read, failed = [], []
   for video in videos:
     try:
-      read.append((video, list(video_samples(video, video.rate(), predictor.side))))
+      read.append((video, list(video_samples(video, predictor.side))))
     except Exception as error:  # one video must not stop the others
       failed.append((video, error))
-  if not read:
-    yield functools.partial(list, failed)
-    return
-  clip = joined([samples for _, samples in read], reach_of(videos[0], predictor.rate))
-  yield functools.partial(_finish, begin(clip), [(video, len(samples)) for video, samples in read], failed)
+  if read:
+    clip = joined([samples for _, samples in read], reach_of(videos[0], predictor.rate))
+    pending = partial(_finish, start(clip, None), [(video, len(samples)) for video, samples in read])
+  else:
+    pending = list
+  yield lambda: [*failed, *pending()]
 
 
-def _finish(wait: Callable[[], Any], counts: Sequence[tuple[StavisVideo, int]], failed: Parts) -> Parts:
-  """The maps of a clip by video, of each as many as it has frames there."""
+def _finish(pending: Pending[Maps], counts: Sequence[tuple[StavisVideo, int]]) -> list[VideoPart]:
+  """Waits for the maps of a clip, and gives each of its videos as many as it has frames there."""
   try:
-    maps = wait()
+    maps = pending()
   except Exception as error:  # XLA's
-    return [*failed, *((video, error) for video, _ in counts)]
-  first, parts = 0, list(failed)
+    return [(video, error) for video, _ in counts]
+  first, parts = 0, []
   for video, count in counts:
     at = slice(first, first + count)
     parts.append((video, {name: x[at] for name, x in maps.items()} if isinstance(maps, dict) else maps[at]))
@@ -212,8 +155,25 @@ def _finish(wait: Callable[[], Any], counts: Sequence[tuple[StavisVideo, int]], 
   return parts
 
 
-def _bytes(part: Any) -> Any:
-  return part if isinstance(part, Exception) else {name: to_uint8(x) for name, x in part.items()}
+def _blurred(predictor: Predictor, parts: Iterator[VideoPart]) -> Iterator[VideoPart]:
+  """Blurs the parts of one video in time; an exception stays the last of them."""
+  video, first = next(parts)
+  failed: list[Exception] = []
+
+  def maps() -> Iterator[Maps]:
+    for _, part in itertools.chain([(video, first)], parts):
+      if isinstance(part, Exception):
+        failed.append(part)
+      else:
+        yield part
+
+  reach = 1 if isinstance(first, Exception) else reach_of(video, predictor.rate)
+  for part in itertools.chain(predictor.blur_in_time(maps(), reach), failed):
+    yield video, part
+
+
+def _to_bytes(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  return {name: to_uint8(x) for name, x in maps.items()}
 
 
 def _key(video: StavisVideo) -> tuple[str, str]:

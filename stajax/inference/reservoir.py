@@ -1,6 +1,6 @@
-"""Long-term companions for videos of any length: a few fragments from all over a video, for all of its windows.
+"""Long-term companions for videos of any length: a few fragments from all over a video, which all windows share.
 
-A window holds its neighbours only, so that without these a target's long companions are of the same few seconds.
+A window holds its neighbours only, so without these a target's long companions are from the same few seconds.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ import jax
 import numpy as np
 
 from stajax import companions
-from stajax.inference.clip import Clip, Sample, in_buffers_of, joined
-from stajax.inference.dense import DenseNetwork
+from stajax.inference.clip import Clip, Sample, joined
+from stajax.inference.dense import DenseNetwork, take
 from stajax.media.keyframes import RUN, sampled_runs
 from stajax.media.sound_windows import SoundWindows
 from stajax.media.video import MediaInfo
 
 SIZE = 32
-"""Fragments of a reservoir."""
+"""The number of fragments in a reservoir."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Fragments:
   """What a reservoir holds.
 
   Attributes:
-    runs: of each fragment its three samples, of which only the middle one needs sound.
-    at: number of the middle sample in its video, ascending.
+    runs: The three samples of each fragment, of which only the middle one needs sound.
+    at: The number of each middle sample in its video, ascending.
   """
 
   runs: list[list[Sample]]
@@ -37,8 +37,8 @@ class Reservoir:
   """The fragments of one video, which are read when a window first needs them, encoded once, and dropped.
 
   Args:
-    read: finds them; fewer than two are no reservoir.
-    with_switch: the clip with its audio switch set.
+    read: Finds the fragments; fewer than two are not used.
+    with_switch: Returns a clip with its audio switch set.
   """
 
   def __init__(self, read: Callable[[], Fragments], with_switch: Callable[[Clip], Clip]) -> None:
@@ -48,10 +48,14 @@ class Reservoir:
     self._nodes: dict[bool, jax.Array] = {}
 
   def companions(self, seed: int, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
-    """Of a window's targets two different fragments (n, 2) that are far enough away, and (n,) whether there are two.
+    """Draws two different fragments that are far enough away for each of a window's targets.
 
     Args:
-      seed: of the draw, whose key is (seed, number of the target in its video).
+      seed: The seed of the draw, whose key is (seed, number of the target in its video).
+      clip: The window.
+
+    Returns:
+      The numbers of the fragments (n, 2), and (n,) whether there are two.
     """
     if self._at is None:
       found = self._read()
@@ -60,38 +64,39 @@ class Reservoir:
     return companions.far_items(seed, frames, self._at, companions.LONG_GAP * clip.reach)
 
   def nodes(self, network: DenseNetwork, always_heard: bool, window: Clip) -> jax.Array:
-    """The fragments (SIZE, h, w, c) as a network sees them, which is the same one for all windows.
+    """Returns the fragments (SIZE, h, w, c) as a network sees them.
 
     Args:
-      window: that needs them, with its switch.
+      network: The network, which is the same for all windows.
+      always_heard: Whether the audio switch is forced to 1.
+      window: The window that needs them, on which the network, or another one of its model, has run.
     """
     if not self._nodes:
-      # Always as many, so that programs fit: the last one stands for those that are missing.
-      runs = in_buffers_of(window, joined([*self._runs, *self._runs[-1:] * (SIZE - len(self._runs))]))
+      # There are always as many, so that programs fit: the last one stands for those that are missing.
+      runs = joined([*self._runs, *self._runs[-1:] * (SIZE - len(self._runs))])
+      # With the room of a window the programs of windows serve, which take much more memory than larger buffers.
+      runs.capacity = window.used_capacity
       middles = jax.device_put(np.arange(RUN // 2, SIZE * RUN, RUN))
-      for heard, clip in ((True, runs.with_switch(np.ones(len(runs)))), (False, self._with_switch(runs))):
-        self._nodes[heard] = _rows(network.nodes(clip), middles)
+      for heard, clip in ((True, runs.with_all_heard()), (False, self._with_switch(runs))):
+        self._nodes[heard] = take(network.nodes(clip), middles)
       self._runs = []  # large, and there is one network with long companions
     return self._nodes[always_heard]
 
 
 def of_file(info: MediaInfo, sound: SoundWindows | None, rate: float, reach: int, side: int, seed: int) -> Fragments:
-  """Those of a video file, see `stajax.media.keyframes`: few where the file has few keyframes.
+  """Reads the fragments of a video file, see `stajax.media.keyframes`: few where the file has few keyframes.
 
   Args:
-    sound: of the file.
-    rate: samples a second.
-    reach: samples between the frames of a fragment.
-    side: of frames, pixels.
+    info: The file.
+    sound: Its sound, if it has any.
+    rate: Samples a second.
+    reach: The number of samples between the frames of a fragment.
+    side: The side of the frames in pixels.
+    seed: The seed of the choice.
   """
   runs = sampled_runs(info.path, info.origin, SIZE, reach / rate, side, seed)
   heard = None if sound is None else sound.again()
-  fragments = []
+  fragments: list[list[Sample]] = []
   for time, (before, middle, after) in runs:
     fragments.append([(before, None), (middle, None if heard is None else heard.window(time).copy()), (after, None)])
   return Fragments(fragments, np.array([round(time * rate) for time, _ in runs], np.int64))
-
-
-@jax.jit
-def _rows(x: jax.Array, at: jax.Array) -> jax.Array:
-  return x[at]

@@ -93,6 +93,11 @@ class Network(Protocol):
     ...
 
   @property
+  def frame_parts(self) -> tuple[str, ...]:
+    """The top-level parts of its variables that `encode_frames` reads: where they are equal, so are its results."""
+    ...
+
+  @property
   def predicts_maps(self) -> bool:
     """Whether the network gives fixation maps instead of a classification.
 
@@ -153,6 +158,11 @@ class AudioVisualModule(nn.Module, kw_only=True):
   def backbone_stages(self) -> tuple[str, ...]:
     """The names of the stages of the visual backbone that the network reads."""
     return ("f5",)
+
+  @property
+  def frame_parts(self) -> tuple[str, ...]:
+    """The top-level parts of its variables that `encode_frames` reads."""
+    return ("visual", "neck")
 
   @property
   def predicts_maps(self) -> bool:

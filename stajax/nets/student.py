@@ -63,6 +63,12 @@ class Student(FixationModule):
     """The names of the stages of the visual backbone that the network reads."""
     return ("f5",) if self.plus else ("f3", "f4", "f5")
 
+  @property
+  def frame_parts(self) -> tuple[str, ...]:
+    """The top-level parts of its variables that `encode_frames` reads."""
+    refined = () if self.plus else tuple(f"refine_{stage}" for stage in self.backbone_stages)
+    return (*super().frame_parts, *refined)
+
   def setup(self) -> None:
     super().setup()
     dtype, head = self.sizes.dtype, self.sizes.head

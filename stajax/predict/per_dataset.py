@@ -46,7 +46,7 @@ def predict_dataset(
   _claim(out, predictor.made_with, len(missing) < len(videos))
   bar = tqdm(total=sum(video.num_frames for video in missing), unit="map", disable=None)
   with ThreadPoolExecutor(os.cpu_count()) as writers, bar:
-    found = set_maps(predictor, predictor.begin_final, missing)
+    found = set_maps(predictor, predictor.start_final_maps, missing)
     for folder, parts in itertools.groupby(found, key=lambda part: _folder(out, part[0])):
       video = by_folder[folder]
       try:

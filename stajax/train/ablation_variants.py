@@ -10,7 +10,7 @@ from pathlib import Path
 from stajax import config as configuration
 from stajax import model as models
 from stajax import networks
-from stajax.inference.class_maps import Networks, make_dense, stored_pool
+from stajax.inference.class_maps import Sources, make_dense, stored_pool
 from stajax.inference.dense import DenseNetwork
 from stajax.report.table_1 import Variant
 from stajax.train import train_network
@@ -29,7 +29,7 @@ class RetrainingError(ValueError):
   """A network of the ablation that cannot be trained; one line."""
 
 
-def retrain(workdir: Path, base: Networks, batch: int) -> dict[Variant, Networks]:
+def retrain(workdir: Path, base: Sources, batch: int) -> dict[Variant, Sources]:
   """Trains the networks of all variants that are not trained yet.
 
   Args:
@@ -54,7 +54,7 @@ def retrain(workdir: Path, base: Networks, batch: int) -> dict[Variant, Networks
   return {variant: _retrain_variant(variant, run, base, batch) for variant in RETRAINED}
 
 
-def _retrain_variant(variant: Variant, run: Run, base: Networks, batch: int) -> Networks:
+def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> Sources:
   folder, refine = run.workdir.variant(variant), False if variant == "no_frl" else None
   for name in RETRAINED[variant]:
     if not (folder / name / "weights.safetensors").is_file():
@@ -76,4 +76,4 @@ def _retrain_variant(variant: Variant, run: Run, base: Networks, batch: int) -> 
   pool = folder / models.COMPANIONS
   if not pool.is_file():
     store.save(pool, compute_companions(run.data, run.config.seed, lambda name: network(name, refine)))
-  return Networks(network, functools.partial(stored_pool, store.read(pool)), base.maps, base.seed, base.crops)
+  return Sources(network, functools.partial(stored_pool, store.read(pool)), base.maps, base.seed, base.crops)

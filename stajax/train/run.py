@@ -12,7 +12,7 @@ import numpy as np
 from stajax import model as models
 from stajax import networks
 from stajax.config import Config
-from stajax.inference.class_maps import Networks, make_dense, stored_pool
+from stajax.inference.class_maps import Sources, make_dense, stored_pool
 from stajax.inference.clip import Clip
 from stajax.inference.dense import DenseNetwork, make_tagger
 from stajax.train import step
@@ -55,10 +55,10 @@ class TrainedNetworks:
       self._taggers[name] = make_tagger(network, self.variables(name), self._config.inference_batch)
     return self._taggers[name]
 
-  def sources(self) -> Networks:
+  def sources(self) -> Sources:
     """Returns the classifiers whose class maps become pseudo-fixations."""
     config = self._config
-    return Networks(self.dense, self._pool, config.maps, config.seed, networks.on_crops(config))
+    return Sources(self.dense, self._pool, config.maps, config.seed, networks.on_crops(config))
 
   @cached_property
   def companions(self) -> dict[str, np.ndarray]:

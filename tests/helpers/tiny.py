@@ -10,7 +10,7 @@ import pytest
 
 from stajax import model, networks
 from stajax.config import Config, Data, Maps, Network, Training
-from stajax.inference.clip import Clip
+from stajax.inference.clip import Clip, windows
 from stajax.inference.predictor import load_predictor
 from stajax.nets import base
 from stajax.nets.images import to_size
@@ -181,6 +181,12 @@ def write_model(folder, random_networks):
   model.save(folder / "model", paths, {}, PLUS_CONFIG, categories=CATEGORIES, rate=4.0, side=STORED,
              trained_on="synthetic", sha256=sha256)  # fmt: skip
   return folder
+
+
+def method_maps(predictor, samples, reach=1):
+  """The maps of all methods for a video, in parts."""
+  parts = (predictor.start_method_maps(clip)() for clip in windows(iter(samples), reach))
+  return list(predictor.blur_in_time(parts, reach))
 
 
 @pytest.fixture(scope="module")

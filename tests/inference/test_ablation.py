@@ -12,12 +12,11 @@ from stajax import model, networks
 from stajax.config import Maps
 from stajax.evaluate.__main__ import main
 from stajax.evaluate.methods import Methods, with_thresholds
-from stajax.eyetracking import StavisError
 from stajax.inference import ablation
-from stajax.inference.ablation import clip_maps, read_tags, row_maps
-from stajax.inference.class_maps import ClipSources, Networks
+from stajax.inference.ablation import clip_maps, row_maps
+from stajax.inference.class_maps import ClipSources, Sources
 from stajax.inference.clip import Clip
-from stajax.inference.dense import ClassMaps
+from stajax.inference.programs import ClassMaps
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, select, source_maps
 from stajax.prepare.tree_files import write_fold_lists, write_video
@@ -82,33 +81,33 @@ def test_what_the_paper_concludes_holds_in_its_table():
 class FakeNetwork:
   """A network's results are random but fixed by its name, what it hears, where it looks and whether it has an FRL."""
 
-  def __init__(self, name, frl, calls=None):
-    self.name, self.frl, self.calls = name, frl, calls
+  def __init__(self, name, refine, calls=None):
+    self.name, self.refine, self.calls = name, refine, calls
     self.network = SimpleNamespace(num_times=3 if name.startswith("st") else 1)
 
-  def start(self, *arguments, **given):
-    return lambda: self.run(*arguments, **given)
+  def launch(self, clip, select=(), groups=None):
+    return [self.run(clip, select, groups)]
 
-  def run(self, clip, select=(), groups=None, pool=None):
+  def run(self, clip, select=(), groups=None):
     hears = self.name.startswith("sa")
     boxes = clip.boxes if self.name in networks.FINE else np.zeros(1)
     maps, confidences = [], []
     for i in clip.targets:
-      seed = [*self.name.encode(), int(clip.switch[i]) if hears else 2, {None: 0, False: 1, True: 2}[self.frl]]
+      seed = [*self.name.encode(), int(clip.switch[i]) if hears else 2, {None: 0, False: 1, True: 2}[self.refine]]
       seed += [clip.first + i, *np.asarray(boxes[i % len(boxes)] * 1e6, int).ravel()]
       rng = np.random.default_rng(seed)
       maps.append(rng.normal(size=(SIDE, SIDE, 5)))
       confidences.append(rng.uniform(size=5))
     if self.calls is not None:
-      self.calls.append((self.name, self.frl, tuple(select)))
+      self.calls.append((self.name, self.refine, tuple(select)))
     return ClassMaps(np.array(maps, np.float32)[..., list(select)], np.array(confidences, np.float32))
 
 
-def make_networks(calls=None, pick=FakeNetwork):
+def make_sources(calls=None, pick=FakeNetwork):
   def pool(name, tags, always_heard):
     return np.zeros((3, SIDE, SIDE, 5), np.float32), np.array([0, 1, 2])
 
-  return Networks(lambda name, frl: pick(name, frl, calls), pool, Maps(size=SIZE, reach=1), 0)
+  return Sources(lambda name, refine: pick(name, refine, calls), pool, Maps(size=SIZE, reach=1), 0)
 
 
 def make_clip(count=7, targets=range(1, 6), first=0):
@@ -117,12 +116,12 @@ def make_clip(count=7, targets=range(1, 6), first=0):
   return Clip(samples, targets=targets, first=first).with_switch(np.array([1, 0, 1, 0, 1, 0, 0])[:count])
 
 
-def by_hand(clip, name, heard, frl, boxes=None):
+def by_hand(clip, name, heard, refine, boxes=None):
   """Φ and confidences of one source for all samples, from the fake network itself."""
   if heard:
     clip = clip.with_switch(np.ones(len(clip)))
   everything = Clip(clip.samples, first=clip.first, switch=clip.switch, boxes=boxes)
-  result = FakeNetwork(name, frl).run(everything, TAGS)
+  result = FakeNetwork(name, refine).run(everything, TAGS)
   return source_maps(result.class_maps, (SIZE, SIZE), boxes), result.confidences
 
 
@@ -132,8 +131,8 @@ def expected_map(clip, row):
   parts = []
   for name in row.sources:
     heard = row.always_heard and name.startswith("sa")
-    frl = True if row.number == 12 else False if row.number == 21 else None
-    parts.append(by_hand(clip, name, heard, frl, boxes if name in networks.FINE else None))
+    refine = True if row.number == 12 else False if row.number == 21 else None
+    parts.append(by_hand(clip, name, heard, refine, boxes if name in networks.FINE else None))
   maps, confidences = [maps for maps, _ in parts], np.stack([c for _, c in parts])
   if len(parts) == 1:
     found = maps[0].mean(axis=-1)
@@ -146,7 +145,7 @@ def expected_map(clip, row):
 
 def test_every_row_equals_its_sources_put_together_by_hand():
   clip = make_clip()
-  sources = ClipSources(make_networks(), clip, TAGS)
+  sources = ClipSources(make_sources(), clip, TAGS)
   found = {row.number: row_maps(sources, row) for row in ROWS}
   for row in ROWS:
     assert found[row.number].shape == (5, SIZE, SIZE)
@@ -157,7 +156,7 @@ def test_every_row_equals_its_sources_put_together_by_hand():
 
 def test_every_source_runs_once_for_all_rows():
   calls = []
-  maps = clip_maps(ClipSources(make_networks(calls), make_clip(), TAGS))
+  maps = clip_maps(ClipSources(make_sources(calls), make_clip(), TAGS))
   assert list(maps) == [row.method for row in ROWS]
   assert all(x.dtype == np.uint8 and x.shape == (5, SIZE, SIZE) and x.max() == 255 for x in maps.values())
   # 14 sources, S coarse with FRL, the eight without; SA coarse, the three on its crops and two plus ones always heard.
@@ -166,10 +165,10 @@ def test_every_source_runs_once_for_all_rows():
 
 def test_retrained_rows_use_their_networks_on_the_usual_crops():
   def trained(variant, names):
-    def pick(name, frl, calls):
-      return FakeNetwork(f"{name} {variant}" if name in names else name, None if name in names else frl, calls)
+    def pick(name, refine, calls):
+      return FakeNetwork(f"{name} {variant}" if name in names else name, None if name in names else refine, calls)
 
-    return make_networks(pick=pick)
+    return make_sources(pick=pick)
 
   # The fake's name decides what is heard and whether it sees crops, so only networks on whole frames are replaced.
   variants = {
@@ -178,7 +177,7 @@ def test_retrained_rows_use_their_networks_on_the_usual_crops():
   }
   clip = make_clip()
   retrained = {variant: ablation.RetrainedSources(found, clip, TAGS) for variant, found in variants.items()}
-  usual = ClipSources(make_networks(), clip, TAGS)
+  usual = ClipSources(make_sources(), clip, TAGS)
   with_them, without = clip_maps(usual, retrained), clip_maps(usual)
   changed = [row.number for row in ROWS if not np.array_equal(with_them[row.method], without[row.method])]
   assert changed == [9, 21, 22]  # 9: its crops are those of row 11
@@ -194,10 +193,7 @@ def make_samples(count):
 class FakeSwitch:
   """On for every other frame of the video."""
 
-  def start(self, *arguments, **given):
-    return lambda: self.run(*arguments, **given)
-
-  def run(self, clip, select=(), groups=None, pool=None):
+  def run(self, clip):
     return ClassMaps(None, np.array([[0.9 if (clip.first + i) % 2 else 0.1] for i in clip.targets]))
 
 
@@ -205,21 +201,21 @@ def test_long_videos_are_windows_with_the_tag_of_the_whole(monkeypatch):
   calls = []
   opened = []
 
-  def samples():
+  def clips():
     opened.append(1)
-    return iter(make_samples(200))
+    return ablation.switched_windows(make_samples(200), 1, FakeSwitch())
 
-  parts = list(ablation.video_maps(make_networks(calls), FakeSwitch(), samples, 1, None))
+  parts = list(ablation.video_maps(make_sources(calls), clips, None))
   assert len(opened) == 2 and [i for found, _ in parts for i in found] == list(range(200)) and len(parts) == 2
   # Coarse confidences of the whole video, each frame once, heard where the switch is on.
   clip = Clip(make_samples(200), switch=np.arange(200) % 2)
   top = np.argmax(sum(FakeNetwork(name, None).run(clip).confidences.sum(axis=0) for name in networks.COARSE))
   assert {tags for _, _, tags in calls if tags} == {(int(top),)}
   calls.clear()
-  parts = list(ablation.video_maps(make_networks(calls), FakeSwitch(), samples, 1, (2,)))
+  parts = list(ablation.video_maps(make_sources(calls), clips, (2,)))
   assert len(opened) == 3 and {tags for _, _, tags in calls} == {(2,)}
   # In the middle of a window a map is that of the whole video at once; only long companions could differ.
-  whole = ClipSources(make_networks(), clip, (2,))
+  whole = ClipSources(make_sources(), clip, (2,))
   for row in (ROWS[0], ROWS[4], ROWS[10], ROWS[8]):
     windowed = np.concatenate([maps[row.method] for _, maps in parts])
     np.testing.assert_array_equal(windowed, ablation.to_uint8(row_maps(whole, row)))
@@ -230,20 +226,6 @@ def test_chosen_frames_come_in_chunks():
   found = list(ablation._chosen(parts, [3, *range(100, 199, 2), 5]))
   assert [i for chunk, _ in found for i in chunk] == [3, 5, *range(100, 199, 2)]
   assert all(list(maps["m"]) == chunk for chunk, maps in found)
-
-
-def test_true_tags_of_a_tree(tmp_path):
-  categories = ("Bark", "Church bell", "Bus")
-  assert read_tags(tmp_path, categories) == {}
-  table = tmp_path / "clips.csv"
-  table.write_text("video,tag,flags\na,Bark,foreign\nb,Church bell,\nc,Bus Bark,\nd,Train,\ne,,\nf,Bus Train,\n")
-  assert read_tags(tmp_path, categories) == {"a": (0,), "b": (1,), "c": (2, 0)}
-  table.write_text("name,label\na,Bark\n")
-  with pytest.raises(StavisError, match=r"clips.csv: found columns \['name', 'label'\], expected video and tag"):
-    read_tags(tmp_path, categories)
-  table.write_bytes(b"video,tag\na,\xff\xfe\n")
-  with pytest.raises(StavisError, match=r"clips.csv: not a table"):
-    read_tags(tmp_path, categories)
 
 
 def test_thresholds_are_methods_of_their_own():

@@ -9,9 +9,17 @@ import pytest
 from helpers.tiny import make_boxes
 from stajax import companions, networks
 from stajax.config import Config, Maps
-from stajax.inference.class_maps import ClipSources, Networks, make_groups, stored_pool, switch_values, top_tag
+from stajax.inference.class_maps import (
+  ClipSources,
+  Sources,
+  Toggles,
+  make_groups,
+  stored_pool,
+  switch_values,
+  top_tag,
+)
 from stajax.inference.clip import Clip, windows
-from stajax.inference.dense import ClassMaps
+from stajax.inference.programs import ClassMaps
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, select, source_maps
 
@@ -23,19 +31,21 @@ POOL_CLIPS = np.array([0, 7, 3, 7])
 class Watched:
   """A network that remembers what it is run with; its results depend on it and the video's sample alone."""
 
-  def __init__(self, name, frl, calls):
-    self.name, self.frl, self.calls = name, frl, calls
+  def __init__(self, name, refine, calls):
+    self.name, self.refine, self.calls = name, refine, calls
     self.network = SimpleNamespace(num_times=3 if name.startswith("st") else 1)
 
-  def start(self, *arguments, **given):
-    return lambda: self.run(*arguments, **given)
+  def launch(self, clip, select=(), groups=None):
+    return [self.run(clip, select, groups)]
 
-  def run(self, clip, select=(), groups=None, pool=None):
-    self.calls.append(SimpleNamespace(name=self.name, frl=self.frl, clip=clip, groups=groups, pool=pool))
+  def run(self, clip, select=(), groups=None):
+    self.calls.append(SimpleNamespace(name=self.name, refine=self.refine, clip=clip, groups=groups))
     maps, confidences = [], []
     for i in clip.targets:
       heard = int(clip.switch[i]) if self.name.startswith("sa") or self.name == "switch" else 0
-      rng = np.random.default_rng([*self.name.encode(), heard, {None: 0, False: 1, True: 2}[self.frl], clip.first + i])
+      rng = np.random.default_rng(
+        [*self.name.encode(), heard, {None: 0, False: 1, True: 2}[self.refine], clip.first + i]
+      )
       maps.append(rng.normal(size=(SIDE, SIDE, 5)))
       confidences.append(rng.uniform(size=5))
     return ClassMaps(np.array(maps, np.float32)[..., list(select)], np.array(confidences, np.float32))
@@ -46,10 +56,10 @@ class World:
 
   def __init__(self, pool_clips=POOL_CLIPS, reach=1):
     self.calls, self.pools, self.pool_clips = [], [], pool_clips
-    self.networks = Networks(self.network, self.pool, Maps(size=SIZE, reach=reach), seed=5)
+    self.sources = Sources(self.network, self.pool, Maps(size=SIZE, reach=reach), seed=5)
 
-  def network(self, name, frl):
-    return Watched(name, frl, self.calls)
+  def network(self, name, refine):
+    return Watched(name, refine, self.calls)
 
   def pool(self, name, tags, always_heard):
     self.pools.append((name, tuple(tags), always_heard))
@@ -68,9 +78,9 @@ def make_clip(count=9, **attributes):
   return Clip(samples, **attributes).with_switch(np.arange(count) % 2)
 
 
-def by_hand(clip, name, heard=False, frl=None, boxes=None):
+def by_hand(clip, name, heard=False, refine=None, boxes=None):
   everything = Clip(clip.samples, first=clip.first, switch=clip.switch)
-  found = Watched(name, frl, []).run(everything.with_switch(np.ones(len(clip))) if heard else everything, TAGS)
+  found = Watched(name, refine, []).run(everything.with_switch(np.ones(len(clip))) if heard else everything, TAGS)
   return source_maps(found.class_maps, (SIZE, SIZE), boxes), found.confidences
 
 
@@ -81,7 +91,7 @@ def coarse_by_hand(clip, heard=False, tags=TAGS):
 
 def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
   world, clip = World(), make_clip(targets=range(2, 7))
-  sources = ClipSources(world.networks, clip, TAGS)
+  sources = ClipSources(world.sources, clip, TAGS)
   names = (*networks.FINE, *networks.GRANULAR)
   maps, found = sources.selected(names)
   for _ in range(2):
@@ -90,7 +100,7 @@ def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
     sources.cam("sa")
     sources.boxes()
   calls = world.took()
-  assert sorted(call.name for call in calls) == sorted(networks.SOURCES) and {call.frl for call in calls} == {None}
+  assert sorted(call.name for call in calls) == sorted(networks.SOURCES) and {call.refine for call in calls} == {None}
   assert all(call.clip.targets == range(9) and call.clip.features is clip.features for call in calls)
   boxes = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
   parts = [by_hand(clip, name, boxes=boxes if name in networks.FINE else None) for name in names]
@@ -108,7 +118,7 @@ def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
 def test_only_fine_sources_see_boxes(reach):
   """Boxes are smoothed over frames of the grid, however close the samples are."""
   world, clip = World(reach=2), make_clip(15, reach=reach)
-  sources = ClipSources(world.networks, clip, TAGS)
+  sources = ClipSources(world.sources, clip, TAGS)
   expected = coarse_boxes(coarse_by_hand(clip), 2 * reach, 2.0)
   assert np.ptp(expected, axis=0).max() > 0
   np.testing.assert_array_equal(sources.boxes(), expected)
@@ -125,7 +135,7 @@ def test_networks_with_companions_see_crops_if_they_are_to():
   crops = networks.on_crops(Config(name="a", plus_crops=True))
   assert set(crops) == {*networks.FINE, *networks.GRANULAR}
   world, clip = World(), make_clip()
-  sources = ClipSources(replace(world.networks, crops=crops), clip, TAGS)
+  sources = ClipSources(replace(world.sources, crops=crops), clip, TAGS)
   expected = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
   maps, _ = sources.source("st_plus_short")
   np.testing.assert_array_equal(maps, by_hand(clip, "st_plus_short", boxes=expected)[0])
@@ -139,7 +149,7 @@ def test_networks_with_companions_see_crops_if_they_are_to():
 def test_crops_that_are_known_are_not_looked_for_again():
   world, boxes = World(), make_boxes(9)
   clip = make_clip(boxes=boxes)
-  sources = ClipSources(world.networks, clip, TAGS)
+  sources = ClipSources(world.sources, clip, TAGS)
   maps, _ = sources.source("s")
   assert [call.name for call in world.took()] == ["s"]
   np.testing.assert_array_equal(maps, by_hand(clip, "s", boxes=boxes)[0])
@@ -148,10 +158,10 @@ def test_crops_that_are_known_are_not_looked_for_again():
 
 def test_always_heard_changes_what_hears_and_crops():
   world, clip = World(), make_clip()
-  sources = ClipSources(world.networks, clip, TAGS)
+  sources = ClipSources(world.sources, clip, TAGS)
   usual = {name: sources.source(name) for name in networks.SOURCES}
   world.took(), world.pools.clear()
-  heard = {name: sources.source(name, always_heard=True) for name in networks.SOURCES}
+  heard = {name: sources.source(name, Toggles(always_heard=True)) for name in networks.SOURCES}
   calls = {call.name: call.clip for call in world.took()}
   assert set(calls) == {"sa_coarse", *networks.FINE, "sa_plus_long", "sa_plus_cross"}
   assert world.pools == [("sa_plus_cross", TAGS, True)]
@@ -174,27 +184,29 @@ def test_always_heard_changes_what_hears_and_crops():
 
 def test_refine_layers_are_removed_from_plus_and_added_to_coarse_s():
   world, clip = World(), make_clip()
-  sources = ClipSources(world.networks, clip, TAGS)
+  sources = ClipSources(world.sources, clip, TAGS)
   usual = {name: sources.source(name) for name in networks.SOURCES}
   world.took()
-  for frl, changed in ((False, set(networks.GRANULAR)), (True, {"s_coarse"})):
-    found = {name: sources.source(name, frl=frl) for name in networks.SOURCES}
+  for refine, changed in ((False, set(networks.GRANULAR)), (True, {"s_coarse"})):
+    found = {name: sources.source(name, Toggles(refine=refine)) for name in networks.SOURCES}
     calls = world.took()
-    assert {call.name for call in calls} == changed and all(call.frl is frl for call in calls)
+    assert {call.name for call in calls} == changed and all(call.refine is refine for call in calls)
     for name in networks.SOURCES:
       assert (found[name] is usual[name]) == (name not in changed)
-  np.testing.assert_array_equal(sources.source("s_coarse", frl=True)[0], by_hand(clip, "s_coarse", frl=True)[0])
+  np.testing.assert_array_equal(
+    sources.source("s_coarse", Toggles(refine=True))[0], by_hand(clip, "s_coarse", refine=True)[0]
+  )
 
 
 def test_companions_of_the_clip_itself():
   world, clip = World(), make_clip(20, targets=range(3, 6), reach=2)
-  ClipSources(world.networks, clip, TAGS, index=11).stacked(networks.GRANULAR)
+  ClipSources(world.sources, clip, TAGS, index=11).stacked(networks.GRANULAR)
   for call in world.took():
     branch, granularity = call.name.split("_plus_")
     if granularity == "cross":
       continue
-    assert call.pool is None and call.groups.shape == (20, 3)
-    for target, group in enumerate(call.groups.tolist()):
+    assert call.groups.pool is None and call.groups.samples.shape == (20, 3)
+    for target, group in enumerate(call.groups.samples.tolist()):
       assert group[0] == target
       if granularity == "short":
         padded = np.pad(np.arange(20), 6, mode="reflect")
@@ -209,19 +221,19 @@ def test_companions_of_other_clips():
   """Never of the own clip; of one item twice where no other is there; long ones where none is."""
   for index, pool_clips, others in ((7, POOL_CLIPS, {0, 2}), (-1, POOL_CLIPS, {0, 1, 2}), (2, np.array([6, 2]), {0})):
     world, clip = World(pool_clips), make_clip(12)
-    ClipSources(world.networks, clip, TAGS, index).source("s_plus_cross")
+    ClipSources(world.sources, clip, TAGS, index).source("s_plus_cross")
     (call,) = world.took()
-    assert world.pools == [("s_plus_cross", TAGS, False)] and len(call.pool) == len(pool_clips)
-    np.testing.assert_array_equal(call.groups[:, 0], np.arange(12))
-    chosen = call.groups[:, 1:] - 12
+    assert world.pools == [("s_plus_cross", TAGS, False)] and len(call.groups.pool) == len(pool_clips)
+    np.testing.assert_array_equal(call.groups.samples[:, 0], np.arange(12))
+    chosen = call.groups.samples[:, 1:] - 12
     assert set(pool_clips[chosen].ravel()) == {pool_clips[i] for i in others} and index not in pool_clips[chosen]
     assert (chosen[:, 0] != chosen[:, 1]).all() == (len(others) > 1)
   for pool_clips in (np.array([4, 4]), np.array([], int)):
     world, clip = World(pool_clips), make_clip(12)
-    sources = ClipSources(world.networks, clip, TAGS, 4)
+    sources = ClipSources(world.sources, clip, TAGS, 4)
     sources.stacked(["st_plus_cross", "st_plus_long"])
     cross, long = world.took()
-    np.testing.assert_array_equal(cross.groups, long.groups)
+    np.testing.assert_array_equal(cross.groups.samples, long.groups.samples)
 
 
 def test_stored_pool():
@@ -265,8 +277,8 @@ def test_top_tag_is_that_of_the_mean_confidence():
     for window in windows(iter(clip.samples), 1, length=16):
       yield window.with_switch(clip.switch[window.first : window.first + len(window)])
 
-  assert top_tag(lambda name, frl: Watched(name, frl, calls), parts()) == np.argmax(total)
-  assert {call.name for call in calls} == set(networks.COARSE) and {call.frl for call in calls} == {None}
+  assert top_tag(lambda name, refine: Watched(name, refine, calls), parts()) == np.argmax(total)
+  assert {call.name for call in calls} == set(networks.COARSE) and {call.refine for call in calls} == {None}
 
 
 def test_switch_is_what_its_network_says_where_there_is_sound():

@@ -13,9 +13,10 @@ from helpers.tiny import SIZE, SMALL, make_samples
 from stajax import networks
 from stajax.evaluate import __main__ as evaluate
 from stajax.eyetracking import StavisError, StavisVideo, read_tree
-from stajax.inference import dataset, dense
+from stajax.inference import dataset, programs
 from stajax.inference.clip import Clip, joined
 from stajax.inference.dataset import method_maps, pack
+from stajax.inference.tree_video import video_samples
 from stajax.predict import __main__ as predict
 from stajax.predict.per_dataset import predict_dataset
 from stajax.prepare.tree_files import write_fold_lists, write_video
@@ -41,13 +42,13 @@ def tree(tmp_path):
 def test_method_maps(predictor, tree, monkeypatch):
   """Every native frame is predicted, at neighbours that are two frames apart; those asked for are given."""
   videos = {video.name: video for video in read_tree(tree).videos}
-  maps, calls, run = method_maps(predictor), [], predictor.begin_methods
+  maps, calls, run = method_maps(predictor), [], predictor.start_method_maps
 
   def watched(clip, *reservoir):
     calls.extend((clip.reach, sound is not None) for _, sound in clip.samples)
     return run(clip, *reservoir)
 
-  monkeypatch.setattr(predictor, "begin_methods", watched)
+  monkeypatch.setattr(predictor, "start_method_maps", watched)
   methods = [*networks.STUDENTS, "final", "final_no_switch", "spectral_residual"]
   some = list(maps(videos["long"], [1, 4, 8]))
   assert calls == [(2, True)] * 9
@@ -73,16 +74,16 @@ def test_a_broken_frame_is_named(predictor, tree):
 def test_sound_of_another_kind_is_heard_alike_or_says_what_is_missing(tree, monkeypatch):
   soundfile = pytest.importorskip("soundfile")
   (video,) = (video for video in read_tree(tree).videos if video.name == "long")
-  expected = [sound for _, sound in dataset.video_samples(video, 8.0, SMALL)]
+  expected = [sound for _, sound in video_samples(video, SMALL)]
   soundfile.write(video.sound.with_suffix(".flac"), soundfile.read(video.sound, dtype="int16")[0], 16000)
   video.sound.unlink()
   (video,) = (video for video in read_tree(tree).videos if video.name == "long")
   assert video.sound.suffix == ".flac"
-  for window, (_, sound) in zip(expected, dataset.video_samples(video, 8.0, SMALL), strict=True):
+  for window, (_, sound) in zip(expected, video_samples(video, SMALL), strict=True):
     np.testing.assert_array_equal(sound, window)
   monkeypatch.setitem(sys.modules, "librosa", None)
   with pytest.raises(StavisError, match=r"long\.flac: .*pip install 'stajax\[train\]'"):
-    next(dataset.video_samples(video, 8.0, SMALL))
+    next(video_samples(video, SMALL))
 
 
 @pytest.fixture
@@ -121,12 +122,14 @@ def test_joined_videos_have_the_maps_of_each_alone(predictor, reach):
 
 def count_calls(monkeypatch):
   """How often the device is called, by what for."""
-  calls, real = collections.Counter(), dense._Programs.__init__
+  calls, real = collections.Counter(), programs.Programs.__init__
 
   def init(self, *arguments, **keywords):
     real(self, *arguments, **keywords)
-    for name in ("encode_frames", "encode_sound", "fuse", "reason"):
-      setattr(self, name, counted(name, getattr(self, name)))
+    for name in ("encode_frames", "encode_sound", "fuse"):
+      program = getattr(self, name)
+      program.write = counted(name, program.write)
+    self.reason = counted("reason", self.reason)
 
   def counted(name, function):
     def call(*arguments, **keywords):
@@ -135,8 +138,8 @@ def count_calls(monkeypatch):
 
     return call
 
-  monkeypatch.setattr(dense._Programs, "__init__", init)
-  monkeypatch.setattr(dense, "_SHARED", {})
+  monkeypatch.setattr(programs.Programs, "__init__", init)
+  monkeypatch.setattr(programs, "_SHARED", {})
   return calls
 
 
@@ -145,11 +148,11 @@ def test_short_videos_share_calls_of_the_device(short_videos, model_folder, monk
   calls = count_calls(monkeypatch)
   predictor = tiny.load_predictor(model_folder, batch=16)
   videos = read_tree(short_videos).videos
-  found = list(dataset.set_maps(predictor, predictor.begin_final, videos))
+  found = list(dataset.set_maps(predictor, predictor.start_final_maps, videos))
   assert [(video.name, maps.shape) for video, maps in found] == [(f"v{n}", (n, SIZE, SIZE)) for n in range(1, 8)]
   assert calls == dict.fromkeys(("encode_frames", "encode_sound", "fuse", "reason"), 8)
   calls.clear()
-  alone = [part for video in videos for part in dataset.set_maps(predictor, predictor.begin_final, [video])]
+  alone = [part for video in videos for part in dataset.set_maps(predictor, predictor.start_final_maps, [video])]
   assert calls["encode_frames"] == 28
   for (_, together), (_, maps) in zip(found, alone, strict=True):
     np.testing.assert_allclose(together, maps, atol=1e-4)  # scaled to [0, 1], which may enlarge rounding
@@ -157,9 +160,9 @@ def test_short_videos_share_calls_of_the_device(short_videos, model_folder, monk
 
 def test_method_maps_are_kept_until_they_are_asked_for(short_videos, predictor, monkeypatch):
   """In any order, and more than once; a video that cannot be read is an error when it is asked for."""
-  videos, begun, run = read_tree(short_videos).videos, [], predictor.begin_methods
+  videos, begun, run = read_tree(short_videos).videos, [], predictor.start_method_maps
   videos[2].frame_paths[1].write_bytes(b"no picture")
-  monkeypatch.setattr(predictor, "begin_methods", lambda clip, *_: begun.append(len(clip)) or run(clip))
+  monkeypatch.setattr(predictor, "start_method_maps", lambda clip, *_: begun.append(len(clip)) or run(clip))
   maps, expected = method_maps(predictor, videos), method_maps(predictor)
   for at in (0, 6, 3):
     ((frames, found),) = maps(videos[at], range(at + 1))

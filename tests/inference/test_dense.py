@@ -12,7 +12,7 @@ from helpers import tiny
 from helpers.tiny import CATEGORIES, CONFIG, SIZE, fragment, make, make_boxes, make_clip, walk, whole
 from stajax import networks
 from stajax.inference.clip import WINDOW, Clip, clip_samples, windows
-from stajax.inference.dense import DenseNetwork, make_tagger
+from stajax.inference.dense import DenseNetwork, Groups, make_tagger
 from stajax.media.spectrogram import HOP, SEGMENT
 from stajax.nets.classifier import Classification
 
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.usefixtures("small_programs")
 
 def random_groups(clip, num_nodes, seed=0):
   """Any companions of the clip's targets, some of them of a pool."""
-  groups = np.random.default_rng(seed).integers(0, num_nodes, (len(clip.targets), 3))
-  groups[:, 0] = clip.targets
-  return groups
+  samples = np.random.default_rng(seed).integers(0, num_nodes, (len(clip.targets), 3))
+  samples[:, 0] = clip.targets
+  return samples
 
 
 @pytest.mark.parametrize("name", ["st", "sa_plus_cross"])
@@ -37,14 +37,14 @@ def test_staged_equals_whole(name, random_variables):
   dense = DenseNetwork(network, variables, SIZE, 4, cropped=name == "st")
   for reach in (1, 3):
     clip = make_clip(11, reach, seed=reach, boxes=make_boxes(11) if name == "st" else None)
-    gathered, given = [[(clip, i)] for i in range(11)], {}
+    gathered, groups = [[(clip, i)] for i in range(11)], None
     if network.plus:
       other = make_clip(5, seed=9)
       nodes = [*((clip, i) for i in range(11)), *((other, i) for i in range(5))]
-      given = {"groups": random_groups(clip, 16), "pool": dense.nodes(other)}
-      gathered = [[nodes[i] for i in group] for group in given["groups"]]
+      groups = Groups(random_groups(clip, 16), dense.nodes(other))
+      gathered = [[nodes[i] for i in group] for group in groups.samples]
     class_maps, confidences = whole(network, variables, gathered)
-    found = dense.run(clip, SELECT, **given)
+    found = dense.run(clip, SELECT, groups)
     assert found.class_maps.dtype == np.float32 and np.std(class_maps, axis=0).max() > 1e-3, "frames differ"
     np.testing.assert_allclose(found.class_maps, class_maps[..., SELECT], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found.confidences, confidences, rtol=1e-4, atol=1e-5)
@@ -89,7 +89,7 @@ class Trace:
   def encode_frames(self, frames):
     return self.embed(self.backbone(frames))
 
-  backbone_stages = ("f5",)
+  backbone_stages, frame_parts = ("f5",), ("visual", "neck")
 
   def backbone(self, frames, keep=()):
     number = jnp.sum(jnp.rint(frames[:, -1:, -1:] * 255) * jnp.array([1, 100, 0]), axis=-1, keepdims=True)
@@ -160,10 +160,10 @@ def test_every_length_and_reach(is_student):
   other = Clip(list(numbered(4, 50)), first=49)
   pool = dense.nodes(other)
   assert network.counted() == once(range(50, 54))
-  for count, reach, given in ((1, 1, {}), (4, 7, {}), (9, 3, {"pool": pool}), (13, 1, {"pool": pool})):
+  for count, reach, used in ((1, 1, None), (4, 7, None), (9, 3, pool), (13, 1, pool)):
     clip = Clip(list(numbered(count)), reach).with_switch(np.random.default_rng(count).integers(0, 2, count))
-    groups = random_groups(clip, count + 4 * len(given))
-    found = seen(dense.run(clip, (1,), groups, **given))
+    groups = random_groups(clip, count + (0 if used is None else 4))
+    found = seen(dense.run(clip, (1,), Groups(groups, used)))
     np.testing.assert_array_equal(found, expected_trace(network, clip, groups, other), err_msg=f"{count} samples")
     assert network.counted() == once(range(1, count + 1))
 
@@ -213,7 +213,7 @@ def test_windows_share_what_their_borders_encode():
     clip, found, short = Clip(list(numbered(count)), reach), [], []
     for window in windows(iter(clip.samples), reach, length=length):
       found.append(seen(dense.run(window, (1,))))
-      short.append(seen(dense.run(window, (1,), apart(window))))
+      short.append(seen(dense.run(window, (1,), Groups(apart(window)))))
     np.testing.assert_array_equal(np.concatenate(found), expected_trace(network, clip, np.arange(count)[:, None]))
     np.testing.assert_array_equal(np.concatenate(short), expected_trace(network, clip, apart(clip)))
     assert network.counted() == once(range(1, count + 1)), f"{count} frames"
@@ -260,9 +260,9 @@ def test_equal_networks_share_programs(random_variables):
     found[name] = DenseNetwork(network, random_variables(network, SIZE, seed=number), SIZE, 4)
   sta, short, long = found.values()
   assert short._programs is long._programs and short._programs is not sta._programs
-  groups = np.stack([np.arange(5), np.arange(5)[::-1], np.full(5, 2)], axis=1)
+  groups = Groups(np.stack([np.arange(5), np.arange(5)[::-1], np.full(5, 2)], axis=1))
   maps = [student.run(clip, groups=groups) for student in (short, long)]
-  assert short._programs.reason._cache_size() == short._programs.fuse._cache_size() == 1
+  assert short._programs.reason._cache_size() == short._programs.fuse.write._cache_size() == 1
   assert np.abs(maps[0] - maps[1]).max() > 1e-3
 
 

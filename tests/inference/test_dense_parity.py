@@ -14,7 +14,7 @@ from stajax import companions, networks
 from stajax.grid import reflect
 from stajax.inference.class_maps import make_groups
 from stajax.inference.clip import Clip, windows
-from stajax.inference.dense import DenseNetwork
+from stajax.inference.dense import DenseNetwork, Groups
 
 NAMES = (*networks.FINE, *networks.GRANULAR, networks.SWITCH, *networks.STUDENTS)
 SEED, BATCH, LENGTH = 5, 16, 128
@@ -73,14 +73,14 @@ def test_staged_equals_whole(name, random_variables):
       first, number = window.first, len(window)
       window.boxes = video.boxes[first : first + number] if cropped else None
       window = window.with_switch(video.switch[first : first + number])
-      given, granularity, targets = {}, networks.NETWORKS[name].companions, np.array(window.targets)
+      groups, granularity, targets = None, networks.NETWORKS[name].companions, np.array(window.targets)
       if granularity == "cross":
         chosen = number + np.stack([targets % 3, (targets + 1) % 3], axis=1)
         pool = dense.nodes(make_video(3, cropped))
-        given = {"groups": np.concatenate([targets[:, None], chosen], axis=1), "pool": pool}
+        groups = Groups(np.concatenate([targets[:, None], chosen], axis=1), pool)
       elif granularity:
-        given = {"groups": make_groups(window, granularity, network.num_times, SEED)}
-      found.append(dense.run(window, categories, **given))
+        groups = Groups(make_groups(window, granularity, network.num_times, SEED))
+      found.append(dense.run(window, categories, groups))
       ends = targets if count < 10 else targets[[0, 1, 4, -5, -2, -1]]
       compared += (first + ends).tolist()
       gathered += [companions_of(name, network, video, int(at), number, first, count) for at in ends]

@@ -10,8 +10,8 @@ import pytest
 from helpers import small_network, tiny
 from helpers.small_network import Small, make_batch, sgd
 from helpers.tiny import SIZE, make_samples
-from stajax.inference import dense
 from stajax.inference import predictor as prediction
+from stajax.inference import programs
 from stajax.inference.clip import joined, windows
 from stajax.inference.reservoir import Fragments
 from stajax.train import loop, step
@@ -57,8 +57,12 @@ def test_prediction_compiles_once_and_transfers_explicitly(model_folder, caplog,
 
   def run(counts):
     found = [np.array(list(predictor.maps(make_samples(count, seed=count), 1, fragments))) for count in counts]
-    methods = [part for count in counts for part in predictor.method_maps(make_samples(count, seed=count))]
-    together = predictor.begin_final(joined([make_samples(count) for count in (5, 1, 6)]))()
+    methods = [
+      predictor.start_method_maps(clip)()
+      for count in counts
+      for clip in windows(make_samples(count, seed=count), length=8)
+    ]
+    together = predictor.start_final_maps(joined([make_samples(count) for count in (5, 1, 6)]))()
     return found, methods, together
 
   run([43])
@@ -86,15 +90,16 @@ def test_buffers_of_prediction_are_written_in_place(model_folder, monkeypatch):
 
     return call
 
-  real = dense._Programs.__init__
+  real = programs.Programs.__init__
 
   def init(self, *arguments, **keywords):
     real(self, *arguments, **keywords)
     for name in ("encode_frames", "encode_sound", "fuse"):
-      setattr(self, name, watched(name, getattr(self, name)))
+      program = getattr(self, name)
+      program.write = watched(name, program.write)
 
-  monkeypatch.setattr(dense._Programs, "__init__", init)
-  monkeypatch.setattr(dense, "_SHARED", {})
+  monkeypatch.setattr(programs.Programs, "__init__", init)
+  monkeypatch.setattr(programs, "_SHARED", {})
   predictor = prediction.load_predictor(model_folder, batch=4)
   list(predictor.maps(make_samples(11)))
   assert list(seen) == ["encode_frames", "encode_sound", "fuse"]

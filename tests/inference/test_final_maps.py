@@ -38,9 +38,9 @@ def test_the_factor_can_be_left_out(frozen_model):
   """The product is predicted, both are scored, and the argument wins over the configuration."""
   samples = make_samples(3)
   predictor = Predictor(frozen_model, 4)
-  (found,) = predictor.method_maps(iter(samples))
+  (found,) = tiny.method_maps(predictor, samples)
   without = Predictor(frozen_model, 4, centre=False)
-  (plain,) = without.method_maps(iter(samples))
+  (plain,) = tiny.method_maps(without, samples)
   factor = centre_factor((32, 32))
   for name in (*networks.STUDENTS, "final", "final_no_switch"):
     np.testing.assert_array_equal(found[f"{name}{NO_CENTRE}"], plain[name])
@@ -58,8 +58,8 @@ def test_the_blur_is_of_what_the_students_predict(frozen_model):
   maps = frozen_model.config.maps.model_copy(update={"blur": 0.1})
   blurring = dataclasses.replace(frozen_model, config=frozen_model.config.model_copy(update={"maps": maps}))
   samples = make_samples(3)
-  (plain,) = Predictor(frozen_model, 4, centre=False).method_maps(iter(samples))
-  (found,) = Predictor(blurring, 4).method_maps(iter(samples))
+  (plain,) = tiny.method_maps(Predictor(frozen_model, 4, centre=False), samples)
+  (found,) = tiny.method_maps(Predictor(blurring, 4), samples)
   expected = {name: blur_maps(plain[name], 0.1) for name in networks.STUDENTS}
   for name, values in expected.items():
     np.testing.assert_allclose(found[f"{name}{NO_CENTRE}"], values, atol=1e-5)
@@ -68,7 +68,7 @@ def test_the_blur_is_of_what_the_students_predict(frozen_model):
 
 def test_the_baseline_sees_the_backbones_features(frozen_model):
   samples = make_samples(3)
-  (found,) = Predictor(frozen_model, 4).method_maps(iter(samples))
+  (found,) = tiny.method_maps(Predictor(frozen_model, 4), samples)
   backbone = model.make_backbone(frozen_model.config)
   images = jax.image.resize(
     np.stack([frame for frame, _ in samples]).astype(np.float32) / 255, (3, 32, 32, 3), "bilinear", antialias=True
@@ -104,7 +104,7 @@ def test_final_maps_and_those_of_methods_are_smoothed(models):
   for reach, sigma in ((1, 2.0), (2, 4.0)):
     expected = blur_in_time_by_hand(np.array(list(plain.maps(iter(samples), reach))), sigma)
     np.testing.assert_allclose(list(steady.maps(iter(samples), reach)), expected, atol=1e-5)
-  (before,), found = plain.method_maps(iter(samples)), list(steady.method_maps(iter(samples)))
+  (before,), found = (tiny.method_maps(each, samples) for each in (plain, steady))
   for name, maps in before.items():
     expected = maps if name == "spectral_residual" else blur_in_time_by_hand(maps, 2.0)
     np.testing.assert_allclose(np.concatenate([part[name] for part in found]), expected, atol=1e-5, err_msg=name)
@@ -121,11 +121,11 @@ def test_videos_of_a_set_are_not_mixed(models, monkeypatch):
   error = ValueError("cut off")
   parts = [[("a", maps[:4])], [("a", maps[4:6]), ("b", maps[6:])], [("c", maps[:2])], [("c", error)]]
   monkeypatch.setattr(dataset, "pack", lambda *_: [None])
-  monkeypatch.setattr(dataset, "_begin", lambda *_: (functools.partial(list, part) for part in parts))
+  monkeypatch.setattr(dataset, "_start_pack", lambda *_: (functools.partial(list, part) for part in parts))
   monkeypatch.setattr(dataset, "_key", lambda video: video)
   monkeypatch.setattr(dataset, "reach_of", lambda video, rate: 1)
   found = {name: [] for name in videos}
-  for name, part in dataset.set_maps(steady, steady.begin_final, videos):
+  for name, part in dataset.set_maps(steady, steady.start_final_maps, videos):
     found[name].append(part)
   np.testing.assert_allclose(np.concatenate(found["a"]), blur_in_time_by_hand(maps[:6], 2.0), rtol=1e-5)
   np.testing.assert_allclose(np.concatenate(found["b"]), blur_in_time_by_hand(maps[6:], 2.0), rtol=1e-5)

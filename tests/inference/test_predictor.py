@@ -1,7 +1,5 @@
 """Prediction with a model folder: the students' maps are those of the whole networks, and the final map is Eq. 17."""
 
-import functools
-
 import jax
 import numpy as np
 import pytest
@@ -10,8 +8,8 @@ from helpers import tiny
 from helpers.tiny import CONFIG, SIZE, STORED, make_samples, walk, whole
 from stajax import companions as groups
 from stajax import networks
-from stajax.inference import predictor as prediction
 from stajax.inference.clip import Clip, windows
+from stajax.inference.pending import finish_in_turn
 from stajax.inference.predictor import load_predictor, to_uint8
 
 small_programs = tiny.small_programs
@@ -62,7 +60,7 @@ def test_maps_are_those_of_the_whole_networks(predictor, random_networks, count,
   if count == 11:
     assert 0 < switched.switch.sum() < clip.switch.sum() < 11
   np.testing.assert_array_equal(predictor.with_switch(clip).switch, switched.switch)
-  (found,) = predictor.method_maps(iter(samples), reach)
+  (found,) = tiny.method_maps(predictor, samples, reach)
   assert list(found) == [*networks.STUDENTS, "final", "final_no_switch", "spectral_residual"]
   expected = students_by_hand(random_networks, switched)
   for name, maps in expected.items():
@@ -81,49 +79,48 @@ def test_maps_are_those_of_the_whole_networks(predictor, random_networks, count,
 def test_fast_is_sta_alone_and_long_videos_are_windows(model_folder, random_networks, monkeypatch):
   """STA sees two frames besides: its maps are those of the whole video, which is longer than a batch."""
   fast, samples = load_predictor(model_folder / "model", 16, "sta"), make_samples(24)
-  (found,) = fast.method_maps(iter(samples))
+  (found,) = tiny.method_maps(fast, samples)
   assert list(found) == ["sta", "spectral_residual"]
   clip, (network, variables, _) = fast.with_switch(Clip(samples)), random_networks["sta"]
   expected = [whole(network, variables, [[(clip, i)] for i in part]) for part in (range(12), range(12, 24))]
   np.testing.assert_allclose(found["sta"], np.concatenate(expected), rtol=1e-4, atol=1e-5)
   np.testing.assert_array_equal(list(fast.maps(iter(samples))), found["sta"])
-  monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=14))
-  parts = [part["sta"] for part in fast.method_maps(iter(samples))]
+  parts = [fast.start_method_maps(clip)()["sta"] for clip in windows(samples, length=14)]
   assert [len(part) for part in parts] == [14, 10]
   np.testing.assert_allclose(np.concatenate(parts), found["sta"], rtol=1e-5, atol=1e-6)
-  assert list(fast.maps(iter([]))) == list(fast.method_maps([])) == []
+  assert list(fast.maps(iter([]))) == []
 
 
 def test_clips_of_other_lengths_compile_nothing(predictor, caplog):
   """Up to a batch there are buffers of one size; then their sizes double."""
-  list(predictor.method_maps(make_samples(11)))
+  tiny.method_maps(predictor, make_samples(11))
   with jax.log_compiles(), caplog.at_level("WARNING"):
     for count, reach in ((2, 1), (16, 3), (5, 9)):
-      (found,) = predictor.method_maps(make_samples(count), reach)
+      (found,) = tiny.method_maps(predictor, make_samples(count), reach)
       assert len(found["final"]) == count
     assert not [record.message for record in caplog.records if "Compiling" in record.message]
     jax.jit(lambda x: x + 1)(np.zeros(11))
     assert any("Compiling" in record.message for record in caplog.records)
 
 
-def test_the_next_window_begins_before_one_is_waited_for():
+def test_the_next_window_is_started_before_one_is_waited_for():
   for count in range(4):
     events = []
 
-    def begun(count=count, events=events):
+    def started(count=count, events=events):
       for i in range(count):
-        events.append(f"begin {i}")
+        events.append(f"start {i}")
         yield lambda i=i: events.append(f"wait {i}") or i
 
-    assert list(prediction.overlapped(begun())) == list(range(count))
-    expected = [f"begin {i}" for i in range(count)]
+    assert list(finish_in_turn(started())) == list(range(count))
+    expected = [f"start {i}" for i in range(count)]
     for i in range(count):
       expected.insert(2 * i + 2 if i < count - 1 else len(expected), f"wait {i}")
     assert events == expected
 
 
 def test_predictor(predictor):
-  assert (predictor.rate, predictor.side, predictor.trained_on, predictor.hears) == (4, STORED, "synthetic", True)
+  assert (predictor.rate, predictor.side, predictor.trained_on) == (4, STORED, "synthetic")
   assert len(predictor.notes) == 1 and predictor.notes[0].startswith("synthetic:")
 
 

@@ -10,10 +10,11 @@ from helpers.media_files import clicks, write_video
 from helpers.tiny import CONFIG, make_samples, whole
 from stajax import companions
 from stajax.eyetracking import read_tree
-from stajax.inference import dataset, reservoir
 from stajax.inference import predictor as prediction
+from stajax.inference import reservoir
 from stajax.inference.clip import Clip, joined, windows
 from stajax.inference.reservoir import SIZE, Fragments, of_file
+from stajax.inference.tree_video import read_fragments
 from stajax.media import keyframes
 from stajax.media.file import MediaError
 from stajax.media.keyframes import sampled_runs
@@ -124,14 +125,14 @@ def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, r
     asked.append(1)
     return Fragments([[(a, None), b, (c, None)] for (a, _), b, (c, _) in runs], at)
 
-  kept, parts = predictor.reservoir(fragments), []
+  kept, parts = predictor.make_reservoir(fragments), []
   for clip in windows(samples, length=14):
-    parts.append(predictor.begin_methods(clip, kept)())
+    parts.append(predictor.start_method_maps(clip, kept)())
   found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
   assert asked == [1] and len(found["final"]) == 30
   final = np.array(list(predictor.maps(samples, 1, fragments)))
   np.testing.assert_array_equal(final, found["final"])
-  alone = list(predictor.method_maps(samples))
+  alone = tiny.method_maps(predictor, samples)
   for name in ("sta", "sta_plus_short"):
     np.testing.assert_allclose(found[name], np.concatenate([part[name] for part in alone]), atol=1e-5)
   assert np.abs(found["sta_plus_long"] - np.concatenate([part["sta_plus_long"] for part in alone])).max() > 1e-4
@@ -168,7 +169,7 @@ def test_fragments_of_a_tree(tmp_path):
   tree_files.write_video(tmp_path, "Tiny", "v", frames, wave, None)
   tree_files.write_fold_lists(tmp_path, "Tiny", [("v", 150, 4.0)])
   (video,) = read_tree(tmp_path, need_annotations=False).videos
-  found, heard = dataset.fragments(video, 2, 8, seed=5), file_windows(video.sound, [], 37.5)
+  found, heard = read_fragments(video, 2, 8, seed=5), file_windows(video.sound, [], 37.5)
   assert len(found.runs) == SIZE == len(set(found.at.tolist())) and (np.diff(found.at) > 0).all()
   assert found.at[0] < 20 and found.at[-1] > 130
   for middle, run in zip(found.at, found.runs, strict=True):

@@ -14,7 +14,7 @@ from helpers.tiny import CATEGORIES, CONFIG, SIZE, STORED, make_samples
 from stajax import cli, model, networks
 from stajax import config as configuration
 from stajax.config import Students, Training
-from stajax.inference import dense
+from stajax.inference import programs
 from stajax.inference.clip import windows
 from stajax.inference.dense import fetch
 from stajax.inference.predictor import Predictor
@@ -132,7 +132,7 @@ def test_prediction_encodes_every_frame_once_for_all_students(random_variables, 
   made = model.Model(JOINT, CATEGORIES, 8.0, STORED, "synthetic", of, {}, {})
 
   def maps(*names):
-    monkeypatch.setattr(dense, "_SHARED", {})
+    monkeypatch.setattr(programs, "_SHARED", {})
     predictor = Predictor(made, 4, names)
     (clip,) = windows(iter(make_samples(11)))
     with counted() as counts:
@@ -148,7 +148,7 @@ def test_prediction_encodes_every_frame_once_for_all_students(random_variables, 
 
 def test_prediction_with_one_backbone_transfers_explicitly(random_variables, monkeypatch):
   """Windows too, and these do not encode again what they share."""
-  monkeypatch.setattr(dense, "_SHARED", {})  # what others have compiled does not count
+  monkeypatch.setattr(programs, "_SHARED", {})  # what others have compiled does not count
   _, variables = make_joint(random_variables)
   of = {networks.SWITCH: random_variables(networks.make_network(networks.SWITCH, CONFIG, NUM), SIZE, seed=9)}
   of |= {name: shared_students.split(variables, name) for name in networks.STUDENTS}

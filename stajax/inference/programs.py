@@ -1,0 +1,136 @@
+"""The parts of a network as compiled programs, which work on batches of a clip's samples.
+
+Axes: B samples of a batch, n samples that a buffer has room for, t frames of a fragment, k selected categories.
+"""
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stajax.nets.base import Network
+from stajax.nets.images import to_size
+
+Buffers = dict[str, jax.Array]
+"""Arrays (n, …) by their names, with an entry for every sample."""
+
+
+class ClassMaps(NamedTuple):
+  """The results of a classifier.
+
+  Attributes:
+    class_maps: (n, h, w, k) of the selected categories.
+    confidences: (n, c) in (0, 1).
+  """
+
+  class_maps: np.ndarray
+  confidences: np.ndarray
+
+
+class BatchProgram:
+  """A part of a network that computes an entry for every sample of a batch and writes them into buffers in place.
+
+  Args:
+    compute: Returns the entries {name: (B, …)} for the variables, the batch's inputs (B, …), and the keyword arguments
+      that all batches have in common.
+  """
+
+  def __init__(self, compute: Callable[..., Buffers]) -> None:
+    self._compute = compute
+    self._entries: Buffers | None = None
+    self.write = jax.jit(self._write, donate_argnums=1)
+    """Runs the program on a batch: (variables, buffers, first sample, *inputs, **common) → buffers."""
+
+  def _write(
+    self, variables: Any, buffers: Buffers | None, first: jax.Array, *inputs: jax.Array, **common: Buffers
+  ) -> Buffers:
+    entries = self._compute(variables, *inputs, **common)
+    if buffers is None:
+      return entries
+    return {name: jax.lax.dynamic_update_slice_in_dim(x, entries[name], first, 0) for name, x in buffers.items()}
+
+  def make_buffers(self, capacity: int, variables: Any, *inputs: np.ndarray, **common: Buffers) -> Buffers | None:
+    """Makes buffers of zeros for so many samples; None for one batch, as they are not needed then.
+
+    Args:
+      capacity: n.
+      variables: The network's variables.
+      *inputs: Those of any batch.
+      **common: As for `write`.
+    """
+    if capacity == len(inputs[0]):
+      return None
+    if self._entries is None:  # found once, since that means to trace the program
+      self._entries = jax.eval_shape(self._compute, variables, *inputs, **common)
+    shapes = tuple((name, (capacity, *x.shape[1:]), x.dtype) for name, x in self._entries.items())
+    return _zeros(shapes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _zeros(shapes: tuple[tuple[str, tuple[int, ...], Any], ...]) -> Buffers:
+  return {name: jnp.zeros(shape, dtype) for name, shape, dtype in shapes}
+
+
+class Programs:
+  """The parts of a network as programs.
+
+  Args:
+    network: The module.
+    size: The side of its input in pixels.
+    keep_stages: The stages of the backbone that `backbone` computes, for other networks too.
+  """
+
+  def __init__(self, network: Network, size: int, keep_stages: tuple[str, ...]) -> None:
+    self._network, self._size, self._keep_stages = network, size, keep_stages
+    self.encode_frames = BatchProgram(self._encode_frames)
+    self.backbone = BatchProgram(self._backbone)
+    self.embed = BatchProgram(self._embed)
+    self.encode_sound = BatchProgram(self._encode_sound)
+    self.fuse = BatchProgram(self._fuse)
+    self.reason = jax.jit(self._reason)
+
+  def _encode_frames(self, variables: Any, frames: jax.Array, boxes: jax.Array | None = None) -> Buffers:
+    return self._network.apply(variables, to_size(frames, self._size, boxes), method="encode_frames")
+
+  def _backbone(self, variables: Any, frames: jax.Array, boxes: jax.Array | None = None) -> Buffers:
+    images = to_size(frames, self._size, boxes)
+    return self._network.apply(variables, images, keep=self._keep_stages, method="backbone")
+
+  def _embed(self, variables: Any, index: jax.Array, stages: Buffers) -> Buffers:
+    return self._network.apply(variables, {name: x[index] for name, x in stages.items()}, method="embed")
+
+  def _encode_sound(self, variables: Any, sound: jax.Array) -> Buffers:
+    return {"audio": self._network.apply(variables, sound, method="encode_sound")}
+
+  def _fuse(self, variables: Any, fragments: jax.Array, switch: jax.Array, features: Buffers) -> Buffers:
+    middles = fragments[:, fragments.shape[1] // 2]
+    heard = (features["audio"][middles], switch) if self._network.hears else ()
+    return {"nodes": self._network.apply(variables, {"s": features["s"][fragments]}, *heard, method="fuse")}
+
+  def _reason(
+    self, variables: Any, nodes: jax.Array, features: Buffers, groups: jax.Array, select: jax.Array
+  ) -> ClassMaps | jax.Array:
+    grouped = nodes[groups]
+    if not self._network.predicts_maps:
+      out = self._network.apply(variables, grouped, method="reason")
+      return ClassMaps(out.class_maps[..., select], jax.nn.sigmoid(out.logits))
+    # Only the target is read out.
+    own = {name: x[groups[:, :1]] for name, x in features.items() if name != "audio"}
+    logits = self._network.apply(variables, grouped, own, (self._size, self._size), read=1, method="reason")
+    return jax.nn.sigmoid(logits[:, 0])
+
+
+_SHARED: "weakref.WeakValueDictionary[tuple[Network, int, tuple[str, ...]], Programs]" = weakref.WeakValueDictionary()
+
+
+def shared_programs(network: Network, size: int, keep_stages: tuple[str, ...]) -> Programs:
+  """Returns the programs of a network; equal networks, as both STA+ are, share them, so each is compiled once."""
+  key = (network, size, keep_stages)
+  found = _SHARED.get(key)
+  if found is None:
+    found = _SHARED[key] = Programs(*key)
+  return found

@@ -1,0 +1,87 @@
+"""The samples of one video of an eye-tracking set, read from its frames and its sound."""
+
+import collections
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stajax.eyetracking import StavisError, StavisVideo
+from stajax.grid import reflect
+from stajax.inference.clip import Sample
+from stajax.inference.reservoir import SIZE, Fragments
+from stajax.media.file import MediaError
+from stajax.media.sound_files import LibraryMissing, sound_file_blocks
+from stajax.media.sound_windows import SoundWindows, file_windows
+
+_AHEAD, _READERS = 32, 4
+"""How many frames are decoded before they are asked for, and how many threads do it."""
+
+
+def reach_of(video: StavisVideo, rate: float) -> int:
+  """Returns how many of its frames apart a video's neighbours in time are, on a grid of `rate` frames a second."""
+  return max(1, round(video.rate() / rate))
+
+
+def video_samples(video: StavisVideo, side: int) -> Iterator[Sample]:
+  """Yields every frame of a video, resized to side × side, and its second of sound; threads decode ahead.
+
+  Raises:
+    StavisError: A frame or the sound cannot be read.
+  """
+  rate = video.rate()
+  sound = _sound(video, rate)
+  with ThreadPoolExecutor(_READERS) as readers:
+    waiting: collections.deque[Future[np.ndarray]] = collections.deque()
+    paths = iter(video.frame_paths)
+    for index in range(len(video.frame_paths)):
+      while len(waiting) < _AHEAD and (path := next(paths, None)) is not None:
+        waiting.append(readers.submit(_read_frame, path, side))
+      try:
+        frame = waiting.popleft().result()
+      except StavisError:
+        readers.shutdown(cancel_futures=True)
+        raise
+      yield frame, None if sound is None else sound.window(index / rate)
+
+
+def read_fragments(video: StavisVideo, reach: int, side: int, seed: int) -> Fragments:
+  """Reads what the reservoir of a video holds: random frames with the neighbours that their fragments have.
+
+  Args:
+    video: The video.
+    reach: The number of frames between the frames of a fragment.
+    side: The side of the frames in pixels.
+    seed: The seed of the choice.
+
+  Raises:
+    StavisError: A frame or the sound cannot be read.
+  """
+  rate, count = video.rate(), video.num_frames
+  at = np.sort(np.random.default_rng(seed).choice(count, min(SIZE, count), replace=False))
+  sound, offsets = _sound(video, rate), np.array([-reach, 0, reach])
+  runs: list[list[Sample]] = []
+  for frame in at.tolist():
+    before, middle, after = (_read_frame(video.frame_paths[i], side) for i in reflect(frame + offsets, count))
+    heard = None if sound is None else sound.window(frame / rate).copy()
+    runs.append([(before, None), (middle, heard), (after, None)])
+  return Fragments(runs, at)
+
+
+def _sound(video: StavisVideo, rate: float) -> SoundWindows | None:
+  try:
+    if video.sound is None:
+      return None
+    return file_windows(video.sound, [], video.num_frames / rate, sound_file_blocks)
+  except (MediaError, LibraryMissing) as error:
+    raise StavisError(str(error)) from None
+
+
+def _read_frame(path: Path, side: int) -> np.ndarray:
+  try:
+    with Image.open(path) as image:
+      return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+  except (OSError, ValueError, Image.DecompressionBombError) as error:
+    raise StavisError(f"{path}: not a readable frame ({error})") from None
