@@ -51,8 +51,10 @@ class Arguments:
   """How many frames are computed together."""
   overlay: bool = True
   """Write the overlay video."""
-  centre: bool | None = None
+  centre: tyro.conf.FlagCreatePairsOff[bool] = False
   """Multiply the maps by a Gaussian at the centre, 0.2 of the frame wide; by default as the model was configured."""
+  no_centre: tyro.conf.FlagCreatePairsOff[bool] = False
+  """Do not, even if the model was configured so."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -78,6 +80,8 @@ def _check(arguments: Arguments) -> None:
     raise ValueError("no video: expected at least one file or folder, or --data")
   if arguments.fast and arguments.student not in (None, "sta"):
     raise ValueError(f"--fast and --student {arguments.student}: expected one of them")
+  if arguments.centre and arguments.no_centre:
+    raise ValueError("--centre and --no-centre: expected one of them")
   if not arguments.model.is_dir():
     raise FileNotFoundError(f"{arguments.model}: no such folder, expected a trained model")
 
@@ -85,7 +89,8 @@ def _check(arguments: Arguments) -> None:
 def _load(arguments: Arguments) -> SaliencyModel:
   """Loads the model, which takes seconds: not before the other arguments are checked."""
   arguments.out.mkdir(parents=True, exist_ok=True)
-  return load(arguments.model, "sta" if arguments.fast else arguments.student, arguments.centre, arguments.batch)
+  centre = True if arguments.centre else False if arguments.no_centre else None
+  return load(arguments.model, "sta" if arguments.fast else arguments.student, centre, arguments.batch)
 
 
 def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], model: SaliencyModel) -> int:

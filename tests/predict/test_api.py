@@ -72,7 +72,6 @@ def test_a_model_folder_is_loaded(model_folder, tmp_path):
     str(tmp_path),
     "--fast",
     "--centre",
-    "True",
     "--no-overlay",
   ]
   assert main(arguments) == 0
