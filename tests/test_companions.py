@@ -9,14 +9,14 @@ SIZES = (1, 2, 3, 4, 6, 7, 9, 10, 11, 30)
 
 
 def all_frames(num_frames):
-  """Clip and frame of every frame of clips of these lengths, and the clip's length."""
+  """Returns clip and frame of every frame of clips of these lengths, and the length of the clip."""
   clip = np.repeat(np.arange(len(num_frames)), num_frames)
   frame = np.concatenate([np.arange(n) for n in num_frames])
   return clip, frame, np.asarray(num_frames)[clip]
 
 
 def assert_even(drawn, number):
-  """Counts of values in [0, number) are within five deviations of equal ones."""
+  """Asserts that the counts of values in [0, number) are within five deviations of equal ones."""
   counts = np.bincount(np.ravel(drawn), minlength=number)
   assert len(counts) == number
   expected = counts.sum() / number
@@ -149,7 +149,7 @@ def test_draws_depend_on_seed_clip_and_frame_alone():
 
 
 def test_random_bits_are_those_of_splitmix64():
-  """The generator's published first outputs from 0; its state grows by the golden ratio."""
+  """Compares the first outputs from 0 that are published; the state grows by the golden ratio."""
   state = np.arange(3, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
   expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
   assert companions._hash(state).tolist() == expected

@@ -34,12 +34,12 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-  """Of two more clips: three have one tag in common, two another, two have no partner."""
+  """Returns records of six clips: three have one tag in common, two another one, and two have no partner."""
   return fake_records(tmp_path_factory.mktemp("many"), side=64, number=6)
 
 
 def write_maps(path, records):
-  """The map of frame id i has value i; ids divisible by 3 have weight 0, others i / 10."""
+  """Writes maps: that of frame id i has the value i and the weight i / 10, or 0 where 3 divides i."""
   writer = MapWriter(path, records)
   for clip in range(records.num_clips):
     ids = records.first_frame[clip] + np.arange(records.num_frames[clip])
@@ -60,7 +60,7 @@ def many_maps(many, tmp_path_factory):
 
 
 def begin(records, start=0, stop=4, **changes):
-  """Batches of settings that are given by the names of their fields."""
+  """Returns batches of settings that are given by the names of their fields."""
   settings = {"seed": 3, "global_batch": 8, "num_times": 3, "sound": True, "decode_size": 64, "min_scale": 0.7}
   settings |= {"flip": True, "records": records} | changes
   parts = [
@@ -99,7 +99,7 @@ def test_global_batch_is_the_same_for_any_number_of_hosts(many, many_maps, num_h
 
 
 def test_groups_of_both_kinds_are_those_of_each(many, many_maps):
-  """All that a step sees of them, and the same views."""
+  """This holds for all that a step sees, and the views are the same."""
   options = {"stop": 2, "maps": many_maps}
   kinds = (run(many, companions=kind, **options) for kind in ("short_long", "short", "long"))
   for both, *alone in zip(*kinds, strict=True):
@@ -125,7 +125,7 @@ def test_an_epoch_visits_every_item_once(records, maps):
 
 @pytest.mark.parametrize("granularity", [None, "short", "long", "cross"])
 def test_content_is_that_of_the_records(many, many_maps, granularity):
-  """Every node by slow reading of its whole clip."""
+  """Checks every node against a slow reading of its whole clip."""
   nodes, seen = 3 if granularity else 1, set()
   all_frames = np.arange(many.total_frames)
   for batch in run(many, stop=7, maps=many_maps, items=all_frames, companions=granularity):
@@ -324,7 +324,7 @@ raise SystemExit(3)
 
 
 def noise_records(path, side):
-  """Frames of noise: every pixel differs from its neighbours, and from 0."""
+  """Returns records of frames of noise: every pixel differs from its neighbours, and from 0."""
   generator = np.random.default_rng(5)
   (clip,) = fake_clips(side, number=1)
   noise = generator.integers(1, 256, (len(clip.frames), side, side, 3)).astype(np.uint8)
@@ -334,7 +334,7 @@ def noise_records(path, side):
 
 @pytest.mark.parametrize(("side", "decode_size", "scaled_to"), [(64, 64, 64), (75, 75, 20), (75, 30, 30), (64, 64, 3)])
 def test_what_is_not_decoded_is_not_seen(tmp_path, side, decode_size, scaled_to):
-  """Frames whose boxes alone are decoded are, to the step, the whole ones."""
+  """To the step, frames of which only boxes are decoded are the same as whole ones."""
   records = noise_records(tmp_path, side)
   generator = np.random.default_rng(6)
   corners = generator.uniform(0, 0.7, (records.total_frames, 2))
@@ -369,7 +369,7 @@ def test_a_part_of_a_batch_may_be_kept(records):
 
 @pytest.mark.parametrize("changes", [{"min_scale": 1.0}, {"scaled_to": 32}])
 def test_a_frame_that_cannot_be_decoded_is_named(tmp_path, changes):
-  """Whether it is decoded as a whole or in part."""
+  """This holds whether the frame is decoded as a whole or in part."""
   (clip,) = fake_clips(64, number=1)
   frames = [clip.frames[0], clip.frames[1][: len(clip.frames[1]) * 2 // 3], *clip.frames[2:]]
   assemble(*stage(tmp_path / "staging", [replace(clip, frames=frames)]), tmp_path / "data", CATEGORIES, {})
@@ -379,7 +379,7 @@ def test_a_frame_that_cannot_be_decoded_is_named(tmp_path, changes):
 
 
 def test_what_was_read_leaves_no_threads(records):
-  """Read to the end, or left early: a run has many networks, and each has a pipeline."""
+  """This holds for batches that are read to the end and for those that are left early."""
 
   def decoding():
     return {thread for thread in threading.enumerate() if thread.name.startswith("decoding")}

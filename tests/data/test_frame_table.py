@@ -17,7 +17,7 @@ def records(tmp_path_factory):
 
 
 def values_of(records, clip):
-  """Boxes that say which clip and frame they are of."""
+  """Returns boxes that say which clip and frame they belong to."""
   numbers = np.arange(records.num_frames[clip], dtype=np.float32)
   return np.stack([np.full_like(numbers, clip), numbers, numbers / 7, -numbers], axis=1)
 

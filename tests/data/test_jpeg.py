@@ -39,7 +39,7 @@ def test_pixels_are_those_of_other_decoders(ratio, side, threads):
 
 
 def test_a_scaled_frame_is_where_the_resized_one_is():
-  """The mean of each 2×2 pixels of a smooth picture, within rounding: nothing is shifted by half a pixel."""
+  """It is the mean of each 2×2 pixels of a smooth picture, within rounding: nothing is shifted by half a pixel."""
   small = np.random.default_rng(1).integers(0, 256, (6, 6, 3)).astype(np.uint8)
   jpeg = encode_jpeg(np.asarray(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)))
   (whole,), (half,) = FrameDecoder(96, 1)([jpeg]), FrameDecoder(96, 2)([jpeg])
@@ -100,7 +100,7 @@ def test_damaged_files_are_errors(damage):
 
 
 def test_a_frame_of_another_size_is_refused():
-  """Whether it is decoded as a whole or in part: a frame of 72×72 in records of 64×64."""
+  """A frame of 72×72 in records of 64×64 is refused, whether it is decoded as a whole or in part."""
   right, wrong = (encode_jpeg(np.full((side, side, 3), 200, np.uint8)) for side in (64, 72))
   decode, window = make_decode_window(64, 1), tf.constant([8, 8, 20, 20])
   assert decode(right, window).shape == (64, 64, 3)

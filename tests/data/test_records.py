@@ -1,4 +1,4 @@
-"""Records and map sets: what goes in comes out, by TensorFlow Datasets too, and damage is named."""
+"""Records and map sets: what goes in comes out, also by TensorFlow Datasets, and damage is named."""
 
 import io
 import json
@@ -93,7 +93,7 @@ def test_records_give_clips_back(records):
 
 @pytest.mark.parametrize(("most", "calls"), [(60, [[3], [0], [1]]), (-1, [[3], [0, 1]])])
 def test_a_list_is_read_one_by_one_or_at_once(monkeypatch, most, calls):
-  """The same records, whether they come from memory or have to be waited for."""
+  """The records are the same, whether they come from memory or have to be waited for."""
 
   class Reader:
     def __init__(self):
@@ -135,7 +135,7 @@ def damage_shard(shard, how):
 
 @pytest.mark.parametrize("how", ["flip", "cut", "gone"])
 def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
-  """Of six clips: the first two share a shard of frames, the fourth has one of sounds."""
+  """Of six clips, the first two share a damaged shard of frames, and the fourth has one of sounds."""
   whole = fake_records(tmp_path, number=6, max_shard_bytes=8000)
   contents = [(whole.clip_frames(clip), whole.clip_columns(clip)) for clip in range(6)]
   assert open_intact(whole.path).damaged == {}
@@ -200,7 +200,7 @@ def test_sets_that_do_not_belong_together_are_refused(tmp_path):
 
 
 def write_maps(writer, records, clips):
-  """The map of frame id i has value i everywhere and weight i / 2."""
+  """Writes maps: that of frame id i has the value i everywhere and the weight i / 2."""
   for clip in clips:
     ids = records.first_frame[clip] + np.arange(records.num_frames[clip])
     writer.write(clip, np.broadcast_to(ids[:, None, None], (len(ids), 6, 8)).astype(np.uint8), ids / 2)

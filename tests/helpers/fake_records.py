@@ -19,7 +19,7 @@ RATES = (8.0, 25 / 3, 2.0, 30.0, 8.0, 4.0)
 
 
 def fake_clips(side: int = 32, seed: int = 0, number: int = 4) -> list[PreparedClip]:
-  """Four to six clips that differ in everything; frames are smooth so that JPEG keeps them."""
+  """Returns four to six clips that differ in everything; frames are smooth so that JPEG keeps them."""
   generator = np.random.default_rng(seed)
   clips = []
   for i in range(number):
@@ -47,7 +47,7 @@ def fake_clips(side: int = 32, seed: int = 0, number: int = 4) -> list[PreparedC
 
 
 def stage(folder: Path, clips: list[PreparedClip]) -> tuple[ClipStaging, list[str]]:
-  """Stages clips; their keys are in order."""
+  """Stages clips and returns the folder and their keys, in order."""
   staging = ClipStaging(folder)
   keys = [staging_key(clip.name, {"side": 32}) for clip in clips]
   for key, clip in zip(keys, clips, strict=True):
@@ -56,7 +56,7 @@ def stage(folder: Path, clips: list[PreparedClip]) -> tuple[ClipStaging, list[st
 
 
 def fake_records(folder: Path, side: int = 32, max_shard_bytes: int = 6000, number: int = 4) -> Records:
-  """The records of `fake_clips`, in several shards."""
+  """Returns the records of `fake_clips`, in several shards."""
   staging, keys = stage(folder / "staging", fake_clips(side, number=number))
   summary = {"source": "test", "provenance": "synthetic", "skipped": []}
   assemble(staging, keys, folder / "data", CATEGORIES, summary, max_shard_bytes)
@@ -64,7 +64,7 @@ def fake_records(folder: Path, side: int = 32, max_shard_bytes: int = 6000, numb
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-  """All files of a folder, to compare two of them byte by byte; MATLAB's without the date in their header."""
+  """Returns all files of a folder by name, for comparisons byte by byte; MATLAB's without the date in their header."""
   return {
     str(path.relative_to(folder)): path.read_bytes()[116 if path.suffix == ".mat" else 0 :]
     for path in sorted(folder.rglob("*"))

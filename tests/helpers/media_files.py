@@ -12,7 +12,7 @@ CLOCK = Fraction(1, 1000)
 
 
 def ramp(count: int, height: int = 48, width: int = 64) -> np.ndarray:
-  """Frames (count, height, width, 3) whose grey level tells their number: 20, 30, 40 and so on."""
+  """Returns frames (count, height, width, 3) whose grey level tells their number: 20, 30, 40 and so on."""
   levels = 20 + 10 * np.arange(count) % 220
   return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).astype(np.uint8)
 
@@ -73,17 +73,17 @@ def touch(path: Path, content: str = "") -> None:
 
 
 def read_sound(path: Path, notes: list[str] | None = None) -> np.ndarray:
-  """All samples of a media file's sound, (n,) float32 mono at 16 kHz."""
+  """Returns all samples of a media file's sound, (n,) float32 mono at 16 kHz."""
   return np.concatenate([np.zeros(0, np.float32), *audio_blocks(path, notes)])
 
 
 def noise(length: int, seed: int = 0) -> np.ndarray:
-  """Sound (n,) float32 of noise."""
+  """Returns noise as sound, (n,) float32."""
   return np.random.default_rng(seed).normal(0, 0.1, length).astype(np.float32)
 
 
 def clicks(seconds: float, at: list[float], rate: int = 44100, channels: int = 1) -> np.ndarray:
-  """Sound (channels, n) that is silent but for bursts of 10 ms that begin at the given times."""
+  """Returns sound (channels, n) that is silent but for bursts of 10 ms that begin at the given times."""
   wave = np.zeros((channels, round(seconds * rate)), np.float32)
   burst = 0.8 * np.sin(2 * np.pi * 1000 * np.arange(rate // 100) / rate)
   for time in at:
@@ -92,6 +92,6 @@ def clicks(seconds: float, at: list[float], rate: int = 44100, channels: int = 1
 
 
 def onsets(samples: np.ndarray) -> list[float]:
-  """When bursts begin, seconds."""
+  """Returns when bursts begin, in seconds."""
   loud = np.flatnonzero(np.abs(samples) > 0.2)
   return [float(at) / 16000 for at in loud[np.diff(loud, prepend=-(10**6)) > 800]]

@@ -20,7 +20,7 @@ LIMITS = Limits(time_limit=1.5, memory=2**28)
 
 
 def act(kind: str, value: int) -> int:
-  """What a task of these tests does; runs in a child."""
+  """Does what a task of these tests asks for; a child runs it."""
   match kind:
     case "hang":
       time.sleep(1000)

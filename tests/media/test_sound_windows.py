@@ -53,7 +53,7 @@ def test_windows_of_successive_frames_share_their_columns():
 
 
 def test_windows_far_apart_hold_no_more_and_can_begin_again():
-  """What lies between two of them is dropped while it is read."""
+  """The columns between two windows are dropped while they are read."""
   held, number = [], 300
 
   def blocks():

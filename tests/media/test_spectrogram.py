@@ -23,7 +23,8 @@ def slow_reflect(index: int, size: int) -> int:
   return index
 
 
-# Of the sound of `stored_sound`, by SciPy 1.17 in float64 as VGGSound's `preprocess_audio.py` calls it: (bin, column).
+# Values of the spectrogram of `stored_sound` by (bin, column), made by SciPy 1.17 in float64, which was called as
+# VGGSound's `preprocess_audio.py` calls it.
 STORED = {
   (0, 0): -16.0867688, (13, 0): -11.5242348, (14, 3): -6.0704246, (15, 7): -9.1019186, (100, 5): -13.8448863,
   (128, 10): -15.8069279, (256, 12): -13.6804022, (14, 14): -7.3147078, (14, 15): -9.5011091, (40, 13): -15.1311853,
@@ -33,7 +34,7 @@ STORED_MEAN, STORED_DEVIATION = -15.0225498, 1.2034247
 
 
 def stored_sound() -> np.ndarray:
-  """A tone in noise of a generator that is written out here, then silence: (4000,) multiples of 1 / 32768."""
+  """Returns a tone in noise, whose generator is written out here, and then silence: (4000,) multiples of 1 / 32768."""
   state, samples = 1, np.zeros(4000, np.float32)
   for i in range(2500):
     state = state * 16807 % 2147483647

@@ -153,7 +153,7 @@ def test_any_bits_rate_and_channels(tmp_path, codec, rate, channels):
   assert abs(np.median(samples)) < 1e-3 and abs(len(samples) - 32000) < 400
 
 
-def test_default_sound_stream_is_read_sound(tmp_path):
+def test_default_sound_stream_is_heard(tmp_path):
   with av.open(str(tmp_path / "two.mkv"), "w") as container:
     streams = [container.add_stream("pcm_s16le", rate=16000, layout="mono") for _ in range(2)]
     streams[0].disposition = av.stream.Disposition.comment
@@ -184,7 +184,7 @@ def test_stereo_is_averaged_and_gaps_are_silent(tmp_path):
 
 
 def striped(count: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-  """Interlaced frames (count, 48, 64, 3) of a bar that moves, and the two whole pictures that each is woven of."""
+  """Returns interlaced frames (count, 48, 64, 3) of a moving bar, and the two whole pictures that each is woven of."""
   bars = [np.full((48, 64, 3), 30, np.uint8) for _ in range(2 * count)]
   for number, bar in enumerate(bars):
     bar[:, 2 * number : 2 * number + 8] = 220
@@ -243,7 +243,7 @@ def test_damaged_files_give_what_can_be_decoded(tmp_path):
 
 
 def test_a_drive_that_stops_answering_leaves_frames_with_their_times(tmp_path, monkeypatch):
-  """Also those that the decoder holds back when reading ends."""
+  """This includes frames that the decoder holds back when reading ends."""
   noise = np.random.default_rng(0).integers(0, 256, (80, 64, 64, 3), np.uint8)
   path = write_video(tmp_path / "a.mkv", noise, rate=10)
   limit, opened, notes = path.stat().st_size * 3 // 4, Path.open, []
@@ -288,7 +288,7 @@ def test_undecodable_sound_is_no_sound(tmp_path):
 
 
 def bad_files(folder: Path) -> dict[str, str]:
-  """File name → what the message must say."""
+  """Makes files that cannot be used and returns what the message about each must say."""
   clip = write_video(folder / "clip.mp4", ramp(3))
   (folder / "empty.mp4").touch()
   (folder / "text.mp4").write_text("hello\n" * 100)

@@ -1,0 +1,80 @@
+"""Folders of maps: where the maps of a video are found, how they are read, and what is said about what is not right."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stajax.evaluate import map_files
+from stajax.eyetracking import StavisError
+
+
+def save(path, values):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  np.save(path, values) if path.suffix == ".npy" else Image.fromarray(values).save(path)
+  return path
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    "split2_results/coutrot1/v/pred_sal_000001.jpg",
+    "split2_results/Coutrot_db1/v/0001.png",
+    "Coutrot_db1/v/img_00001.npy",
+    "coutrot1/v/1.png",
+    "v/img_00001.png",
+  ],
+)
+def test_layouts_of_maps(tmp_path, name):
+  path = save(tmp_path / name, np.full((4, 4), 5, np.uint8))
+  splits = map_files.find_splits(tmp_path)
+  assert list(splits) == ([2] if "split2" in name else [0])
+  files, notes = map_files.find_maps(next(iter(splits.values())), "Coutrot_db1", "v", 3)
+  assert files == {0: path} and not notes
+
+
+def test_maps_past_the_end_overlays_and_doubles(tmp_path):
+  grey = np.full((4, 4), 5, np.uint8)
+  for number in (1, 2, 5):
+    save(tmp_path / "v" / f"img_{number:05d}.png", grey)
+  save(tmp_path / "v" / "img_00001.jpg", np.zeros((4, 4, 3), np.uint8))  # STANet's overlay beside its map
+  files, notes = map_files.find_maps(tmp_path, "DIEM", "v", 4)
+  assert [path.name for path in files.values()] == ["img_00001.png", "img_00002.png"]
+  assert ".png files are read, .jpg files beside them are not" in notes[0]
+  assert "1 files past frame 4 are ignored" in notes[1]
+  save(tmp_path / "v" / "img_1.png", grey)
+  with pytest.raises(StavisError, match=r"img_1\.png: a second map for frame 1"):
+    map_files.find_maps(tmp_path, "DIEM", "v", 4)
+  save(tmp_path / "w" / "0000.png", grey)
+  with pytest.raises(StavisError, match=r"0000\.png: files are numbered from 1"):
+    map_files.find_maps(tmp_path, "DIEM", "w", 4)
+  with pytest.raises(StavisError, match="no such folder of maps"):
+    map_files.find_maps(tmp_path, "DIEM", "x", 4)
+
+
+def test_maps_are_read_as_uint8(tmp_path):
+  values = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
+  grey_as_colour = np.repeat(values[..., None], 3, -1)
+  for name, stored in [("a.png", values), ("b.npy", values), ("c.npy", values / 510), ("d.png", grey_as_colour)]:
+    np.testing.assert_array_equal(map_files.read_map(save(tmp_path / name, stored)), values)
+  np.testing.assert_array_equal(map_files.read_map(save(tmp_path / "e.png", values.astype(np.uint16) * 257)), values)
+  np.testing.assert_array_equal(map_files.read_map(save(tmp_path / "f.npy", -np.ones((2, 2)))), 0)
+
+
+def test_bad_maps_are_named(tmp_path):
+  colour = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+  pickled = tmp_path / "p.npy"
+  np.save(pickled, np.array([{}, 1], object), allow_pickle=True)
+  damaged = tmp_path / "q.png"
+  damaged.write_bytes(b"nothing")
+  for path, expected in [
+    (save(tmp_path / "a.png", colour), "a colour image"),
+    (save(tmp_path / "b.npy", np.array([[math.nan]])), "not finite"),
+    (save(tmp_path / "c.npy", np.zeros((2, 3, 4))), "expected real numbers"),
+    (pickled, "cannot be read"),
+    (damaged, "cannot be read"),
+  ]:
+    with pytest.raises(StavisError, match=expected) as error:
+      map_files.read_map(path)
+    assert path.name in str(error.value)
