@@ -197,3 +197,17 @@ def test_small_pools():
   assert (companions.pool_companions(0, 3, frames, np.asarray([3, 5])) == 1).all()
   for pool in ([3], [3, 3], []):
     assert (companions.pool_companions(0, 3, frames, np.asarray(pool)) == -1).all()
+
+
+def test_items_are_far_different_and_drawn_evenly():
+  items = np.array([3, 4, 10, 11, 30, 31, 50])
+  frames = np.arange(60)
+  chosen, are_two = companions.far_items(7, frames, items, 4)
+  assert are_two.all() and chosen.shape == (60, 2) and (chosen[:, 0] != chosen[:, 1]).all()
+  assert (np.abs(items[chosen] - frames[:, None]) > 4).all()
+  np.testing.assert_array_equal(companions.far_items(7, frames[20:30], items, 4)[0], chosen[20:30])
+  assert not np.array_equal(companions.far_items(8, frames, items, 4)[0], chosen)
+  far = companions.far_items(0, np.arange(100, 4000), items, 4)[0]
+  np.testing.assert_allclose(np.bincount(far.ravel(), minlength=7) / far.size, 1 / 7, atol=0.02)
+  assert companions.far_items(0, np.array([3, 12]), np.array([4, 9, 14]), 4)[1].tolist() == [True, False]
+  assert companions.far_items(0, np.array([3]), np.zeros(0, int), 4)[1].tolist() == [False]

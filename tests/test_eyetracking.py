@@ -1,6 +1,5 @@
-"""Trees in the STAViS layout and folders of maps: what is read, and what is said about what is not right."""
+"""Trees in the STAViS layout: what is read, and what is said about what is not right."""
 
-import math
 import shutil
 
 import numpy as np
@@ -12,7 +11,6 @@ from PIL import Image
 
 from helpers.paths import SHARED
 from stajax import eyetracking
-from stajax.evaluate import map_files
 from stajax.eyetracking import StavisError, read_groups, read_tags, read_tree
 from stajax.prepare.tree_files import write_fold_lists, write_groups, write_video
 

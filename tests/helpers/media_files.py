@@ -17,6 +17,11 @@ def ramp(count: int, height: int = 48, width: int = 64) -> np.ndarray:
   return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).astype(np.uint8)
 
 
+def moving(count: int) -> np.ndarray:
+  """Returns frames (count, 48, 64, 3) that are known by their grey."""
+  return np.broadcast_to((np.arange(count) % 250).astype(np.uint8)[:, None, None, None], (count, 48, 64, 3))
+
+
 def write_video(
   path: Path,
   frames: np.ndarray,

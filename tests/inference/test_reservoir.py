@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from helpers import tiny
-from helpers.media_files import clicks, write_video
+from helpers.media_files import clicks, moving, write_video
 from helpers.tiny import CONFIG, make_samples, whole
 from stajax import companions
 from stajax.eyetracking import read_tree
@@ -15,84 +15,14 @@ from stajax.inference import reservoir
 from stajax.inference.clip import Clip, joined, windows
 from stajax.inference.reservoir import SIZE, Fragments, of_file
 from stajax.inference.tree_video import read_fragments
-from stajax.media import keyframes
-from stajax.media.file import MediaError
 from stajax.media.keyframes import sampled_runs
 from stajax.media.sound_windows import file_windows
-from stajax.media.video import native_frames, probe
+from stajax.media.video import probe
 from stajax.predict.per_video import MapStream
 from stajax.prepare import tree_files
 
 small_programs = tiny.small_programs
 random_networks, model_folder, predictor = tiny.random_networks, tiny.model_folder, tiny.predictor
-
-
-def test_items_are_far_different_and_drawn_evenly():
-  items = np.array([3, 4, 10, 11, 30, 31, 50])
-  frames = np.arange(60)
-  chosen, are_two = companions.far_items(7, frames, items, 4)
-  assert are_two.all() and chosen.shape == (60, 2) and (chosen[:, 0] != chosen[:, 1]).all()
-  assert (np.abs(items[chosen] - frames[:, None]) > 4).all()
-  np.testing.assert_array_equal(companions.far_items(7, frames[20:30], items, 4)[0], chosen[20:30])
-  assert not np.array_equal(companions.far_items(8, frames, items, 4)[0], chosen)
-  far = companions.far_items(0, np.arange(100, 4000), items, 4)[0]
-  np.testing.assert_allclose(np.bincount(far.ravel(), minlength=7) / far.size, 1 / 7, atol=0.02)
-  assert companions.far_items(0, np.array([3, 12]), np.array([4, 9, 14]), 4)[1].tolist() == [True, False]
-  assert companions.far_items(0, np.array([3]), np.zeros(0, int), 4)[1].tolist() == [False]
-
-
-def moving(count):
-  """Frames that are known by their grey."""
-  return np.broadcast_to((np.arange(count) % 250).astype(np.uint8)[:, None, None, None], (count, 48, 64, 3))
-
-
-@pytest.mark.parametrize(
-  "name, settings",
-  [
-    ("a.mp4", {"options": {"g": "24"}}),
-    ("a.ts", {"options": {"g": "24", "bf": "3"}}),
-    ("open.mkv", {"options": {"g": "24", "x264-params": "open-gop=1"}}),
-    ("a.avi", {"codec": "mpeg4"}),
-    ("a.mkv", {"codec": "ffv1", "pixels": "bgr0"}),  # nothing but keyframes
-    ("late.mkv", {"options": {"g": "24"}, "times": [7 + n / 20 for n in range(700)]}),
-  ],
-)
-def test_runs_are_the_frames_of_their_times(tmp_path, monkeypatch, name, settings):
-  path, decoded = write_video(tmp_path / name, moving(700), rate=20, **settings), []
-  decode = keyframes._RunDecoder.decode
-
-  def count(self, packets, begun):
-    decoded.append(len(packets))
-    return decode(self, packets, begun)
-
-  monkeypatch.setattr(keyframes._RunDecoder, "decode", count)
-  found = sampled_runs(path, probe(path).origin, 8, 1 / 8, 24, seed=3)
-  assert len(found) == 8 and sum(decoded) < 350, "most is not decoded"
-  shown = list(native_frames(path, (24, 24)))
-  times, at = np.array([time for time, _ in shown]), [time for time, _ in found]
-  assert at == sorted(at) and at[-1] - at[0] > 15, "from all over the video"
-  for middle, run in found:
-    for time, frame in zip(middle + np.array([-1, 0, 1]) / 8, run, strict=True):
-      expected = shown[np.searchsorted(times, time + 2e-3, "right") - 1][1]
-      np.testing.assert_allclose(frame.astype(int), expected, atol=6)
-  again = sampled_runs(path, probe(path).origin, 8, 1 / 8, 24, seed=3)
-  assert [time for time, _ in again] == at
-  assert [time for time, _ in sampled_runs(path, probe(path).origin, 8, 1 / 8, 24, seed=4)] != at
-
-
-def test_runs_of_few_keyframes_and_of_damaged_files(tmp_path):
-  path = write_video(tmp_path / "a.mp4", moving(30), rate=20, options={"g": "1000"})
-  ((time, run),) = sampled_runs(path, 0.0, 8, 1 / 8, 24, 0)
-  assert time == pytest.approx(1 / 8) and len(run) == 3
-  one = write_video(tmp_path / "one.mp4", moving(1))
-  ((_, run),) = sampled_runs(one, 0.0, 8, 1 / 8, 24, 0)
-  assert len(run) == 3 and all(np.array_equal(frame, run[0]) for frame in run)
-  content = write_video(tmp_path / "b.ts", moving(400), rate=20, options={"g": "24"}).read_bytes()
-  (tmp_path / "cut.ts").write_bytes(content[: len(content) // 2] + bytes(range(256)) * 8)
-  assert sampled_runs(tmp_path / "cut.ts", 0.0, 8, 1 / 8, 24, 0)
-  (tmp_path / "none.mp4").write_bytes(b"nothing")
-  with pytest.raises(MediaError, match=r"none\.mp4"):
-    sampled_runs(tmp_path / "none.mp4", 0.0, 8, 1 / 8, 24, 0)
 
 
 def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
