@@ -1,22 +1,23 @@
-"""How many final maps a second the three students make, against the paper's scheme in PyTorch (extra `bench`).
+"""Measures how many final maps a second the three students make, against the paper's scheme in PyTorch (extra `bench`).
 
   python -m benchmarks.dense_inference [--seconds 10] [--rate 8] [--size 256] [--dtype float32|bfloat16] [--batch 8]
     [--rounds 3] [--width 1] [--students separate shared] [--sound] [--peers eager compiled] [--peer-maps 8]
     [--peer-batch 1] [--json FILE]
 
-A clip in memory, at `size`; random weights, each student its own backbone, or all the same one with its neck
-(--students). Without --sound it is silent and there is no audio switch on either side. stajax encodes every frame once
-for each backbone. The peer makes every map by itself, as the paper's code does, in batches of --peer-batch maps: STA on
-three frames, both STA+ on nine, so 21 passes of the backbone a map, and with --sound the switch once for each of the
-seven fragments, so 28; it is timed on --peer-maps of the clip's maps. From frames as uint8 and spectrograms in memory
-to Eq. 17's maps in memory, on both sides.
-FLOPs are multiply-accumulates, by stajax.plan, times two: each side's own, and stajax needs fewer for a map.
+The clip lies in memory at `size`, and weights are random. Each student has a backbone of its own, or all have the same
+one with its neck (--students). Without --sound the clip is silent, and neither side has an audio switch. stajax encodes
+every frame once for each backbone. The peer makes every map by itself, as the paper's code does, in batches of
+--peer-batch maps: it sees three frames for STA and nine for each STA+, which are 21 passes of the backbone a map. With
+--sound the switch sees each of the seven fragments once, which makes 28. It is timed on --peer-maps of the clip's maps.
+Both sides go from frames as uint8 and spectrograms in memory to the maps of Eq. 17 in memory.
+FLOPs are twice the multiply-accumulates that stajax.plan counts: each side's own, and stajax needs fewer for a map.
 """
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,8 +30,8 @@ SWITCH = "switch"
 _SOUND = (257, 98)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit code."""
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+  """Reads the command's arguments."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--seconds", type=float, default=10)
   parser.add_argument("--rate", type=float, default=8)
@@ -49,28 +50,32 @@ def main(argv: Sequence[str] | None = None) -> int:
   arguments = parser.parse_args(argv)
   if arguments.peer_maps % arguments.peer_batch:
     parser.error(f"--peer-maps {arguments.peer_maps}: expected a multiple of --peer-batch {arguments.peer_batch}")
+  return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  arguments = parse(argv)
   measure.use_one_device()
-  peers = arguments.peers
-  if peers is None:
-    peers = ["eager", "compiled"] if measure.torch_device() == "cuda" else ["eager"]
+  peers = measure.peers(arguments.peers)
   frames = make_frames(round(arguments.seconds * arguments.rate), arguments.size)
   sounds = make_sounds(len(frames)) if arguments.sound else None
   config = make_config(arguments.size, arguments.dtype, arguments.width, arguments.attention_block)
-  of_map, contestants = count(config, arguments.size, arguments.sound), {}
+  macs, contestants = count(config, arguments.size, arguments.sound), {}
   for backbone in arguments.students:
     name = "stajax" if backbone == "separate" else "stajax, shared"
     contestants[name] = stajax_maps(config, frames, sounds, arguments.batch, backbone == "shared")
-    contestants[name].about["flops"] = 2 * of_map[backbone] * len(frames)
+    contestants[name].about["flops"] = 2 * macs[backbone] * len(frames)
   for peer in peers:
     contestant = torch_maps(arguments, frames, sounds, peer == "compiled")
-    contestant.about["flops"] = 2 * of_map["alone"] * contestant.work
+    contestant.about["flops"] = 2 * macs["alone"] * contestant.work
     contestants[f"PyTorch {peer}"] = contestant
   results = measure.measure(contestants, arguments.rounds, 1)
   result = {
     "benchmark": "dense_inference",
     "title": f"final maps of a clip of {len(frames)} frames of {arguments.size}×{arguments.size}, "
     f"{'with sound and switch' if arguments.sound else 'silent'}, {arguments.dtype}",
-    "arguments": {name: value for name, value in vars(arguments).items() if name != "json"},
+    "arguments": measure.settings_of(arguments),
     "unit": "maps/s",
     **measure.about(),
     "peak": measure.matmul_peak(arguments.dtype, bool(peers)),
@@ -82,19 +87,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_frames(number: int, size: int) -> np.ndarray:
-  """Smooth noise that moves, (number, size, size, 3) uint8."""
+  """Returns smooth noise that moves, (number, size, size, 3) uint8."""
   generator = np.random.default_rng(0)
   frames = generator.integers(0, 256, (number, size // 8, size // 8, 3), np.uint8)
   return frames.repeat(8, axis=1).repeat(8, axis=2)
 
 
 def make_sounds(number: int) -> np.ndarray:
-  """Noise in place of normalised log-spectrograms, (number, 257, 98) float32."""
+  """Returns noise in place of normalised log-spectrograms, (number, 257, 98) float32."""
   return np.random.default_rng(1).normal(size=(number, *_SOUND)).astype(np.float32)
 
 
-def make_config(size: int, dtype: str, width: float, block: int) -> Any:
-  """The paper's students at one size."""
+def make_config(size: int, dtype: Literal["float32", "bfloat16"], width: float, block: int) -> Any:
+  """Returns the configuration of the paper's students at one size."""
   from stajax import config as configuration
 
   settings = configuration.Network(dtype=dtype, width=width, audio_width=width, attention_block=block)
@@ -103,7 +108,15 @@ def make_config(size: int, dtype: str, width: float, block: int) -> Any:
 
 
 def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batch: int, shared: bool) -> Contestant:
-  """All maps of the clip by `stajax.inference.dense`; `shared`: the students have the same backbones and neck."""
+  """Makes all maps of the clip by `stajax.inference.dense`.
+
+  Args:
+    config: The configuration of the networks.
+    frames: The clip's frames.
+    sounds: The seconds of sound around them; None for a silent clip.
+    batch: The number of frames that are computed together.
+    shared: Whether all students have the same backbones and neck.
+  """
   import jax
 
   from stajax import networks
@@ -127,7 +140,7 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
 
   def run(times: int) -> None:
     for _ in range(times):
-      number = 0
+      number, maps = 0, np.zeros(0)
       for clip in clips.windows(samples):
         launched = {}
         if switch is not None:
@@ -148,54 +161,63 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
 
 
 def count(config: Any, size: int, sound: bool) -> dict[str, int]:
-  """Multiply-accumulates of one final map, where each frame and sound is encoded once.
+  """Counts the multiply-accumulates of one final map.
 
   Returns:
-    "separate", for each student, and "shared", for all; "alone", where each map is made by itself.
+    "separate", where each frame and sound is encoded once for each student, and "shared", where it is encoded once for
+    all; "alone", where each map is made by itself.
   """
-  from functools import partial
+  from stajax import networks
 
+  macs = {"separate": 0, "shared": 0, "alone": 0}
+  for name in STUDENTS:
+    network = networks.make_network(name, config, NUM_CATEGORIES)
+    encode, hear, fuse, reason = _count_parts(network, size)
+    macs["separate"] += encode + hear + fuse + reason
+    macs["shared"] += fuse + reason + (encode + hear if name == STUDENTS[0] else 0)
+    macs["alone"] += network.num_nodes * (network.num_times * encode + hear + fuse) + reason
+  if sound:
+    once = sum(_count_parts(networks.make_network(SWITCH, config, NUM_CATEGORIES), size))
+    fragments = 1 + 3 + 3  # those of the students
+    macs = {key: value + once * (fragments if key == "alone" else 1) for key, value in macs.items()}
+  return macs
+
+
+def _count_parts(network: Any, size: int) -> tuple[int, int, int, int]:
+  """Counts the multiply-accumulates of a network's parts: for a frame, a second of sound, a fragment and a group."""
   import jax
   import jax.numpy as jnp
 
   from stajax import networks
   from stajax.plan.count import count_macs
 
-  found = dict.fromkeys(("separate", "shared", "alone"), 0)
-  for name in (*STUDENTS, SWITCH) if sound else STUDENTS:
-    network = networks.make_network(name, config, NUM_CATEGORIES)
-    variables = networks.expected_variables(network, size)
-    n, t = network.num_nodes, network.num_times
+  variables = networks.expected_variables(network, size)
 
-    def part(method: str, *inputs: Any, network: Any = network, variables: Any = variables, **fixed: Any) -> Any:
-      """What a part of the network makes of inputs, as shapes, and its multiply-accumulates."""
-      apply = partial(network.apply, method=method, **fixed)
-      return jax.eval_shape(apply, variables, *inputs), count_macs(apply, variables, *inputs)
+  def part(method: str, *inputs: Any, **options: Any) -> tuple[Any, int]:
+    """Returns what a part makes of inputs, as shapes, and its multiply-accumulates."""
+    apply = partial(network.apply, method=method, **options)
+    return jax.eval_shape(apply, variables, *inputs), count_macs(apply, variables, *inputs)
 
-    def many(x: Any, *axes: int) -> Any:
-      return jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype)
+  def repeat(x: Any, *axes: int) -> Any:
+    return jax.ShapeDtypeStruct((*axes, *x.shape[1:]), x.dtype)
 
-    features, encode = part("encode_frames", jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
-    audio, hear = part("encode_sound", jax.ShapeDtypeStruct((1, *_SOUND), jnp.float32))
-    of_fragment = {"s": many(features["s"], 1, t)}
-    fused, fuse = part("fuse", of_fragment, audio, jax.ShapeDtypeStruct((1,), jnp.float32))
-    if name == SWITCH:
-      once = encode + hear + fuse + part("reason", many(fused, 1, n))[1]
-      fragments = 1 + 3 + 3  # of the students
-      found = {key: value + once * (fragments if key == "alone" else 1) for key, value in found.items()}
-      continue
-    own = {key: many(x, 1, 1) for key, x in features.items()}
-    _, reason = part("reason", many(fused, 1, n), own, size=(size, size), read=1)
-    found["separate"] += encode + hear + fuse + reason
-    found["shared"] += fuse + reason + (encode + hear if name == STUDENTS[0] else 0)
-    found["alone"] += n * (t * encode + hear + fuse) + reason
-  return found
+  features, encode = part("encode_frames", jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+  audio, hear = part("encode_sound", jax.ShapeDtypeStruct((1, *_SOUND), jnp.float32))
+  spatial = {"s": repeat(features["s"], 1, network.num_times)}
+  fused, fuse = part("fuse", spatial, audio, jax.ShapeDtypeStruct((1,), jnp.float32))
+  nodes = repeat(fused, 1, network.num_nodes)
+  if network.predicts_maps:
+    own = {key: repeat(x, 1, 1) for key, x in features.items()}
+    _, reason = part("reason", nodes, own, size=(size, size), read=1)
+  else:
+    _, reason = part("reason", nodes)
+  return encode, hear, fuse, reason
 
 
 def torch_maps(
   arguments: argparse.Namespace, frames: np.ndarray, sounds: np.ndarray | None, compiled: bool
 ) -> Contestant:
-  """`peer_maps` maps of the clip by the paper's scheme: nothing that one map needs is kept for another."""
+  """Makes `peer_maps` maps of the clip by the paper's scheme: what one map needs is not kept for another."""
   import torch
 
   from benchmarks.peers import models
@@ -212,26 +234,23 @@ def torch_maps(
 
   students = [make(name) for name in STUDENTS]
   set_switch = None if sounds is None else make("sa", 1)
-  lower = {"device_type": device, "dtype": torch.bfloat16, "enabled": arguments.dtype == "bfloat16"}
+  autocast = {"device_type": device, "dtype": torch.bfloat16, "enabled": arguments.dtype == "bfloat16"}
   wanted = np.linspace(0, len(frames) - 1, arguments.peer_maps).round().astype(int)
-  nodes = [
-    wanted[:, None],
-    np.concatenate(
-      [wanted[:, None], companions.short_companions(wanted, len(frames), companions.short_spacing(3))], axis=1
-    ),
-    np.concatenate([wanted[:, None], companions.long_companions(0, 0, wanted, len(frames))], axis=1),
-  ]
+  num_frames = np.array(len(frames))
+  near = companions.short_companions(wanted, num_frames, companions.short_spacing(3))
+  far = companions.long_companions(0, np.array(0), wanted, num_frames)
+  nodes = [np.concatenate([wanted[:, None], *others], axis=1) for others in ((), (near,), (far,))]
 
   @torch.inference_mode()
   def maps_of(chosen: slice) -> np.ndarray:
     maps = []
     for student, centres in zip(students, nodes, strict=True):
-      index = reflect(centres[chosen][:, :, None] + np.arange(-1, 2), len(frames))
+      index = reflect(centres[chosen][:, :, None] + np.arange(-1, 2), num_frames)
       inputs = torch.from_numpy(frames[index]).to(device).permute(0, 1, 2, 5, 3, 4).float() / 255
       sound = torch.zeros(*index.shape[:2], *_SOUND, device=device)
       switch = torch.zeros(index.shape[:2], device=device)
-      with torch.autocast(**lower):
-        if set_switch is not None:
+      with torch.autocast(**autocast):
+        if set_switch is not None and sounds is not None:
           sound = torch.from_numpy(sounds[centres[chosen]]).to(device)
           one_by_one = (x.flatten(0, 1)[:, None] for x in (inputs[:, :, 1:2], sound, torch.ones_like(switch)))
           switch = (set_switch(*one_by_one).logits[:, 0] > 0).float().unflatten(0, switch.shape)

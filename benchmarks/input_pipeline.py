@@ -1,13 +1,13 @@
-"""How fast the input pipeline feeds examples, against the plain decoding of the JPEG files that they need.
+"""Measures how fast the input pipeline feeds examples, against the plain decoding of the JPEG files that they need.
 
-  python benchmarks/input_pipeline.py [--records DIR] [--only fine] [--seconds 1] [--rounds 5] [--json FILE]
+  python -m benchmarks.input_pipeline [--records DIR] [--only fine] [--seconds 1] [--rounds 5] [--json FILE]
 
-Both are measured in turn, round after round, with the same number of threads, so that a machine that others use, too,
-slows both; medians are of the rounds, and so is the ratio (by the clock; and by the time that all processors spent,
-which says more where others use them). The plain rate is that of TensorFlow's decoder (at the
-same scale as the pipeline's) on files in memory, with nothing else done: no reading, no sound, no batches.
+Both are measured in turn, round after round, with the same number of threads, so that other users of the machine slow
+both. Rates are medians over the rounds, and so are the two ratios: one by the clock, and one by the time that all
+processors spent, which says more where others use them. The plain rate is that of TensorFlow's decoder, at the same
+scale as the pipeline's, on files in memory and with nothing else to do: no reading, no sound, no batches.
 
-Without `--records`, clips are made for the occasion: moving shapes and noise, about as large as real frames (70 kB).
+Without --records, clips of moving shapes and noise are made, whose frames are about as large as real ones (70 kB).
 """
 
 from __future__ import annotations
@@ -40,52 +40,63 @@ from stajax.data.tensorflow_cpu import tf
 from stajax.prepare.assembly import assemble
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 
-_WARM_UP = 0.5  # seconds, until what was read ahead is used up
 TAGS = ("bell", "drum", "horn", "siren")
+_WARM_UP = 0.5
+"""Seconds until what was read ahead is used up."""
+_SOURCES = {"s": (1, False), "st": (3, False), "sa": (1, True)}
+"""The frames of a fragment, and whether there is sound, by source."""
+_COMPANIONS: tuple[Granularity, ...] = ("short", "long", "cross")
 
 
 @dataclass(frozen=True)
 class Case:
-  """What one kind of network is fed with; see `stajax.data.batches.make_batches`."""
+  """What one kind of network is fed with; see `stajax.data.batch_settings`.
+
+  Attributes:
+    stage: The stage of the method.
+    source: The network.
+    batch: The examples of a step.
+    size: The side at which frames are decoded and to which they are scaled.
+    num_times: The frames of a fragment.
+    sound: Whether the network hears.
+    companions: Which companions a target has.
+    boxes: Whether frames are cropped.
+    maps: Whether there are pseudo-fixations.
+  """
 
   stage: str
   source: str
   batch: int
+  size: int
   num_times: int
   sound: bool
-  size: int
-  granularity: Granularity | None = None
+  companions: Granularity | None = None
   boxes: bool = False
   maps: bool = False
 
   @property
   def frames_an_example(self) -> int:
-    return (3 if self.granularity else 1) * self.num_times
+    """The frames that an example has."""
+    return (3 if self.companions else 1) * self.num_times
 
 
 def _cases() -> Iterator[Case]:
-  """As the paper trains: batch and size of each stage (`stajax.config`)."""
-  sources = (("s", 1, False), ("st", 3, False), ("sa", 1, True))
-  for source in sources:
-    yield Case("coarse", *_named(source, 20), 256)
-  for source in sources:
-    yield Case("fine", *_named(source, 3), 512, boxes=True)
-  for granularity in ("short", "long", "cross"):
-    for name, *rest in sources:
-      if (name, granularity) != ("sa", "short"):
-        yield Case("plus", *_named((f"{name}_plus_{granularity}", *rest), 16), 256, granularity)
-  yield Case("student", "sta", 3, 3, True, 356, maps=True)
-  for granularity in ("short", "long"):
-    yield Case("student", f"sta_plus_{granularity}", 3, 3, True, 356, granularity, maps=True)
-
-
-def _named(source: tuple[str, int, bool], batch: int) -> tuple[str, int, int, bool]:
-  name, num_times, sound = source
-  return name, batch, num_times, sound
+  """Yields what the paper trains, with the batch and the size of each stage (`stajax.config`)."""
+  for name, inputs in _SOURCES.items():
+    yield Case("coarse", name, 20, 256, *inputs)
+  for name, inputs in _SOURCES.items():
+    yield Case("fine", name, 3, 512, *inputs, boxes=True)
+  for companions in _COMPANIONS:
+    for name, inputs in _SOURCES.items():
+      if (name, companions) != ("sa", "short"):
+        yield Case("plus", f"{name}_plus_{companions}", 16, 256, *inputs, companions)
+  yield Case("student", "sta", 3, 356, 3, True, maps=True)
+  for companions in _COMPANIONS[:2]:
+    yield Case("student", f"sta_plus_{companions}", 3, 356, 3, True, companions, maps=True)
 
 
 def make_records(folder: Path, num_clips: int, num_frames: int, side: int) -> Records:
-  """Clips of moving shapes and noise, with sound, as records."""
+  """Makes records of clips of moving shapes and noise, with sound."""
   generator = np.random.default_rng(0)
   staging = ClipStaging(folder / "staging")
   grain = generator.normal(0, 1.5, (side + 64, side + 64, 1)).astype(np.float32)
@@ -107,7 +118,7 @@ def make_records(folder: Path, num_clips: int, num_frames: int, side: int) -> Re
 
 
 def make_maps(folder: Path, records: Records) -> MapSet:
-  """A smooth map of 128×128 for every frame."""
+  """Makes a smooth map of 128×128 for every frame."""
   generator, writer = np.random.default_rng(1), MapWriter(folder / "maps", records)
   for clip in range(records.num_clips):
     small = generator.integers(0, 256, (int(records.num_frames[clip]), 8, 8)).astype(np.uint8)
@@ -118,7 +129,7 @@ def make_maps(folder: Path, records: Records) -> MapSet:
 
 
 def make_boxes(records: Records) -> np.ndarray:
-  """A crop for every frame, as the fine stage has them."""
+  """Makes a crop for every frame, as the fine stage has them."""
   corners = np.random.default_rng(2).uniform(0, 0.4, (records.total_frames, 2))
   return np.concatenate([corners, corners + 0.6], axis=1).astype(np.float32)
 
@@ -129,7 +140,7 @@ class PlainDecoding:
   def __init__(self, jpegs: list[bytes], ratio: int, threads: int):
     def decode(jpeg: tf.Tensor) -> tf.Tensor:
       image = tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
-      return image[0, 0, 0]  # the rest is dropped at once
+      return image[0, 0, 0]  # all other pixels are dropped at once
 
     options = tf.data.Options()
     options.deterministic = False
@@ -141,26 +152,26 @@ class PlainDecoding:
     self._iterator = dataset.batch(self.chunk).with_options(options).as_numpy_iterator()
 
   def rate(self, seconds: float) -> tuple[float, float]:
-    """Frames a second, and a second of all processors together."""
+    """Returns the frames decoded in a second, and in a second of all processors together."""
     return _rate(self._iterator, self.chunk, seconds)
 
 
 class Feeding:
-  """The pipeline of a case."""
+  """Runs the pipeline of a case."""
 
   def __init__(self, case: Case, records: Records, maps: MapSet, threads: int):
     self._case = case
     boxes = make_boxes(records) if case.boxes else None
     self._batches = make_batches(
       TrainingSet(records, maps=maps if case.maps else None, boxes=boxes),
-      NetworkInputs(case.num_times, case.sound, case.size, case.size, case.granularity),
+      NetworkInputs(case.num_times, case.sound, case.size, case.size, case.companions),
       Sampling(seed=0, global_batch=case.batch, flip=True),
       range(2**40),
       HostShare(num_threads=threads),
     )
 
   def rate(self, seconds: float) -> tuple[float, float]:
-    """Examples a second, and a second of all processors together."""
+    """Returns the examples fed in a second, and in a second of all processors together."""
     return _rate(self._batches, self._case.batch, seconds)
 
   def close(self) -> None:
@@ -169,9 +180,8 @@ class Feeding:
 
 
 def _rate(iterator: Iterator[Any], size: int, seconds: float) -> tuple[float, float]:
-  before = time.process_time()
-  while time.sleep(0.1) or (now := time.process_time()) - before > 0.02:
-    before = now  # the one that was measured before still reads ahead
+  """Returns how many things of `size` an iterator yields in a second, and in a second of all processors together."""
+  _wait_for_rest()
   begin = time.perf_counter()
   while time.perf_counter() - begin < _WARM_UP:
     next(iterator)
@@ -182,18 +192,26 @@ def _rate(iterator: Iterator[Any], size: int, seconds: float) -> tuple[float, fl
   return count / passed, count / (time.process_time() - used)
 
 
+def _wait_for_rest() -> None:
+  """Waits until the pipeline that was measured before has stopped reading ahead."""
+  before, now = -1.0, time.process_time()
+  while now - before > 0.02:
+    time.sleep(0.1)
+    before, now = now, time.process_time()
+
+
 def measure(case: Case, records: Records, maps: MapSet, arguments: argparse.Namespace) -> dict[str, Any]:
-  """Medians of one case."""
+  """Measures one case; returns its medians."""
   ratio = decode_ratio(records.side, case.size)
   everything = read_bytes(records.frames, np.arange(min(records.total_frames, 1000)), "image")
   plain = PlainDecoding(everything, ratio, arguments.threads)
   feeding = Feeding(case, records, maps, arguments.threads)
-  rounds = []  # of (plain, fed, plain)
+  rounds = []  # each is (plain, fed, plain)
   for _ in range(arguments.rounds):
     half = arguments.seconds / 2
     rounds.append((plain.rate(half), feeding.rate(arguments.seconds), plain.rate(half)))
   feeding.close()
-  measured = np.asarray(rounds)  # (rounds, 3, 2): the last axis is by the clock, by processor time
+  measured = np.asarray(rounds)  # (rounds, 3, 2); the last axis is by the clock and by processor time
   frames = case.frames_an_example
   decoded = measured[:, ::2].mean(axis=1)
   ratios = measured[:, 1] * frames / decoded
@@ -207,44 +225,56 @@ def measure(case: Case, records: Records, maps: MapSet, arguments: argparse.Name
   }  # fmt: skip
 
 
+_COLUMNS = {
+  "stage": "stage",
+  "source": "source",
+  "batch": "batch",
+  "decoded_side": "side",
+  "examples_a_second": "examples/s",
+  "frames_a_second": "frames/s",
+  "plain_frames_a_second": "plain",
+  "ratio": "ratio",
+  "processor_ratio": "by processor",
+}
+"""The heads of the printed table by what `measure` returns."""
+_LINE = "{:8} {:16} {:>5} {:>5} {:>11} {:>9} {:>8} {:>7} {:>13}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-  """Prints a table and returns the exit code, 1 where a ratio is under `--least`."""
-  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-  parser.add_argument("--records", type=Path, help="a prepared data set instead of clips made for the occasion")
-  parser.add_argument("--clips", type=int, default=24, help="that are made, of 40 frames each")
-  parser.add_argument("--side", type=int, default=512, help="of the frames that are made")
-  parser.add_argument("--only", default="", help="cases with this in their stage or source")
-  parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the pipeline and of the plain decoding")
-  parser.add_argument("--seconds", type=float, default=1.0, help="of a measurement")
+  """Runs the command; returns its exit code, which is 1 where a ratio is under `--least`."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("--records", type=Path, help="a prepared data set in place of clips that are made")
+  parser.add_argument("--clips", type=int, default=24, help="how many clips are made, of 40 frames each")
+  parser.add_argument("--side", type=int, default=512, help="the side of the frames that are made")
+  parser.add_argument("--only", default="", help="measure only cases with this in their stage or source")
+  parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both sides")
+  parser.add_argument("--seconds", type=float, default=1.0, help="how long a measurement takes")
   parser.add_argument("--rounds", type=int, default=5)
-  parser.add_argument("--least", type=float, default=0.0, help="ratio that every case must reach")
+  parser.add_argument("--least", type=float, default=0.0, help="the ratio that every case must reach")
   parser.add_argument("--json", type=Path, help="file for the numbers")
   arguments = parser.parse_args(argv)
   with tempfile.TemporaryDirectory() as folder:
-    made = arguments.records is None
-    records = (
-      make_records(Path(folder), arguments.clips, 40, arguments.side) if made else Records.open(arguments.records)
-    )
+    if arguments.records is None:
+      records = make_records(Path(folder), arguments.clips, 40, arguments.side)
+    else:
+      records = Records.open(arguments.records)
     maps = make_maps(Path(folder), records)
-    some = [len(record) for record in records.frames.read_range(0, min(500, len(records.frames)))]
+    sizes = [len(record) for record in records.frames.read_range(0, min(500, len(records.frames)))]
+    kilobytes = statistics.mean(sizes) / 1000
     print(
-      f"{records.num_clips} clips, {records.total_frames} frames of {records.side} pixels, "
-      f"{statistics.mean(some) / 1000:.0f} kB each; {arguments.threads} threads, {platform.machine()}"
+      f"{records.num_clips} clips, {records.total_frames} frames of {records.side} pixels, {kilobytes:.0f} kB each; "
+      f"{arguments.threads} threads, {platform.machine()}"
     )
-    columns = "stage", "source", "batch", "decoded_side", "examples_a_second", "frames_a_second"
-    columns += "plain_frames_a_second", "ratio", "processor_ratio"
-    heads = "stage", "source", "batch", "side", "examples/s", "frames/s", "plain", "ratio", "by processor"
-    line = "{:8} {:16} {:>5} {:>5} {:>11} {:>9} {:>8} {:>7} {:>13}"
-    print(line.format(*heads))
+    print(_LINE.format(*_COLUMNS.values()))
     results = []
     for case in _cases():
       if arguments.only in case.stage or arguments.only in case.source:
         results.append(row := measure(case, records, maps, arguments))
-        print(line.format(*(row[column] for column in columns)), flush=True)
+        print(_LINE.format(*(row[column] for column in _COLUMNS)), flush=True)
   if arguments.json:
     facts = {
       "threads": arguments.threads, "seconds": arguments.seconds, "rounds": arguments.rounds, "side": records.side,
-      "kilobytes_a_frame": round(statistics.mean(some) / 1000, 1), "made": made, "cases": results,
+      "kilobytes_a_frame": round(kilobytes, 1), "made": arguments.records is None, "cases": results,
     }  # fmt: skip
     arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
   return int(any(row["ratio"] < arguments.least for row in results))

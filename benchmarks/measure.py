@@ -1,9 +1,10 @@
-"""What the benchmarks share: contestants measured in turn, the machine's own peak, and the results as JSON.
+"""What the benchmarks share: contestants are measured in turn and compared with the machine's own peak.
 
-All contestants run in one process, one after the other, round after round, so that a machine that others use, too,
-slows all of them; medians are of the rounds, and a ratio is the median of the rounds' ratios.
+All contestants run in one process, one after the other, round after round, so that other users of the machine slow all
+of them. Times are medians over the rounds, and a ratio is the median of the rounds' ratios.
 """
 
+import argparse
 import importlib.metadata
 import json
 import os
@@ -24,9 +25,9 @@ class Contestant:
   """Something to be measured.
 
   Attributes:
-    run: does it the given number of times and waits for the end.
-    work: examples, maps or the like that are done each time.
-    about: anything to be reported, such as bytes of memory.
+    run: A function that does the work the given number of times and waits for its end.
+    work: The number of examples, maps or the like that are done each time.
+    about: Anything else to report, such as bytes of memory.
   """
 
   run: Callable[[int], None]
@@ -35,8 +36,8 @@ class Contestant:
 
 
 def use_one_device() -> None:
-  """Prepares JAX to share a GPU with PyTorch; before JAX touches a device."""
-  # JAX would take three quarters of the memory at once; PyTorch has to find some.
+  """Prepares JAX to share a GPU with PyTorch; call it before JAX touches a device."""
+  # JAX would take three quarters of the memory at once, and PyTorch needs some.
   os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
   from stajax import runtime
 
@@ -44,19 +45,26 @@ def use_one_device() -> None:
 
 
 def jax_device() -> Any:
-  """The device that everything runs on."""
+  """Returns the device that everything runs on."""
   import jax
 
   return jax.devices()[0]
 
 
 def torch_device() -> str:
-  """`cuda` where JAX has a GPU, else `cpu`."""
+  """Returns `cuda` where JAX has a GPU, else `cpu`."""
   return "cuda" if jax_device().platform == "gpu" else "cpu"
 
 
+def peers(asked: Sequence[str] | None) -> Sequence[str]:
+  """Returns the kinds of PyTorch's programs to measure: those that were asked for, or the usual ones."""
+  if asked is not None:
+    return asked
+  return ("eager", "compiled") if torch_device() == "cuda" else ("eager",)
+
+
 def prepare_torch() -> None:
-  """The settings of a user who wants speed."""
+  """Sets PyTorch up as a user does who wants speed."""
   import torch
 
   torch.manual_seed(0)
@@ -65,7 +73,7 @@ def prepare_torch() -> None:
 
 
 def torch_wait() -> None:
-  """Waits for what PyTorch has begun."""
+  """Waits for the work that PyTorch has begun."""
   import torch
 
   if torch.cuda.is_available():
@@ -73,10 +81,20 @@ def torch_wait() -> None:
 
 
 def measure(contestants: Mapping[str, Contestant], rounds: int, repeats: int) -> dict[str, dict[str, Any]]:
-  """Seconds that each takes once: (rounds,) under `seconds`, their median, and `per_second` of its work."""
+  """Measures contestants in turn.
+
+  Args:
+    contestants: The contestants by name.
+    rounds: How often each of them is measured.
+    repeats: How often each does its work in a measurement.
+
+  Returns:
+    For each contestant `seconds` (rounds,) that its work takes once, their `median`, the work done `per_second`, and
+    what the contestant says about itself.
+  """
   seconds: dict[str, list[float]] = {name: [] for name in contestants}
   for contestant in contestants.values():
-    contestant.run(1)  # a first time in this company: caches and clocks
+    contestant.run(1)  # once beside the others, for caches and clocks
   for _ in range(rounds):
     for name, contestant in contestants.items():
       start = time.perf_counter()
@@ -93,7 +111,16 @@ def measure(contestants: Mapping[str, Contestant], rounds: int, repeats: int) ->
 def ratios(
   results: Mapping[str, Mapping[str, Any]], work: Mapping[str, float], ours: str = "stajax"
 ) -> dict[str, dict[str, Any]]:
-  """How many times faster each of ours is than each of the others: the rounds' ratios, and their median."""
+  """Compares contestants.
+
+  Args:
+    results: What `measure` returned.
+    work: The work of each contestant.
+    ours: What the names of our contestants begin with.
+
+  Returns:
+    How many times faster each of ours is than each of the others: the ratios of the `rounds`, and their `median`.
+  """
   compared = {}
   for own in (name for name in results if name.startswith(ours)):
     for other in (name for name in results if not name.startswith(ours)):
@@ -104,7 +131,7 @@ def ratios(
 
 
 def matmul_peak(dtype: str, with_torch: bool, rounds: int = 3) -> dict[str, Any]:
-  """FLOP/s of a large square matrix product in `dtype`: the best of the frameworks, in each the best of the rounds."""
+  """Returns the FLOP/s of a large square matrix product: of the best framework, and of the best round in each."""
   import jax
   import jax.numpy as jnp
 
@@ -115,6 +142,7 @@ def matmul_peak(dtype: str, with_torch: bool, rounds: int = 3) -> dict[str, Any]
   multiply = jax.jit(lambda x, y: x @ y)
 
   def run_jax(times: int) -> None:
+    y = x
     for _ in range(times):
       y = multiply(x, x)
     jax.block_until_ready(y)
@@ -127,7 +155,7 @@ def matmul_peak(dtype: str, with_torch: bool, rounds: int = 3) -> dict[str, Any]
 
     def run_torch(times: int) -> None:
       for _ in range(times):
-        z @ z
+        torch.matmul(z, z)
       torch_wait()
 
     contestants["torch"] = Contestant(run_torch, 2 * side**3)
@@ -137,7 +165,7 @@ def matmul_peak(dtype: str, with_torch: bool, rounds: int = 3) -> dict[str, Any]
 
 
 def program_bytes(compiled: Any) -> int:
-  """Memory of a compiled JAX program: arguments, results that are not in their place, and temporaries."""
+  """Returns the memory of a compiled JAX program: arguments, results that are not in their place, and temporaries."""
   analysis = compiled.memory_analysis()
   if analysis is None:
     return 0
@@ -146,20 +174,20 @@ def program_bytes(compiled: Any) -> int:
 
 
 def jax_peak_bytes() -> int | None:
-  """The most memory that JAX has had in use so far; None where the device does not say."""
-  statistics_ = jax_device().memory_stats()
-  return statistics_.get("peak_bytes_in_use") if statistics_ else None
+  """Returns the most memory that JAX has used so far; None where the device does not tell."""
+  found = jax_device().memory_stats()
+  return found.get("peak_bytes_in_use") if found else None
 
 
 def torch_peak_bytes() -> int | None:
-  """The most memory that PyTorch has had in use since `torch_forget_peak`; None on CPU."""
+  """Returns the most memory that PyTorch has used since `torch_forget_peak`; None on CPU."""
   import torch
 
   return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
 def torch_forget_peak() -> int:
-  """Begins a new peak; returns what is in use."""
+  """Begins a new peak; returns the bytes that are in use."""
   import torch
 
   if not torch.cuda.is_available():
@@ -170,7 +198,7 @@ def torch_forget_peak() -> int:
 
 
 def about() -> dict[str, Any]:
-  """The machine and the versions."""
+  """Returns the machine and the versions of everything that was measured."""
   device = jax_device()
   return {
     "machine": {
@@ -184,18 +212,35 @@ def about() -> dict[str, Any]:
   }
 
 
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+  """Returns the command's arguments that a result names: all but the file that it is written to."""
+  return {name: value for name, value in vars(arguments).items() if name != "json"}
+
+
+def table(result: Mapping[str, Any]) -> list[list[str]]:
+  """Returns the rows of a result's table, its heads first; a cell is empty where a contestant does not have it."""
+  rows = [["", "ms", result["unit"], "TFLOP/s", "of peak", "memory GB"]]
+  peak = result["peak"]["flops"] if "peak" in result else None
+  for name, x in result["results"].items():
+    rate = x["flops"] / x["median"] if "flops" in x else None
+    memory = x.get("peak_bytes") or x.get("program_bytes")
+    rows.append([
+      name,
+      f"{1e3 * x['median']:.2f}",
+      f"{x['per_second']:.2f}",
+      f"{rate / 1e12:.2f}" if rate else "",
+      f"{rate / peak:.3f}" if rate and peak else "",
+      f"{memory / 1e9:.2f}" if memory else "",
+    ])  # fmt: skip
+  return rows
+
+
 def finish(result: Mapping[str, Any], path: Path | None) -> None:
-  """Prints a small table, and writes the result as JSON."""
+  """Prints a result as a small table, and writes it as JSON."""
   machine = result["machine"]
   versions = ", ".join(f"{name} {result['versions'][name]}" for name in ("jax", "torch") if name in result["versions"])
   print(f"{result['title']}\n{machine['device']}, {machine['cores']} cores; {versions}")
-  rows = [["", "ms", result["unit"], "TFLOP/s", "of peak", "memory GB"]]
-  for name, x in result["results"].items():
-    rate = x["flops"] / x["median"] if "flops" in x else None
-    share = "" if rate is None or "peak" not in result else f"{rate / result['peak']['flops']:.3f}"
-    memory = x.get("peak_bytes") or x.get("program_bytes")
-    cells = [name, f"{1e3 * x['median']:.2f}", f"{x['per_second']:.2f}", "" if rate is None else f"{rate / 1e12:.2f}"]
-    rows.append([*cells, share, f"{memory / 1e9:.2f}" if memory else ""])
+  rows = table(result)
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   for first, *rest in rows:
     print("  ".join([first.ljust(widths[0]), *(x.rjust(width) for x, width in zip(rest, widths[1:], strict=True))]))

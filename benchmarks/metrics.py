@@ -1,10 +1,10 @@
-"""How fast a frame is scored by the five metrics, against their definitions in plain NumPy.
+"""Measures how fast the five metrics score a frame, against their definitions in plain NumPy.
 
   python -m benchmarks.metrics [--size 480 640] [--viewers 15] [--frames 8] [--rounds 5] [--json FILE]
 
-Both score the same maps, which are at the ground truth's size already: smooth noise, and fixations where a smooth
-density is high. What comes before, blurring and resizing as the protocol does, has a line of its own. The scores of
-both are compared: s-AUC is a mean over other random draws, all others must be equal.
+Both score the same maps, which have the ground truth's size already: smooth noise, with fixations where a smooth
+density is high. Blurring and resizing, which the protocol does before, have a line of their own. The scores of both are
+compared: s-AUC is a mean over other random draws, and all others must be equal.
 """
 
 import argparse
@@ -20,7 +20,11 @@ from benchmarks.measure import Contestant
 from benchmarks.peers import scores as peer
 from stajax.scoring.protocol import METRICS, prepare_map, score_frame
 
-_MAP = 256  # side of predicted maps
+_MAP = 256
+"""The side of predicted maps."""
+
+Score = Callable[..., tuple[float, ...]]
+"""A function of a map, fixations, a density, the fixations of all frames and a seed that returns the five scores."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,38 +36,25 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--rounds", type=int, default=5)
   parser.add_argument("--json", type=Path)
   arguments = parser.parse_args(argv)
-  maps, fixations, densities = make_frames(arguments.frames, tuple(arguments.size), arguments.viewers)
-  union = fixations.any(axis=0)
-  prepared = [prepare_map(x, union.shape) for x in maps]
+  height, width = arguments.size
+  maps, fixations, densities = make_frames(arguments.frames, (height, width), arguments.viewers)
+  prepared, union = [prepare_map(x, (height, width)) for x in maps], fixations.any(axis=0)
 
-  def scored(score: Callable[..., tuple[float, ...]]) -> list[tuple[float, ...]]:
-    return [score(prepared[i], fixations[i], densities[i], union, i) for i in range(len(maps))]
+  def score_all(score: Score) -> np.ndarray:
+    """Returns the scores (n, 5) of all frames."""
+    return np.array([score(prepared[i], fixations[i], densities[i], union, i) for i in range(len(maps))])
 
-  def repeat(work: Callable[[], object]) -> Contestant:
-    def run(times: int) -> None:
-      for _ in range(times):
-        work()
-
-    return Contestant(run, len(maps))
-
-  def score(*arguments: Any) -> tuple[float, ...]:
-    return tuple(score_frame(*arguments).values())
-
-  difference = np.abs(np.array(scored(score)) - np.array(scored(peer.score_frame))).max(axis=0)
-  agreement = dict(zip(METRICS, difference.tolist(), strict=True))
-  # A draw has few pixels; the mean of a hundred moves by a percent or two.
-  if max(x for name, x in agreement.items() if name != "s_auc") > 1e-6 or agreement["s_auc"] > 0.05:
-    raise ArithmeticError(f"the scores differ by {agreement}")
+  agreement = _compare(score_all(_score), score_all(peer.score_frame))
   contestants = {
-    "stajax": repeat(lambda: scored(score)),
-    "plain NumPy": repeat(lambda: scored(peer.score_frame)),
+    "stajax": _repeat(lambda: score_all(_score), len(maps)),
+    "plain NumPy": _repeat(lambda: score_all(peer.score_frame), len(maps)),
   }
   results = measure.measure(contestants, arguments.rounds, 1)
-  preparing = {"blur and resize": repeat(lambda: [prepare_map(x, union.shape) for x in maps])}
+  preparing = {"blur and resize": _repeat(lambda: [prepare_map(x, (height, width)) for x in maps], len(maps))}
   result = {
     "benchmark": "metrics",
-    "title": f"five metrics of {arguments.size[0]}×{arguments.size[1]} frames with {arguments.viewers} fixations",
-    "arguments": {name: value for name, value in vars(arguments).items() if name != "json"},
+    "title": f"five metrics of {height}×{width} frames with {arguments.viewers} fixations",
+    "arguments": measure.settings_of(arguments),
     "unit": "frames/s",
     **measure.about(),
     "agreement": agreement,
@@ -74,8 +65,33 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
+def _score(*frame: Any) -> tuple[float, ...]:
+  return tuple(score_frame(*frame).values())
+
+
+def _compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+  """Returns the largest difference of each metric between scores (n, 5).
+
+  Raises:
+    ArithmeticError: The scores are not equal; s-AUC may differ a little.
+  """
+  differences = dict(zip(METRICS, np.abs(ours - theirs).max(axis=0).tolist(), strict=True))
+  # A draw of s-AUC has few pixels, so that the mean of a hundred draws moves by a percent or two.
+  if any(x > (0.05 if name == "s_auc" else 1e-6) for name, x in differences.items()):
+    raise ArithmeticError(f"the scores differ by {differences}")
+  return differences
+
+
+def _repeat(work: Callable[[], object], frames: int) -> Contestant:
+  def run(times: int) -> None:
+    for _ in range(times):
+      work()
+
+  return Contestant(run, frames)
+
+
 def make_frames(number: int, size: tuple[int, int], viewers: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Predicted maps (n, 256, 256) uint8, fixations (n, *size) bool, and densities (n, *size) uint8."""
+  """Returns predicted maps (n, 256, 256) uint8, fixations (n, *size) bool, and densities (n, *size) uint8."""
   generator = np.random.default_rng(0)
 
   def smooth(shape: tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""One page of the results of benchmarks, with the machines and versions that they were measured with.
+"""Writes a page of the results of benchmarks, with the machines and versions that they were measured with.
 
 python -m benchmarks.page RESULT.json… --out PAGE.md
 """
@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import table
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command; returns its exit code, 2 for a file that is not a result."""
+  """Runs the command; returns its exit code, which is 2 for a file that is not a result."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("results", type=Path, nargs="+")
   parser.add_argument("--out", type=Path, required=True)
@@ -27,14 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def read(path: Path) -> dict[str, Any]:
-  """A result that `benchmarks.measure.finish` wrote.
+  """Reads a result that `benchmarks.measure.finish` wrote.
 
   Raises:
-    ValueError: one line that names the file.
+    ValueError: It is not a result; one line that names the file.
   """
   try:
     result = json.loads(path.read_text(encoding="utf-8"))
-    section(result), machine(result)
+    section(result)
+    machine(result)
   except OSError as error:
     raise ValueError(f"{path}: {error.strerror}") from None
   except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -43,7 +46,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
-  """The page in Markdown: machines in the order of their first result, their results in the order given."""
+  """Returns the page in Markdown: a section for each machine, in the order in which the results name them."""
   lines = [
     "# Benchmarks",
     "",
@@ -62,41 +65,38 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def machine(result: Mapping[str, Any]) -> str:
-  """What the result was measured with."""
+  """Returns the machine and the versions that a result was measured with."""
   versions = {name: text for name, text in result["versions"].items() if name not in ("commit", "stajax")}
   kind = result["machine"]
   return f"{kind['device']}, {kind['cores']} CPU cores; " + ", ".join(f"{name} {x}" for name, x in versions.items())
 
 
 def section(result: Mapping[str, Any]) -> list[str]:
-  """A table of one result, with its command and its ratios."""
+  """Returns the table of one result, with its command and its ratios."""
   title = result["title"]
-  heads = ["", "ms", result["unit"], "TFLOP/s", "of peak", "memory GB"]
-  rows = []
-  for name, x in result["results"].items():
-    rate = x["flops"] / x["median"] if "flops" in x else None
-    peak = result["peak"]["flops"] if "peak" in result else None
-    memory = x.get("peak_bytes") or x.get("program_bytes")
-    cells = [name, f"{1e3 * x['median']:.2f}", f"{x['per_second']:.2f}", "" if rate is None else f"{rate / 1e12:.2f}"]
-    rows.append([*cells, f"{rate / peak:.3f}" if rate and peak else "", f"{memory / 1e9:.2f}" if memory else ""])
+  heads, *rows = table(result)
   used = [column for column, head in enumerate(heads) if not head or any(row[column] for row in rows)]
   out = [f"### {title[0].upper()}{title[1:]}", ""]
   out.append("| " + " | ".join(heads[column] for column in used) + " |")
   out.append("|---" + "|---:" * (len(used) - 1) + "|")
   out += ["| " + " | ".join(row[column] for column in used) + " |" for row in rows]
-  options = []
+  commit = result["versions"].get("commit")
+  out += ["", f"`{_command(result)}`" + (f" at {commit}" if commit else "")]
+  ratios = [
+    f"- {name}: **{x['median']:.2f}** times the speed ({min(x['rounds']):.2f} to {max(x['rounds']):.2f})"
+    for name, x in result["ratios"].items()
+  ]
+  return [*out, "", *ratios] if ratios else out
+
+
+def _command(result: Mapping[str, Any]) -> str:
+  """Returns the command that a result is from."""
+  words = [f"python -m benchmarks.{result['benchmark']}"]
   for name, value in result["arguments"].items():
     if value is not None and value is not False:
       values = value if isinstance(value, list) else [] if value is True else [value]
-      options.append(" ".join([f"--{name.replace('_', '-')}", *map(str, values)]))
-  commit = result["versions"].get("commit")
-  out += ["", f"`python -m benchmarks.{result['benchmark']} {' '.join(options)}`" + (f" at {commit}" if commit else "")]
-  for name, x in result["ratios"].items():
-    out.append(f"- {name}: **{x['median']:.2f}** times the speed ({min(x['rounds']):.2f} to {max(x['rounds']):.2f})")
-  if out[-1].startswith("- "):
-    first = next(i for i, line in enumerate(out) if line.startswith("- "))
-    out.insert(first, "")
-  return out
+      words += [f"--{name.replace('_', '-')}", *map(str, values)]
+  return " ".join(words)
 
 
 if __name__ == "__main__":

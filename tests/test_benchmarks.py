@@ -1,4 +1,4 @@
-"""The benchmarks: their own side runs, and the peers in PyTorch compute what stajax computes from equal weights."""
+"""The benchmarks run without peers, and with equal weights the peers in PyTorch compute what stajax computes."""
 
 import json
 import sys
@@ -21,7 +21,7 @@ WIDTH = 0.125
 
 
 def torch_weights(variables):
-  """Flax variables under the names and in the layouts of the peer's modules."""
+  """Returns Flax variables under the names and in the layouts of the peer's modules."""
   import torch
 
   found = {}
@@ -125,18 +125,16 @@ def test_work_of_a_map_by_itself_is_21_passes_of_the_backbone():
 def test_metrics_and_their_page(tmp_path, capsys):
   result, out = tmp_path / "result.json", tmp_path / "page.md"
   small = ["--size", "40", "60", "--frames", "2", "--rounds", "1"]
-  assert metrics.main([*small, "--json", str(result)]) == 0  # both sides have the same scores, or it would raise
+  assert metrics.main([*small, "--json", str(result)]) == 0  # it would raise if the scores of both sides differed
   assert page.main([str(result), "--out", str(out)]) == 0
   found = out.read_text()
   assert "| stajax |" in found and "stajax / plain NumPy: **" in found and "--size 40 60" in found
-  assert (
-    "CPU cores; python" in found and "TFLOP" not in found.split("|", 1)[1]
-  )  # a column that nobody fills is left out
+  assert "CPU cores; python" in found and "TFLOP" not in found.split("|", 1)[1]  # a column without any cell is left out
   assert len({line.count("|") for line in found.splitlines() if line.startswith("|")}) == 1
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"title": 1, "versions": {}, "machine": {}, "unit": "x"}'])
-def test_what_is_no_result_is_one_line(tmp_path, capsys, text):
+def test_another_file_is_refused_in_one_line(tmp_path, capsys, text):
   path = tmp_path / "result.json"
   path.write_text(text)
   assert page.main([str(path), "--out", str(tmp_path / "page.md")]) == 2
@@ -145,6 +143,6 @@ def test_what_is_no_result_is_one_line(tmp_path, capsys, text):
   assert error.count("\n") == 2 and f"{path}: not a benchmark's result" in error
 
 
-def test_results_that_are_kept_make_a_page(tmp_path):
+def test_the_kept_results_make_a_page(tmp_path):
   kept = sorted((Path(page.__file__).parent / "results").glob("*.json"))
   assert kept and page.main([*map(str, kept), "--out", str(tmp_path / "page.md")]) == 0

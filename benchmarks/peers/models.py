@@ -1,4 +1,4 @@
-"""Classifiers and students of the paper in PyTorch, of the parts in `benchmarks.peers.networks`, and their losses.
+"""Classifiers and students of the paper in PyTorch, built from the parts in `networks.py`, and their losses.
 
 Axes: b batch, m merged batch, n nodes, t frames, H W input, h w map, c categories.
 """
@@ -24,14 +24,14 @@ class Classification(NamedTuple):
 
 
 def make(name: str, num_categories: int = 28, width: float = 1.0) -> nn.Module:
-  """A network by its name, such as `st_plus`."""
+  """Builds a network by its name, such as `st_plus`."""
   if name.startswith("sta"):
     return Student(num_categories, "plus" in name, width)
   return Classifier(name.split("_")[0], num_categories, "plus" in name, width)
 
 
 class Classifier(nn.Module):
-  """S, ST or SA by `source`, and with `plus` S+, ST+ or SA+."""
+  """S, ST or SA, as `source` says; with `plus` S+, ST+ or SA+."""
 
   def __init__(self, source: str, num_categories: int, plus: bool, width: float) -> None:
     super().__init__()
@@ -51,14 +51,14 @@ class Classifier(nn.Module):
       self.conclude_bias = nn.Parameter(torch.zeros(c))
 
   def forward(self, frames: Tensor, sound: Tensor | None = None, switch: Tensor | None = None) -> Classification:
-    """frames (b, n, t, 3, H, W) in [0, 1], sound (b, n, 257, s), switch (b, n)."""
+    """Takes frames (b, n, t, 3, H, W) in [0, 1], sound (b, n, 257, s) and switch (b, n)."""
     b, n, t = frames.shape[:3]
     spatial = self.neck(self.visual(frames.flatten(0, 2))[-1]).unflatten(0, (b * n, t))
     middle = spatial[:, t // 2]
     control = None
     if self.source == "st":
       control = self.temporal(spatial)
-    if self.source == "sa":
+    if self.source == "sa" and sound is not None and switch is not None:
       control = self.sound_map(self.sound(sound.flatten(0, 1)), switch.flatten(), middle.shape[2:])
     fused = middle if control is None else torch.cat([F.relu(networks.gate(middle, control)), middle], dim=1)
     nodes = self.classify(fused).float().unflatten(0, (b, n))
@@ -70,7 +70,7 @@ class Classifier(nn.Module):
 
 
 class Student(nn.Module):
-  """STA, and with `plus` STA+: logits (b, n, H, W), or (b, read, H, W)."""
+  """STA, or with `plus` STA+; gives logits (b, n, H, W), or (b, read, H, W)."""
 
   def __init__(self, num_categories: int, plus: bool, width: float) -> None:
     super().__init__()
@@ -93,7 +93,7 @@ class Student(nn.Module):
       self.readout = nn.Conv2d(_REFINED, 1, 1)
 
   def forward(self, frames: Tensor, sound: Tensor, switch: Tensor, read: int | None = None) -> Tensor:
-    """frames (b, n, 3, 3, H, W) in [0, 1], sound (b, n, 257, s), switch (b, n)."""
+    """Takes frames (b, n, 3, 3, H, W) in [0, 1], sound (b, n, 257, s) and switch (b, n)."""
     b, n, t = frames.shape[:3]
     stages = self.visual(frames.flatten(0, 2))
     spatial = self.neck(stages[-1]).unflatten(0, (b * n, t))
@@ -121,7 +121,7 @@ class Student(nn.Module):
 
 
 def classification_loss(out: Classification, tags: Tensor) -> Tensor:
-  """Multi-label soft margin with deep supervision; tags (b, n, c)."""
+  """Returns the multi-label soft margin with deep supervision for tags (b, n, c)."""
   loss = F.binary_cross_entropy_with_logits(out.logits, tags[:, 0])
   if tags.shape[1] > 1:
     loss = loss + 0.4 * F.binary_cross_entropy_with_logits(out.branch_logits, tags)
@@ -129,7 +129,7 @@ def classification_loss(out: Classification, tags: Tensor) -> Tensor:
 
 
 def fixation_loss(logits: Tensor, maps: Tensor, weight: Tensor) -> Tensor:
-  """Cross-entropy and divergence of maps (b, n, H, W) in [0, 1], weighted by (b, n) and added over the nodes."""
+  """Returns cross-entropy plus divergence of maps (b, n, H, W) in [0, 1], weighted by (b, n) and added over nodes."""
   weight = weight / weight.sum(dim=0).clamp(min=1e-6)
   entropy = F.binary_cross_entropy_with_logits(logits, maps, reduction="none").mean(dim=(2, 3))
   target = maps / maps.sum(dim=(2, 3), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)

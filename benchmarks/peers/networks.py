@@ -1,8 +1,8 @@
-"""The networks of the paper in PyTorch, as a careful user would write them: batched, nothing of stajax in them.
+"""The parts of the paper's networks in PyTorch, as a careful user would write them: batched, and without stajax.
 
-Layers, sizes and the order of operations are those of `stajax.nets`, so that both compute the same functions of the
-same number of parameters; `tests/test_benchmarks.py` holds them to that with equal weights. Modules have the
-names of stajax's parameters.
+Layers, sizes and the order of operations are those of `stajax.nets`, so that both compute the same functions with the
+same number of parameters; `tests/test_benchmarks.py` checks that with equal weights. Modules have the names of stajax's
+parameters.
 
 Axes: b batch, m merged batch, n nodes, o others of a node, t frames, h w space, L positions h·w, c categories.
 """
@@ -16,12 +16,12 @@ DEPTHS = (2, 2, 3, 3, 3)
 
 
 def scaled(channels: int, width: float) -> int:
-  """A layer's channels at a width: a multiple of 8."""
+  """Returns a layer's channels at a width, a multiple of 8."""
   return channels if width == 1 else max(8, 8 * round(channels * width / 8))
 
 
 class VGG16(nn.Module):
-  """VGG-16 at stride 8, without normalisation: (m, 3, H, W) in [0, 1] to its last three stages."""
+  """VGG-16 at stride 8, without normalisation; gives the last three stages of images (m, 3, H, W) in [0, 1]."""
 
   def __init__(self, width: float) -> None:
     super().__init__()
@@ -50,7 +50,7 @@ class VGG16(nn.Module):
 
 
 class Neck(nn.Module):
-  """Three 3×3 convolutions and a 1×1 one: f5 to the spatial map s (m, c, h, w)."""
+  """Three 3×3 convolutions and a 1×1 one; gives the spatial map s (m, c, h, w) of f5."""
 
   def __init__(self, inputs: int, num_categories: int, width: float) -> None:
     super().__init__()
@@ -66,11 +66,11 @@ class Neck(nn.Module):
 
 
 class TemporalBranch(nn.Module):
-  """Motion (m, c, h, w) of the spatial maps (m, 3, c, h, w) of three frames."""
+  """The temporal branch; gives the motion (m, c, h, w) in the spatial maps (m, 3, c, h, w) of three frames."""
 
   def __init__(self, features: int) -> None:
     super().__init__()
-    self.time = nn.Conv2d(3 * features, features, 1)  # (3, 1, 1) without padding: of all three at once
+    self.time = nn.Conv2d(3 * features, features, 1)  # (3, 1, 1) without padding sees all three at once
     self.space1 = nn.Conv2d(features, features, 3, padding=1)
     self.space2 = nn.Conv2d(features, features, 3, padding=1)
 
@@ -79,7 +79,7 @@ class TemporalBranch(nn.Module):
 
 
 class BasicBlock(nn.Module):
-  """Of ResNet-18, with batch normalisation."""
+  """A block of ResNet-18, with batch normalisation."""
 
   def __init__(self, inputs: int, outputs: int, stride: int) -> None:
     super().__init__()
@@ -92,13 +92,13 @@ class BasicBlock(nn.Module):
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
-  """A convolution and its batch normalisation."""
+  """Returns a convolution with its batch normalisation."""
   conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
   return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
 class ResNet18(nn.Module):
-  """The VGGSound ResNet-18 with NetVLAD: spectrograms (m, 257, s) to (m, 16 · 512 · width)."""
+  """The VGGSound ResNet-18 with NetVLAD; gives (m, 16 · 512 · width) for spectrograms (m, 257, s)."""
 
   def __init__(self, width: float, clusters: int = 16) -> None:
     super().__init__()
@@ -126,7 +126,7 @@ class ResNet18(nn.Module):
 
 
 class SoundMap(nn.Module):
-  """An audio vector (m, d) grown to the size of the spatial map: (m, c, h, w)."""
+  """Grows an audio vector (m, d) to the size of the spatial map, (m, c, h, w)."""
 
   def __init__(self, inputs: int, features: int) -> None:
     super().__init__()
@@ -143,7 +143,7 @@ class SoundMap(nn.Module):
 
 
 class ConservativeGCN(nn.Module):
-  """C-GCN with the fixation refine layer: (b, n, c, h, w) to the states of the first `read` nodes, float32."""
+  """C-GCN with the fixation refine layer; gives the float32 states of the first `read` nodes of (b, n, c, h, w)."""
 
   def __init__(self, features: int, steps: int = 3) -> None:
     super().__init__()
@@ -161,7 +161,10 @@ class ConservativeGCN(nn.Module):
 
 
 def messages(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-  """What the first r nodes hear from all others: queries (b, r, L, c), keys and values (b, n, L, c) to (b, r, L, c)."""
+  """Returns what the first r nodes receive from all others, (b, r, L, c).
+
+  Queries are (b, r, L, c), keys and values (b, n, L, c).
+  """
   num_nodes = keys.shape[1]
   received = []
   for node in range(queries.shape[1]):
@@ -173,7 +176,7 @@ def messages(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def refine(states: Tensor) -> Tensor:
-  """The fixation refine layer of (…, c, h, w)."""
+  """Applies the fixation refine layer to (…, c, h, w)."""
   response = states.mean(dim=-3, keepdim=True)
   is_redundant = response < 0.8 * response.amax(dim=(-2, -1), keepdim=True)
   kept = torch.sigmoid(response) * torch.where(is_redundant, 0.6, 1.0)
@@ -181,5 +184,5 @@ def refine(states: Tensor) -> Tensor:
 
 
 def gate(spatial: Tensor, control: Tensor) -> Tensor:
-  """σ(control) ⊙ s + s."""
+  """Returns σ(control) ⊙ s + s."""
   return torch.sigmoid(control) * spatial + spatial

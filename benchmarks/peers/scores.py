@@ -1,10 +1,10 @@
-"""The five metrics as the MIT benchmark defines them, in plain NumPy: every threshold and every draw by itself."""
+"""The five metrics as the MIT benchmark defines them, in plain NumPy, with a loop over thresholds and draws."""
 
 import numpy as np
 
 
 def auc(positive: np.ndarray, negative: np.ndarray, thresholds: np.ndarray) -> float:
-  """Area under the curve of values (p,) against (q,) at falling thresholds, with the corners (0, 0) and (1, 1)."""
+  """Returns the area under the ROC curve of values (p,) against (q,) at falling thresholds, corners included."""
   hits, alarms = [0.0], [0.0]
   for threshold in thresholds:
     hits.append(np.mean(positive >= threshold))
@@ -13,7 +13,7 @@ def auc(positive: np.ndarray, negative: np.ndarray, thresholds: np.ndarray) -> f
 
 
 def auc_judd(prediction: np.ndarray, fixations: np.ndarray, rng: np.random.Generator) -> float:
-  """Fixated pixels against all others, with the fixated values as thresholds."""
+  """Compares fixated pixels with all others, with the fixated values as thresholds."""
   values = prediction + rng.random(prediction.size).reshape(prediction.shape) * 1e-7
   values = (values - values.min()) / (values.max() - values.min())
   fixated = values[fixations]
@@ -28,7 +28,7 @@ def s_auc(
   splits: int = 100,
   step: float = 0.1,
 ) -> float:
-  """Fixated pixels against random ones of those that are fixated at other times."""
+  """Compares fixated pixels with random ones of those that are fixated at other times."""
   values = (prediction - prediction.min()) / (prediction.max() - prediction.min())
   fixated, elsewhere = values[fixations], values[other]
   number = min(len(fixated), len(elsewhere))
@@ -38,17 +38,17 @@ def s_auc(
 
 
 def nss(prediction: np.ndarray, fixations: np.ndarray) -> float:
-  """Mean standardised value of fixated pixels."""
+  """Returns the mean standardised value of fixated pixels."""
   return float(((prediction - prediction.mean()) / prediction.std(ddof=1))[fixations].mean())
 
 
 def cc(prediction: np.ndarray, density: np.ndarray) -> float:
-  """Pearson's correlation."""
+  """Returns Pearson's correlation."""
   return float(np.corrcoef(prediction.ravel(), density.ravel())[0, 1])
 
 
 def sim(prediction: np.ndarray, density: np.ndarray) -> float:
-  """The common part of both as distributions."""
+  """Returns the common part of both as distributions."""
   first, second = ((x - x.min()) / (x.max() - x.min()) for x in (prediction, density.astype(np.float64)))
   return float(np.minimum(first / first.sum(), second / second.sum()).sum())
 
@@ -56,7 +56,7 @@ def sim(prediction: np.ndarray, density: np.ndarray) -> float:
 def score_frame(
   prediction: np.ndarray, fixations: np.ndarray, density: np.ndarray, union: np.ndarray, seed: int
 ) -> tuple[float, ...]:
-  """As `stajax.scoring.protocol.score_frame`."""
+  """Returns the five scores of a frame, as `stajax.scoring.protocol.score_frame` does."""
   rng = np.random.default_rng(seed)
   return (
     auc_judd(prediction, fixations, rng),
