@@ -77,7 +77,7 @@ def escape_stars(app, what, name, obj, options, lines):
   """Escapes stars such as that of (n, *size), which would begin an emphasis; code between backquotes has none."""
   for number, line in enumerate(lines):
     parts = line.split("`")
-    parts[::2] = [re.sub(r"(?<![\w*\\])\*(?=\w)", r"\\*", part) for part in parts[::2]]
+    parts[::2] = [re.sub(r"(?<![\w*\\])\*+(?=\w)", lambda stars: r"\*" * len(stars[0]), part) for part in parts[::2]]
     lines[number] = "`".join(parts)
 
 
