@@ -1,4 +1,4 @@
-"""Fuses class maps into SCAM and SCAM+ (paper Eqs. 1, 2, 4; DESIGN: from class maps to pseudo-fixations).
+"""Fuses class maps into SCAM and SCAM+ (paper Eqs. 1, 2, 4).
 
 NumPy, on the host. Axes: j sources, n frames, h w a source's class map, H W the size that all sources are brought to,
 k the clip's tags, c categories. Wherever activation maps (j, n, H, W, k) are taken, a list of j arrays does as well, so

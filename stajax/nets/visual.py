@@ -1,4 +1,4 @@
-"""Visual backbone and neck: VGG-16 at stride 8, and the spatial map `s` (DESIGN: networks; paper §3.3)."""
+"""Visual backbone and neck: VGG-16 at stride 8, and the spatial map `s` (paper §3.3)."""
 
 from typing import Any, NamedTuple
 
