@@ -29,8 +29,9 @@ from stajax.weights import store
 FORMAT = 2
 COMPANIONS = "companions.safetensors"
 VISUAL = "visual.safetensors"
-"""The visual backbone of all networks, where it is frozen."""
+"""The file of the visual backbone that all networks share, where it is frozen."""
 HEARD = "/heard"
+"""Ends the name of companions whose audio switch is 1."""
 
 
 class ModelError(ValueError):
@@ -42,16 +43,16 @@ class Model:
   """What a model folder holds.
 
   Attributes:
-    config: of its training.
-    categories: names of the tags, in the order of the class maps.
-    rate: frames a second of its grid.
-    side: of the square frames that it takes, pixels.
-    trained_on: `synthetic` for the embedded clips.
-    variables: of its networks, by name.
-    sha256: of each network's weights.
-    companions: fragments of training clips for the networks with cross-clip companions, P for every category:
-      "NETWORK" (c, P, h, w, c) float16; "sa_plus_cross/heard", with the audio switch at 1; "clips" (c, P) int32,
-      of which clip each is, -1 where there are fewer than P.
+    config: The configuration of its training.
+    categories: The names of the tags, in the order of the class maps.
+    rate: Frames a second of its grid.
+    side: The side of the square frames that it takes, in pixels.
+    trained_on: What it was trained on, `synthetic` for the embedded clips.
+    variables: The variables of its networks, by name.
+    sha256: The SHA-256 of each network's weights.
+    companions: Fragments of training clips for the networks with cross-clip companions, P for every category: "NETWORK"
+      (c, P, h, w, c) float16; "sa_plus_cross/heard", with the audio switch at 1; "clips" (c, P) int32, the number of
+      each one's clip, -1 where there are fewer than P.
   """
 
   config: Config
@@ -67,15 +68,31 @@ class Model:
 def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Model:
   """Reads networks of a model folder, or of the work folder that contains it.
 
+  Args:
+    folder: The folder.
+    names: The names of the networks.
+
   Raises:
-    ModelError, ConfigError, WeightsError: one line that names the file.
+    ModelError, ConfigError, WeightsError: The model cannot be used; one line that names the file.
   """
   folder = Path(folder)
   if (folder / "model" / "model.json").is_file():
     folder = folder / "model"
+  about, config = _read_description(folder), _read_config(folder / "config.json")
+  num_categories = len(about["categories"])
+  variables = {name: load_network(name, config, num_categories, folder / f"{name}.safetensors") for name in names}
+  if config.has_frozen_backbone:
+    visual = load_visual(config, folder / VISUAL)
+    variables = {name: with_visual(own, visual) for name, own in variables.items()}
+  companions = store.read(folder / COMPANIONS) if set(names) & set(GRANULAR) else {}
+  return Model(config=config, variables=variables, companions=companions, **about)
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+  """Returns the fields of `Model` that `model.json` has."""
   path = folder / "model.json"
   try:
-    about = json.loads(path.read_text(encoding="utf-8"))
+    about: Any = json.loads(path.read_text(encoding="utf-8"))
   except OSError:
     raise ModelError(f"{folder}: not a model (expected model.json in it, or in its folder `model`)") from None
   except ValueError as error:
@@ -90,48 +107,51 @@ def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Mode
       raise ValueError(f"rate {rate}, side {side}, expected positive numbers")
   except (KeyError, TypeError, ValueError, OverflowError) as error:
     raise ModelError(f"{path}: not a model description ({type(error).__name__}: {error})") from None
-  config_path = folder / "config.json"
+  return {"categories": categories, "rate": rate, "side": side, "trained_on": trained_on, "sha256": sha256}
+
+
+def _read_config(path: Path) -> Config:
   try:
-    config = configuration.loads(config_path.read_text(encoding="utf-8"), str(config_path))
+    return configuration.loads(path.read_text(encoding="utf-8"), str(path))
   except OSError as error:
-    raise ModelError(f"{config_path}: {error.strerror}") from None
+    raise ModelError(f"{path}: {error.strerror}") from None
   except UnicodeDecodeError as error:
-    raise ModelError(f"{config_path}: not text ({error})") from None
-  variables = {name: load_network(name, config, len(categories), folder / f"{name}.safetensors") for name in names}
-  if config.has_frozen_backbone:
-    visual = load_visual(config, folder / VISUAL)
-    variables = {name: with_visual(found, visual) for name, found in variables.items()}
-  companions = store.read(folder / COMPANIONS) if set(names) & set(GRANULAR) else {}
-  return Model(config, categories, rate, side, trained_on, variables, sha256, companions)
+    raise ModelError(f"{path}: not text ({error})") from None
 
 
 def load_network(name: str, config: Config, num_categories: int, path: Path) -> dict[str, Any]:
-  """Variables of a network as it was trained: without the visual backbone where that is frozen.
+  """Reads the variables of a network as it was trained: without the visual backbone where that is frozen.
+
+  Args:
+    name: The network's name.
+    config: The configuration of its training.
+    num_categories: The number of tags.
+    path: The file.
 
   Raises:
-    WeightsError: one line that names the file.
+    WeightsError: The file cannot be used; one line that names it.
   """
   network, size = make_network(name, config, num_categories), training_of(name, config).size
   return store.load(path, expected_variables(network, size, config.has_frozen_backbone))
 
 
 def load_visual(config: Config, path: Path) -> Any:
-  """Parameters of the frozen visual backbone, on the device.
+  """Reads the parameters of the frozen visual backbone onto the device.
 
   Raises:
-    WeightsError: one line that names the file.
+    WeightsError: The file cannot be used; one line that names it.
   """
   return jax.device_put(store.load(path, {"params": visual_shapes(config)})["params"]["visual"])
 
 
 def visual_shapes(config: Config) -> dict[str, Any]:
-  """Shapes of {"visual": parameters}, by `conv1_1 … conv5_3`."""
+  """Returns the shapes of {"visual": parameters}, by `conv1_1 … conv5_3`."""
   frames = jax.ShapeDtypeStruct((1, config.s_coarse.size, config.s_coarse.size, 3), jnp.float32)
   return {"visual": jax.eval_shape(make_backbone(config).init, jax.random.key(0), frames)["params"]}
 
 
 def with_visual(variables: Mapping[str, Any], visual: Any) -> dict[str, Any]:
-  """A network's variables and the frozen backbone; audio-only ones as they are."""
+  """Returns a network's variables with the frozen backbone among them; those of a network that sees nothing as is."""
   if "neck" not in variables["params"]:
     return dict(variables)
   return {**variables, "params": {**variables["params"], "visual": visual}}
@@ -140,12 +160,14 @@ def with_visual(variables: Mapping[str, Any], visual: Any) -> dict[str, Any]:
 def save(
   folder: Path, files: Mapping[str, Path], companions: Mapping[str, np.ndarray], config: Config, **about: Any
 ) -> None:
-  """Makes a model folder at once: it is complete or absent.
+  """Writes a model folder at once: it is complete or absent.
 
   Args:
-    files: weights of each network.
-    companions: of `Model`.
-    about: `categories`, `rate`, `side`, `trained_on`, `sha256` of `Model`, and provenance.
+    folder: The folder.
+    files: The file of each network's weights.
+    companions: Those of `Model`.
+    config: The configuration of the training.
+    **about: `categories`, `rate`, `side`, `trained_on` and `sha256` of `Model`, and provenance.
   """
   with atomic_folder(folder) as partial:
     for name, path in files.items():

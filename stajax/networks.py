@@ -4,6 +4,9 @@ A row says everything that differs between networks, so no other module takes a 
 new row in `_ROWS` and, if none of the modules in `stajax.nets` computes it, a module.
 """
 
+# pyright: reportUnknownMemberType=false
+# JAX annotates its functions in part.
+
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -188,12 +191,12 @@ def make_backbone(config: Config) -> VGG16:
 
 
 def _sizes(config: Config) -> NetworkSizes:
-  settings = config.network.model_dump(exclude={"backbone"})
+  settings: dict[str, Any] = config.network.model_dump(exclude={"backbone", "dtype"})
   if config.network.dtype == "auto":
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
   else:
     dtype = jnp.dtype(config.network.dtype)
-  return NetworkSizes(**{**settings, "dtype": dtype})
+  return NetworkSizes(**settings, dtype=dtype)
 
 
 def shared_stages(name: str, config: Config) -> tuple[str, ...]:
@@ -230,7 +233,8 @@ def example_inputs(network: Network, size: int, batch: int = 1, stored: bool = F
     batch: The number of examples.
     stored: Whether it takes stages of the backbone in place of frames.
   """
-  n, inputs = network.num_nodes, {}
+  n = network.num_nodes
+  inputs: dict[str, Any] = {}
   if network.num_times and stored:
     shapes, times = stage_shapes(size, network.sizes.width), stage_times(network)
     inputs["stages"] = {
@@ -256,8 +260,12 @@ def stage_times(network: Network) -> dict[str, int]:
 @functools.cache
 def expected_variables(network: Network, size: int, stored: bool = False) -> Any:
   """Returns the shapes of a network's variables; without the visual backbone where its stages are stored."""
-  inputs, fixed = example_inputs(network, size, 1, stored), _size_of_maps(network, stored, size)
-  return jax.eval_shape(lambda inputs: network.init(jax.random.key(0), **inputs, **fixed), inputs)
+  fixed = _size_of_maps(network, stored, size)
+
+  def init(inputs: dict[str, Any]) -> Any:
+    return network.init(jax.random.key(0), **inputs, **fixed)
+
+  return jax.eval_shape(init, example_inputs(network, size, 1, stored))
 
 
 def initialise(network: Network, size: int, key: jax.Array, stored: bool = False) -> dict[str, Any]:

@@ -143,7 +143,9 @@ def video_maps(
   if tags is None:
     tags = (top_tag(sources.network, clips()),)
   for clip in clips():
-    variants = {variant: RetrainedSources(found, clip, tags) for variant, found in (retrained or {}).items()}
+    variants: dict[Variant, ClipSources] = {}
+    for variant, found in (retrained or {}).items():
+      variants[variant] = RetrainedSources(found, clip, tags)
     first, count = clip.first + clip.targets.start, len(clip.targets)
     yield range(first, first + count), clip_maps(ClipSources(sources, clip, tags), variants)
 

@@ -3,6 +3,9 @@
 Axes: n samples of a clip, H W map, k the clip's tags, c categories, P companions from other clips.
 """
 
+# pyright: reportUnknownMemberType=false
+# JAX annotates its functions in part.
+
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -164,7 +167,8 @@ class ClipSources:
 
     def wait() -> tuple[np.ndarray, np.ndarray]:
       result: ClassMaps = fetch(launched, len(clip.targets))
-      return source_maps(result.class_maps, (self._sources.maps.size,) * 2, clip.boxes), result.confidences
+      side = self._sources.maps.size
+      return source_maps(np.asarray(result.class_maps), (side, side), clip.boxes), np.asarray(result.confidences)
 
     return wait
 
@@ -211,7 +215,7 @@ def make_groups(clip: Clip, granularity: Granularity, num_times: int, seed: int,
   if granularity == "short":
     chosen = companions.short_companions(targets - begin, count, companions.short_spacing(num_times) * clip.reach)
   else:
-    number, gap = clip.first if index < 0 else index, companions.LONG_GAP * clip.reach
+    number, gap = np.asarray(clip.first if index < 0 else index), companions.LONG_GAP * clip.reach
     chosen = companions.long_companions(seed, number, targets - begin, count, gap)
   return np.concatenate([targets[:, None], begin[:, None] + chosen], axis=1)
 

@@ -67,7 +67,7 @@ class Clip:
   first: int = 0
   switch: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
   boxes: np.ndarray | None = None
-  features: Features = field(default_factory=dict)
+  features: Features = field(default_factory=dict[str, dict[str, jax.Array]])
   stored: Callable[[int, bool, str], np.ndarray] | None = None
   overlap: Overlap | None = None
   capacity: int = 0
@@ -125,7 +125,8 @@ def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: 
   Frames that two windows share are encoded once, unless they are cropped.
   """
   margin *= reach
-  iterator, held, first, begin = iter(samples), [], 0, 0
+  iterator, first, begin = iter(samples), 0, 0
+  held: list[Sample] = []
   overlap, capacity = None, 0
   while True:
     wanted = begin + length + margin

@@ -1,31 +1,32 @@
 """Trained students on all videos of an eye-tracking set; short videos share batches. TensorFlow is not needed."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from stajax.eyetracking import StavisVideo
-from stajax.inference.clip import WINDOW, Clip, joined, windows
+from stajax.inference.clip import WINDOW, Clip, Sample, joined, windows
 from stajax.inference.pending import Pending, finish_in_turn
 from stajax.inference.predictor import Predictor, to_uint8
 from stajax.inference.reservoir import Reservoir
 from stajax.inference.tree_video import reach_of, read_fragments, video_samples
+from stajax.maps.time_blur import SomePart
 from stajax.scoring.videos import MethodMaps
 
 _CHUNK = 64
 
-Maps = Any
-"""The maps (n, h, w) of successive frames, or those of several methods by name."""
-StartMaps = Callable[[Clip, Reservoir | None], Pending[Maps]]
+StartMaps = Callable[[Clip, Reservoir | None], Pending[SomePart]]
 """Starts the computation of the maps of a clip's targets, given the reservoir of its video, if it has one."""
-VideoPart = tuple[StavisVideo, Maps | Exception]
+VideoPart = tuple[StavisVideo, SomePart | Exception]
 """A video, and the maps of its next frames, or the exception for which there are no more."""
 
 
-def set_maps(predictor: Predictor, start: StartMaps, videos: Sequence[StavisVideo]) -> Iterator[VideoPart]:
+def set_maps(
+  predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo]
+) -> Iterator[VideoPart[SomePart]]:
   """Computes the maps of all frames of all videos, in parts: those of one video come in order, and together.
 
   Args:
@@ -107,27 +108,30 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> Met
 
 
 def _start_pack(
-  predictor: Predictor, start: StartMaps, videos: Sequence[StavisVideo]
-) -> Iterator[Pending[list[VideoPart]]]:
+  predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo]
+) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
   """Starts the videos of a pack: several as one clip, one alone a window after the other."""
   return _start_windows(predictor, start, *videos) if len(videos) == 1 else _start_joined(predictor, start, videos)
 
 
-def _start_windows(predictor: Predictor, start: StartMaps, video: StavisVideo) -> Iterator[Pending[list[VideoPart]]]:
+def _start_windows(
+  predictor: Predictor, start: StartMaps[SomePart], video: StavisVideo
+) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
   try:
     samples, reach = video_samples(video, predictor.side), reach_of(video, predictor.rate)
     reservoir = predictor.make_reservoir(partial(read_fragments, video, reach, predictor.side, predictor.seed))
     for clip in windows(samples, reach):
       yield partial(_finish, start(clip, reservoir), [(video, len(clip.targets))])
   except Exception as error:  # as below: FFmpeg's, Pillow's, the disk's
-    failed: list[VideoPart] = [(video, error)]
+    failed: list[VideoPart[SomePart]] = [(video, error)]
     yield lambda: failed
 
 
 def _start_joined(
-  predictor: Predictor, start: StartMaps, videos: Sequence[StavisVideo]
-) -> Iterator[Pending[list[VideoPart]]]:
-  read, failed = [], []
+  predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo]
+) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
+  read: list[tuple[StavisVideo, list[Sample]]] = []
+  failed: list[VideoPart[SomePart]] = []
   for video in videos:
     try:
       read.append((video, list(video_samples(video, predictor.side))))
@@ -137,30 +141,30 @@ def _start_joined(
     clip = joined([samples for _, samples in read], reach_of(videos[0], predictor.rate))
     pending = partial(_finish, start(clip, None), [(video, len(samples)) for video, samples in read])
   else:
-    pending = list
+    pending = list[VideoPart[SomePart]]
   yield lambda: [*failed, *pending()]
 
 
-def _finish(pending: Pending[Maps], counts: Sequence[tuple[StavisVideo, int]]) -> list[VideoPart]:
+def _finish(pending: Pending[SomePart], counts: Sequence[tuple[StavisVideo, int]]) -> list[VideoPart[SomePart]]:
   """Waits for the maps of a clip, and gives each of its videos as many as it has frames there."""
   try:
     maps = pending()
   except Exception as error:  # XLA's
     return [(video, error) for video, _ in counts]
-  first, parts = 0, []
+  first = 0
+  parts: list[VideoPart[SomePart]] = []
   for video, count in counts:
-    at = slice(first, first + count)
-    parts.append((video, {name: x[at] for name, x in maps.items()} if isinstance(maps, dict) else maps[at]))
+    parts.append((video, _slice(maps, slice(first, first + count))))
     first += count
   return parts
 
 
-def _blurred(predictor: Predictor, parts: Iterator[VideoPart]) -> Iterator[VideoPart]:
+def _blurred(predictor: Predictor, parts: Iterator[VideoPart[SomePart]]) -> Iterator[VideoPart[SomePart]]:
   """Blurs the parts of one video in time; an exception stays the last of them."""
   video, first = next(parts)
   failed: list[Exception] = []
 
-  def maps() -> Iterator[Maps]:
+  def maps() -> Iterator[SomePart]:
     for _, part in itertools.chain([(video, first)], parts):
       if isinstance(part, Exception):
         failed.append(part)
@@ -170,6 +174,12 @@ def _blurred(predictor: Predictor, parts: Iterator[VideoPart]) -> Iterator[Video
   reach = 1 if isinstance(first, Exception) else reach_of(video, predictor.rate)
   for part in itertools.chain(predictor.blur_in_time(maps(), reach), failed):
     yield video, part
+
+
+def _slice(maps: SomePart, frames: slice) -> SomePart:
+  """Returns the maps of some frames, for each method where there are several."""
+  found: Any = {name: x[frames] for name, x in maps.items()} if isinstance(maps, Mapping) else maps[frames]
+  return found
 
 
 def _to_bytes(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -7,7 +7,9 @@ one compiled program serves every length. What goes to the device is put there e
 `fetch`.
 """
 
-import functools
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# JAX annotates its functions in part.
+
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stajax.inference.clip import Clip, sounds
+from stajax.inference.clip import Clip, Overlap, sounds
 from stajax.inference.programs import BatchProgram, Buffers, shared_programs
 from stajax.nets.base import Network
 
@@ -99,9 +101,9 @@ class DenseNetwork:
       samples = np.where(samples >= len(clip), samples - len(clip) + nodes.shape[0], samples)
       nodes = jnp.concatenate([nodes, groups.pool.astype(nodes.dtype)])
     selected = jax.device_put(np.asarray(select, np.int32))
-    reason = functools.partial(self._programs.reason, self.variables, nodes, features)
     batches = (_filled(samples[at : at + self._batch], self._batch) for at in range(0, len(targets), self._batch))
-    return [reason(jax.device_put(batch), selected) for batch in batches]
+    reason, variables = self._programs.reason, self.variables
+    return [reason(variables, nodes, features, jax.device_put(batch), selected) for batch in batches]
 
   def nodes(self, clip: Clip) -> jax.Array:
     """Returns the fused fragments (n, h, w, c) of all samples, for the pools of other clips."""
@@ -115,11 +117,11 @@ class DenseNetwork:
     assert self._stages_key is not None
     kept = clip.features.setdefault(self._stages_key, {})
     missing = [stage for stage in self.network.backbone_stages if stage not in kept]
-    if missing and clip.stored is None:
-      kept = self._encode(clip, self._stages_key, self._programs.backbone, self._images(clip))
+    if missing and clip.stored is not None:
+      values = {stage: clip.stored(self.size, self._cropped, stage) for stage in missing}
+      kept |= {stage: _padded(x, self._capacity(clip)) for stage, x in values.items()}
     elif missing:
-      capacity = self._capacity(clip)
-      kept |= {stage: _padded(clip.stored(self.size, self._cropped, stage), capacity) for stage in missing}
+      kept = self._encode(clip, self._stages_key, self._programs.backbone, self._images(clip))
     return {stage: kept[stage] for stage in self.network.backbone_stages}
 
   def _features(self, clip: Clip) -> Buffers:
@@ -144,7 +146,10 @@ class DenseNetwork:
 
     def images(at: slice) -> tuple[np.ndarray, ...]:
       frames = np.stack([frame for frame, _ in clip.samples[at]])
-      return (frames, clip.boxes[at]) if self._cropped else (frames,)
+      if not self._cropped:
+        return (frames,)
+      assert clip.boxes is not None
+      return frames, clip.boxes[at]
 
     return images
 
@@ -160,15 +165,21 @@ class DenseNetwork:
 
   def _encode(self, clip: Clip, key: str, program: BatchProgram, inputs: Batch, **common: Buffers) -> Buffers:
     """Runs an encoder on the samples that the window before has not encoded, and keeps the features with the clip."""
-    before = None
+    overlap = clip.overlap
     # Boxes depend on the window, so crops of common frames may differ.
-    if clip.overlap is not None and not self._cropped:
-      before = clip.overlap.features.get(key)
-    clip.features[key] = self._run_batches(clip, program, inputs, before, **common)
+    if overlap is not None and (self._cropped or key not in overlap.features):
+      overlap = None
+    encoded = None if overlap is None else (overlap, overlap.features[key])
+    clip.features[key] = self._run_batches(clip, program, inputs, encoded, **common)
     return clip.features[key]
 
   def _run_batches(
-    self, clip: Clip, program: BatchProgram, inputs: Batch, before: Buffers | None = None, **common: Buffers
+    self,
+    clip: Clip,
+    program: BatchProgram,
+    inputs: Batch,
+    encoded: tuple[Overlap, Buffers] | None = None,
+    **common: Buffers,
   ) -> Buffers:
     """Runs a program on a clip, B samples at a time.
 
@@ -176,17 +187,21 @@ class DenseNetwork:
       clip: The clip.
       program: The program.
       inputs: Returns its inputs when they are needed.
-      before: The buffers of the window before, from which its overlap with this one is copied.
+      encoded: The overlap with the window before and the buffers of that one, from which it is copied.
       **common: What the program needs for every batch.
     """
     example = [x.repeat(self._batch, axis=0) for x in inputs(slice(0, 1))]
-    buffers, begin = program.make_buffers(self._capacity(clip), self.variables, *example, **common), 0
-    if before is not None:
-      begin = clip.overlap.count
-      buffers = _copy_overlap(buffers, before, jax.device_put(np.int32(clip.overlap.start)), begin)
+    buffers: Buffers | None = program.make_buffers(self._capacity(clip), self.variables, *example, **common)
+    begin = 0
+    if encoded is not None:
+      assert buffers is not None  # two windows are more than a batch
+      overlap, before = encoded
+      buffers = _copy_overlap(buffers, before, jax.device_put(np.int32(overlap.start)), overlap.count)
+      begin = overlap.count
     for at in range(begin, len(clip), self._batch):
       batch = [_filled(x, self._batch) for x in inputs(slice(at, at + self._batch))]
       buffers = program.write(self.variables, buffers, *jax.device_put((np.int32(at), *batch)), **common)
+    assert buffers is not None
     return buffers
 
   def _capacity(self, clip: Clip) -> int:
@@ -200,7 +215,11 @@ class DenseNetwork:
 
 def fetch(results: Sequence[Any], count: int) -> Any:
   """Waits for launched results, and returns the first `count` of all batches on the host."""
-  return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *jax.device_get(list(results)))
+
+  def joined(*parts: np.ndarray) -> np.ndarray:
+    return np.concatenate(parts)[:count]
+
+  return jax.tree.map(joined, *jax.device_get(list(results)))
 
 
 @jax.jit
@@ -224,7 +243,10 @@ def make_tagger(
     activation: Turns logits into confidences.
   """
   variables = jax.device_put(variables)
-  confidences = jax.jit(lambda variables, sound: activation(network.apply(variables, sound[:, None]).logits))
+
+  @jax.jit
+  def confidences(variables: Any, sound: jax.Array) -> jax.Array:
+    return activation(network.apply(variables, sound[:, None]).logits)
 
   def hear(clip: Clip) -> np.ndarray:
     batches = (_filled(sounds(clip.samples[at : at + batch]), batch) for at in range(0, len(clip), batch))
@@ -233,11 +255,11 @@ def make_tagger(
   return hear
 
 
-@functools.partial(jax.jit, static_argnums=3, donate_argnums=0)
+@jax.jit(static_argnums=3, donate_argnums=0)
 def _copy_overlap(buffers: Buffers, before: Buffers, start: jax.Array, count: int) -> Buffers:
   """Copies `count` entries of the buffers `before`, from `start` on, to the beginning of other buffers."""
-  shared = jax.tree.map(lambda old: jax.lax.dynamic_slice_in_dim(old, start, count), before)
-  return jax.tree.map(lambda new, old: jax.lax.dynamic_update_slice_in_dim(new, old, 0, 0), buffers, shared)
+  shared = {name: jax.lax.dynamic_slice_in_dim(x, start, count) for name, x in before.items()}
+  return {name: jax.lax.dynamic_update_slice_in_dim(x, shared[name], 0, 0) for name, x in buffers.items()}
 
 
 def _padded(values: np.ndarray, length: int) -> jax.Array:
@@ -257,7 +279,8 @@ def _digest(variables: dict[str, Any], parts: Iterable[str]) -> str:
   digest, wanted = hashlib.sha256(), set(parts)
   for collection in sorted(variables):
     for part in sorted(wanted & set(variables[collection])):
-      for path, x in jax.tree.leaves_with_path(variables[collection][part]):
+      leaves: Any = jax.tree.leaves_with_path(variables[collection][part])
+      for path, x in leaves:
         digest.update(f"{collection} {part} {jax.tree_util.keystr(path)} {x.shape} {x.dtype}".encode())
         digest.update(np.ascontiguousarray(x).tobytes())
   return digest.hexdigest()

@@ -6,6 +6,9 @@
 `stajax.inference.dataset` computes the maps of a data set's videos.
 """
 
+# pyright: reportUnknownMemberType=false
+# JAX annotates its functions in part.
+
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -167,9 +170,9 @@ class Predictor:
     maps = {_SPECTRAL_RESIDUAL: np.stack([baselines.spectral_residual(frame) for frame in frames])}
     if self._is_pretrained:
       student = next(iter(self._students.values()))
+      size = (student.size, student.size)
       f5 = np.asarray(take(student.stages(clip)["f5"], jax.device_put(np.asarray(clip.targets))), np.float32)
-      distance = resize(baselines.feature_distance(f5), (student.size,) * 2)
-      maps[_FEATURE_DISTANCE] = distance * centre_factor((student.size,) * 2)
+      maps[_FEATURE_DISTANCE] = resize(baselines.feature_distance(f5), size) * centre_factor(size)
     return maps
 
   def with_switch(self, clip: Clip) -> Clip:
@@ -224,12 +227,14 @@ def final_maps(launched: Launched, centre: bool = False, blur: float = 0.0) -> l
 def _final(maps: tuple[jax.Array, ...], centre: bool, blur: float) -> jax.Array:
   if blur:
     maps = tuple(blur_maps(x, blur) for x in maps)
-  count, *size = maps[0].shape
-  factor = centre_factor(tuple(size)) if centre else None
-  if len(maps) > 1:
-    sta, short, long = (jax.image.resize(x, (count, *size), "bilinear") for x in maps)
-    return final_map(sta, short, long, factor)
-  return maps[0] if factor is None else maps[0] * factor
+  first, *others = maps
+  _, height, width = first.shape
+  factor = centre_factor((height, width)) if centre else None
+  if not others:
+    return first if factor is None else first * factor
+  resized: list[jax.Array] = [jax.image.resize(x, first.shape, "bilinear") for x in maps]
+  sta, short, long = resized
+  return final_map(sta, short, long, factor)
 
 
 def load_predictor(
@@ -253,4 +258,5 @@ def load_predictor(
 def to_uint8(maps: np.ndarray) -> np.ndarray:
   """Converts maps (n, h, w) of values ≥ 0 to uint8, each scaled to a maximum of 255."""
   peak = maps.max(axis=(1, 2), keepdims=True)
-  return np.round(maps * (255 / np.maximum(peak, 1e-12))).astype(np.uint8)
+  scaled: np.ndarray = maps * (255 / np.maximum(peak, 1e-12))
+  return np.round(scaled).astype(np.uint8)

@@ -3,11 +3,14 @@
 Axes: B samples of a batch, n samples that a buffer has room for, t frames of a fragment, k selected categories.
 """
 
-import functools
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportMissingTypeStubs=false
+# JAX annotates its functions in part, and chex has no stubs.
+
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,8 +30,8 @@ class ClassMaps(NamedTuple):
     confidences: (n, c) in (0, 1).
   """
 
-  class_maps: np.ndarray
-  confidences: np.ndarray
+  class_maps: jax.Array | np.ndarray
+  confidences: jax.Array | np.ndarray
 
 
 class BatchProgram:
@@ -41,14 +44,15 @@ class BatchProgram:
 
   def __init__(self, compute: Callable[..., Buffers]) -> None:
     self._compute = compute
-    self._entries: Buffers | None = None
-    self.write = jax.jit(self._write, donate_argnums=1)
+    self._shapes: tuple[tuple[str, tuple[int, ...], Any], ...] | None = None
+    self.write: Callable[..., Buffers] = jax.jit(self._write, donate_argnums=1)
     """Runs the program on a batch: (variables, buffers, first sample, *inputs, **common) → buffers."""
 
   def _write(
     self, variables: Any, buffers: Buffers | None, first: jax.Array, *inputs: jax.Array, **common: Buffers
   ) -> Buffers:
     entries = self._compute(variables, *inputs, **common)
+    chex.assert_equal_shape_prefix([*entries.values(), *inputs], 1)
     if buffers is None:
       return entries
     return {name: jax.lax.dynamic_update_slice_in_dim(x, entries[name], first, 0) for name, x in buffers.items()}
@@ -64,15 +68,16 @@ class BatchProgram:
     """
     if capacity == len(inputs[0]):
       return None
-    if self._entries is None:  # found once, since that means to trace the program
-      self._entries = jax.eval_shape(self._compute, variables, *inputs, **common)
-    shapes = tuple((name, (capacity, *x.shape[1:]), x.dtype) for name, x in self._entries.items())
-    return _zeros(shapes)
+    if self._shapes is None:  # found once, since that means to trace the program
+      entries: Buffers = jax.eval_shape(self._compute, variables, *inputs, **common)
+      self._shapes = tuple((name, x.shape[1:], x.dtype) for name, x in entries.items())
+    buffers: Buffers = _zeros(capacity, self._shapes)
+    return buffers
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _zeros(shapes: tuple[tuple[str, tuple[int, ...], Any], ...]) -> Buffers:
-  return {name: jnp.zeros(shape, dtype) for name, shape, dtype in shapes}
+@jax.jit(static_argnums=(0, 1))
+def _zeros(capacity: int, shapes: tuple[tuple[str, tuple[int, ...], Any], ...]) -> Buffers:
+  return {name: jnp.zeros((capacity, *shape), dtype) for name, shape, dtype in shapes}
 
 
 class Programs:
@@ -91,7 +96,7 @@ class Programs:
     self.embed = BatchProgram(self._embed)
     self.encode_sound = BatchProgram(self._encode_sound)
     self.fuse = BatchProgram(self._fuse)
-    self.reason = jax.jit(self._reason)
+    self.reason: Callable[..., Any] = jax.jit(self._reason)
 
   def _encode_frames(self, variables: Any, frames: jax.Array, boxes: jax.Array | None = None) -> Buffers:
     return self._network.apply(variables, to_size(frames, self._size, boxes), method="encode_frames")
@@ -107,13 +112,17 @@ class Programs:
     return {"audio": self._network.apply(variables, sound, method="encode_sound")}
 
   def _fuse(self, variables: Any, fragments: jax.Array, switch: jax.Array, features: Buffers) -> Buffers:
-    middles = fragments[:, fragments.shape[1] // 2]
+    chex.assert_shape(fragments, (None, self._network.num_times))
+    chex.assert_shape(switch, fragments.shape[:1])
+    middles = fragments[:, self._network.num_times // 2]
     heard = (features["audio"][middles], switch) if self._network.hears else ()
     return {"nodes": self._network.apply(variables, {"s": features["s"][fragments]}, *heard, method="fuse")}
 
   def _reason(
     self, variables: Any, nodes: jax.Array, features: Buffers, groups: jax.Array, select: jax.Array
   ) -> ClassMaps | jax.Array:
+    # With fewer or more nodes the C-GCN would compute something else.
+    chex.assert_shape(groups, (None, self._network.num_nodes))
     grouped = nodes[groups]
     if not self._network.predicts_maps:
       out = self._network.apply(variables, grouped, method="reason")

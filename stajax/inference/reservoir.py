@@ -3,6 +3,9 @@
 A window holds its neighbours only, so without these a target's long companions are from the same few seconds.
 """
 
+# pyright: reportUnknownMemberType=false
+# JAX annotates its functions in part.
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

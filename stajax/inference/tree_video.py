@@ -64,7 +64,7 @@ def read_fragments(video: StavisVideo, reach: int, side: int, seed: int) -> Frag
   sound, offsets = _sound(video, rate), np.array([-reach, 0, reach])
   runs: list[list[Sample]] = []
   for frame in at.tolist():
-    before, middle, after = (_read_frame(video.frame_paths[i], side) for i in reflect(frame + offsets, count))
+    before, middle, after = (_read_frame(video.frame_paths[int(i)], side) for i in reflect(frame + offsets, count))
     heard = None if sound is None else sound.window(frame / rate).copy()
     runs.append([(before, None), (middle, heard), (after, None)])
   return Fragments(runs, at)

@@ -1,4 +1,4 @@
-"""Audio backbone: the VGGSound ResNet-18 on a 257-bin log-spectrogram, pooled by averaging or NetVLAD.
+"""The audio backbone: VGGSound's ResNet-18 on a 257-bin log-spectrogram, pooled by averaging or by NetVLAD.
 
 Axes: m merged batch, f frequency bins, s spectrogram columns, k clusters, d features.
 """
@@ -15,16 +15,16 @@ from stajax.nets.layers import ConvBlock, Norm, max_pool, scaled
 Pooling = Literal["average", "netvlad"]
 
 _CLUSTERS = 16
-_EPSILON = 1e-12  # as torch.nn.functional.normalize
+_EPSILON = 1e-12  # that of torch.nn.functional.normalize
 
 
 class NetVLAD(nn.Module):
-  """NetVLAD over 16 clusters, in VGGSound's order of operations: (m, f, s, d) to (m, 16·d) of unit length."""
+  """NetVLAD over 16 clusters in VGGSound's order of operations; it pools (m, f, s, d) to (m, 16·d) of unit length."""
 
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jnp.ndarray) -> jnp.ndarray:
+  def __call__(self, x: jax.Array) -> jax.Array:
     dim = x.shape[-1]
     centroids = self.param("centroids", nn.initializers.uniform(1.0), (_CLUSTERS, dim), jnp.float32)
     x = _unit(x.astype(jnp.float32))
@@ -37,12 +37,13 @@ class NetVLAD(nn.Module):
 
 
 class ResNet18(nn.Module):
-  """VGGSound's ResNet-18 (one input channel), up to the pooled vector.
+  """VGGSound's ResNet-18 with one input channel, up to the pooled vector.
 
   Attributes:
-    width: multiplies every layer's channels; 1 takes the released checkpoints.
-    norm: the released checkpoints have batch normalisation.
+    width: A factor for every layer's channels; with 1 the released checkpoints fit.
+    norm: The normalisation; that of the released checkpoints is `batch`.
     pooling: `average` gives 512·width features, `netvlad` 8192·width.
+    dtype: The type that convolutions compute in.
   """
 
   width: float = 1.0
@@ -51,10 +52,12 @@ class ResNet18(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, spectrogram: jnp.ndarray, train: bool = False) -> jnp.ndarray:
-    """
+  def __call__(self, spectrogram: jax.Array, train: bool = False) -> jax.Array:
+    """Encodes sounds.
+
     Args:
-      spectrogram: (m, 257, s) normalised log-spectrogram.
+      spectrogram: (m, 257, s) normalised log-spectrograms.
+      train: Whether batch statistics are computed and updated.
 
     Returns:
       (m, d) float32.
@@ -80,7 +83,7 @@ class _BasicBlock(nn.Module):
   dtype: Any
 
   @nn.compact
-  def __call__(self, x: jnp.ndarray, train: bool) -> jnp.ndarray:
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     settings = {"norm": self.norm, "dtype": self.dtype}
     y = ConvBlock(self.features, strides=self.strides, name="conv1", **settings)(x, train)
     y = ConvBlock(self.features, activation=None, name="conv2", **settings)(y, train)
@@ -91,7 +94,7 @@ class _BasicBlock(nn.Module):
     return nn.relu(x + y)
 
 
-def _unit(x: jnp.ndarray) -> jnp.ndarray:
-  """Divides by the L2 norm over the last axis, which is taken as at least 1e-12."""
+def _unit(x: jax.Array) -> jax.Array:
+  """Divides by the L2 norm over the last axis, or by 1e-12 where the norm is smaller."""
   # The square root's gradient at 0 would be infinite, so the floor is put under the sum of squares.
   return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), _EPSILON**2))

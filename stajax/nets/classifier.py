@@ -128,6 +128,7 @@ class Classifier(AudioVisualModule):
       case "st":
         fused = fuse_source(spatial, self.temporal(features["s"]))
       case "sa":
+        assert audio is not None and switch is not None
         fused = fuse_source(spatial, self.sound_map(audio, switch, spatial.shape[1:3]))
       case "s":
         fused = self._refined(spatial) if self.has_frl and not self.plus else spatial
@@ -167,12 +168,14 @@ class Classifier(AudioVisualModule):
         `visual`.
     """
     if stages is None:
+      assert frames is not None
       stages = self.grouped_backbone(frames, train)
     b, n, t = stages["f5"].shape[:3]
     features = self.embed({"f5": rearrange(stages["f5"], "b n t h w c -> (b n t) h w c")}, train)
     features = {"s": rearrange(features["s"], "(m t) h w c -> m t h w c", t=t)}
     audio = switches = None
     if self.hears:
+      assert sound is not None
       audio = self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train)
       switches = rearrange(switch, "b n -> (b n)")
     nodes = self.fuse(features, audio, switches)

@@ -1,4 +1,4 @@
-"""Fusion of the spatial map with motion and sound (paper §3.3, Fig. 6, and Eq. 11).
+"""The fusion of the spatial map with motion and sound (paper §3.3, Fig. 6, and Eq. 11).
 
 Axes: m merged fragments, t frames, h w space, c categories, d audio features.
 """
@@ -16,10 +16,14 @@ _CHANNELS = 32
 
 
 def _keeps_variance(num_terms: int, followed_by_relu: bool) -> nn.initializers.Initializer:
-  """Of a transposed convolution whose outputs are sums over `num_terms` of its kernel's positions, and all inputs.
+  """Returns an initialiser for a transposed convolution that keeps the variance of its inputs.
 
-  Flax's own initialisers divide by all positions. Four such layers in a row would begin with a map that hardly depends
-  on the sound, and with gradients as small: networks learned to do without sound.
+  Flax's own initialisers divide by all positions of the kernel. Four such layers in a row would begin with a map that
+  hardly depends on the sound, and with gradients as small: networks learned to do without sound.
+
+  Args:
+    num_terms: The number of the kernel's positions, with all inputs each, that every output is a sum over.
+    followed_by_relu: Whether a ReLU follows, which takes half of the variance.
   """
 
   def initialise(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
@@ -30,29 +34,34 @@ def _keeps_variance(num_terms: int, followed_by_relu: bool) -> nn.initializers.I
   return initialise
 
 
-def gate(spatial: jnp.ndarray, control: jnp.ndarray) -> jnp.ndarray:
-  """σ(control) ⊙ s + s: the common part of the SA, ST and STA fusions."""
+def gate(spatial: jax.Array, control: jax.Array) -> jax.Array:
+  """Computes σ(control) ⊙ s + s, the common part of the SA, ST and STA fusions."""
   return jax.nn.sigmoid(control) * spatial + spatial
 
 
-def fuse_source(spatial: jnp.ndarray, control: jnp.ndarray) -> jnp.ndarray:
-  """ReLU(σ(control) ⊙ s + s) ⊗ s, ⊗ the concatenation: `sa` or `st` of §3.3, (m, h, w, 2c)."""
+def fuse_source(spatial: jax.Array, control: jax.Array) -> jax.Array:
+  """Computes `sa` or `st` of §3.3, (m, h, w, 2c): ReLU(σ(control) ⊙ s + s) ⊗ s, where ⊗ is the concatenation."""
   return jnp.concatenate([nn.relu(gate(spatial, control)), spatial], axis=-1)
 
 
 class SoundMap(nn.Module):
-  """deconv(φ(a)): grows the audio vector to the size of `s` by transposed convolutions.
+  """Computes deconv(φ(a)), which grows the audio vector to the size of `s` by transposed convolutions.
 
   Its weights do not depend on (h, w): four transposed convolutions make 32×32, the size of `s` for frames of 256,
   and other sizes are interpolated from that.
+
+  Attributes:
+    features: The channels of the map.
+    dtype: The type that convolutions compute in.
   """
 
   features: int
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, audio: jnp.ndarray, switch: jnp.ndarray, size: tuple[int, int]) -> jnp.ndarray:
-    """
+  def __call__(self, audio: jax.Array, switch: jax.Array, size: Sequence[int]) -> jax.Array:
+    """Returns the maps of sounds.
+
     Args:
       audio: (m, d) audio vectors a.
       switch: (m,) of 0 and 1; φ(a) = switch · a, so that switch 0 leaves a learned constant map.
@@ -62,7 +71,7 @@ class SoundMap(nn.Module):
       (m, h, w, features).
     """
     x = (switch[:, None].astype(audio.dtype) * audio).astype(self.dtype)[:, None, None, :]
-    # From one position, every output is the sum of one of the kernel's; at stride 2, of 2×2 of the 4×4.
+    # From one pixel, every output is a sum over one position of the kernel; at stride 2, over 2×2 of the 4×4.
     x = nn.ConvTranspose(
       _CHANNELS,
       (_SEED_SIZE,) * 2,
@@ -88,14 +97,21 @@ class SoundMap(nn.Module):
 
 
 class TemporalBranch(nn.Module):
-  """Motion v from the spatial maps of three frames: (3,1,1), then two (1,3,3) convolutions, time and channels apart."""
+  """Computes the motion v from the spatial maps of three frames, with time and channels kept apart.
+
+  It is a (3, 1, 1) convolution, and then two (1, 3, 3) ones.
+
+  Attributes:
+    features: The channels of the map.
+    dtype: The type that convolutions compute in.
+  """
 
   features: int
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, spatial: jnp.ndarray) -> jnp.ndarray:
-    """(m, 3, h, w, c) to (m, h, w, c)."""
+  def __call__(self, spatial: jax.Array) -> jax.Array:
+    """Returns the motion (m, h, w, features) of spatial maps (m, 3, h, w, c)."""
     x = nn.Conv(self.features, (3, 1, 1), padding="VALID", dtype=self.dtype, name="time")(spatial)
     for conv in (1, 2):
       x = nn.Conv(

@@ -56,7 +56,7 @@ class ConservativeGCN(nn.Module):
       # In the last step nobody hears what the others become: leaving them out saves a third where one node is read.
       receivers = states[:read] if step == self.steps - 1 else states
       queries, keys = [query(x) for x in receivers], [key(x) for x in states]
-      received = messages(queries, keys, [x.astype(self.dtype) for x in states], self.block)  # Eqs. 5 and 6
+      received: Any = messages(queries, keys, [x.astype(self.dtype) for x in states], self.block)  # Eqs. 5 and 6
       states = [x * jax.nn.sigmoid(message) for x, message in zip(receivers, received, strict=True)]  # Eqs. 7 and 8
       if self.frl:
         states = [fixation_refine(x) for x in states]

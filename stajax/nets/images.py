@@ -1,4 +1,4 @@
-"""Frames and maps to a network's size, on the device.
+"""The scaling of frames and maps to a network's size, on the device.
 
 Axes: m images, S stored side, H W result, c channels.
 """
@@ -7,15 +7,13 @@ import jax
 import jax.numpy as jnp
 
 
-def to_size(
-  images: jnp.ndarray, size: int, boxes: jnp.ndarray | None = None, flip: jnp.ndarray | None = None
-) -> jnp.ndarray:
+def to_size(images: jax.Array, size: int, boxes: jax.Array | None = None, flip: jax.Array | None = None) -> jax.Array:
   """Crops, scales (bilinear, antialiased) and mirrors images.
 
   Args:
     images: (m, S, S, c) uint8.
-    size: H = W of the result.
-    boxes: (m, 4) float32 y0, x0, y1, x1 in fractions of the image; None for whole images.
+    size: H and W of the result.
+    boxes: (m, 4) float32, (y0, x0, y1, x1) as fractions of the image; None for whole images.
     flip: (m,) bool, which images are mirrored left to right; None for none.
 
   Returns:
@@ -26,7 +24,7 @@ def to_size(
   if boxes is not None:
     extent = jnp.asarray([height, width], jnp.float32)
 
-    def crop(image: jnp.ndarray, box: jnp.ndarray) -> jnp.ndarray:
+    def crop(image: jax.Array, box: jax.Array) -> jax.Array:
       scale = size / ((box[2:] - box[:2]) * extent)
       return jax.image.scale_and_translate(
         image, (size, size, channels), (0, 1), scale, -box[:2] * extent * scale, "linear", antialias=True

@@ -1,6 +1,6 @@
-"""The convolution block that every network is built of, with its normalisation as a parameter.
+"""The convolution block that every network is built of, with any normalisation.
 
-Axes: b batch, m any merged batch, h w space, c channels.
+Axes: m any merged batch, h w space, c channels.
 """
 
 import functools
@@ -17,41 +17,53 @@ _GROUP_SIZE = 8
 
 
 def scaled(channels: int, width: float) -> int:
-  """A layer's channels at a width multiplier: a multiple of 8, at least 8; `channels` itself at width 1."""
+  """Returns a layer's channels times a width: a multiple of 8, at least 8; `channels` itself at width 1."""
   return channels if width == 1 else max(8, 8 * round(channels * width / 8))
 
 
-def max_pool(x: jnp.ndarray, window: int, stride: int, padding: int = 0) -> jnp.ndarray:
-  """Max pooling of (m, h, w, c), rounding sizes down, as PyTorch's.
+def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Array:
+  """Applies max pooling to (m, h, w, c), rounding sizes down as PyTorch does.
 
-  On TPUs by XLA's own windows, a fifth less memory traffic in a training step (planned for v5e). Elsewhere as maxima of
-  strided slices, one axis after the other: on CPU the gradient of the windows takes six times longer (a scatter).
+  On TPUs it is XLA's own windows, with a fifth less memory traffic in a training step (planned for v5e). Elsewhere it
+  is maxima of strided slices, one axis after the other: on a CPU the gradient of the windows, a scatter, takes six
+  times longer.
+
+  Args:
+    x: (m, h, w, c).
+    window: The side of a window.
+    stride: The distance between windows.
+    padding: The width of the border around the input, which is lower than every value.
   """
   if padding:
     edge = ((0, 0), (padding, padding), (padding, padding), (0, 0))
     x = jnp.pad(x, edge, constant_values=jnp.finfo(x.dtype).min)
 
-  def slices(x: jnp.ndarray) -> jnp.ndarray:
+  def slices(x: jax.Array) -> jax.Array:
     for axis in (1, 2):
       last = x.shape[axis] - window
       pieces = [jax.lax.slice_in_dim(x, i, i + last + 1, stride, axis) for i in range(window)]
       x = functools.reduce(jnp.maximum, pieces)
     return x
 
-  def windows(x: jnp.ndarray) -> jnp.ndarray:
+  def windows(x: jax.Array) -> jax.Array:
     return nn.max_pool(x, (window, window), (stride, stride), "VALID")
 
   return jax.lax.platform_dependent(x, tpu=windows, default=slices)
 
 
 class Normalise(nn.Module):
-  """`none`, group (8 channels a group) or batch normalisation; statistics are float32."""
+  """No normalisation, group normalisation with 8 channels in a group, or batch normalisation; statistics are float32.
+
+  Attributes:
+    norm: `none`, `group` or `batch`.
+    dtype: The type of the result.
+  """
 
   norm: Norm
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jnp.ndarray, train: bool) -> jnp.ndarray:
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     match self.norm:
       case "none":
         return x
@@ -63,9 +75,18 @@ class Normalise(nn.Module):
 
 
 class ConvBlock(nn.Module):
-  """Convolution, normalisation, activation; padding is explicit, so that it equals PyTorch's at every size.
+  """A convolution, its normalisation and its activation; padding is explicit, so it equals PyTorch's at every size.
 
   Without normalisation the convolution has a bias; with it, the normalisation's offset takes its place.
+
+  Attributes:
+    features: The channels of the result.
+    kernel: The sides of the kernel.
+    strides: The distance between positions of the kernel.
+    dilation: The distance between pixels that the kernel reads.
+    norm: The normalisation.
+    activation: The activation; None for none.
+    dtype: The type that the convolution computes in.
   """
 
   features: int
@@ -73,17 +94,17 @@ class ConvBlock(nn.Module):
   strides: Sequence[int] | int = 1
   dilation: int = 1
   norm: Norm = "none"
-  activation: Callable[[jnp.ndarray], jnp.ndarray] | None = nn.relu
+  activation: Callable[[jax.Array], jax.Array] | None = nn.relu
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jnp.ndarray, train: bool = False) -> jnp.ndarray:
-    padding = [(self.dilation * (k - 1) // 2,) * 2 for k in self.kernel]
+  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+    edges = [self.dilation * (k - 1) // 2 for k in self.kernel]
     x = nn.Conv(
       self.features,
       self.kernel,
       strides=self.strides,
-      padding=padding,
+      padding=[(edge, edge) for edge in edges],
       kernel_dilation=self.dilation,
       use_bias=self.norm == "none",
       kernel_init=nn.initializers.he_normal(),

@@ -1,4 +1,4 @@
-"""VGG-16's first stage on pairs of neighbouring pixels, which lie side by side as channels: for TPUs alone.
+"""VGG-16's first stage for TPUs, on pairs of neighbouring pixels that lie side by side as channels.
 
 A TPU pads 3 and 64 channels to 128 lanes, so that more than half of the stage's work and traffic is for nothing; two
 pixels of 64 channels fill them. The sums are those of the plain stage, with zeros added.
@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from einops import rearrange
 
-Weights = Mapping[str, jnp.ndarray]
-"""`kernel` (3, 3, i, o) and `bias` (o,) of a convolution as they are trained and stored."""
+Weights = Mapping[str, jax.Array]
+"""The `kernel` (3, 3, i, o) and the `bias` (o,) of a convolution as they are trained and stored."""
 
 
-def pack_kernel(kernel: jnp.ndarray) -> jnp.ndarray:
-  """A 3×3 kernel (3, 3, i, o) for pairs of pixels: (3, 2, 2i, 2o).
+def pack_kernel(kernel: jax.Array) -> jax.Array:
+  """Returns a 3×3 kernel (3, 3, i, o) for pairs of pixels: (3, 2, 2i, 2o).
 
   What comes out for pixels x and x+1 needs x−1 … x+2. These are two pairs if the pairs that go in begin one pixel
   before those that come out; with equal beginnings they would be spread over three. A quarter of the taps are zero.
@@ -27,17 +27,19 @@ def pack_kernel(kernel: jnp.ndarray) -> jnp.ndarray:
   return rearrange(jnp.stack(taps, axis=-2), "h (w p) i q o -> h w (p i) (q o)", p=2)
 
 
-def first_stage(x: jnp.ndarray, first: Weights, second: Weights) -> jnp.ndarray:
-  """Two 3×3 convolutions with ReLU, padded by one pixel, and 2×2 max pooling, which rounds the height down.
+def first_stage(x: jax.Array, first: Weights, second: Weights) -> jax.Array:
+  """Computes two 3×3 convolutions with ReLU, padded by one pixel, and 2×2 max pooling, which rounds the height down.
 
   Args:
     x: (m, h, w, 3) with w even; any number of channels will do.
+    first: The weights of the first convolution.
+    second: Those of the second one.
 
   Returns:
     (m, ⌊h/2⌋, w/2, o) in the dtype of x.
   """
   x = rearrange(x, "m h (w p) c -> m h w (p c)", p=2)
-  # Padding by a pair on both sides, these pairs begin at pixel −1; the first and the last pixel are outside the image.
+  # With a pair of padding on both sides pairs begin at pixel −1: the first and the last pixel are outside the image.
   x = _convolve(x, first["kernel"], ((1, 1), (1, 1)))
   x = nn.relu(x + jnp.tile(first["bias"].astype(x.dtype), 2))
   num_pairs, channels = x.shape[2:]
@@ -46,12 +48,12 @@ def first_stage(x: jnp.ndarray, first: Weights, second: Weights) -> jnp.ndarray:
   x = jnp.where(jnp.repeat(inside, channels // 2, axis=1), x, 0)  # the padding of the second convolution
   # One pair fewer comes out, and pairs begin at pixel 0 again.
   x = _convolve(x, second["kernel"], ((1, 1), (0, 0)))
-  # Bias and ReLU keep the order of values, so they can wait for a quarter of the pixels.
+  # Bias and ReLU keep the order of values, so they are applied after pooling, to a quarter of the pixels.
   x = nn.max_pool(x, (2, 1), (2, 1), "VALID")
   left, right = jnp.split(x, 2, axis=-1)
   return nn.relu(jnp.maximum(left, right) + second["bias"].astype(x.dtype))
 
 
-def _convolve(x: jnp.ndarray, kernel: jnp.ndarray, padding: tuple[tuple[int, int], ...]) -> jnp.ndarray:
+def _convolve(x: jax.Array, kernel: jax.Array, padding: tuple[tuple[int, int], ...]) -> jax.Array:
   kernel = pack_kernel(kernel.astype(x.dtype))
   return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))

@@ -3,6 +3,8 @@
 They have the same three parts as `stajax.nets.classifier`, and the axes have the same names.
 """
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -118,7 +120,7 @@ class Student(FixationModule):
     self,
     nodes: jax.Array,
     features: dict[str, jax.Array],
-    size: tuple[int, int],
+    size: Sequence[int],
     train: bool = False,
     read: int | None = None,
   ) -> jax.Array:
@@ -166,7 +168,7 @@ class Student(FixationModule):
     switch: jax.Array | None = None,
     train: bool = False,
     stages: dict[str, jax.Array] | None = None,
-    size: tuple[int, int] | None = None,
+    size: Sequence[int] | None = None,
     audio: jax.Array | None = None,
   ) -> jax.Array:
     """Predicts the maps of all nodes of groups.
@@ -186,11 +188,14 @@ class Student(FixationModule):
       (b, n, H, W) float32 logits.
     """
     if stages is None:
+      assert frames is not None
       stages, size = self.grouped_backbone(frames, train), frames.shape[3:5]
+    assert size is not None and switch is not None
     spatial = stages["s"] if "s" in stages else self._spatial(stages["f5"], train)
     n, t = spatial.shape[1:3]
     spatial = rearrange(spatial, "b n t h w c -> (b n) t h w c")
     if audio is None:
+      assert sound is not None
       audio = self.encode_sound(rearrange(sound, "b n f s -> (b n) f s"), train)
     else:
       audio = rearrange(audio, "b n d -> (b n) d")
@@ -201,7 +206,7 @@ class Student(FixationModule):
     }
     features = {"s": spatial[:, t // 2], **self._refined(middle, train)}
     features = {name: rearrange(x, "(b n) h w c -> b n h w c", n=n) for name, x in features.items()}
-    return self.reason(nodes, features, tuple(size), train)
+    return self.reason(nodes, features, size, train)
 
   def _spatial(self, f5: jax.Array, train: bool) -> jax.Array:
     """Applies the neck to (b, n, t, h, w, 512·width)."""
@@ -210,6 +215,6 @@ class Student(FixationModule):
     return rearrange(spatial, "(b n t) h w c -> b n t h w c", b=b, n=n)
 
 
-def _upsample(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def _upsample(x: jax.Array, size: Sequence[int]) -> jax.Array:
   """Applies the bilinear ↑ to (m, h, w, c), which gives (m, *size, c)."""
   return x if x.shape[1:3] == tuple(size) else jax.image.resize(x, (x.shape[0], *size, x.shape[3]), "bilinear")

@@ -1,4 +1,7 @@
-"""Visual backbone and neck: VGG-16 at stride 8, and the spatial map `s` (paper §3.3)."""
+"""The visual backbone, VGG-16 at stride 8, and the neck that makes the spatial map `s` of it (paper §3.3).
+
+Axes: m merged batch, H W input, h w map, c channels.
+"""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +16,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 DEPTHS = (2, 2, 3, 3, 3)
-"""Convolutions of each stage of VGG-16."""
+"""The number of convolutions in each stage of VGG-16."""
 NECK_DEPTH = 3
 
 _CHANNELS = (64, 128, 256, 512, 512)
@@ -21,22 +24,22 @@ _NECK = 512
 
 
 class Stages(NamedTuple):
-  """Named stages of the backbone: `f3` at a quarter of the input, `f4` and `f5` at an eighth."""
+  """The stages of the backbone that are read: `f3` at a quarter of the input's size, `f4` and `f5` at an eighth."""
 
-  f3: jnp.ndarray
-  f4: jnp.ndarray
-  f5: jnp.ndarray
+  f3: jax.Array
+  f4: jax.Array
+  f5: jax.Array
 
 
 class VGG16(nn.Module):
-  """VGG-16's convolutions `conv1_1 … conv5_3`, at stride 8: pool4 is 3×3 stride 1 and conv5 is dilated by 2.
+  """VGG-16's convolutions `conv1_1 … conv5_3` at stride 8: pool4 is 3×3 with stride 1, and conv5 is dilated by 2.
 
   Attributes:
-    width: multiplies every layer's channels; 1 takes torchvision's weights one to one.
-    depths: convolutions of each stage. With VGG-16's a class map's cell sees 252 pixels, neck included: more than
-      a small frame has, which then cannot localise anything.
-    norm: normalisation after every convolution; `none` for pretrained weights.
-    dtype: of the convolutions.
+    width: A factor for every layer's channels; with 1 torchvision's weights fit.
+    depths: The number of convolutions in each stage. With VGG-16's, a cell of a class map sees 252 pixels, neck
+      included: in a small frame, which has fewer, nothing could be localised.
+    norm: The normalisation after every convolution; `none` for pretrained weights.
+    dtype: The type that convolutions compute in.
   """
 
   width: float = 1.0
@@ -45,13 +48,15 @@ class VGG16(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, images: jnp.ndarray, train: bool = False) -> Stages:
-    """
+  def __call__(self, images: jax.Array, train: bool = False) -> Stages:
+    """Computes the stages of frames.
+
     Args:
       images: (m, H, W, 3) RGB in [0, 1].
+      train: Whether batch statistics are computed and updated.
 
     Returns:
-      Stages of (m, ⌊H/4⌋, ⌊W/4⌋, 256·width) and twice (m, ⌊H/8⌋, ⌊W/8⌋, 512·width).
+      The stages (m, ⌊H/4⌋, ⌊W/4⌋, 256·width) and twice (m, ⌊H/8⌋, ⌊W/8⌋, 512·width).
     """
     x = (images - jnp.asarray(IMAGENET_MEAN, images.dtype)) / jnp.asarray(IMAGENET_STD, images.dtype)
     x = x.astype(self.dtype)
@@ -76,35 +81,45 @@ class VGG16(nn.Module):
         x = max_pool(x, window=3, stride=1, padding=1)
     return Stages(*stages[-3:])
 
-  def _packs(self, x: jnp.ndarray) -> bool:
-    """Whether the first stage is one that `stajax.nets.packed` can do, with channels that fill half a TPU's lanes.
+  def _packs(self, x: jax.Array) -> bool:
+    """Returns whether `stajax.nets.packed` can compute the first stage, with channels that fill half a TPU's lanes.
 
-    Not where each layer is wanted by itself: to make parameters, which so are the same everywhere, or to be looked at.
+    It cannot where each layer is wanted by itself: to make parameters, which are the same everywhere for that reason,
+    or to look at activations.
     """
     if self.is_initializing() or self.is_mutable_collection("intermediates"):
       return False
     return self.norm == "none" and self.width == 1 and self.depths[0] == 2 and x.shape[2] % 2 == 0
 
-  def _first_stage(self, x: jnp.ndarray, features: int) -> jnp.ndarray:
-    """The first stage with its pooling: on TPUs packed, elsewhere as the other stages are."""
+  def _first_stage(self, x: jax.Array, features: int) -> jax.Array:
+    """Computes the first stage with its pooling: packed on TPUs, elsewhere like the other stages."""
 
-    def plain(x: jnp.ndarray, *weights: packed.Weights) -> jnp.ndarray:
+    def plain(x: jax.Array, *weights: packed.Weights) -> jax.Array:
+      convolved: Any = x
       for each in weights:
-        x = ConvBlock(features, dtype=self.dtype, parent=None).apply({"params": {"conv": each}}, x)
-      return max_pool(x, window=2, stride=2)
+        convolved = ConvBlock(features, dtype=self.dtype, parent=None).apply({"params": {"conv": each}}, convolved)
+      return max_pool(convolved, window=2, stride=2)
 
     weights = (self.get_variable("params", name)["conv"] for name in ("conv1_1", "conv1_2"))
     return jax.lax.platform_dependent(x, *weights, tpu=packed.first_stage, default=plain)
 
 
 def stage_shapes(size: int, width: float) -> dict[str, tuple[int, int, int]]:
-  """(h, w, c) of the stages of a square frame of `size` pixels."""
+  """Returns the shape (h, w, c) of each stage for a square frame of `size` × `size` pixels."""
   sides, channels = (size // 4, size // 8, size // 8), _CHANNELS[2:]
   return {name: (side, side, scaled(c, width)) for name, side, c in zip(Stages._fields, sides, channels)}
 
 
 class Neck(nn.Module):
-  """`depth` 3×3 convolutions and a 1×1 one: `f5` to the spatial map s (m, h, w, num_categories)."""
+  """Makes the spatial map s (m, h, w, num_categories) of `f5` by `depth` 3×3 convolutions and a 1×1 one.
+
+  Attributes:
+    num_categories: c of the spatial map.
+    width: A factor for the channels in between.
+    depth: The number of 3×3 convolutions.
+    norm: The normalisation after each of them.
+    dtype: The type that convolutions compute in.
+  """
 
   num_categories: int
   width: float = 1.0
@@ -113,7 +128,7 @@ class Neck(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, f5: jnp.ndarray, train: bool = False) -> jnp.ndarray:
+  def __call__(self, f5: jax.Array, train: bool = False) -> jax.Array:
     x = f5
     for conv in range(1, self.depth + 1):
       x = ConvBlock(scaled(_NECK, self.width), norm=self.norm, dtype=self.dtype, name=f"conv{conv}")(x, train)

@@ -3,14 +3,16 @@
 import collections
 from types import SimpleNamespace
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from helpers import tiny
-from helpers.tiny import CATEGORIES, CONFIG, SIZE, fragment, make, make_boxes, make_clip, walk, whole
+from helpers.tiny import CATEGORIES, CONFIG, SIZE, fragment, make, make_boxes, make_clip, make_samples, walk, whole
 from stajax import networks
+from stajax.inference import programs
 from stajax.inference.clip import WINDOW, Clip, clip_samples, windows
 from stajax.inference.dense import DenseNetwork, Groups, make_tagger
 from stajax.media.spectrogram import HOP, SEGMENT
@@ -89,6 +91,7 @@ class Trace:
   def encode_frames(self, frames):
     return self.embed(self.backbone(frames))
 
+  num_nodes = None  # any number
   backbone_stages, frame_parts = ("f5",), ("visual", "neck")
 
   def backbone(self, frames, keep=()):
@@ -219,6 +222,31 @@ def test_windows_share_what_their_borders_encode():
     assert network.counted() == once(range(1, count + 1)), f"{count} frames"
 
 
+def traced_once(monkeypatch, *parts):
+  """Parts of a network raise where they are traced a second time."""
+  chex.clear_trace_counter()
+  monkeypatch.setattr(programs, "_SHARED", {})
+  for part in parts:
+    monkeypatch.setattr(programs.Programs, part, chex.assert_max_traces(getattr(programs.Programs, part), 1))
+
+
+def test_all_windows_run_one_program(random_variables, monkeypatch):
+  """The last ones too, which are shorter or longer than the others."""
+  network, variables = make("st", random_variables)
+  traced_once(monkeypatch, "_reason")
+  dense = DenseNetwork(network, variables, SIZE, 4)
+  for count in (30, 47):
+    for clip in windows(make_samples(count), length=16):
+      dense.run(clip, SELECT)
+
+
+def test_groups_of_another_size_are_refused(random_variables):
+  network, variables = make("sa_plus_cross", random_variables)
+  clip = make_clip(3)
+  with pytest.raises(AssertionError, match="shape"):
+    DenseNetwork(network, variables, SIZE, 4).run(clip, SELECT, Groups(np.zeros((3, 2), int)))
+
+
 def test_networks_share_frozen_backbones_and_equal_encoders():
   """Another backbone, size or crop is another encoder."""
   networks = {
@@ -252,8 +280,9 @@ def test_networks_share_frozen_backbones_and_equal_encoders():
       assert counted == ({} if "same" in name else once(range(1, 15), False)), name
 
 
-def test_equal_networks_share_programs(random_variables):
+def test_equal_networks_share_programs(random_variables, monkeypatch):
   """Both STA+ do, though their weights differ: what they compute is their own."""
+  traced_once(monkeypatch, "_reason")
   clip, found = make_clip(5), {}
   for number, name in enumerate(networks.STUDENTS):
     network = networks.make_network(name, CONFIG, len(CATEGORIES))
@@ -262,7 +291,6 @@ def test_equal_networks_share_programs(random_variables):
   assert short._programs is long._programs and short._programs is not sta._programs
   groups = Groups(np.stack([np.arange(5), np.arange(5)[::-1], np.full(5, 2)], axis=1))
   maps = [student.run(clip, groups=groups) for student in (short, long)]
-  assert short._programs.reason._cache_size() == short._programs.fuse.write._cache_size() == 1
   assert np.abs(maps[0] - maps[1]).max() > 1e-3
 
 
