@@ -17,6 +17,7 @@ from stajax.train import train_network
 from stajax.train.loop import TrainingError
 from stajax.train.run import Run, open_run
 from stajax.train.stages.companion_pools import compute_companions
+from stajax.train.workdir import WEIGHTS
 from stajax.weights import store
 
 RETRAINED: dict[Variant, tuple[str, ...]] = {
@@ -57,7 +58,7 @@ def retrain(workdir: Path, base: Sources, batch: int) -> dict[Variant, Sources]:
 def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> Sources:
   folder, refine = run.workdir.variant(variant), False if variant == "no_frl" else None
   for name in RETRAINED[variant]:
-    if not (folder / name / "weights.safetensors").is_file():
+    if not (folder / name / WEIGHTS).is_file():
       how = train_network.Variant(folder / name, always_heard=variant == "always_heard", refine=refine)
       try:
         train_network.train(name, run, how)

@@ -17,7 +17,7 @@ from stajax.inference.clip import Clip
 from stajax.inference.dense import DenseNetwork, make_tagger
 from stajax.train import step
 from stajax.train.training_data import TrainingData
-from stajax.train.workdir import Workdir
+from stajax.train.workdir import WEIGHTS, Workdir
 from stajax.weights import store
 
 
@@ -36,7 +36,7 @@ class TrainedNetworks:
       name: The name of the network.
       folder: Where its weights lie, if it was trained otherwise than usual.
     """
-    path = self._workdir.weights(name) if folder is None else folder / self._workdir.weights(name).name
+    path = (folder or self._workdir.stage(name)) / WEIGHTS
     found = models.load_network(name, self._config, self._num_categories, path)
     return models.with_visual(found, self._data.backbone) if self._config.has_frozen_backbone else found
 
@@ -58,15 +58,14 @@ class TrainedNetworks:
   def sources(self) -> Sources:
     """Returns the classifiers whose class maps become pseudo-fixations."""
     config = self._config
-    return Sources(self.dense, self._pool, config.maps, config.seed, networks.on_crops(config))
+    crops = networks.on_crops(config)
+    # The companions are read only when a network asks for them, because they are made by its stage.
+    return Sources(self.dense, lambda *of: stored_pool(self.companions, *of), config.maps, config.seed, crops)
 
   @cached_property
   def companions(self) -> dict[str, np.ndarray]:
     """The fragments of training clips for networks with cross-clip companions; see `stajax.model.Model`."""
     return store.read(self._workdir.companions)
-
-  def _pool(self, name: str, tags: Any, always_heard: bool) -> Any:
-    return stored_pool(self.companions, name, tags, always_heard)
 
   @property
   def _num_categories(self) -> int:

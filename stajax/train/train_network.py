@@ -17,6 +17,7 @@ from stajax.train import checkpoint, initial_weights, loop, step
 from stajax.train.network_batches import NetworkBatches, takes_features
 from stajax.train.programs import Programs, make_programs
 from stajax.train.run import Run
+from stajax.train.workdir import WEIGHTS
 from stajax.weights import store
 
 ORDER = tuple(name for name in networks.NETWORKS if name != networks.ALL_STUDENTS)
@@ -57,7 +58,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   evaluation = _evaluate(name, run, programs, state.variables(), batches)
   if jax.process_index() != 0:
     return {}
-  sha256 = store.save(variant.folder / run.workdir.weights(name).name, state.variables())
+  sha256 = store.save(variant.folder / WEIGHTS, state.variables())
   about = {"sha256": sha256, **evaluation, "steps": training.steps, "init": files}
   about["environment"] = checkpoint.environment()
   if spec.companions == "cross":

@@ -18,6 +18,9 @@ from typing import Any
 
 from stajax import model
 
+WEIGHTS = "weights.safetensors"
+"""The file with a network's weights, in the folder of the network."""
+
 
 class WorkdirError(ValueError):
   """A work folder that cannot be used; one line."""
@@ -57,7 +60,7 @@ class Workdir:
 
   def weights(self, network: str) -> Path:
     """Returns where the weights of a trained network lie."""
-    return self.stage(network) / "weights.safetensors"
+    return self.stage(network) / WEIGHTS
 
   def table(self, name: str) -> Path:
     """Returns where a table of values of every grid frame lies."""

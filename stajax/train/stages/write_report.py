@@ -54,21 +54,17 @@ def write_report(run: Run) -> dict[str, Any]:
       chunk = list(frames[start : start + _CHUNK])
       yield chunk, {name: x[chunk] for name, x in maps.items()}
 
-  evaluation = evaluate_videos(
-    tree.videos,
-    method_maps,
-    Settings(seed=run.config.seed, stride=run.config.score_stride),
-    groups=read_groups(tree_folder),
-    progress=True,
-  )
+  settings = Settings(seed=run.config.seed, stride=run.config.score_stride)
+  evaluation = evaluate_videos(tree.videos, method_maps, settings, groups=read_groups(tree_folder), progress=True)
   about = describe(evaluation, list(_NOTES), tree.fold_lists, tree.skipped)
   scores = write_scores(evaluation, about, run.workdir.report)
+  subtitle = (
+    f"Learned from the tags of {run.data.records.num_clips} clips, without eye tracking; scored on "
+    f"{len(evaluation.videos)} other clips with viewers."
+  )
   page = Page(
     title=f"Report of {run.config.name}",
-    subtitle=(
-      f"Learned from the tags of {run.data.records.num_clips} clips, without eye tracking; scored on "
-      f"{len(evaluation.videos)} other clips with viewers."
-    ),
+    subtitle=subtitle,
     scores=scores,
     about=about,
     curves={name: read_log(run.workdir.stage(name) / "log.jsonl") for name in networks.NETWORKS},
