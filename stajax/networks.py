@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from stajax.companions import Granularity
 from stajax.config import Config, Training
+from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
 from stajax.nets.base import Network, NetworkSizes
 from stajax.nets.classifier import Classifier, Source
 from stajax.nets.shared_students import Students
@@ -30,9 +31,6 @@ Branch = Literal["s", "st", "sa", "sound", "sta"]
 
 NUM_FOLDS = 3
 """Parts of the training clips; the tagger of a part has not learned from it."""
-_STUDENT_STAGES = ("f3", "f4", "f5")
-"""The stages of the backbone that STA reads."""
-_SPECTROGRAM_SHAPE = (257, 98)
 
 
 @dataclass(frozen=True)
@@ -210,18 +208,21 @@ def shared_stages(name: str, config: Config) -> tuple[str, ...]:
   def keeps_backbone(training: Training) -> bool:
     return bool(training.start) and "visual" in training.frozen
 
-  others = [training_of(other, config) for other in (*SOURCES, SWITCH)]
+  classifiers = (*SOURCES, SWITCH)
+  if name not in classifiers:
+    return ()
+  others = [training_of(other, config) for other in classifiers]
   is_start = any(keeps_backbone(other) and name in other.start for other in others)
-  shared = keeps_backbone(training_of(name, config)) or is_start
-  return ("f5",) if shared and name in (*SOURCES, SWITCH) else ()
+  return ("f5",) if is_start or keeps_backbone(training_of(name, config)) else ()
 
 
 def stages_at(size: int, cropped: bool, config: Config) -> tuple[str, ...]:
-  """Returns the stages of a frozen backbone that are read of frames, or of crops, at `size` pixels."""
-  found = [
-    name for name in MODEL_NETWORKS if training_of(name, config).size == size and sees_crops(name, config) == cropped
-  ]
-  return _STUDENT_STAGES if "sta" in found else ("f5",)
+  """Returns the stages of a frozen backbone that networks read of frames, or of crops, at `size` pixels."""
+  read: set[str] = set()
+  for name in MODEL_NETWORKS:
+    if training_of(name, config).size == size and sees_crops(name, config) == cropped:
+      read |= set(make_network(name, config, 1).backbone_stages)
+  return tuple(sorted(read))
 
 
 def example_inputs(network: Network, size: int, batch: int = 1, stored: bool = False) -> dict[str, Any]:
@@ -243,16 +244,16 @@ def example_inputs(network: Network, size: int, batch: int = 1, stored: bool = F
   elif network.num_times:
     inputs["frames"] = jax.ShapeDtypeStruct((batch, n, network.num_times, size, size, 3), jnp.float32)
   if network.hears:
-    inputs["sound"] = jax.ShapeDtypeStruct((batch, n, *_SPECTROGRAM_SHAPE), jnp.float32)
+    inputs["sound"] = jax.ShapeDtypeStruct((batch, n, NUM_BINS, WINDOW_COLUMNS), jnp.float32)
   if network.num_times and network.hears:
     inputs["switch"] = jax.ShapeDtypeStruct((batch, n), jnp.float32)
   return inputs
 
 
 def stage_times(network: Network) -> dict[str, int]:
-  """Returns, for each stage that a network reads, the number of a fragment's frames that it reads it of.
+  """Returns for each stage that a network reads how many of a fragment's frames it reads it from.
 
-  Only motion needs more than the middle frame.
+  Only motion, which is seen in "f5", needs more than the middle frame.
   """
   return {name: network.num_times if name == "f5" else 1 for name in network.backbone_stages}
 

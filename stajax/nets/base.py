@@ -63,64 +63,42 @@ class NetworkSizes:
 class Network(Protocol):
   """What training, dense inference and planning ask of a network; every module of the method answers it.
 
-  `apply`, `init` and `lazy_init` are Flax's. A network is called with those of `frames`, `sound` and `switch` that it
-  takes, or with the `stages` of its backbone in place of the frames.
+  A network is called with those of `frames`, `sound` and `switch` that it takes, or with the `stages` of its backbone
+  in place of the frames. `apply`, `init` and `lazy_init` are Flax's.
+
+  Attributes:
+    sizes: The sizes of its layers.
+    num_nodes: The number of fragments in a group.
+    num_times: The number of frames in a fragment; 0 where the network sees none.
+    hears: Whether the network takes sound.
+    backbone_stages: The names of the stages of the visual backbone that the network reads.
+    frame_parts: The top-level parts of its variables that `encode_frames` reads: where they are equal, so are its
+      results.
+    predicts_maps: Whether the network gives fixation maps instead of a classification. Its `reason` then also takes the
+      features of the frames and the size of the maps, and a call with stages takes the size.
+    output_nodes: The node of the group that each output is for.
   """
 
   @property
-  def sizes(self) -> NetworkSizes:
-    """The sizes of its layers."""
-    ...
-
+  def sizes(self) -> NetworkSizes: ...
   @property
-  def num_nodes(self) -> int:
-    """The number of fragments in a group."""
-    ...
-
+  def num_nodes(self) -> int: ...
   @property
-  def num_times(self) -> int:
-    """The number of frames in a fragment; 0 where the network sees none."""
-    ...
-
+  def num_times(self) -> int: ...
   @property
-  def hears(self) -> bool:
-    """Whether the network takes sound."""
-    ...
-
+  def hears(self) -> bool: ...
   @property
-  def backbone_stages(self) -> tuple[str, ...]:
-    """The names of the stages of the visual backbone that the network reads."""
-    ...
-
+  def backbone_stages(self) -> tuple[str, ...]: ...
   @property
-  def frame_parts(self) -> tuple[str, ...]:
-    """The top-level parts of its variables that `encode_frames` reads: where they are equal, so are its results."""
-    ...
-
+  def frame_parts(self) -> tuple[str, ...]: ...
   @property
-  def predicts_maps(self) -> bool:
-    """Whether the network gives fixation maps instead of a classification.
-
-    Its `reason` then also takes the features of the frames and the size of the maps, and so does a call with stages.
-    """
-    ...
-
+  def predicts_maps(self) -> bool: ...
   @property
-  def output_nodes(self) -> tuple[int, ...]:
-    """The node of the group that each output is for."""
-    ...
+  def output_nodes(self) -> tuple[int, ...]: ...
 
-  def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any:
-    """Runs the network, or one of its methods."""
-    ...
-
-  def init(self, rngs: jax.Array, *args: Any, **kwargs: Any) -> Any:
-    """Draws the variables."""
-    ...
-
-  def lazy_init(self, rngs: jax.Array, *args: Any, **kwargs: Any) -> Any:
-    """Draws the variables from the shapes of the inputs."""
-    ...
+  def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
+  def init(self, rngs: jax.Array, *args: Any, **kwargs: Any) -> Any: ...
+  def lazy_init(self, rngs: jax.Array, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class AudioVisualModule(nn.Module, kw_only=True):

@@ -67,17 +67,14 @@ class Classifier(AudioVisualModule):
 
   @property
   def num_nodes(self) -> int:
-    """The number of fragments in a group."""
     return 3 if self.plus else 1
 
   @property
   def num_times(self) -> int:
-    """The number of frames in a fragment."""
     return 3 if self.source == "st" else 1
 
   @property
   def hears(self) -> bool:
-    """Whether the network takes sound."""
     return self.source == "sa"
 
   def setup(self) -> None:

@@ -26,12 +26,10 @@ class Students(FixationModule):
 
   @property
   def num_nodes(self) -> int:
-    """The number of fragments in a group."""
     return 1 + max(max(nodes) for nodes in NODES.values())
 
   @property
   def output_nodes(self) -> tuple[int, ...]:
-    """The node of the group that each map is for."""
     return tuple(node for nodes in NODES.values() for node in nodes)
 
   def setup(self) -> None:

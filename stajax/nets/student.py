@@ -24,22 +24,18 @@ class FixationModule(AudioVisualModule):
 
   @property
   def num_times(self) -> int:
-    """The number of frames in a fragment."""
     return 3
 
   @property
   def backbone_stages(self) -> tuple[str, ...]:
-    """The names of the stages of the visual backbone that the network reads."""
     return ("f3", "f4", "f5")
 
   @property
   def predicts_maps(self) -> bool:
-    """Whether the network gives fixation maps instead of a classification."""
     return True
 
   @property
   def output_nodes(self) -> tuple[int, ...]:
-    """The node of the group that each map is for."""
     return tuple(range(self.num_nodes))
 
 
@@ -57,17 +53,14 @@ class Student(FixationModule):
 
   @property
   def num_nodes(self) -> int:
-    """The number of fragments in a group."""
     return 3 if self.plus else 1
 
   @property
   def backbone_stages(self) -> tuple[str, ...]:
-    """The names of the stages of the visual backbone that the network reads."""
     return ("f5",) if self.plus else ("f3", "f4", "f5")
 
   @property
   def frame_parts(self) -> tuple[str, ...]:
-    """The top-level parts of its variables that `encode_frames` reads."""
     refined = () if self.plus else tuple(f"refine_{stage}" for stage in self.backbone_stages)
     return (*super().frame_parts, *refined)
 

@@ -16,12 +16,10 @@ class Tagger(AudioVisualModule):
 
   @property
   def num_times(self) -> int:
-    """The number of frames in a fragment: none."""
     return 0
 
   @property
   def backbone_stages(self) -> tuple[str, ...]:
-    """The names of the stages of the visual backbone that the network reads: none."""
     return ()
 
   def setup(self) -> None:
