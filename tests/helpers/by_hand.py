@@ -1,4 +1,4 @@
-"""Slow NumPy transcriptions of the networks' parts, as the paper and PyTorch's documentation describe them.
+"""Slow NumPy transcriptions of the parts of networks, as the paper and PyTorch's documentation describe them.
 
 The blur in time is here as well.
 
@@ -22,7 +22,7 @@ def conv(x, kernel, bias=0.0, stride=1, padding=None, dilation=1):
 
 
 def doubled(x, kernel):
-  """Transposed 4×4 convolution of stride 2: every pixel adds its kernel (torch's, unflipped) to its surroundings."""
+  """Computes a transposed 4×4 convolution of stride 2: every pixel adds its kernel (PyTorch's) to its surroundings."""
   height, width = x.shape[1:3]
   out = np.zeros((len(x), 2 * height + 2, 2 * width + 2, kernel.shape[3]))
   for row in range(height):
@@ -42,7 +42,7 @@ def max_pool(x, window, stride, padding):
 
 
 def bilinear(x, size):
-  """Half-pixel centres, edges repeated: pixel by pixel."""
+  """Resizes pixel by pixel, with half-pixel centres and repeated edges."""
   out = np.zeros((len(x), *size, x.shape[3]))
   for row in range(size[0]):
     for column in range(size[1]):
@@ -65,7 +65,7 @@ def sigmoid(x):
 
 
 def vgg(params, images):
-  """VGG-16 at stride 8: every stage before its pooling, f1 … f5."""
+  """Computes every stage f1 … f5 of VGG-16 at stride 8, before its pooling."""
   x = (images - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
   stages = {}
   for stage, convs in enumerate((2, 2, 3, 3, 3), 1):
@@ -86,7 +86,7 @@ def normalised(x, params, statistics):
 
 
 def resnet(variables, spectrogram):
-  """ResNet-18 with one input channel and running statistics, averaged."""
+  """Computes ResNet-18 with one input channel and running statistics, averaged."""
   params, statistics = variables["params"], variables["batch_stats"]
 
   def block(x, path, **how):
@@ -106,7 +106,7 @@ def resnet(variables, spectrogram):
 
 
 def temporal_branch(params, spatial):
-  """(m, 3, h, w, c) to (m, h, w, c)."""
+  """Computes the motion (m, h, w, c) of (m, 3, h, w, c)."""
   x = sum(spatial[:, t] @ params["time"]["kernel"][t, 0, 0] for t in range(3)) + params["time"]["bias"]
   for name in ("space1", "space2"):
     x = conv(relu(x), params[name]["kernel"][0], params[name]["bias"])
@@ -114,7 +114,7 @@ def temporal_branch(params, spatial):
 
 
 def c_gcn(params, nodes, steps, frl):
-  """Eqs. 5–8 (and 9, 10 after each step) of one group (n, h, w, c), in the paper's layout: states are c × h·w."""
+  """Computes Eqs. 5–8 (and 9, 10 after each step) for one group (n, h, w, c), in the paper's layout: c × h·w."""
   positions = nodes.shape[1] * nodes.shape[2]
   states = [node.reshape(positions, -1).T.astype(np.float64) for node in nodes]
   for _ in range(steps):
@@ -140,7 +140,7 @@ def c_gcn(params, nodes, steps, frl):
 
 
 def fixation_refine(state, discard=0.8, refine=0.6):
-  """Eqs. 9 and 10 of one node (h, w, c)."""
+  """Computes Eqs. 9 and 10 for one node (h, w, c)."""
   height, width, channels = state.shape
   mean = [[sum(state[i, j].astype(np.float64)) / channels for j in range(width)] for i in range(height)]
   largest = max(max(row) for row in mean)
@@ -153,7 +153,7 @@ def fixation_refine(state, discard=0.8, refine=0.6):
 
 
 def read_out(params, states, spatial, size):
-  """Eq. 15, ↑ before Ref_1 as printed: (m, h, w, c) twice to (m, H, W)."""
+  """Computes Eq. 15, with ↑ before Ref_1 as printed: two arrays (m, h, w, c) give (m, H, W)."""
   both = np.concatenate([states, spatial], axis=-1)
   refined = relu(conv(both, params["ref_32"]["conv"]["kernel"], params["ref_32"]["conv"]["bias"]))
   return conv(bilinear(refined, size), params["ref_1"]["kernel"], params["ref_1"]["bias"])[..., 0]

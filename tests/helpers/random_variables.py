@@ -1,4 +1,4 @@
-"""Random arrays in the place of a network's variables."""
+"""Random arrays in place of a network's variables."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def randomise(shapes: Any, seed: int = 0) -> Any:
-  """Random arrays in the place of shapes; no activation dies or explodes, no normalisation is the identity."""
+  """Returns random arrays of the shapes: no activation dies or explodes, and no normalisation is the identity."""
   rng = np.random.default_rng(seed)
 
   def fill(path: tuple, leaf: Any) -> np.ndarray:

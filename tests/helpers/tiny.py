@@ -1,4 +1,4 @@
-"""Tiny networks and clips for tests of inference, and the whole network on groups that are gathered by hand."""
+"""Tiny networks and clips for tests of inference, and whole networks that run on groups gathered by hand."""
 
 import functools
 from typing import Any
@@ -38,12 +38,12 @@ CONFIG = Config(
 )
 
 SMALL = 24
-"""Side of STA+ in a model folder, whose maps are brought to the size of STA's."""
+"""The side of STA+ in a model folder; its maps are resized to that of STA's."""
 PLUS_CONFIG = CONFIG.model_copy(update={"sta_plus": Training(size=SMALL)})
 
 
 def make_samples(count, seed=0, heard=0.7):
-  """Noise, with a large brightness of its own in every frame, of which a share has sound."""
+  """Makes frames of noise, each with a brightness of its own; a share of them has sound."""
   rng = np.random.default_rng(seed)
   frames = rng.integers(0, 100, (count, STORED, STORED, 3)) + rng.integers(0, 150, (count, 1, 1, 3))
   sounds = rng.normal(size=(count, 257, 98)).astype(np.float32)
@@ -51,7 +51,7 @@ def make_samples(count, seed=0, heard=0.7):
 
 
 def make_clip(count, reach=1, seed=0, **attributes):
-  """A clip with a random switch."""
+  """Makes a clip with a random switch."""
   clip = Clip(make_samples(count, seed), reach, **attributes)
   return clip.with_switch(np.random.default_rng(seed + 1).integers(0, 2, count))
 
@@ -63,7 +63,7 @@ def make_boxes(count, seed=0):
 
 
 def walk(start, offset, count):
-  """The frame that many steps away, turning round at the ends."""
+  """Returns the frame that many steps away, where a step turns round at the ends."""
   at, direction = start, 1 if offset > 0 else -1
   for _ in range(abs(offset) if count > 1 else 0):
     if not 0 <= at + direction < count:
@@ -73,7 +73,7 @@ def walk(start, offset, count):
 
 
 def fragment(frame, network, clip):
-  """The frames of a fragment."""
+  """Returns the frames of a fragment."""
   half = network.num_times // 2
   return [walk(frame, step * clip.reach, len(clip)) for step in range(-half, half + 1)]
 
@@ -81,7 +81,7 @@ def fragment(frame, network, clip):
 quick_jit = functools.partial(
   jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 )
-"""What tests compile is run a few times only."""
+"""Compiles quickly, for what tests run a few times only."""
 
 _resize = quick_jit(to_size, static_argnums=1)
 
@@ -91,8 +91,8 @@ def compiled(network):
   return quick_jit(lambda variables, inputs: network.apply(variables, **inputs))
 
 
-class Ear(nn.Module):
-  """Stands in for the audio backbone, of which most of the time to compile would be."""
+class TinyAudio(nn.Module):
+  """Stands in for the audio backbone, which would take most of the time to compile."""
 
   width: float
   norm: str
@@ -106,15 +106,15 @@ class Ear(nn.Module):
 
 @pytest.fixture(scope="module")
 def small_programs():
-  """Networks of the tests compile quickly."""
+  """Makes the networks of the tests compile quickly."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(base, "ResNet18", Ear)
+    patch.setattr(base, "ResNet18", TinyAudio)
     patch.setattr(jax, "jit", quick_jit)
     yield
 
 
 def whole(network, variables, groups, size=SIZE, most=12):
-  """The network's `__call__` on groups of (clip, frame), the targets first.
+  """Runs the network's `__call__` on groups of (clip, frame), the targets first.
 
   Returns:
     Class maps and confidences of a classifier, or saliency of a student, of the targets.
@@ -147,14 +147,14 @@ def sigmoid(x):
 
 
 def make(name, random_variables, seed=1):
-  """A network and random variables."""
+  """Makes a network and random variables."""
   network = networks.make_network(name, CONFIG, len(CATEGORIES))
   return network, random_variables(network, SIZE, seed=seed)
 
 
 @pytest.fixture(scope="module")
 def random_networks(random_variables, small_programs):
-  """(network, variables, size) by name; the switch is on for half of the sounds of a clip."""
+  """Returns (network, variables, size) by name; the switch is on for half of the sounds of a clip."""
   made = {}
   for seed, name in enumerate((networks.SWITCH, *networks.STUDENTS)):
     network, size = networks.make_network(name, CONFIG, len(CATEGORIES)), SMALL if "plus" in name else SIZE
@@ -174,7 +174,7 @@ def model_folder(tmp_path_factory, random_networks):
 
 
 def write_model(folder, random_networks):
-  """A folder with a model of the networks' variables in it."""
+  """Writes a folder with a model of the networks' variables in it."""
   paths, sha256 = {name: folder / f"{name}.safetensors" for name in random_networks}, {}
   for name, variables in random_networks.items():
     sha256[name] = store.save(paths[name], variables)
@@ -184,7 +184,7 @@ def write_model(folder, random_networks):
 
 
 def method_maps(predictor, samples, reach=1):
-  """The maps of all methods for a video, in parts."""
+  """Returns the maps of all methods for a video, in parts."""
   parts = (predictor.start_method_maps(clip)() for clip in windows(iter(samples), reach))
   return list(predictor.blur_in_time(parts, reach))
 

@@ -1,4 +1,4 @@
-"""Table 1's rows against the paper's table and against maps composed by hand; tags, windows, the command."""
+"""The rows of Table 1 against the paper's table and against maps composed by hand; tags, windows, the command."""
 
 import json
 import re
@@ -79,7 +79,7 @@ def test_what_the_paper_concludes_holds_in_its_table():
 
 
 class FakeNetwork:
-  """A network's results are random but fixed by its name, what it hears, where it looks and whether it has an FRL."""
+  """A network whose results are random for its name, what it hears, where it looks and whether it has an FRL."""
 
   def __init__(self, name, refine, calls=None):
     self.name, self.refine, self.calls = name, refine, calls
@@ -117,7 +117,7 @@ def make_clip(count=7, targets=range(1, 6), first=0):
 
 
 def by_hand(clip, name, heard, refine, boxes=None):
-  """Φ and confidences of one source for all samples, from the fake network itself."""
+  """Returns Φ and confidences of one source for all samples, from the fake network itself."""
   if heard:
     clip = clip.with_switch(np.ones(len(clip)))
   everything = Clip(clip.samples, first=clip.first, switch=clip.switch, boxes=boxes)
@@ -191,7 +191,7 @@ def make_samples(count):
 
 
 class FakeSwitch:
-  """On for every other frame of the video."""
+  """A switch that is on for every other frame of the video."""
 
   def run(self, clip):
     return ClassMaps(None, np.array([[0.9 if (clip.first + i) % 2 else 0.1] for i in clip.targets]))
@@ -264,7 +264,7 @@ def write_tree(root, tags):
   ],
 )
 def test_command_says_where_tags_are_predicted(tmp_path, monkeypatch, tags, note, ending):
-  """The model is not there: what is tested is what the command makes of its maps."""
+  """There is no model: the test is about what the command makes of its maps."""
   loaded = SimpleNamespace(trained_on="synthetic", categories=("Bark", "Bus"))
   monkeypatch.setattr(model, "load", lambda folder, names: loaded if set(networks.SOURCES) < set(names) else None)
   given = []

@@ -1,4 +1,4 @@
-"""Sources of a clip: what each is asked for, which boxes, switches, companions and refine layers it gets."""
+"""The sources of a clip: what each is asked for, and the boxes, switches, companions and refine layers that it gets."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -29,7 +29,7 @@ POOL_CLIPS = np.array([0, 7, 3, 7])
 
 
 class Watched:
-  """A network that remembers what it is run with; its results depend on it and the video's sample alone."""
+  """A network that remembers what it is run with; its results depend only on itself and on the video's sample."""
 
   def __init__(self, name, refine, calls):
     self.name, self.refine, self.calls = name, refine, calls
@@ -51,8 +51,8 @@ class Watched:
     return ClassMaps(np.array(maps, np.float32)[..., list(select)], np.array(confidences, np.float32))
 
 
-class World:
-  """Networks, and what they were run with."""
+class WatchedSources:
+  """Sources that remember what they were run with."""
 
   def __init__(self, pool_clips=POOL_CLIPS, reach=1):
     self.calls, self.pools, self.pool_clips = [], [], pool_clips
@@ -66,7 +66,7 @@ class World:
     return np.zeros((len(self.pool_clips), SIDE, SIDE, 5)), self.pool_clips
 
   def took(self):
-    """What ran since the last time."""
+    """Returns what was run since the last call."""
     calls = self.calls[:]
     self.calls.clear()
     return calls
@@ -90,7 +90,7 @@ def coarse_by_hand(clip, heard=False, tags=TAGS):
 
 
 def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
-  world, clip = World(), make_clip(targets=range(2, 7))
+  world, clip = WatchedSources(), make_clip(targets=range(2, 7))
   sources = ClipSources(world.sources, clip, TAGS)
   names = (*networks.FINE, *networks.GRANULAR)
   maps, found = sources.selected(names)
@@ -117,7 +117,7 @@ def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
 @pytest.mark.parametrize("reach", [1, 2])
 def test_only_fine_sources_see_boxes(reach):
   """Boxes are smoothed over frames of the grid, however close the samples are."""
-  world, clip = World(reach=2), make_clip(15, reach=reach)
+  world, clip = WatchedSources(reach=2), make_clip(15, reach=reach)
   sources = ClipSources(world.sources, clip, TAGS)
   expected = coarse_boxes(coarse_by_hand(clip), 2 * reach, 2.0)
   assert np.ptp(expected, axis=0).max() > 0
@@ -130,11 +130,11 @@ def test_only_fine_sources_see_boxes(reach):
       assert call.clip.boxes is None
 
 
-def test_networks_with_companions_see_crops_if_they_are_to():
+def test_networks_with_companions_see_crops_where_configured():
   assert networks.on_crops(Config(name="a")) == set(networks.FINE)
   crops = networks.on_crops(Config(name="a", plus_crops=True))
   assert set(crops) == {*networks.FINE, *networks.GRANULAR}
-  world, clip = World(), make_clip()
+  world, clip = WatchedSources(), make_clip()
   sources = ClipSources(replace(world.sources, crops=crops), clip, TAGS)
   expected = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
   maps, _ = sources.source("st_plus_short")
@@ -146,8 +146,8 @@ def test_networks_with_companions_see_crops_if_they_are_to():
     assert call.clip.features is clip.features
 
 
-def test_crops_that_are_known_are_not_looked_for_again():
-  world, boxes = World(), make_boxes(9)
+def test_known_crops_are_not_computed_again():
+  world, boxes = WatchedSources(), make_boxes(9)
   clip = make_clip(boxes=boxes)
   sources = ClipSources(world.sources, clip, TAGS)
   maps, _ = sources.source("s")
@@ -157,7 +157,7 @@ def test_crops_that_are_known_are_not_looked_for_again():
 
 
 def test_always_heard_changes_what_hears_and_crops():
-  world, clip = World(), make_clip()
+  world, clip = WatchedSources(), make_clip()
   sources = ClipSources(world.sources, clip, TAGS)
   usual = {name: sources.source(name) for name in networks.SOURCES}
   world.took(), world.pools.clear()
@@ -183,7 +183,7 @@ def test_always_heard_changes_what_hears_and_crops():
 
 
 def test_refine_layers_are_removed_from_plus_and_added_to_coarse_s():
-  world, clip = World(), make_clip()
+  world, clip = WatchedSources(), make_clip()
   sources = ClipSources(world.sources, clip, TAGS)
   usual = {name: sources.source(name) for name in networks.SOURCES}
   world.took()
@@ -199,7 +199,7 @@ def test_refine_layers_are_removed_from_plus_and_added_to_coarse_s():
 
 
 def test_companions_of_the_clip_itself():
-  world, clip = World(), make_clip(20, targets=range(3, 6), reach=2)
+  world, clip = WatchedSources(), make_clip(20, targets=range(3, 6), reach=2)
   ClipSources(world.sources, clip, TAGS, index=11).stacked(networks.GRANULAR)
   for call in world.took():
     branch, granularity = call.name.split("_plus_")
@@ -218,9 +218,9 @@ def test_companions_of_the_clip_itself():
 
 
 def test_companions_of_other_clips():
-  """Never of the own clip; of one item twice where no other is there; long ones where none is."""
+  """They are never from the own clip; one item is taken twice if it is alone, and long companions if there is none."""
   for index, pool_clips, others in ((7, POOL_CLIPS, {0, 2}), (-1, POOL_CLIPS, {0, 1, 2}), (2, np.array([6, 2]), {0})):
-    world, clip = World(pool_clips), make_clip(12)
+    world, clip = WatchedSources(pool_clips), make_clip(12)
     ClipSources(world.sources, clip, TAGS, index).source("s_plus_cross")
     (call,) = world.took()
     assert world.pools == [("s_plus_cross", TAGS, False)] and len(call.groups.pool) == len(pool_clips)
@@ -229,7 +229,7 @@ def test_companions_of_other_clips():
     assert set(pool_clips[chosen].ravel()) == {pool_clips[i] for i in others} and index not in pool_clips[chosen]
     assert (chosen[:, 0] != chosen[:, 1]).all() == (len(others) > 1)
   for pool_clips in (np.array([4, 4]), np.array([], int)):
-    world, clip = World(pool_clips), make_clip(12)
+    world, clip = WatchedSources(pool_clips), make_clip(12)
     sources = ClipSources(world.sources, clip, TAGS, 4)
     sources.stacked(["st_plus_cross", "st_plus_long"])
     cross, long = world.took()
@@ -255,7 +255,7 @@ def test_stored_pool():
     assert pool.shape == (0, 2, 2, 4) and of.shape == (0,)
 
 
-def test_groups_of_windows_stay_inside_and_differ():
+def test_groups_stay_inside_their_window():
   """Long companions are drawn anew in every window, short ones are those of the whole video."""
   samples, drawn = [(None, None)] * 40, []
   for clip in windows(iter(samples), 1, length=16):
@@ -269,7 +269,7 @@ def test_groups_of_windows_stay_inside_and_differ():
 
 
 def test_top_tag_is_that_of_the_mean_confidence():
-  """Of every frame once, heard as the switch says; the frames that windows share count once."""
+  """Every frame counts once, heard as the switch says, also those that windows share."""
   clip, calls = make_clip(60), []
   total = sum(Watched(name, None, []).run(clip).confidences.sum(axis=0) for name in networks.COARSE)
 
@@ -281,7 +281,7 @@ def test_top_tag_is_that_of_the_mean_confidence():
   assert {call.name for call in calls} == set(networks.COARSE) and {call.refine for call in calls} == {None}
 
 
-def test_switch_is_what_its_network_says_where_there_is_sound():
+def test_the_switch_is_set_by_its_network_where_there_is_sound():
   clip, calls = make_clip(12, targets=range(3, 5)), []
   network = Watched("switch", None, calls)
   values = switch_values(network, clip)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("small_programs")
 
 
 def random_groups(clip, num_nodes, seed=0):
-  """Any companions of the clip's targets, some of them of a pool."""
+  """Draws any companions of the clip's targets, some of them from a pool."""
   samples = np.random.default_rng(seed).integers(0, num_nodes, (len(clip.targets), 3))
   samples[:, 0] = clip.targets
   return samples
@@ -33,8 +33,10 @@ def random_groups(clip, num_nodes, seed=0):
 
 @pytest.mark.parametrize("name", ["st", "sa_plus_cross"])
 def test_staged_equals_whole(name, random_variables):
-  """Longer than two batches; neighbours apart; any companions, also of another clip; crops. The students and the
-  switch, a plain SA, are in test_prediction.py."""
+  """The clip is longer than two batches, neighbours may be apart, companions are any, and ST sees crops.
+
+  The students and the switch, a plain SA, are in test_predictor.py.
+  """
   network, variables = make(name, random_variables)
   dense = DenseNetwork(network, variables, SIZE, 4, cropped=name == "st")
   for reach in (1, 3):
@@ -52,8 +54,8 @@ def test_staged_equals_whole(name, random_variables):
     np.testing.assert_allclose(found.confidences, confidences, rtol=1e-4, atol=1e-5)
 
 
-def test_refine_layer_on_the_spatial_map_of_s(random_variables):
-  """Row 12 of the ablation, Eqs. 9 and 10: it has no parameters, and frames are not encoded again for it."""
+def test_s_can_have_a_refine_layer_on_its_spatial_map(random_variables):
+  """Row 12 of the ablation has it (Eqs. 9 and 10). It has no parameters, and frames are not encoded again for it."""
   network, variables = make("s_coarse", random_variables)
   refined, clip = networks.make_network("s_coarse", CONFIG, len(CATEGORIES), refine=True), make_clip(3)
   plain, found = (DenseNetwork(each, variables, SIZE, 4).run(clip, range(5)).class_maps for each in (network, refined))
@@ -78,7 +80,7 @@ class Trace:
     self.encoded.update(i for i in np.unique(numbers).astype(int).tolist() if i)  # the last one fills a batch up
 
   def counted(self):
-    """How often each frame and, as negative numbers, each second of sound was encoded since the last call."""
+    """Returns how often each frame and, as negative numbers, each second of sound was encoded since the last call."""
     jax.effects_barrier()
     counts = dict(self.encoded)
     self.encoded.clear()
@@ -125,7 +127,7 @@ def make_trace(*arguments, size=8, batch=4, visual=1.0, neck=1.0, **settings):
 
 
 def numbered(count, first=1):
-  """Samples that are known by their number, which in the left half is 50 more; every third has no sound."""
+  """Yields samples that show their number, and 50 more in their left half; every third has no sound."""
   for number in range(first, first + count):
     frame = np.full((8, 8, 3), [number % 100, number // 100, 0], np.uint8)
     frame[:, :4, 0] += 50
@@ -133,7 +135,7 @@ def numbered(count, first=1):
 
 
 def expected_trace(network, clip, groups, others=None, factor=1):
-  """What `Trace` should have seen, by walking from frame to frame."""
+  """Returns what `Trace` should have seen, by walking from frame to frame."""
   rows = []
   for group in groups:
     row = []
@@ -147,12 +149,12 @@ def expected_trace(network, clip, groups, others=None, factor=1):
 
 
 def seen(result):
-  """What a result says was seen."""
+  """Returns what a result says was seen."""
   return result.class_maps[:, 0, :, 0] if isinstance(result, tuple) else np.rint(result[:, 0] * 2001 - 1)
 
 
 def once(numbers, hears=True):
-  """What is counted where every sample is encoded once; every third has no sound."""
+  """Returns what is counted where every sample is encoded once; every third has no sound."""
   return dict.fromkeys([*numbers, *(-i for i in numbers if i % 3 and hears)], 1)
 
 
@@ -171,7 +173,7 @@ def test_every_length_and_reach(is_student):
     assert network.counted() == once(range(1, count + 1))
 
 
-def test_targets_and_classes_that_results_are_for():
+def test_results_are_for_the_targets_and_the_selected_classes():
   network, dense = make_trace(3, False)
   clip = Clip(list(numbered(11)), targets=range(4, 9))
   (found, confidences), expected = dense.run(clip, (1, 0, 1)), expected_trace(network, clip, np.arange(4, 9)[:, None])
@@ -182,7 +184,7 @@ def test_targets_and_classes_that_results_are_for():
 
 
 @pytest.mark.parametrize("reach, margin, length", [(1, 4, 8), (2, 4, 8), (1, 0, 3), (9, 2, 5)])
-def test_windows_are_the_whole_video(reach, margin, length):
+def test_windows_cover_the_whole_video(reach, margin, length):
   """Every sample is a target once, in order, with all its neighbours; a bounded number is read ahead."""
   far = margin * reach
   for count in range(0, 2 * length + 2 * far + 3):
@@ -204,13 +206,15 @@ def test_windows_are_the_whole_video(reach, margin, length):
 
 
 def apart(clip):
-  """Groups of fragments of three frames that touch."""
+  """Returns groups of fragments of three frames that touch."""
   return np.array([[i, *(walk(i, side * 3 * clip.reach, len(clip)) for side in (-1, 1))] for i in clip.targets])
 
 
 def test_windows_share_what_their_borders_encode():
-  """Short companions see at most four frames away, so results are those of the whole video. The last window is shorter
-  than a batch, or needs several."""
+  """Short companions are at most four frames away, so results are those of the whole video.
+
+  The last window is shorter than a batch, or needs several.
+  """
   network, dense = make_trace(3, True, batch=10)
   for count, reach, length in ((13, 1, 8), (24, 1, 8), (33, 2, 8), (300, 1, WINDOW)):
     clip, found, short = Clip(list(numbered(count)), reach), [], []
@@ -223,7 +227,7 @@ def test_windows_share_what_their_borders_encode():
 
 
 def traced_once(monkeypatch, *parts):
-  """Parts of a network raise where they are traced a second time."""
+  """Makes parts of a network raise where they are traced a second time."""
   chex.clear_trace_counter()
   monkeypatch.setattr(programs, "_SHARED", {})
   for part in parts:
@@ -248,7 +252,7 @@ def test_groups_of_another_size_are_refused(random_variables):
 
 
 def test_networks_share_frozen_backbones_and_equal_encoders():
-  """Another backbone, size or crop is another encoder."""
+  """With another backbone, size or crop an encoder is not equal."""
   networks = {
     "first": make_trace(1, False, visual=2, keep_stages=("f5",)),
     "same backbone": make_trace(3, False, visual=2, neck=3, keep_stages=("f5",)),
@@ -281,7 +285,7 @@ def test_networks_share_frozen_backbones_and_equal_encoders():
 
 
 def test_equal_networks_share_programs(random_variables, monkeypatch):
-  """Both STA+ do, though their weights differ: what they compute is their own."""
+  """Both STA+ do, and still compute their own maps, as their weights differ."""
   traced_once(monkeypatch, "_reason")
   clip, found = make_clip(5), {}
   for number, name in enumerate(networks.STUDENTS):
@@ -294,7 +298,7 @@ def test_equal_networks_share_programs(random_variables, monkeypatch):
   assert np.abs(maps[0] - maps[1]).max() > 1e-3
 
 
-def test_switch():
+def test_clips_have_a_switch():
   """It is on where there is sound, and silence stays unheard; copies share what was computed of the frames."""
   clip = Clip(list(numbered(7)))
   assert clip.switch.tolist() == [1, 1, 0, 1, 1, 0, 1] and list(clip.targets) == list(range(7))
@@ -307,16 +311,16 @@ def test_switch():
   assert network.counted() == once(range(1, 8))
 
 
-class Ears:
+class FakeTagger:
   """A tagger whose top category is the number of the second of sound."""
 
   def apply(self, variables, sound):
     return Classification(None, -jnp.abs(jnp.arange(50) - variables["shift"] - sound[:, 0, 0, :1]), None)
 
 
-def test_tagger():
+def test_a_tagger_hears_every_second_of_sound():
   for count in (1, 4, 11):
-    confidences = make_tagger(Ears(), {"shift": 2}, 4)(Clip(list(numbered(count))))
+    confidences = make_tagger(FakeTagger(), {"shift": 2}, 4)(Clip(list(numbered(count))))
     assert confidences.shape == (count, 50) and confidences.max() == 0.5
     assert confidences.argmax(axis=1).tolist() == [i + 2 if i % 3 else 2 for i in range(1, count + 1)]
 

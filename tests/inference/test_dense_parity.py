@@ -1,6 +1,6 @@
-"""Every network, with every kind of companion: staged inference of videos of 1 to 300 frames equals the whole network.
+"""Staged inference equals the whole network: for every network and kind of companion, for videos of 1 to 300 frames.
 
-Videos go through `windows`, as in prediction; what is compared are both ends and what lies around each window's border.
+Videos go through `windows`, as in prediction; both ends and what lies around each window's border are compared.
 """
 
 import functools
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("small_programs")
 
 @functools.cache
 def make(network, random_variables, cropped):
-  """Networks with other companions are the same network."""
+  """Makes variables and the dense network; networks that differ in their companions only are equal."""
   variables = random_variables(network, SIZE, seed=1)
   return variables, DenseNetwork(network, variables, SIZE, BATCH, cropped)
 
@@ -39,9 +39,10 @@ def make_video(count, cropped):
 
 
 def companions_of(name, network, clip, frame, number, first, count):
-  """Of frame `first + frame` of a video the frames of its group, by the paper's words; cross ones are in another video.
+  """Returns the frames of the group of a video's frame `first + frame`, by the paper's words.
 
-  Long ones are drawn among the `number` frames of the window that begins with `first`.
+  Long companions are drawn from the `number` frames of the window that begins with `first`, cross ones are in another
+  video.
   """
   match networks.NETWORKS[name].companions:
     case None:
@@ -57,7 +58,7 @@ def companions_of(name, network, clip, frame, number, first, count):
 
 
 def relative(found, expected):
-  """The largest difference, as a part of the values' range where that is above 1."""
+  """Returns the largest difference, as a part of the largest value where that is above 1."""
   return np.abs(found - expected).max() / max(1, np.abs(expected).max())
 
 

@@ -1,4 +1,4 @@
-"""What prediction and training do on the device once they run: no compilation, no implicit transfer, no copy."""
+"""Prediction and training that run already neither compile, nor transfer implicitly, nor copy on the device."""
 
 import contextlib
 import functools
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("small_programs")
 
 
 @contextlib.contextmanager
-def steady(caplog):
-  """Implicit transfers raise in all threads; gives the list of what was compiled, at the end."""
+def watched_device(caplog):
+  """Makes implicit transfers raise in all threads, and yields a list that in the end has what was compiled."""
   compiled = []
   caplog.clear()
   jax.config.update("jax_log_compiles", True)
@@ -37,8 +37,8 @@ def steady(caplog):
     compiled += [record.message for record in caplog.records if "Compiling" in record.message]
 
 
-def test_the_guard_and_the_list_work(caplog):
-  with steady(caplog) as compiled:
+def test_transfers_and_compilations_are_noticed(caplog):
+  with watched_device(caplog) as compiled:
     double = jax.jit(lambda x: x + x)
     with pytest.raises(Exception, match="Disallowed host-to-device transfer"):
       double(np.zeros(7))
@@ -47,7 +47,7 @@ def test_the_guard_and_the_list_work(caplog):
 
 
 def test_prediction_compiles_once_and_transfers_explicitly(model_folder, caplog, monkeypatch):
-  """After one video: of others, longer and with other last windows; of short ones together; of every method's maps."""
+  """After one video nothing is compiled: not for longer ones, for short ones together, or for every method's maps."""
   monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=8))
   predictor = prediction.load_predictor(model_folder, batch=4)
 
@@ -66,7 +66,7 @@ def test_prediction_compiles_once_and_transfers_explicitly(model_folder, caplog,
     return found, methods, together
 
   run([43])
-  with steady(caplog) as compiled:
+  with watched_device(caplog) as compiled:
     found, methods, together = run([62, 35])
   assert compiled == []
   assert [x.shape for x in found] == [(62, SIZE, SIZE), (35, SIZE, SIZE)] and len(together) == 12
@@ -74,7 +74,7 @@ def test_prediction_compiles_once_and_transfers_explicitly(model_folder, caplog,
 
 
 def test_buffers_of_prediction_are_written_in_place(model_folder, monkeypatch):
-  """What is encoded and fused stays where it is: the compiler says so, and so do the addresses."""
+  """Features and fragments stay where they are, by what the compiler says and by their addresses."""
   seen = {}
 
   def watched(name, function):
@@ -109,14 +109,14 @@ def test_buffers_of_prediction_are_written_in_place(model_folder, monkeypatch):
     assert compiled.memory_analysis().alias_size_in_bytes == size, name
 
 
-def test_training_compiles_once_transfers_explicitly_and_keeps_its_place(tmp_path, caplog):
-  """From the second step on, logs included; the state is donated, all of it."""
+def test_training_compiles_once_transfers_explicitly_and_stays_in_place(tmp_path, caplog):
+  """This holds from the second step on, logs included; the whole state is donated."""
   network, update, mesh = Small(), sgd(), step.make_mesh()
   pointers, compiled = [], []
 
   def batches(start, stop):
     yield make_batch(start)
-    with steady(caplog) as found:
+    with watched_device(caplog) as found:
       for number in range(start + 1, stop - 1):
         yield make_batch(number)
     compiled.extend(found)

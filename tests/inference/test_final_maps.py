@@ -34,8 +34,8 @@ def frozen_model(random_variables):
   return model.Model(config, tuple("abcde"), 8.0, 40, "clips", variables, {}, {})
 
 
-def test_the_factor_can_be_left_out(frozen_model):
-  """The product is predicted, both are scored, and the argument wins over the configuration."""
+def test_the_centre_factor_can_be_left_out(frozen_model):
+  """Maps with it are predicted, maps with and without it are scored, and the argument wins over the configuration."""
   samples = make_samples(3)
   predictor = Predictor(frozen_model, 4)
   (found,) = tiny.method_maps(predictor, samples)
@@ -53,7 +53,7 @@ def test_the_factor_can_be_left_out(frozen_model):
   assert not any(name.endswith(NO_CENTRE) for name in plain)
 
 
-def test_the_blur_is_of_what_the_students_predict(frozen_model):
+def test_the_maps_of_the_students_are_blurred(frozen_model):
   """The blur comes before Eq. 17 and before the factor."""
   maps = frozen_model.config.maps.model_copy(update={"blur": 0.1})
   blurring = dataclasses.replace(frozen_model, config=frozen_model.config.model_copy(update={"maps": maps}))
@@ -97,25 +97,25 @@ def models(random_variables, small_programs):
   return plain, dataclasses.replace(plain, config=CONFIG.model_copy(update={"maps": maps}))
 
 
-def test_final_maps_and_those_of_methods_are_smoothed(models):
-  """0.25 s are two frames of the grid, and four where every second frame is a neighbour."""
-  plain, steady = (Predictor(each, batch=4) for each in models)
+def test_final_maps_and_those_of_methods_are_blurred_in_time(models):
+  """A quarter of a second is two frames of the grid, and four where every second frame is a neighbour."""
+  plain, blurring = (Predictor(each, batch=4) for each in models)
   samples = make_samples(11)
   for reach, sigma in ((1, 2.0), (2, 4.0)):
     expected = blur_in_time_by_hand(np.array(list(plain.maps(iter(samples), reach))), sigma)
-    np.testing.assert_allclose(list(steady.maps(iter(samples), reach)), expected, atol=1e-5)
-  (before,), found = (tiny.method_maps(each, samples) for each in (plain, steady))
+    np.testing.assert_allclose(list(blurring.maps(iter(samples), reach)), expected, atol=1e-5)
+  (before,), found = (tiny.method_maps(each, samples) for each in (plain, blurring))
   for name, maps in before.items():
     expected = maps if name == "spectral_residual" else blur_in_time_by_hand(maps, 2.0)
     np.testing.assert_allclose(np.concatenate([part[name] for part in found]), expected, atol=1e-5, err_msg=name)
-  whole = steady.clip_maps(Clip(samples))
+  whole = blurring.clip_maps(Clip(samples))
   np.testing.assert_allclose(whole["final"], blur_in_time_by_hand(before["final"], 2.0), atol=1e-5)
-  assert steady.made_with != plain.made_with
+  assert blurring.made_with != plain.made_with
 
 
 def test_videos_of_a_set_are_not_mixed(models, monkeypatch):
-  """Nor does a video that cannot be read to its end get lost."""
-  _, steady = (Predictor(each, batch=4) for each in models)
+  """A video that cannot be read to its end is not lost either."""
+  _, blurring = (Predictor(each, batch=4) for each in models)
   videos = ["a", "b", "c"]
   maps = np.random.default_rng(3).random((9, 2, 2), np.float32)
   error = ValueError("cut off")
@@ -125,7 +125,7 @@ def test_videos_of_a_set_are_not_mixed(models, monkeypatch):
   monkeypatch.setattr(dataset, "_key", lambda video: video)
   monkeypatch.setattr(dataset, "reach_of", lambda video, rate: 1)
   found = {name: [] for name in videos}
-  for name, part in dataset.set_maps(steady, steady.start_final_maps, videos):
+  for name, part in dataset.set_maps(blurring, blurring.start_final_maps, videos):
     found[name].append(part)
   np.testing.assert_allclose(np.concatenate(found["a"]), blur_in_time_by_hand(maps[:6], 2.0), rtol=1e-5)
   np.testing.assert_allclose(np.concatenate(found["b"]), blur_in_time_by_hand(maps[6:], 2.0), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Prediction with a model folder: the students' maps are those of the whole networks, and the final map is Eq. 17."""
+"""Prediction with a model folder: the students' maps equal those of the whole networks, and the final map is Eq. 17."""
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ def minmax(x):
 
 
 def students_by_hand(random_networks, clip):
-  """Maps of every student by the whole networks, on groups found by walking."""
+  """Returns the maps of every student by the whole networks, on groups found by walking."""
   maps = {}
   for name, (network, variables, size) in random_networks.items():
     if name == networks.SWITCH:
@@ -40,7 +40,7 @@ def students_by_hand(random_networks, clip):
 
 
 def final_by_hand(maps):
-  """Eq. 17, frame by frame."""
+  """Computes Eq. 17 frame by frame."""
   result = []
   for three in zip(*maps.values(), strict=True):
     sta, short, long = (np.asarray(jax.image.resize(x, (SIZE, SIZE), "bilinear")) for x in three)
@@ -51,7 +51,7 @@ def final_by_hand(maps):
 
 @pytest.mark.parametrize("count, reach, heard", [(11, 2, 0.7), (1, 1, 1), (1, 3, 0), (3, 1, 0)])
 def test_maps_are_those_of_the_whole_networks(predictor, random_networks, count, reach, heard):
-  """Also of clips of one frame and of silent ones; no clip has a tag."""
+  """Some clips have one frame or no sound; none has a tag."""
   samples = make_samples(count, heard=heard)
   clip = Clip(samples, reach)
   network, variables, _ = random_networks[networks.SWITCH]
@@ -76,8 +76,8 @@ def test_maps_are_those_of_the_whole_networks(predictor, random_networks, count,
   assert np.array_equal(found["final_no_switch"], found["final"]) == (switched.switch.sum() == clip.switch.sum())
 
 
-def test_fast_is_sta_alone_and_long_videos_are_windows(model_folder, random_networks, monkeypatch):
-  """STA sees two frames besides: its maps are those of the whole video, which is longer than a batch."""
+def test_sta_alone_predicts_long_videos_in_windows(model_folder, random_networks, monkeypatch):
+  """STA sees the two neighbours of a frame: its maps are those of the whole video, which is longer than a batch."""
   fast, samples = load_predictor(model_folder / "model", 16, "sta"), make_samples(24)
   (found,) = tiny.method_maps(fast, samples)
   assert list(found) == ["sta", "spectral_residual"]
@@ -92,7 +92,7 @@ def test_fast_is_sta_alone_and_long_videos_are_windows(model_folder, random_netw
 
 
 def test_clips_of_other_lengths_compile_nothing(predictor, caplog):
-  """Up to a batch there are buffers of one size; then their sizes double."""
+  """Buffers have one size for up to a batch of frames, and then sizes that double."""
   tiny.method_maps(predictor, make_samples(11))
   with jax.log_compiles(), caplog.at_level("WARNING"):
     for count, reach in ((2, 1), (16, 3), (5, 9)):
@@ -119,7 +119,7 @@ def test_the_next_window_is_started_before_one_is_waited_for():
     assert events == expected
 
 
-def test_predictor(predictor):
+def test_a_predictor_describes_its_model(predictor):
   assert (predictor.rate, predictor.side, predictor.trained_on) == (4, STORED, "synthetic")
   assert len(predictor.notes) == 1 and predictor.notes[0].startswith("synthetic:")
 

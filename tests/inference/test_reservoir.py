@@ -1,4 +1,4 @@
-"""Long companions from all over a video: which fragments, where they are read, and what the student makes of them."""
+"""Long companions from all over a video: the fragments, where they are read, and what the student makes of them."""
 
 import functools
 
@@ -45,7 +45,7 @@ def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
 @pytest.mark.usefixtures("small_programs")
 @pytest.mark.parametrize("number", [9, SIZE])
 def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, random_networks, monkeypatch, number):
-  """The student's maps are those of the whole network; the others' do not change; it is read and encoded once."""
+  """The maps of STA+ long equal those of the whole network, the others do not change, and fragments are read once."""
   monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=14))
   samples, asked = make_samples(30, heard=1), []
   runs = [[*make_samples(3, seed=100 + i, heard=1)] for i in range(number)]
@@ -80,7 +80,7 @@ def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, r
 
 @pytest.mark.usefixtures("small_programs")
 def test_short_videos_need_no_reservoir(predictor, tmp_path, monkeypatch):
-  """Of a file that is one window nothing is read twice, and maps are as they were; a longer one is asked once."""
+  """A file that is one window is not read for fragments; a longer one is, once."""
   asked, real = [], reservoir.of_file
   monkeypatch.setattr(reservoir, "of_file", lambda *arguments: asked.append(arguments) or real(*arguments))
   for count, times in ((60, 0), (400, 1)):
@@ -93,7 +93,7 @@ def test_short_videos_need_no_reservoir(predictor, tmp_path, monkeypatch):
 
 
 def test_fragments_of_a_tree(tmp_path):
-  """Random frames with neighbours that are as far away as the grid's."""
+  """They are random frames with neighbours that are as far away as the grid's."""
   frames = [np.full((8, 8, 3), i, np.uint8) for i in range(150)]
   wave = np.random.default_rng(0).normal(0, 0.1, 16000 * 38)
   tree_files.write_video(tmp_path, "Tiny", "v", frames, wave, None)

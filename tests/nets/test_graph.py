@@ -1,4 +1,4 @@
-"""C-GCN and the networks that reason with it: S+, ST+, SA+ and STA+."""
+"""The C-GCN and the networks that reason with it: S+, ST+, SA+ and STA+."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ def random_nodes(shape=(2, 3, 3, 4, 5), scale=1.5, seed=0):
 
 
 def graph_of(nodes, seed=1, **attributes):
-  """A C-GCN and its variables, whose attention is far from uniform."""
+  """Makes a C-GCN and its variables, whose attention is far from uniform."""
   network = ConservativeGCN(nodes.shape[-1], **attributes)
   return network, randomise(jax.eval_shape(network.init, jax.random.key(0), nodes), seed)
 
@@ -59,7 +59,7 @@ def test_equations_5_to_10(steps, frl):
 
 
 def test_equations_9_and_10():
-  """Also of states whose mean responses are all negative, and of a constant one, of which nothing is discarded."""
+  """Two states have mean responses that are all negative; nothing is discarded of a constant one."""
   states = random_nodes((2, 3, 5, 6, 4))
   states[0, 1] -= 5
   states[1, 2] = 0.7
@@ -72,7 +72,7 @@ def test_equations_9_and_10():
 
 @pytest.mark.parametrize("attend", [attention._attend_at_once, functools.partial(attention._attend_in_blocks, block=9)])
 def test_every_form_of_attention_and_of_its_gradient(monkeypatch, attend):
-  """A pair at a time or all together, as a TPU's or in blocks, run here: against plain softmax, differentiated by JAX.
+  """A pair at a time or all together, for a TPU or in blocks, it equals plain softmax that JAX differentiates.
 
   35 positions are padded to whole vectors, and to four blocks of nine.
   """
@@ -129,8 +129,8 @@ def test_blocks_equal_the_plain_form():
   assert np.abs(query).max() > 1e-2
 
 
-def test_memory_grows_with_the_positions_not_their_square():
-  """Of the gradient; four times the positions would take sixteen times the memory in the plain form."""
+def test_memory_grows_with_the_positions_instead_of_their_square():
+  """The plain form of the gradient would take sixteen times the memory for four times the positions."""
 
   def memory(side, block):
     network = ConservativeGCN(4, steps=1, block=block)
@@ -202,7 +202,7 @@ def test_branch_logits_are_those_of_the_branch(plus_classifier):
 
 
 @pytest.mark.parametrize("source", ["s", "st", "sa"])
-def test_a_plus_network_has_its_branchs_parameters(source):
+def test_a_plus_network_has_the_parameters_of_its_branch(source):
   branch, plus = (networks.expected_variables(Classifier(source, plus=plus, **TINY), 32) for plus in (False, True))
   branch, more = flat(branch), flat(plus)
   assert branch.items() < more.items()
@@ -222,7 +222,7 @@ def test_sta_plus_has_all_of_sta_but_the_decoder():
 
 
 def test_equations_14_and_15(plus_student):
-  """The read-out of every node with its own spatial map; `read` only leaves out what is not wanted."""
+  """Every node is read out with its own spatial map; `read` leaves out the nodes that are not wanted."""
   network, variables = plus_student
   params, nodes = variables["params"], np.abs(random_nodes((2, 3, 4, 4, 4)))
   spatial = random_nodes((2, 3, 4, 4, 4), seed=3)
@@ -237,8 +237,8 @@ def test_equations_14_and_15(plus_student):
 
 
 @pytest.mark.parametrize("kind", ["plus_classifier", "plus_student"])
-def test_swapped_companions_leave_the_targets_map(kind, request):
-  """And a companion matters: with another one in its place the map is another."""
+def test_swapped_companions_do_not_change_the_map_of_the_target(kind, request):
+  """A companion does matter: with another one in its place the map changes."""
   network, variables = request.getfixturevalue(kind)
   rng = np.random.default_rng(0)
   inputs = {name: rng.random(x.shape, np.float32) for name, x in networks.example_inputs(network, 32).items()}
@@ -254,8 +254,8 @@ def test_swapped_companions_leave_the_targets_map(kind, request):
   assert np.abs(target_map([0, 1, 1]) - original).max() > 1e-4
 
 
-def test_what_companions_confirm_goes_through_a_new_plus_network():
-  """Confirmed by large companions, a target's class maps come back as they were; unconfirmed ones fall to the floor."""
+def test_a_new_plus_network_keeps_what_companions_confirm():
+  """Class maps that large companions confirm come out unchanged; the others fall to the floor."""
   network = Classifier("s", plus=True, frl=False, **TINY)
   variables = networks.initialise(network, 32, jax.random.key(0))
   nodes = random_nodes((2, 3, 4, 4, TINY["num_categories"]))

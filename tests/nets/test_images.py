@@ -1,4 +1,4 @@
-"""Frames and maps to a network's size."""
+"""The scaling of frames and maps to a network's size."""
 
 import jax
 import jax.numpy as jnp

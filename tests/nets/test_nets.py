@@ -1,4 +1,4 @@
-"""Networks at full size by shape, and their parts at tiny size against slow NumPy transcriptions of the paper."""
+"""Networks at full size, by shape alone, and their parts at tiny size against slow NumPy transcriptions."""
 
 import dataclasses
 import functools
@@ -56,7 +56,7 @@ def shapes(network, size):
 
 
 def check_shapes(name, out, size, c):
-  """Of a batch of two groups."""
+  """Checks the output for a batch of two groups."""
   n, side = NETWORKS[name][0], size // 8
   if name.startswith("sta"):
     assert out.shape == (2, n, size, size)
@@ -107,7 +107,7 @@ def test_parameter_counts():
   assert count(variables["batch_stats"]) == 2 * channels
 
 
-def test_names_of_the_backbone_are_torchvisions():
+def test_the_backbone_has_torchvisions_names():
   _, variables = jax.eval_shape(VGG16().init_with_output, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
   names = [f"conv{stage}_{i}" for stage, convs in enumerate((2, 2, 3, 3, 3), 1) for i in range(1, convs + 1)]
   wanted = {f"{name}/conv/{leaf}" for name in names for leaf in ("kernel", "bias")}
@@ -123,7 +123,7 @@ def test_every_configuration_file(path):
 
 
 def test_fewer_convolutions():
-  """The parameters of a shallower backbone are some of VGG-16's, the sizes of its stages are the same."""
+  """A shallower backbone has some of VGG-16's parameters, and stages of the same sizes."""
   deep, shallow = (
     jax.eval_shape(VGG16(depths=depths).init_with_output, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     for depths in ((2, 2, 3, 3, 3), (1, 1, 2, 2, 2))
@@ -144,7 +144,7 @@ def test_width():
 
 @pytest.mark.parametrize(("window", "stride", "padding"), [(2, 2, 0), (3, 1, 1), (3, 2, 1)])
 def test_max_pool(window, stride, padding):
-  """Also of negative numbers at the border; the gradient goes where the maximum came from."""
+  """Numbers at the border are negative; the gradient goes where the maximum came from."""
   x = np.random.default_rng(0).normal(-1, 1, (2, 7, 8, 3)).astype(np.float32)
   expected = by_hand.max_pool(x, window, stride, padding)
   np.testing.assert_array_equal(max_pool(x, window, stride, padding), expected)
@@ -184,7 +184,7 @@ def test_resnet():
   np.testing.assert_allclose(out, by_hand.resnet(variables, spectrogram), rtol=1e-3, atol=1e-4)
 
 
-def test_strided_padding_is_pytorchs():
+def test_strided_convolutions_are_padded_as_in_pytorch():
   x = jnp.arange(8.0)[None, :, None]
   variables = {"params": {"conv": {"kernel": jnp.ones((3, 1, 1)), "bias": jnp.zeros(1)}}}
   out = ConvBlock(1, (3,), strides=2).apply(variables, x)
@@ -260,7 +260,7 @@ def test_temporal_branch():
 
 
 def test_time_and_channels_stay_apart():
-  """Hand-made kernels take frame f's channel c alone into channel 0; a `view` that mixes the axes takes another."""
+  """Hand-made kernels put one channel of one frame into channel 0; a `view` that mixes the axes would put another."""
   spatial = np.random.default_rng(0).random((1, 3, 4, 5, 4)).astype(np.float32)
   network = TemporalBranch(4)
   apply = jitted(network)
@@ -283,7 +283,7 @@ def test_time_and_channels_stay_apart():
 
 @pytest.mark.parametrize("source", ["s", "st", "sa"])
 def test_classifier_is_a_1x1_convolution_and_a_mean(source):
-  """A class map has no offset; the convolution's bias is added after pooling, which gives the same logits."""
+  """Class maps have no offset: the convolution's bias is added after pooling, which gives the same logits."""
   network = Classifier(source, num_categories=4, sizes=dataclasses.replace(TINY, norm="group"))
   variables = randomise(networks.expected_variables(network, 32), 1)
   rng = np.random.default_rng(0)
@@ -323,7 +323,7 @@ def test_equation_11(student):
 
 
 def test_equation_12(student):
-  """From the inside out: Ref(Ref(F5) ⊗ sta) ↑, with F4, ↑, with F3, ↑ to the input's size."""
+  """It is written from the inside out: Ref(Ref(F5) ⊗ sta) ↑, with F4, ↑, with F3, ↑ to the input's size."""
   network, variables = student
   params, rng = variables["params"], np.random.default_rng(0)
   images = rng.random((1, 32, 32, 3)).astype(np.float32)
@@ -352,7 +352,7 @@ def test_equation_12(student):
 
 
 def test_bfloat16_computes_float32_results():
-  """Parameters, class maps and logits stay float32; the result is near the float32 one."""
+  """Parameters, class maps and logits stay float32, and the result is near that of float32."""
   for name in ("st", "sta", "sa_plus_long", "sta_plus_long", "tagger_0"):
     network = networks.make_network(name, Config(name="half", network=Network(dtype="bfloat16")), 28)
     out, variables = shapes(network, 32)

@@ -1,4 +1,4 @@
-"""The first stage on pairs of pixels against the plain one: the same numbers, gradients and parameters."""
+"""The first stage on pairs of pixels has the numbers, gradients and parameters of the plain one."""
 
 from itertools import pairwise
 
@@ -18,7 +18,7 @@ SIZES = [(2, 2), (2, 6), (3, 4), (7, 2), (8, 10), (9, 12)]
 
 
 def make(height, width, channels=(3, 5, 6)):
-  """Images with values of both signs, the weights of both convolutions, and what comes back to the result."""
+  """Makes images with values of both signs, the weights of both convolutions, and a gradient of the result."""
   rng = np.random.default_rng(height + width)
   weights = [
     {"kernel": rng.normal(size=(3, 3, i, o)).astype(np.float32), "bias": rng.normal(size=o).astype(np.float32)}
@@ -40,7 +40,7 @@ def close(found, expected):
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_the_stage_is_the_plain_one(height, width):
+def test_the_packed_stage_equals_the_plain_one(height, width):
   x, first, second, _ = make(height, width)
   found = jax.jit(packed.first_stage)(x, first, second)
   for each in (first, second):
@@ -49,7 +49,7 @@ def test_the_stage_is_the_plain_one(height, width):
 
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
-def test_so_are_its_gradients(height, width):
+def test_its_gradients_equal_those_of_the_plain_stage(height, width):
   *arguments, back = make(height, width)
   found, expected = (
     jax.jit(jax.grad(lambda *given, stage=stage: jnp.vdot(stage(*given), back), argnums=(0, 1, 2)))(*arguments)
@@ -60,7 +60,7 @@ def test_so_are_its_gradients(height, width):
 
 
 def test_a_split_batch_stays_split():
-  """Under Explicit axes a resharding that nobody asked for would be a type error."""
+  """With explicit axes a resharding that nobody asked for would be a type error."""
   mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Explicit,))
   with jax.set_mesh(mesh):
     x, first, second, back = make(4, 6)
@@ -71,7 +71,7 @@ def test_a_split_batch_stays_split():
     jax.jit(gradient).lower(first, second)
 
 
-def test_every_tap_is_there_twice_and_a_quarter_is_zero():
+def test_a_packed_kernel_has_every_tap_twice_and_a_quarter_of_zeros():
   kernel = np.arange(1, 1 + 3 * 3 * 2 * 5, dtype=np.float32).reshape(3, 3, 2, 5)
   found = np.asarray(packed.pack_kernel(jnp.asarray(kernel)))
   assert found.shape == (3, 2, 4, 10)
@@ -92,7 +92,7 @@ def images(width, height=17):
 
 
 def test_the_backbone_is_the_same_on_tpus(full, monkeypatch):
-  """By running there and here what is for TPUs; the batch is one, so that every number counts."""
+  """What TPUs run is run here instead; the batch is one image, so that every number counts."""
   network, variables = full
   here = jax.jit(lambda x: network.apply(variables, x))(images(16))
   monkeypatch.setattr(jax.lax, "platform_dependent", lambda *given, tpu, default: tpu(*given))
@@ -113,7 +113,7 @@ def test_the_backbone_is_the_same_on_tpus(full, monkeypatch):
     ("cuda", 16, {}, False),
   ],
 )
-def test_only_tpus_and_only_a_whole_first_stage_pack(platform, width, changes, is_packed):
+def test_only_tpus_pack_and_only_a_whole_first_stage(platform, width, changes, is_packed):
   network, x = VGG16(**changes), images(width)
   variables = jax.eval_shape(network.init, jax.random.key(0), x)
   traced = jax.jit(lambda variables, x: network.apply(variables, x).f3).trace(variables, x)
@@ -122,7 +122,7 @@ def test_only_tpus_and_only_a_whole_first_stage_pack(platform, width, changes, i
 
 
 def test_plans_count_the_plain_stage(full):
-  """Zeros that fill lanes are no work: otherwise a TPU would seem to come closer to its peak."""
+  """Zeros that fill lanes do not count as work: otherwise a TPU would seem to come closer to its peak."""
   network, variables = full
   both = [count_macs(network.apply, variables, images(width, 16)) for width in (16, 32)]
   # A frame of 16×16 has 256, 64, 16 and twice 4 pixels in the five stages.

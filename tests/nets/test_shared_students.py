@@ -1,4 +1,4 @@
-"""The three students as one network: the functions and gradients are those of three, and frames are encoded once."""
+"""The three students as one network: functions and gradients equal those of three, and frames are encoded once."""
 
 import collections
 import contextlib
@@ -71,7 +71,7 @@ def test_maps_are_those_of_three_networks(random_variables):
 
 
 def test_loss_and_gradient_are_the_sums_of_three(random_variables):
-  """Group normalisation, as statistics of a batch are of other frames."""
+  """The networks have group normalisation, since the statistics of their batches would be of other frames."""
   config = with_norm("group")
   network, variables = make_joint(random_variables, config)
   batch = {key: x for key, x in make_batch(0, batch=2, nodes=5, sound=True).items() if key not in ("clip", "frame")}
@@ -103,11 +103,11 @@ def test_loss_and_gradient_are_the_sums_of_three(random_variables):
 
 @contextlib.contextmanager
 def counted():
-  """How many frames and sounds go through backbones, while programs run."""
+  """Counts the frames and sounds that go through backbones while programs run."""
   counts = collections.Counter()
 
   def count(call, args, kwargs, context):
-    if context.method_name == "__call__" and isinstance(context.module, (VGG16, Neck, tiny.Ear)):
+    if context.method_name == "__call__" and isinstance(context.module, (VGG16, Neck, tiny.TinyAudio)):
       what, number = type(context.module).__name__, len(args[0])
       jax.debug.callback(lambda: counts.update({what: number}))
     return call(*args, **kwargs)
@@ -118,11 +118,11 @@ def counted():
 
 
 def test_a_step_encodes_every_frame_once(random_variables):
-  """Not 21 frames for three networks, and five sounds, not seven."""
+  """It encodes 15 frames for three networks instead of 21, and five sounds instead of seven."""
   network, variables = make_joint(random_variables)
   with counted() as counts:
     jax.block_until_ready(jax.jit(lambda x: network.apply(variables, **x))(inputs(3)))
-  assert counts == {"VGG16": 3 * 15, "Neck": 3 * 15, "Ear": 3 * 5}
+  assert counts == {"VGG16": 3 * 15, "Neck": 3 * 15, "TinyAudio": 3 * 5}
 
 
 def test_prediction_encodes_every_frame_once_for_all_students(random_variables, monkeypatch):
@@ -137,7 +137,7 @@ def test_prediction_encodes_every_frame_once_for_all_students(random_variables, 
     (clip,) = windows(iter(make_samples(11)))
     with counted() as counts:
       launched = predictor.launch(clip)
-    assert counts == {"VGG16": 12, "Neck": 12, "Ear": 12}, "filled up to whole batches"
+    assert counts == {"VGG16": 12, "Neck": 12, "TinyAudio": 12}, "filled up to whole batches"
     return {name: fetch(chunks, 11) for name, chunks in launched.items()}
 
   together = maps(*networks.STUDENTS)
@@ -147,7 +147,7 @@ def test_prediction_encodes_every_frame_once_for_all_students(random_variables, 
 
 
 def test_prediction_with_one_backbone_transfers_explicitly(random_variables, monkeypatch):
-  """Windows too, and these do not encode again what they share."""
+  """So do windows, which do not encode again what they share."""
   monkeypatch.setattr(programs, "_SHARED", {})  # what others have compiled does not count
   _, variables = make_joint(random_variables)
   of = {networks.SWITCH: random_variables(networks.make_network(networks.SWITCH, CONFIG, NUM), SIZE, seed=9)}
@@ -160,13 +160,13 @@ def test_prediction_with_one_backbone_transfers_explicitly(random_variables, mon
 
   with counted() as counts:
     run()
-  assert counts == {"VGG16": 24, "Neck": 24, "Ear": 24}
+  assert counts == {"VGG16": 24, "Neck": 24, "TinyAudio": 24}
   with jax.transfer_guard("disallow"):
     assert len(run()) == 9
 
 
 def test_frozen_parts_keep_their_statistics(random_variables):
-  """In training they are also the functions that they are in prediction."""
+  """In training they compute the same as in prediction."""
   frozen = (*shared_students.COMMON, "sta")
   config = JOINT.model_copy(update={"sta": Training(size=SIZE, frozen=frozen)})
   network, variables = make_joint(random_variables, config)
@@ -182,8 +182,8 @@ def test_frozen_parts_keep_their_statistics(random_variables):
   assert np.abs(out[:, 1:] - predicted[:, 1:]).max() > 1e-3
 
 
-def test_students_begin_with_finished_networks(random_variables):
-  """All three, with what a network of one's own would take; its shared parts once."""
+def test_students_start_from_finished_networks(random_variables):
+  """Each takes what a network of its own would take; the shared parts take it once."""
   _, variables = make_joint(random_variables)
   source = random_variables(networks.make_network("st_coarse", CONFIG, NUM), SIZE, seed=5)
   merged, own = store.merge(variables, shared_students.join(source))
@@ -199,7 +199,7 @@ def test_students_begin_with_finished_networks(random_variables):
   assert [key for key in own if key.split("/")[1] == "sound"], "ST does not hear"
 
 
-def test_backbones_have_their_own_rate(random_variables):
+def test_backbones_have_a_learning_rate_of_their_own(random_variables):
   _, variables = make_joint(random_variables)
   groups = jax.tree.map_with_path(lambda path, _: optimizer.group(path), variables["params"])
   for key, group in store.flatten(groups).items():

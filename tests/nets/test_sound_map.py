@@ -1,4 +1,4 @@
-"""The map that is grown from a sound: its size, the switch, and what a new one says."""
+"""The map that is grown from a sound: its size, its switch, and how much a new one varies."""
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ def test_switch_0_leaves_a_constant_map(sound_map):
 
 
 def test_new_sound_map_varies_as_much_as_the_sound():
-  """Over sounds, at every position and category, at any width of the sound: four layers neither lose nor add any."""
+  """Four layers keep the variance over sounds, at every position and category, whatever the width of the sound."""
   for width in (32, 512):
     audio, network = jax.random.normal(jax.random.key(0), (256, width)), SoundMap(10)
     variables = network.init(jax.random.key(1), audio[:1], jnp.ones(1), (32, 32))

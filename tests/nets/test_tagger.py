@@ -16,7 +16,7 @@ SIZES = NetworkSizes(width=0.01, audio_width=0.01, audio_pooling="average")
 COMMON = {"num_categories": 4, "sizes": SIZES}
 
 
-def test_tagger_classifies_the_targets_sound():
+def test_the_tagger_classifies_the_sound_of_the_target():
   network = Tagger(**COMMON)
   variables = randomise(networks.expected_variables(network, 32), 1)
   sound = np.random.default_rng(0).normal(size=(2, 1, 257, 98)).astype(np.float32)
@@ -28,22 +28,22 @@ def test_tagger_classifies_the_targets_sound():
   assert out.class_maps is None
 
 
-def test_switch_is_sa_with_one_output():
+def test_the_switch_is_sa_with_one_output():
   switch, sa = (Classifier("sa", num_outputs=outputs, **COMMON) for outputs in (1, None))
   parts, others = (networks.expected_variables(network, 32)["params"] for network in (switch, sa))
   assert set(parts) == set(others) and {name for name in others if parts[name] != others[name]} == {"classify", "bias"}
   assert parts["classify"]["kernel"].shape == (1, 1, 8, 1) and parts["bias"].shape == (1,)
 
 
-def test_sound_of_tagger_and_sa_are_alike():
-  """Names, shapes and statistics, so that one can start from the other."""
+def test_tagger_and_sa_have_the_same_audio_backbone():
+  """Names, shapes and statistics are the same, so that one can start from the other."""
   tagger, sa = (networks.expected_variables(network, 32) for network in (Tagger(**COMMON), Classifier("sa", **COMMON)))
   for kind in ("params", "batch_stats"):
     assert tagger[kind]["sound"] == sa[kind]["sound"]
   assert set(tagger["params"]) == {"sound", "classify"}
 
 
-def test_frozen_sound_keeps_its_statistics():
+def test_a_frozen_audio_backbone_keeps_its_statistics():
   sound = np.random.default_rng(0).normal(size=(2, 1, 257, 98)).astype(np.float32)
   for frozen in ((), ("sound",)):
     network = Tagger(frozen=frozen, **COMMON)
