@@ -194,7 +194,7 @@ class DenseNetwork:
     buffers: Buffers | None = program.make_buffers(self._capacity(clip), self.variables, *example, **common)
     begin = 0
     if encoded is not None:
-      assert buffers is not None  # two windows are more than a batch
+      assert buffers is not None  # with an overlap there is room for two batches at least
       overlap, before = encoded
       buffers = _copy_overlap(buffers, before, jax.device_put(np.int32(overlap.start)), overlap.count)
       begin = overlap.count
