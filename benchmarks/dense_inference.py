@@ -237,7 +237,7 @@ def torch_maps(
   autocast = {"device_type": device, "dtype": torch.bfloat16, "enabled": arguments.dtype == "bfloat16"}
   wanted = np.linspace(0, len(frames) - 1, arguments.peer_maps).round().astype(int)
   num_frames = np.array(len(frames))
-  near = companions.short_companions(wanted, num_frames, companions.short_spacing(3))
+  near = companions.short_companions(wanted, num_frames, 3)
   far = companions.long_companions(0, np.array(0), wanted, num_frames)
   nodes = [np.concatenate([wanted[:, None], *others], axis=1) for others in ((), (near,), (far,))]
 

@@ -1,7 +1,7 @@
-"""Companions of a target fragment: short-term, long-term and cross-term (the paper's Sections 4.2 and 5.2).
+"""Companions of a target fragment: short-term, long-term and cross-term (Sections 4.2 and 5.2 of the paper).
 
-Every draw is a pure function of (seed, clip, frame): it is the same in every epoch, batch and process, in training and
-in inference. All functions are plain NumPy over arrays of targets.
+Every draw is a pure function of (seed, clip, frame), so it is the same in every epoch, batch and process, in training
+and in inference. All functions are plain NumPy over arrays of targets.
 Legend: C clips, c categories, … any shape of targets, P items of a pool, n frames of a clip.
 """
 
@@ -14,24 +14,18 @@ import numpy as np
 from stajax.grid import reflect
 
 Granularity = Literal["short", "long", "cross", "short_long"]
-"""Which companions a group has; `short_long` stands for the two short ones and then the two long ones."""
+"""The kind of companions of a group; `short_long` stands for the two short ones followed by the two long ones."""
 
-LONG_GAP = 4  # frames on each side of the target that long companions avoid
+LONG_GAP = 4  # the frames on each side of the target that long companions avoid
 
-_LONG, _TAG, _CLIPS, _FRAMES, _POOL_CLIP, _POOL_FRAME, _POOL_PAIR, _FAR = range(8)  # keep draws apart
+_LONG, _TAG, _CLIPS, _FRAMES, _POOL_CLIP, _POOL_FRAME, _POOL_PAIR, _FAR = range(
+  8
+)  # parts of keys that make the draws independent
 
 
 def num_nodes(granularity: Granularity | None) -> int:
   """Returns the number of fragments of a group: the target, and two companions of each kind."""
   return {None: 1, "short_long": 5}.get(granularity, 3)
-
-
-def short_spacing(num_times: int) -> int:
-  """Returns how many frames apart short-term fragments of `num_times` frames are.
-
-  They touch, so that S+ sees 3 frames in all, and ST+ 9.
-  """
-  return num_times
 
 
 def short_companions(frame: np.ndarray, num_frames: np.ndarray, spacing: int) -> np.ndarray:
@@ -40,7 +34,8 @@ def short_companions(frame: np.ndarray, num_frames: np.ndarray, spacing: int) ->
   Args:
     frame: (…) target frames, indices in their clips.
     num_frames: (…) frames of those clips.
-    spacing: How many frames the middles of neighbouring fragments are apart.
+    spacing: The number of frames between the middles of neighbouring fragments. Fragments touch if it is the number of
+      their frames, so that S+ sees 3 frames in all, and ST+ 9.
 
   Returns:
     (…, 2) int64 middle frames: the one before and the one after.
@@ -53,15 +48,15 @@ def long_companions(
 ) -> np.ndarray:
   """Draws two different frames of the same clip that are more than `gap` frames from the target.
 
-  Where there are not two such frames, it takes the two others that are farthest from the target: the other one twice in
-  a clip of two frames, and the only one in a clip of one frame.
+  If there are not two such frames, it returns the two other frames that are farthest from the target: in a clip of two
+  frames the other one twice, and in a clip of one frame that frame twice.
 
   Args:
     seed: The seed of the draw.
-    clip: (…) numbers of the clips, a part of the draw's key.
+    clip: (…) numbers of the clips, which are part of the draw's key.
     frame: (…) target frames.
     num_frames: (…) frames of the clips.
-    gap: `LONG_GAP` on the frame grid, or more where the frames are closer in time.
+    gap: `LONG_GAP` on the frame grid, or more if the frames are closer in time.
 
   Returns:
     (…, 2) int64 frames.
@@ -76,7 +71,7 @@ def long_companions(
 
 
 class TagGroups:
-  """The clips of each tag, for cross-term companions; memory in proportion to the number of tags of all clips.
+  """The clips of each tag, for cross-term companions; its memory is proportional to the number of tags of all clips.
 
   Attributes:
     is_alone: (C,) bool, whether a clip shares none of its tags with another clip.
@@ -91,14 +86,14 @@ class TagGroups:
     """
     self._num_frames = np.asarray(num_frames, np.int64)
     num_clips, num_tags = np.shape(tags)
-    clips, labels = np.nonzero(tags)  # one entry a clip and tag, by clip
+    clips, labels = np.nonzero(tags)  # one entry for each clip and tag, sorted by clip
     self._sizes = np.bincount(labels, minlength=num_tags)
     self._first_member = np.cumsum(self._sizes) - self._sizes
     order = np.argsort(labels, kind="stable")
-    self._members = clips[order]  # by tag
+    self._members = clips[order]  # sorted by tag
     places = np.empty_like(order)
     places[order] = np.arange(order.size)
-    # The tags of a clip that two other clips have, if there are any, or else those that one has.
+    # The useful tags of a clip are those that two other clips have or, without any, those that one other clip has.
     sizes = self._sizes[labels]
     largest = np.zeros(num_clips, np.int64)
     np.maximum.at(largest, clips, sizes)
@@ -111,7 +106,7 @@ class TagGroups:
   def cross_companions(self, seed: int, clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Draws one of the target's tags, two other clips that have it, and a frame of each.
 
-    Where only one other clip shares a tag, it draws two frames of that; a clip that is alone gets its long companions.
+    If only one other clip shares a tag, it draws two frames of that clip; a clip that is alone gets long companions.
 
     Args:
       seed: The seed of the draw.
@@ -144,11 +139,11 @@ def pool_items(tags: np.ndarray, num_frames: np.ndarray, seed: int, size: int = 
     tags: (C, c), not 0 where a clip has the tag.
     num_frames: (C,) frames of the clips.
     seed: The seed of the draw.
-    size: The largest number of items of a tag.
+    size: The largest number of items for a tag.
 
   Returns:
-    For each tag (m, 2) int64: random clips that have it, and a frame of each. m is `size`, or the number of such clips
-    if that is less.
+    For each tag, (m, 2) int64: random clips that have the tag, and a frame of each. m is `size`, or the number of such
+    clips if there are fewer.
   """
   pools = []
   for tag, has_tag in enumerate(np.transpose(tags)):
@@ -164,14 +159,14 @@ def pool_companions(seed: int, clip: int, frames: np.ndarray, pool_clips: np.nda
 
   Args:
     seed: The seed of the draw.
-    clip: The target's clip, of which no item is taken; -1 if it is not of the pool's set.
+    clip: The target's clip, from which no item is taken; -1 if it does not belong to the pool's set.
     frames: (n,) target frames.
-    pool_clips: (P,) clips of those items that share a tag with the target's clip.
+    pool_clips: (P,) The clips of those items that share a tag with the target's clip.
 
   Returns:
-    (n, 2) int64 indices into the pool: one item twice if there is only one other clip, and -1 if there is none.
+    (n, 2) int64 indices into the pool: the same item twice if there is only one other clip, and -1 if there is none.
   """
-  others, items = np.unique(np.asarray(pool_clips, np.int64), return_index=True)  # a clip may be there for two tags
+  others, items = np.unique(np.asarray(pool_clips, np.int64), return_index=True)  # a clip may appear for two tags
   items = items[others != clip]
   if items.size == 0:
     return np.full((len(frames), 2), -1)
@@ -189,7 +184,7 @@ def far_items(seed: int, frames: np.ndarray, items: np.ndarray, gap: int) -> tup
     gap: The frames on each side of the target that are avoided.
 
   Returns:
-    (n, 2) int64 indices of items, and (n,) bool, whether there are two such items.
+    (n, 2) int64 indices of items, and (n,) bool, whether there are two such items for a target.
   """
   before = np.searchsorted(items, frames - gap)
   near = np.searchsorted(items, frames + gap, "right") - before
@@ -199,7 +194,7 @@ def far_items(seed: int, frames: np.ndarray, items: np.ndarray, gap: int) -> tup
 
 
 def _farthest(frame: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
-  """Returns the two other frames (…, 2) that are farthest from the target, where there are two others."""
+  """Returns the two other frames (…, 2) that are farthest from the target, if there are two others."""
   last = num_frames - 1
   first = np.where(frame >= last - frame, 0, last)
   opposite, inner = last - first, np.abs(first - 1)
@@ -211,7 +206,7 @@ def _farthest(frame: np.ndarray, num_frames: np.ndarray) -> np.ndarray:
 def _draw_two(
   first_bound: np.ndarray, second_bound: np.ndarray, apart: bool | np.ndarray, *key: int | np.ndarray
 ) -> np.ndarray:
-  """Draws integers (…, 2) below their bounds; different ones where they are to be `apart` and can be."""
+  """Draws integers (…, 2) below their bounds; they differ where `apart` asks for it and it is possible."""
   first = _draw(first_bound, *key, 0)
   second = _draw(second_bound - np.asarray(apart, np.int64), *key, 1)
   second += apart & (second >= first)
@@ -219,14 +214,14 @@ def _draw_two(
 
 
 def _draw(bound: np.ndarray, *key: int | np.ndarray) -> np.ndarray:
-  """Draws integers (…) int64 in [0, bound); 0 where there are none. The bias of the remainder is bound / 2**64."""
+  """Draws integers (…) int64 in [0, bound); 0 if the interval is empty. The bias of the remainder is bound / 2**64."""
   return (_hash(*key) % np.maximum(bound, 1).astype(np.uint64)).astype(np.int64)
 
 
 def _hash(*key: int | np.ndarray) -> np.ndarray:
   """Returns 64 random bits (…) uint64 by SplitMix64's finaliser (Steele et al., 2014), chained over the integers."""
   state = np.asarray(0, np.uint64)
-  with np.errstate(over="ignore"):  # it counts modulo 2**64
+  with np.errstate(over="ignore"):  # the arithmetic is modulo 2**64
     for part in key:
       state = state + np.asarray(part).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
       state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

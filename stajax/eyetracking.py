@@ -1,4 +1,4 @@
-"""Eye-tracking sets in the layout of STAViS: trees are read, without TensorFlow.
+"""Reads trees of eye-tracking sets in the layout of STAViS, without TensorFlow.
 
   video_frames/<database>/<video>/img_00001.jpg          1-based, every frame
   video_audio/<database>/<video>/<video>.wav             or .flac, .ogg, .mp3; may be missing
@@ -25,20 +25,20 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from stajax.files import numbered_files
+from stajax.files import folder_names, numbered_files
 
 PROTOCOLS = ("stavis",)
 MAX_PIXELS = 8192 * 8192
 MAX_MAT_BYTES = 64 * 2**20
-GROUPS_FILE = "groups.json"  # named subsets of videos that are scored by themselves
+GROUPS_FILE = "groups.json"  # names subsets of videos that are scored separately
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""The suffixes of sound files in small letters; of several files of one name the first kind is taken."""
+"""The suffixes of sound files in lower case; of several files of one name, the first kind is used."""
 NUMERIC_CLASSES = {"logical", "double", "single", "sparse"} | {f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)}
 
 
 class StavisError(ValueError):
-  """A tree, list or file that is not in the STAViS layout; the message is one line that names it."""
+  """A tree, list or file is not in the STAViS layout; the message is one line that names it."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,15 @@ class StavisVideo:
   Attributes:
     database: The name of its database.
     name: Its own name.
-    fps: Frames per second by the fold list; None where no list names the video.
-    num_frames: The number of frames by the fold list, or fewer where frame images are missing at the end.
-    entries: The split of every row of a test list that names the video (0: the database has one list without a number).
+    fps: The frames per second in the fold list; None if no list names the video.
+    num_frames: The number of frames in the fold list, or fewer if frame images are missing at the end.
+    entries: The split of every row of a test list that names the video; 0 if the database has one list without a
+      number.
     frame_paths: One image for each frame; empty if the tree was read without frames.
-    fixation_paths: The file with the fixations of each 0-based frame; frames without annotation are missing.
-    density_paths: The file with the density of each frame, likewise.
+    fixation_paths: The file with the fixations of each 0-based frame; frames without annotation have none.
+    density_paths: The file with the density of each 0-based frame, likewise.
     sound: The file with the sound, or None.
-    list_hint: The fold list that would say `fps`, for messages.
+    list_hint: The fold list that would have `fps`, for messages.
   """
 
   database: str
@@ -71,11 +72,11 @@ class StavisVideo:
 
   @property
   def annotated(self) -> list[int]:
-    """Frames (0-based, ascending) that have both fixations and density."""
+    """The frames (0-based, ascending) that have both fixations and density."""
     return sorted(self.fixation_paths.keys() & self.density_paths.keys())
 
   def rate(self) -> float:
-    """Returns the number of frames per second; raises StavisError where no fold list gives it."""
+    """Returns the number of frames per second; raises StavisError if no fold list has it."""
     if self.fps is None:
       raise StavisError(f"{self.database}/{self.name}: its frames a second are not known: expected {self.list_hint}")
     return self.fps
@@ -91,13 +92,13 @@ class StavisVideo:
 
 @dataclass(frozen=True)
 class StavisTree:
-  """What `read_tree` found.
+  """The test videos of a tree.
 
   Attributes:
     root: The folder of the tree.
-    videos: Its test videos.
+    videos: The test videos.
     skipped: The database, the name and a reason for each video that cannot be used.
-    notes: Lines for people.
+    notes: Lines for the user about missing lists and files.
     fold_lists: The lists that were read.
   """
 
@@ -109,7 +110,7 @@ class StavisTree:
 
 
 def parse_data(data: str) -> Path:
-  """Returns ROOT of `stavis:ROOT`, or of a bare ROOT that is a tree in the STAViS layout; raises StavisError."""
+  """Returns ROOT of `stavis:ROOT`, or a bare ROOT that is a tree in the STAViS layout; otherwise raises StavisError."""
   name, separator, root = data.partition(":")
   if separator and name in PROTOCOLS and root:
     return Path(root)
@@ -128,20 +129,20 @@ def read_tree(
 
   Args:
     root: The folder of the tree.
-    databases: The names of those to read; None for every folder of `annotations`, or of `video_frames` where no
+    databases: The names of the databases to read; None for every folder of `annotations`, or of `video_frames` if no
       annotations are needed.
     need_frames: Whether a video without frame images is skipped (maps can be scored without them).
     need_annotations: Whether a video without annotations is skipped (it can be predicted without them).
 
   Raises:
-    StavisError: This is no such tree, or a database is unknown, or a fold list is malformed.
+    StavisError: This is not such a tree, a database is unknown, or a fold list is malformed.
   """
   root = Path(root)
   part = "annotations" if need_annotations else "video_frames"
   folder = root / part
   if not folder.is_dir():
     raise StavisError(f"{root}: not a tree in the STAViS layout: it has no folder '{part}'")
-  present = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+  present = folder_names(folder)
   missing = [name for name in databases or () if name not in present]
   if missing:
     raise StavisError(f"{folder}: no database {', '.join(missing)}; found {', '.join(present) or 'none'}")
@@ -153,7 +154,7 @@ def read_tree(
 
 @dataclass(frozen=True)
 class _Listed:
-  """What the test lists of a database say about a video: nothing about frames and rate if there is no list."""
+  """What the test lists of a database state about a video; without a list, frames and rate are unknown."""
 
   name: str
   num_frames: int | None
@@ -186,13 +187,12 @@ class _TreeReader:
         self._skipped.append((database, listed.name, str(error)))
 
   def _list(self, database: str) -> list[_Listed]:
-    """Returns the videos of a database's test lists; without a list, those of its folder."""
+    """Returns the videos in a database's test lists or, without a list, in its folder."""
     lists = find_lists(self._root, database)
     self._fold_lists += lists.values()
     hint = str(self._root / "fold_lists" / f"{database}_list_test_1_fps.txt")
     if not lists:
-      names = sorted(path.name for path in (self._folder / database).iterdir() if path.is_dir())
-      names = [name for name in names if not name.startswith(".")]
+      names = folder_names(self._folder / database)
       self._notes.append(f"{database}: no fold list ({hint}): all {len(names)} videos are used once")
       return [_Listed(name, None, None, (0,), hint) for name in names]
     rows: dict[str, list[tuple[int, int, float]]] = {}
@@ -216,7 +216,7 @@ class _TreeReader:
       num_frames=num_frames,
       entries=listed.entries,
       frame_paths=tuple(frames[i] for i in range(num_frames)) if self._need_frames else (),
-      # The union of fixations is over all listed frames, as STAViS takes it.
+      # As in STAViS, the union of fixations is taken over all listed frames.
       fixation_paths={i: path for i, path in fixations.items() if i < count},
       density_paths={i: path for i, path in densities.items() if i < count},
       sound=find_sound(self._root / "video_audio" / database / listed.name, listed.name),
@@ -240,7 +240,7 @@ class _TreeReader:
     return fixations, densities
 
   def _count_frames(self, folder: Path, frames: dict[int, Path], count: int) -> int:
-    """Returns how many of the listed frames there are before the first one that is missing."""
+    """Returns the number of listed frames before the first missing one."""
     found = next((i for i in range(count) if i not in frames), count)
     if found == 0:
       raise StavisError(f"{folder / 'img_00001.jpg'}: no such file")
@@ -252,7 +252,7 @@ class _TreeReader:
 
 
 def find_sound(folder: Path, name: str) -> Path | None:
-  """Returns the sound file in a folder that has a name with one of `SOUND_SUFFIXES`; None if there is none."""
+  """Returns the sound file in a folder with a given name and one of `SOUND_SUFFIXES`, or None."""
   paths = (folder / f"{name}{suffix}" for suffix in SOUND_SUFFIXES)
   return next((path for path in paths if path.is_file()), None)
 
@@ -270,7 +270,7 @@ def find_lists(root: Path, database: str, part: Literal["test", "train"] = "test
 
 
 def read_fold_list(path: Path) -> list[tuple[str, int, float]]:
-  """Returns the rows (name, frames, fps) of a fold list, in its order; a video listed twice appears twice.
+  """Returns the rows (name, frames, fps) of a fold list, in order; a video that is listed twice appears twice.
 
   Raises:
     StavisError: A row is not "name frames fps", or a name is not a plain folder name.
@@ -284,24 +284,23 @@ def read_fold_list(path: Path) -> list[tuple[str, int, float]]:
     if not line.strip():
       continue
     try:
-      name, num_frames, fps = line.strip().rsplit(maxsplit=2)
-      row = (name, int(num_frames), float(fps))
-    except ValueError:
-      row = ("", 0, 0.0)
-    name, num_frames, fps = row
+      name, *numbers = line.strip().rsplit(maxsplit=2)
+      num_frames, fps = int(numbers[0]), float(numbers[1])
+    except (ValueError, IndexError):
+      name, num_frames, fps = "", 0, 0.0
     if num_frames < 1 or not (0 < fps < math.inf):
       raise StavisError(f"{path}: line {number}: found {line.strip()[:80]!r}, expected 'name frames fps'")
     if Path(name).name != name or "\\" in name or name in (".", ".."):
       raise StavisError(f"{path}: line {number}: {name!r} is not the name of a folder")
-    rows.append(row)
+    rows.append((name, num_frames, fps))
   return rows
 
 
 def read_groups(root: Path) -> dict[str, list[str]]:
-  """Reads the named subsets of a tree's videos, `<database>/<subset>` → video names; empty where the tree has none.
+  """Reads the named subsets of a tree's videos, `<database>/<subset>` → video names; empty if the tree has none.
 
   Raises:
-    StavisError: The file is not JSON, or has another form.
+    StavisError: The file is not JSON, or is in another form.
   """
   path = Path(root) / GROUPS_FILE
   if not path.is_file():
@@ -320,10 +319,10 @@ def read_groups(root: Path) -> dict[str, list[str]]:
 def read_tags(root: Path, categories: Sequence[str]) -> dict[str, tuple[int, ...]]:
   """Reads the true tags of a tree's videos as category indices, from the columns `video` and `tag` of its `clips.csv`.
 
-  A video is left out if one of its tags is no category; without the file there are none.
+  A video is left out if one of its tags is not a category. Without the file, no video has tags.
 
   Raises:
-    StavisError: The table has another form.
+    StavisError: The table is in another form.
   """
   path = Path(root) / "clips.csv"
   if not path.is_file():
@@ -339,7 +338,7 @@ def read_tags(root: Path, categories: Sequence[str]) -> dict[str, tuple[int, ...
   numbers = {category: index for index, category in enumerate(categories)}
   tags = {}
   for video, text in named.items():
-    parts = [text] if text in numbers else text.split()  # a category may be of several words
+    parts = [text] if text in numbers else text.split()  # a category may have several words
     if parts and all(part in numbers for part in parts):
       tags[video] = tuple(dict.fromkeys(numbers[part] for part in parts))
   return tags
@@ -349,9 +348,9 @@ def read_fixations(path: Path, variable: str = "eyeMap") -> np.ndarray:
   """Returns where the variable of a fixMap file is above 0, (H, W) bool.
 
   Raises:
-    StavisError: It is not a MATLAB file of version 4 to 7.2, or its variable is not numeric and 2-D, or too large.
+    StavisError: It is not a MATLAB file of version 4 to 7.2, or its variable is not numeric, not 2-D or too large.
   """
-  # What prediction does not need is not loaded for it: SciPy's readers take a quarter of a second.
+  # Prediction does not need SciPy's readers, which take a quarter of a second to load.
   import scipy.io
   import scipy.sparse
 
@@ -371,13 +370,13 @@ def read_fixations(path: Path, variable: str = "eyeMap") -> np.ndarray:
     raise
   except NotImplementedError as error:
     raise StavisError(f"{path}: a MATLAB 7.3 (HDF5) file, expected version 7 or older (save with -v7)") from error
-  except Exception as error:  # SciPy raises many kinds on damaged files
+  except Exception as error:  # SciPy raises many kinds of errors for damaged files
     raise StavisError(f"{path}: cannot be read as a MATLAB file: {_one_line(error)}") from error
   return np.asarray(eye_map.todense() if scipy.sparse.issparse(eye_map) else eye_map) > 0
 
 
 def read_density(path: Path) -> np.ndarray:
-  """Returns a grey density image, (H, W) uint8; raises StavisError."""
+  """Returns a grey density image, (H, W) uint8; raises StavisError if it cannot be read."""
   try:
     with Image.open(path) as image:
       if image.width * image.height > MAX_PIXELS:
@@ -385,7 +384,7 @@ def read_density(path: Path) -> np.ndarray:
       return np.asarray(image.convert("L"))
   except StavisError:
     raise
-  except Exception as error:  # Pillow raises many kinds on damaged files
+  except Exception as error:  # Pillow raises many kinds of errors for damaged files
     raise StavisError(f"{path}: cannot be read as an image: {_one_line(error)}") from error
 
 

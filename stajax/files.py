@@ -1,7 +1,7 @@
-"""Writing files and folders that appear whole or not at all, SHA-256 digests, and files by their numbers.
+"""Writing files and folders that appear whole or not at all, SHA-256 digests, and finding files by their numbers.
 
-What is written gets its name only when it is complete. Until then it is a hidden file or folder in the same place whose
-name ends in `.partial`. A process that is killed leaves at most such a partial one behind.
+A file or folder gets its name only when it is complete. Until then it is a hidden one in the same place whose name ends
+in `.partial`. A process that is killed leaves at most such a partial file or folder behind.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
   before the file gets its name, so that a machine that fails cannot leave an empty one.
 
   Args:
-    path: The file to write, in a folder that is there.
+    path: The file to write, in an existing folder.
     shared: Whether other processes may write the same file at the same time; the last one to finish wins.
   """
   path = Path(path)
-  # A unique name is not the rule, because nobody would ever remove what killed processes leave. Hosts that share a
-  # disk may share process ids, too, so that these would not do.
+  # Unshared files get no unique name, because nobody would ever remove what killed processes leave behind. Process ids
+  # would not be unique either, because hosts that share a disk may have the same ones.
   partial = partial_path(path, uuid.uuid4().hex if shared else "")
   try:
     yield partial
@@ -53,7 +53,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
   """
   path = Path(path)
   partial = partial_path(path)
-  shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+  shutil.rmtree(partial, ignore_errors=True)  # a process that was killed may have left it
   partial.mkdir(parents=True)
   try:
     yield partial
@@ -79,18 +79,18 @@ def write_json(path: str | Path, value: Any, shared: bool = False) -> None:
   """Writes a JSON file atomically, in UTF-8; see `atomic_file` for the arguments. Makes its folder if it is missing."""
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-  # Names of files need not be UTF-8: what cannot be encoded becomes a JSON escape.
+  # Names of files need not be UTF-8; characters that cannot be encoded become JSON escapes.
   write_bytes(path, text.encode(errors="backslashreplace"), shared)
 
 
 def sha256_of_file(path: str | Path) -> str:
-  """Returns the SHA-256 of a file's content, in hexadecimal digits. Raises OSError."""
+  """Returns the SHA-256 of a file's content, in hexadecimal digits; raises OSError if the file cannot be read."""
   with open(path, "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_of_bytes(*parts: bytes) -> str:
-  """Returns the SHA-256 of byte strings one after the other, in hexadecimal digits."""
+  """Returns the SHA-256 of several byte strings joined together, in hexadecimal digits."""
   digest = hashlib.sha256()
   for part in parts:
     digest.update(part)
@@ -102,15 +102,21 @@ def sha256_of_json(value: Any) -> str:
   return sha256_of_bytes(json.dumps(value, sort_keys=True).encode())
 
 
+def folder_names(folder: Path) -> list[str]:
+  """Returns the names of the folders in a folder, sorted, without hidden ones; none if it is missing."""
+  paths = folder.iterdir() if folder.is_dir() else ()
+  return sorted(path.name for path in paths if path.is_dir() and not path.name.startswith("."))
+
+
 def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") -> dict[int, list[Path]]:
   """Returns the files of a folder by number, in order; none if the folder is missing. Hidden files are left out.
 
-  A file's number is that of the last digits of its name before the suffix, at most 12 of them.
+  A file's number is made of the last digits of its name before the suffix, at most 12 of them.
 
   Args:
     folder: The folder.
-    suffixes: The suffixes that files may have, in small letters.
-    prefix: What their names begin with.
+    suffixes: The suffixes that files may have, in lower case.
+    prefix: The text that their names begin with.
   """
   found: dict[int, list[Path]] = {}
   for name in sorted(os.listdir(folder)) if folder.is_dir() else []:

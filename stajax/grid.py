@@ -1,7 +1,7 @@
-"""The neighbours of frames on a grid in time: indices past the ends of a clip are reflected.
+"""The neighbours of frames on a grid in time, where indices past the ends of a clip are reflected.
 
-Everything that looks up a neighbour in time (fragments, companions, sound windows, smoothing) uses `reflect`,
-so that every frame has all its neighbours and a clip of one frame works.
+Fragments, companions, sound windows and smoothing all find neighbours in time by `reflect`, so that every frame has all
+its neighbours, even in a clip of one frame.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def reflect(index: npt.ArrayLike, size: npt.ArrayLike) -> np.ndarray:
-  """Reflects indices into [0, size) without repeating the edge, as often as needed: -1 is 1, `size` is `size - 2`.
+  """Reflects indices into [0, size) without repeating the edge, as often as needed: -1 becomes 1.
 
   Args:
     index: Integers of any shape.

@@ -1,17 +1,17 @@
-"""The settings of the process that have to be made before JAX starts; commands call `configure` first."""
+"""The settings of the process that must be made before JAX starts; commands call `configure` first."""
 
 import os
 from pathlib import Path
 
-# By default this release computes convolutions on a CPU by another library than its own Eigen kernels, which are 1.4
-# times as fast on training steps here. Other releases do not know the flag, and stop at flags that they do not know.
+# By default this release computes convolutions on a CPU with a library other than its own Eigen kernels, which are 1.4
+# times as fast in our training steps. Other releases do not know the flag, and stop at unknown flags.
 _CPU_FLAGS = {"0.10.2": "--xla_cpu_experimental_ynn_fusion_type="}
 
 
 def configure() -> None:
   """Sets XLA's flags for a CPU if the release knows them, keeps compiled programs between runs, and quiets start-up.
 
-  What the user has set in the environment stays as it is.
+  Variables that the user has set in the environment stay as they are.
   """
   import jaxlib.version
 
@@ -25,5 +25,5 @@ def configure() -> None:
 
 
 def cache(name: str) -> Path:
-  """Returns a folder of the user's cache, for what can be made or fetched again."""
+  """Returns a folder in the user's cache, for files that can be made or fetched again."""
   return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stajax" / name

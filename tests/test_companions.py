@@ -24,7 +24,6 @@ def assert_even(drawn, number):
 
 
 def test_short_companions_touch_the_target_and_reflect():
-  assert [companions.short_spacing(num_times) for num_times in (1, 3)] == [1, 3]
   assert companions.short_companions(np.asarray([7, 0, 19]), np.full(3, 20), 3).tolist() == [[4, 10], [3, 3], [16, 16]]
   _, frame, num_frames = all_frames(SIZES)
   for spacing in (1, 3):

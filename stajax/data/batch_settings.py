@@ -1,4 +1,4 @@
-"""What batches are made of: the data, what a network takes of them, what is drawn at random, and this host's share.
+"""The settings of batches: the data, a network's inputs, what is drawn at random, and this host's share.
 
 Legend: t frames of a fragment, K stored views, c categories.
 """
@@ -26,16 +26,16 @@ def trainable_items(records: Records, maps: MapSet | None = None) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class TrainingSet:
-  """The frames that a network learns from, and what is known of each of them.
+  """The frames that a network learns from, and the tables with values for each of them.
 
   Attributes:
     records: The clips.
     maps: Pseudo-fixations to learn, a map for every frame.
     items: (num_items,) frame ids that an epoch visits; those of `trainable_items` by default.
-    labels: (total_frames, k) float32, what to learn of every frame in place of its clip's tags.
-    switch: (total_frames,) uint8, 0 where the sound of a frame is not to be heard.
-    boxes: (total_frames, 4) float32, (y0, x0, y1, x1) in [0, 1], to which every frame is cropped; by default none is.
-    partners: (num_clips,) bool, clips that cross companions may be of; all by default.
+    labels: (total_frames, k) float32, the targets of every frame in place of its clip's tags.
+    switch: (total_frames,) uint8, 0 for frames whose sound is not to be heard.
+    boxes: (total_frames, 4) float32, (y0, x0, y1, x1) in [0, 1], to which frames are cropped; by default no frame is.
+    partners: (num_clips,) bool, the clips that cross companions may come from; all by default.
 
   Raises:
     ValueError: A table does not fit the records.
@@ -80,17 +80,17 @@ class TrainingSet:
 
   @cached_property
   def partner_tags(self) -> np.ndarray:
-    """(num_clips, c), not 0 where a clip has the tag and cross companions may be of it."""
+    """(num_clips, c), not 0 where a clip has the tag and cross companions may come from the clip."""
     return self.records.tags if self.partners is None else self.records.tags * self.partners[:, None]
 
 
 @dataclass(frozen=True)
 class StoredStages:
-  """What a frozen backbone makes of the frames, which is read in place of these.
+  """The stored features of a frozen backbone, which are read in place of the frames.
 
   Attributes:
     features: The stored features of all frames, in K views.
-    num_times: The stages to read, and of how many of a fragment's frames: t, or 1 for the middle one.
+    num_times: The stages to read, each with its number of frames of a fragment: t, or 1 for the middle one.
   """
 
   features: FeatureSet
@@ -99,19 +99,19 @@ class StoredStages:
 
 @dataclass(frozen=True)
 class NetworkInputs:
-  """What a network takes of a group of fragments.
+  """The inputs that a network takes from a group of fragments.
 
   Attributes:
-    num_times: t, the frames of a fragment: 1 or 3, or 0 for a network that sees none.
-    sound: Whether it hears.
-    decode_size: The smallest side of decoded frames that will do.
-    scaled_to: The side to which the step scales the boxes of frames: only the pixels that this reads are decoded then.
-      None for all pixels.
+    num_times: t, the frames of a fragment: 1 or 3, or 0 for a network without frames.
+    sound: Whether the network takes sound.
+    decode_size: The smallest side of decoded frames that is large enough.
+    scaled_to: The side to which the step scales the boxes of frames, so that only the pixels that this reads are
+      decoded; None to decode all pixels.
     companions: Which companions follow each target; None for targets alone.
-    stored: What is read in place of frames, if anything.
+    stored: The stored features that are read in place of frames, if any.
 
   Raises:
-    ValueError: There is no such network.
+    ValueError: No network has such inputs.
   """
 
   num_times: int
@@ -130,15 +130,15 @@ class NetworkInputs:
 
 @dataclass(frozen=True, eq=False)
 class Sampling:
-  """What is drawn at random for each example, in steps of one size.
+  """The random draws for the examples of a step.
 
   Attributes:
     seed: The seed of the run.
     global_batch: The number of examples of all hosts in a step.
-    min_scale: The smallest side of the random square boxes as a part of the frame, or of its crop; 1 for all of it.
-    flip: Whether half of the examples are to be mirrored.
-    views: Boxes (K, 4) and flips (K,) as `stajax.data.sampler.stored_views` makes them, one of which is chosen in place
-      of a random box and flip.
+    min_scale: The smallest side of the random square boxes as a fraction of the frame or its crop; 1 for all of it.
+    flip: Whether half of the examples are mirrored.
+    views: Boxes (K, 4) and flips (K,) from `stajax.data.sampler.stored_views`; one of them is chosen in place of a
+      random box and flip.
 
   Raises:
     ValueError: A number is out of range.
@@ -157,12 +157,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class HostShare:
-  """Where this process stands among those that train together: each has its contiguous part of the global batch.
+  """The contiguous part of the global batch that this process has among those that train together.
 
   Attributes:
     host: The number of this process.
     num_hosts: The number of all processes.
-    num_threads: The threads that read and decode here; as many as there are usable cores by default.
+    num_threads: The number of threads that read and decode here; by default one for each usable core.
   """
 
   host: int = 0
@@ -177,7 +177,7 @@ class HostShare:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
   def examples_of(self, global_batch: int) -> int:
-    """Returns how many examples of a global batch are this host's; raises ValueError where it cannot be divided."""
+    """Returns the number of this host's examples in a global batch; raises ValueError if it cannot be divided."""
     if global_batch % self.num_hosts or not 0 <= self.host < self.num_hosts:
       hosts = f"{self.num_hosts} hosts (this is {self.host})"
       raise ValueError(f"a global batch of {global_batch} cannot be divided among {hosts}")
@@ -185,4 +185,4 @@ class HostShare:
 
 
 ALONE = HostShare()
-"""The only process, which has all examples."""
+"""The share of a process that trains alone: all examples."""

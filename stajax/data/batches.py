@@ -1,10 +1,10 @@
-"""Batches for a training step, from records, by tf.data.
+"""Makes batches for training steps from records, by tf.data.
 
-Streams of the same draws are joined: images of frames, images of maps, and all else. For a batch, or for some where
-they are small, one Python call a stream reads what is needed, each shard once. Whole frames are decoded straight into
-the batch (`stajax.data.jpeg`), parts of frames in TensorFlow's threads, where each is an element of its own until it is
-copied into the batch: what surrounds decoding must cost little beside it. Cropping, mirroring, resizing and normalising
-sound are the training step's, on its device.
+Streams with the same draws are joined: images of frames, images of maps, and everything else. For each batch, or for
+several small ones, one Python call per stream reads what is needed, and each shard once. Whole frames are decoded
+directly into the batch (`stajax.data.jpeg`). Parts of frames are decoded in TensorFlow's threads, each as an element of
+its own that is then copied into the batch, so that the work around decoding must be cheap. The training step crops,
+mirrors and resizes frames and normalises sound on its device.
 Legend: b examples of this host, n fragments of a group, t frames of a fragment, S decoded side, c categories.
 """
 
@@ -29,9 +29,9 @@ _open_batches: weakref.WeakSet[Generator[Batch, None, None]] = weakref.WeakSet()
 
 @atexit.register
 def _close_open_batches() -> None:
-  """Stops TensorFlow's threads while there still is an interpreter: otherwise they abort a process that is exiting."""
+  """Stops TensorFlow's threads while the interpreter still exists; otherwise they abort a process that is exiting."""
   for generator in list(_open_batches):
-    with contextlib.suppress(ValueError):  # running in another thread
+    with contextlib.suppress(ValueError):  # it may be running in another thread
       generator.close()
 
 
@@ -45,27 +45,27 @@ def make_batches(
   """Returns a generator of the batches of some steps.
 
   A batch depends on its step alone: it is the same wherever `steps` begins, and the global batch is the same for any
-  number of hosts. `close()` the generator where it is dropped before its end, so that reading ahead stops.
+  number of hosts. Call `close()` on a generator that is dropped before its end, so that reading ahead stops.
 
   Args:
     training_set: The frames to learn from.
-    inputs: What a network takes of them. The companions of a frame are the same in every epoch.
-    sampling: What is drawn at random.
-    steps: The numbers of the steps, one after the other.
-    share: This process among those that train together.
+    inputs: The inputs of the network. The companions of a frame are the same in every epoch.
+    sampling: The random draws.
+    steps: The numbers of the steps.
+    share: The share of this process.
 
   Yields:
-    Arrays by name, of b groups of n nodes (`stajax.companions.num_nodes`), the target first. Of each node:
+    Arrays by name for b groups of n nodes (`stajax.companions.num_nodes`), of which the target is the first:
 
-    - switch (b, n) float32, 1 where the clip has sound and its frame's switch is not 0; tags (b, n, c) float32 of the
-      clips, or the frames' labels (b, n, k); clip and frame (b, n) int32, index of the clip and of the frame in it.
+    - switch (b, n) float32, 1 if the clip has sound and the frame's switch is not 0; tags (b, n, c) float32 of clips,
+      or labels (b, n, k) of frames; clip and frame (b, n) int32, the indices of the clip and of the frame in it.
     - With maps: map (b, n, h, w) uint8 and weight (b, n) float32.
-    - With sound: sound (b, n, 257, 98) float16, 0 for clips without, and sound_mean and sound_deviation (b, n) float32,
-      by which the step normalises it.
+    - With sound: sound (b, n, 257, 98) float16, 0 for clips without sound, and sound_mean and sound_deviation (b, n)
+      float32, with which the step normalises it.
     - Unless num_times is 0: frames (b, n, t, S, S, 3) uint8, where S is the stored side over 1, 2, 4 or 8, and pixels
-      are 0 which `scaled_to` leaves out; or each of the stored stages (b, n, t or 1, h, w, c). What the step is to do
-      to frames and maps: box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and flip (b,) bool, which is that of the
-      group.
+      that `scaled_to` leaves out are 0; or each of the stored stages (b, n, t or 1, h, w, c). The step crops and
+      mirrors frames and maps by box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and by flip (b,) bool, which
+      holds for a whole group.
 
   Raises:
     ValueError: The global batch cannot be divided among the hosts.
@@ -75,7 +75,7 @@ def make_batches(
   options = tf.data.Options()
   options.deterministic = True
   options.autotune.enabled = False
-  # Two more than cores, because calls wait in these threads until the decoder's own have decoded.
+  # Two more threads than cores, because calls wait in them until the decoder's own threads have decoded.
   options.threading.private_threadpool_size = share.threads + 2
   options.threading.max_intra_op_parallelism = 1
   iterator = streams.joined().prefetch(2).with_options(options).as_numpy_iterator()
@@ -87,17 +87,17 @@ def make_batches(
 def _read_batches(
   iterator: Iterator[Batch], training_set: TrainingSet, streams: Streams
 ) -> Generator[Batch, None, None]:
-  """Yields one batch after the other; errors of reading are raised as they were before TensorFlow wrapped them."""
+  """Yields the batches; raises errors of reading as they were before TensorFlow wrapped them."""
   try:
     for steps in iterator:
       for k in range(len(steps["clip"])):
         yield {name: values[k] for name, values in steps.items()}
-  except (tf.errors.OpError, UnicodeDecodeError) as error:  # the latter where a message quotes a record's bytes
+  except (tf.errors.OpError, UnicodeDecodeError) as error:  # UnicodeDecodeError if a message quotes a record's bytes
     if streams.failures:
       raise streams.failures[0] from None
     reason = str(getattr(error, "message", error)).partition("\n")[0]
     raise RecordError(f"{training_set.records.path}: a record cannot be decoded ({reason})") from error
   finally:
-    del iterator  # what it has begun needs the decoders
+    del iterator  # its unfinished calls need the decoders
     for decoder in streams.decoders:
       decoder.close()

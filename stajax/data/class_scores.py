@@ -1,10 +1,10 @@
-"""The scores of an off-the-shelf tagger of sound for a data set, beside its records, in the folder `class_scores`.
+"""The scores that an off-the-shelf sound tagger gave a data set, in the folder `class_scores` beside its records.
 
-  classes.txt     the tagger's classes, one in a line
-  scores.npy      (frames, classes) float16 in [0, 1], in the order of the frame ids; 0 where a clip has no sound
+  classes.txt     the tagger's classes, one in each line
+  scores.npy      (frames, classes) float16 in [0, 1], in the order of the frame ids; 0 for clips without sound
   summary.json    the tagger and the clips
 
-They are written by `stajax prepare … --tagger FILE`.
+`stajax prepare … --tagger FILE` writes them.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class ClassScores:
     """
     path = records / FOLDER
     if not path.is_dir():
-      hint = "the `stajax prepare` that made these records, once more with --tagger FILE, writes them"
-      raise RecordError(f"{path}: not there; {hint}")
+      hint = "to write them, repeat the `stajax prepare` command that made these records, with --tagger FILE"
+      raise RecordError(f"{path}: no such folder; {hint}")
     try:
       summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
       classes = tuple((path / "classes.txt").read_text(encoding="utf-8").splitlines())
@@ -63,7 +63,7 @@ class ClassScores:
     begins = dict(zip(summary["clips"], (np.cumsum(lengths) - lengths).tolist(), strict=True))
     return ClassScores(path, classes, sha256, summary, scores, begins)
 
-  def of(self, name: str, num_frames: int) -> np.ndarray:
+  def clip_scores(self, name: str, num_frames: int) -> np.ndarray:
     """Returns the scores (n, classes) float32 of a clip of n frames.
 
     Raises:
@@ -71,7 +71,8 @@ class ClassScores:
     """
     found = self.summary["clips"].get(name)
     if found != num_frames:
-      there = "no such clip" if found is None else f"{found} frames of it"
-      raise RecordError(f"{self.path}: has {there}: {name} with {num_frames} frames; scores of other records")
+      there = "no such clip" if found is None else f"{found} frames"
+      expected = f"expected {num_frames} frames of {name}"
+      raise RecordError(f"{self.path}: has {there}, {expected}; these are the scores of other records")
     begin = self._begins[name]
     return np.asarray(self._scores[begin : begin + num_frames], np.float32)

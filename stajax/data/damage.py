@@ -1,8 +1,8 @@
-"""Data sets of which some clips have records that cannot be read.
+"""Finds the clips of a data set whose records cannot be read.
 
-A bit that has flipped costs the record that it is in; of a shard that is cut short nothing can be read, as the places
-of its records are listed at its end. Everything has to be read to know; the answer is kept beside the sets, in
-`damage.json`, and holds while the shards' sizes and times stay the same.
+A flipped bit damages only the record that it is in. A truncated shard cannot be read at all, because the places of its
+records are listed at its end. Finding damage means reading everything, so the result is kept beside the sets, in
+`damage.json`, and is valid while the shards' sizes and times stay the same.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,16 +27,16 @@ def open_intact(path: str | Path) -> Records:
   """Opens a data set without the clips whose frames or sounds cannot be read.
 
   Raises:
-    RecordError: A part of the set is missing or does not belong to the others, or no clip is intact.
+    RecordError: A part of the set is missing or does not belong to the others, or no clip is undamaged.
   """
   records = Records.open(path, complete=False)
   return records.without(find_damage(records))
 
 
 def find_damage(records: Records) -> dict[str, str]:
-  """Returns what is wrong with each damaged clip, by name.
+  """Returns the reason for each damaged clip, by name.
 
-  Every frame and sound is read, unless that was done before and nothing has changed since.
+  Every frame and sound is read, unless this was done before and nothing has changed since.
   """
   path = records.path / FILE
   shards = {
@@ -48,13 +48,13 @@ def find_damage(records: Records) -> dict[str, str]:
     if known["shards"] == shards and set(known["damaged"]) <= set(records.names):
       return dict(known["damaged"])
   damaged = _read_all(records)
-  with contextlib.suppress(OSError):  # a folder that cannot be written is checked every time
+  with contextlib.suppress(OSError):  # a set in a folder that cannot be written to is checked every time
     write_json(path, {"shards": shards, "damaged": damaged}, shared=True)
   return damaged
 
 
 def describe_damage(records: Records) -> str:
-  """Returns one line about the clips that were left out, "" if there are none."""
+  """Returns one line about the clips that were left out, or "" if there are none."""
   if not records.damaged:
     return ""
   names = list(records.damaged)
@@ -65,11 +65,12 @@ def describe_damage(records: Records) -> str:
 
 def _read_all(records: Records) -> dict[str, str]:
   """Reads all clips in threads and returns the damaged ones, in order."""
-  check, damaged = _make_check(records), {}
+  damaged = {}
   bar = tqdm(total=records.num_clips, desc=f"reading {records.path.name}", unit="clip", disable=None)
   with ThreadPoolExecutor() as pool, bar:
     try:
-      for name, reason in zip(records.names, pool.map(check, range(records.num_clips)), strict=True):
+      faults = pool.map(partial(_find_fault, records), range(records.num_clips))
+      for name, reason in zip(records.names, faults, strict=True):
         if reason is not None:
           damaged[name] = reason
         bar.update()
@@ -79,22 +80,15 @@ def _read_all(records: Records) -> dict[str, str]:
   return damaged
 
 
-def _make_check(records: Records) -> Callable[[int], str | None]:
-  """Makes the function that reads a clip and returns what is wrong with it."""
-  parts = (
-    (records.frames, records.first_frame, records.num_frames),
-    (records.sounds, records.first_sound, records.num_sounds),
-  )
-
-  def check(clip: int) -> str | None:
-    try:
-      for reader, first, number in parts:
-        reader.read_range(int(first[clip]), int(first[clip] + number[clip]))
-    except RecordError as error:
-      return str(error)
-    return None
-
-  return check
+def _find_fault(records: Records, clip: int) -> str | None:
+  """Reads a clip; returns the reason why it cannot be read, or None."""
+  first_frame, first_sound = records.first_frame[clip], records.first_sound[clip]
+  try:
+    records.frames.read_range(first_frame, first_frame + records.num_frames[clip])
+    records.sounds.read_range(first_sound, first_sound + records.num_sounds[clip])
+  except RecordError as error:
+    return str(error)
+  return None
 
 
 def _size_and_time(shard: Path) -> list[int] | None:

@@ -1,10 +1,10 @@
 """The features that a frozen backbone makes of every frame, stored once for all networks that are trained on it.
 
-  SET/made_of          a digest of what these are features of
+  SET/made_of          a digest of the records and other inputs of the features
   SET/CLIP.STAGE.npy   (views, n, h, w, c) of one clip's n frames, one file for each stage of the backbone
 
-Every file is written atomically and by itself, so a stopped run goes on at the next clip. Files are mapped, not read:
-a step takes from them what it needs, and the system keeps in memory what fits.
+Every file is written atomically by itself, so a stopped run continues with the next clip. Files are mapped instead of
+read: a step reads only what it needs from them, and the system keeps as much as fits in memory.
 Legend: K views, n frames, … any shape of frame ids.
 """
 
@@ -22,18 +22,18 @@ from stajax.data.shards import RecordError
 from stajax.files import atomic_file, sha256_of_bytes, write_bytes
 
 _BITS = np.uint16
-"""NumPy's files have no bfloat16: its bits are stored."""
+"""NumPy's file format has no bfloat16, so that its bits are stored as integers."""
 
 
 @dataclass(frozen=True)
 class FeatureSet:
-  """The features of all frames, as far as they are written.
+  """The features of all frames whose clips have been written.
 
   Attributes:
     path: The folder of the set.
-    records: The data set whose frames they are of.
+    records: The data set with the frames.
     stages: The names of the backbone's stages that are stored.
-    num_views: K.
+    num_views: K, the number of views of each frame.
   """
 
   path: Path
@@ -44,17 +44,17 @@ class FeatureSet:
 
   @staticmethod
   def open(path: Path, records: Records, stages: tuple[str, ...], num_views: int, *inputs: np.ndarray) -> FeatureSet:
-    """Opens a set, or begins it.
+    """Opens a set, or begins a new one.
 
     Args:
       path: The folder of the set.
       records: The data set.
       stages: The names of the backbone's stages.
       num_views: K.
-      inputs: What else the features depend on, such as crops and views.
+      inputs: The other arrays that the features depend on, such as crops and views.
 
     Raises:
-      RecordError: The set is of other records, or of other inputs.
+      RecordError: The set belongs to other records or other inputs.
     """
     path.mkdir(parents=True, exist_ok=True)
     digest = sha256_of_bytes(records.digest.encode(), *(np.ascontiguousarray(x).tobytes() for x in inputs))
@@ -66,7 +66,7 @@ class FeatureSet:
     return FeatureSet(path, records, stages, num_views)
 
   def has(self, clip: int) -> bool:
-    """Returns whether all stages of the clip are there."""
+    """Returns whether all stages of the clip are stored."""
     return all(self._file(clip, stage).is_file() for stage in self.stages)
 
   def write(self, clip: int, features: Mapping[str, np.ndarray]) -> None:
@@ -81,7 +81,7 @@ class FeatureSet:
     """Returns one stage of one clip, (K, n, h, w, c), which stays on disk.
 
     Raises:
-      RecordError: It is missing or damaged.
+      RecordError: The file is missing or damaged.
     """
     if (clip, stage) not in self._maps:
       path = self._file(clip, stage)

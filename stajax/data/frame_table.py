@@ -1,6 +1,7 @@
-"""Tables of small values of every grid frame (a switch, a box): one array in the order of the frame ids.
+"""Tables with a small value for every grid frame (a switch, a box): one array in the order of the frame ids.
 
-A stage that computes them writes clip after clip into staging and goes on where it stopped. `finish` makes the table.
+A stage writes the values clip by clip into staging, and continues there after an interruption. `finish` writes the
+table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from stajax.files import atomic_folder, write_json
 
 
 class FrameTableWriter:
-  """Writes a table for some records; several processes may use one each for different clips.
+  """Writes a table for some records; several processes may each use one writer for different clips.
 
   Attributes:
     path: The folder of the table.
@@ -33,13 +34,13 @@ class FrameTableWriter:
     return self._staging.has(f"{clip:08d}")
 
   def write(self, clip: int, values: np.ndarray) -> None:
-    """Stages the values (n, …) of one clip's n frames, atomically; raises ValueError if they are not n."""
+    """Stages the values (n, …) of one clip's n frames, atomically; raises ValueError unless there are n."""
     if len(values) != self._records.num_frames[clip]:
       raise ValueError(f"{self._records.names[clip]}: {len(values)} values for {self._records.num_frames[clip]} frames")
     self._staging.write_arrays(f"{clip:08d}", values=values)
 
   def finish(self, summary: dict[str, Any]) -> None:
-    """Makes the table of the staged values of all clips and removes the staging folder.
+    """Writes the table from the staged values of all clips and removes the staging folder.
 
     Raises:
       RecordError: A clip is missing, or its staged values are damaged.
@@ -61,11 +62,11 @@ def read_frame_table(path: Path, records: Records) -> np.ndarray:
   """Returns the values (total_frames, …) of the frames of some records.
 
   Raises:
-    RecordError: The table is missing, damaged, or of other records.
+    RecordError: The table is missing or damaged, or belongs to other records.
   """
   try:
     summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    # Mapped first: what a damaged header promises must not be allocated.
+    # Mapped first, so that a damaged header cannot ask for any amount of memory.
     values = np.array(np.load(path / "values.npy", mmap_mode="r", allow_pickle=False))
   except (OSError, ValueError, EOFError, OverflowError) as error:
     raise RecordError(f"{path}: not a table of frames ({error})") from error

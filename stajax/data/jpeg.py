@@ -1,7 +1,7 @@
-"""JPEG files of frames, decoded side by side into one array: training and dense inference see the same pixels.
+"""Decodes JPEG files of frames in parallel into one array, so that training and dense inference see the same pixels.
 
-libjpeg-turbo writes each frame where it is wanted. TensorFlow's decoder is an older one and makes a tensor of each
-frame, which then has to be copied into the batch.
+libjpeg-turbo writes each frame directly into the batch. TensorFlow's decoder is older and makes a tensor of each frame,
+which then has to be copied into the batch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-_ALIGNMENT = 64  # bytes; TensorFlow copies an array that begins elsewhere
-_PARTS = 4  # parts of the frames of a call for each thread, so that none waits long for the others
+_ALIGNMENT = 64  # bytes; TensorFlow copies arrays that begin at other addresses
+_PARTS = 4  # the parts per thread that a call is cut into, so that no thread waits long for the others
 
 
 def encode_jpeg(frame: np.ndarray) -> bytes:
@@ -29,11 +29,11 @@ def encode_jpeg(frame: np.ndarray) -> bytes:
 
 
 def decode_ratio(side: int, size: int) -> int:
-  """Returns the largest factor of 1, 2, 4 and 8 by which JPEGs can be decoded smaller without falling below `size`.
+  """Returns the largest of the factors 1, 2, 4 and 8 by which JPEGs can be decoded smaller but not below `size`.
 
   Args:
     side: The side of the files in pixels.
-    size: The smallest side that will do.
+    size: The smallest side that is large enough.
   """
   return next((ratio for ratio in (8, 4, 2) if scaled_side(side, ratio) >= size), 1)
 
@@ -44,9 +44,9 @@ def scaled_side(side: int, ratio: int) -> int:
 
 
 class _Blocks:
-  """Memory for arrays of one size, which is used again as soon as an array and all views of it are gone.
+  """Memory for arrays of one size, which is reused as soon as an array and all views of it are gone.
 
-  Fresh memory has to be cleared by the system: for frames of 512×512 that takes a tenth of the decoding.
+  The system has to clear fresh memory, which takes a tenth of the time of decoding frames of 512×512.
   """
 
   def __init__(self) -> None:
@@ -57,19 +57,19 @@ class _Blocks:
     """Returns a uint8 array with arbitrary content, which becomes a tensor without being copied."""
     size = math.prod(shape)
     try:
-      block = self._free.pop()  # not asked first whether there is one: other threads take them, too
+      block = self._free.pop()  # checking first would not help, because other threads take blocks too
     except IndexError:
       block = np.empty(0, np.uint8)
     if block.size < size + _ALIGNMENT:
       block = np.empty(size + _ALIGNMENT, np.uint8)
-    # Of a memoryview, because views of a view would refer to the block itself, and this array could go before them.
+    # Made from a memoryview, because views of a view would refer to the block itself and could outlive this array.
     view = memoryview(block)  # pyright: ignore[reportArgumentType]  # arrays have been buffers before 3.12 had the name
     array = np.frombuffer(view, np.uint8, size, -block.ctypes.data % _ALIGNMENT)
     weakref.finalize(array, self._take_back, block).atexit = False
     return array.reshape(shape)
 
   def close(self) -> None:
-    """Keeps no memory from now on."""
+    """Frees the memory, and keeps none from now on."""
     self._is_closed = True
     self._free.clear()
 
@@ -91,13 +91,13 @@ class FrameDecoder:
     """Decodes n files.
 
     Args:
-      jpegs: The files. One that is there several times, as the same object, is decoded once.
+      jpegs: The files. A file that appears several times, as the same object, is decoded once.
 
     Returns:
       (n, S, S, 3) uint8, RGB; S = `scaled_side`.
 
     Raises:
-      ValueError: One is no intact JPEG file of the stored side.
+      ValueError: One of them is not an intact JPEG file of the stored side.
     """
     frames = self._blocks.empty((len(jpegs), self._side, self._side, 3))
     first = {id(jpeg): i for i, jpeg in reversed(list(enumerate(jpegs)))}
@@ -109,7 +109,7 @@ class FrameDecoder:
         self._decode(jpegs[place], frames[place])
 
     for _ in self._pool.map(decode, range(0, len(places), length)):
-      pass  # raises what one of them has raised
+      pass  # an exception in a thread is raised here
     for place, jpeg in enumerate(jpegs):
       if first[id(jpeg)] != place:
         frames[place] = frames[first[id(jpeg)]]
@@ -121,7 +121,7 @@ class FrameDecoder:
     self._blocks.close()
 
   def _decode(self, jpeg: bytes, frame: np.ndarray) -> None:
-    # Asked before decoding, so that a damaged or hostile record cannot take unbounded memory.
+    # Checked before decoding, so that a damaged or hostile record cannot take unbounded memory.
     height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
     if (height, width) != (self._stored_side, self._stored_side):
       raise ValueError(f"{height}×{width} pixels, expected {self._stored_side}×{self._stored_side}")

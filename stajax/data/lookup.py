@@ -1,4 +1,4 @@
-"""Looks up what belongs to the frames that were drawn, in tables and sets of records; plain NumPy.
+"""Looks up the values of the frames that were drawn, in tables and sets of records; plain NumPy.
 
 Legend: b targets, n fragments of a group, t frames of a fragment, c categories.
 """
@@ -17,14 +17,14 @@ _WHOLE = (0.0, 0.0, 1.0, 1.0)  # the box of a whole frame
 
 
 class Lookup:
-  """Finds what belongs to targets, frame ids (b,), and to their companions."""
+  """Finds the values of targets, which are frame ids (b,), and of their companions."""
 
   def __init__(self, training_set: TrainingSet, inputs: NetworkInputs, seed: int) -> None:
     """Prepares the look-up.
 
     Args:
-      training_set: The frames and what is known of them.
-      inputs: What is wanted of them.
+      training_set: The frames and their tables.
+      inputs: The inputs of the network.
       seed: The seed of the companions.
     """
     self._set, self._inputs, self._records = training_set, inputs, training_set.records
@@ -37,7 +37,7 @@ class Lookup:
     return read_bytes(self._records.frames, self._fragments(*self._group(target)).ravel(), "image")
 
   def stored(self, target: np.ndarray, view: np.ndarray, stored: StoredStages) -> list[np.ndarray]:
-    """Returns stages (b, n, t, h, w, c) of the frames of their groups, all of a group in the target's view (b,)."""
+    """Returns stages (b, n, t, h, w, c) of the frames of their groups; a whole group has the target's view (b,)."""
     frames = self._fragments(*self._group(target))
     middle = frames[..., self._inputs.num_times // 2, None]
 
@@ -57,7 +57,7 @@ class Lookup:
     return self._boxes(self._fragments(*self._group(target)))
 
   def numbers(self, target: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns all else, arrays (b, n, …)."""
+    """Returns everything else, as arrays (b, n, …)."""
     records, labels, switch = self._records, self._set.labels, self._set.switch
     clip, frame = self._group(target)
     frame_id, has_sound = records.first_frame[clip] + frame, records.has_sound[clip]
@@ -77,7 +77,7 @@ class Lookup:
     return found
 
   def _group(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns clip and frame (b, n)."""
+    """Returns the clip and the frame (b, n) of each node."""
     clip = self._records.clip_of_frame[target]
     return self._draw_group(clip, target - self._records.first_frame[clip])
 
@@ -91,7 +91,7 @@ class Lookup:
     return np.broadcast_to(box, (*frame_id.shape, 4)).astype(np.float32)
 
   def _sound(self, clip: np.ndarray, frame: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns windows (b, n, 257, 98) float16 as stored, 0 for clips without sound; what normalises them, float32."""
+    """Returns windows (b, n, 257, 98) float16, 0 for clips without sound, and float32 values that normalise them."""
     records = self._records
     has_sound = records.has_sound[clip]
     found = {
@@ -106,7 +106,9 @@ class Lookup:
     pieces = records.sound_columns((records.first_sound[clip][:, None] + parts).ravel())
     for i, place in enumerate(zip(*heard, strict=True)):
       (left, right), first, last = pieces[2 * i : 2 * i + 2], columns[i, 0], columns[i, -1]
-      if last - first == WINDOW_COLUMNS - 1 and first < SOUND_COLUMNS <= last:  # most are: without a copy of both
+      if (
+        last - first == WINDOW_COLUMNS - 1 and first < SOUND_COLUMNS <= last
+      ):  # as most windows are; this copies neither record as a whole
         windows[place][:, : SOUND_COLUMNS - first] = left[:, first:]
         windows[place][:, SOUND_COLUMNS - first :] = right[:, : last + 1 - SOUND_COLUMNS]
       else:  # reflected at an end of the sound

@@ -1,6 +1,6 @@
 """Sets of maps beside the records: one uint8 map and one weight for every grid frame, under the frame's id.
 
-A stage that makes maps writes clip after clip into staging and goes on where it stopped. `finish` makes the set.
+A stage writes maps clip by clip into staging, and continues there after an interruption. `finish` writes the set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stajax.files import atomic_folder, write_json
 
 
 class MapWriter:
-  """Writes the map set of some records; several processes may use one each for different clips.
+  """Writes the map set of some records; several processes may each use one writer for different clips.
 
   Attributes:
     path: The folder of the set.
@@ -45,7 +45,7 @@ class MapWriter:
       weights: (n,) float32; 0 keeps students from training on the frame.
 
     Raises:
-      ValueError: Their number or type is another one.
+      ValueError: The number or the type of the maps or weights is wrong.
     """
     num_frames = int(self._records.num_frames[clip])
     if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) != num_frames or weights.shape != (num_frames,):
@@ -58,10 +58,10 @@ class MapWriter:
     self._staging.write_arrays(_key(clip), weights=weights, size=size, **pngs)
 
   def finish(self, summary: dict[str, Any], max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
-    """Makes the set of the staged maps of all clips and removes the staging folder.
+    """Writes the set from the staged maps of all clips and removes the staging folder.
 
     Args:
-      summary: What `summary.json` says, JSON values.
+      summary: The content of `summary.json`, as JSON values.
       max_shard_bytes: The size at which a new shard begins.
 
     Raises:
@@ -76,7 +76,7 @@ class MapWriter:
       raise ValueError(f"{self.path}: {len(missing)} clips have no maps yet, the first is {missing[0]}")
     with atomic_folder(self.path) as partial:
       weights = self._write_shards(partial, max_shard_bytes)
-      # Which frames count must be known without reading every map.
+      # The weights must be known without reading every map.
       np.save(partial / "weights.npy", weights)
       write_json(partial / "summary.json", {**summary, "records": records.digest})
     self._staging.remove()
@@ -103,7 +103,7 @@ class MapWriter:
 
 
 def _key(clip: int) -> str:
-  """Returns the name of a clip in staging."""
+  """Returns the staging key of a clip."""
   return f"{clip:08d}"
 
 
@@ -136,7 +136,7 @@ class MapSet:
     """Opens the map set of some records.
 
     Raises:
-      RecordError: It is missing, damaged, or belongs to other records.
+      RecordError: The set is missing or damaged, or belongs to other records.
     """
     path = Path(path)
     maps = ShardReader(path)

@@ -1,4 +1,4 @@
-"""Serialized `tf.train.Example` protos, written and parsed without TensorFlow, which takes seconds to load."""
+"""Writes and parses serialized `tf.train.Example` protos without TensorFlow, which takes seconds to load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-# Type checkers do not know what the module makes when it is loaded.
+# Type checkers do not know the classes that the module makes when it is loaded.
 _Example: Any = tf_example_pb2.Example  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -26,7 +26,7 @@ class Encoder:
   def __init__(self, features: Mapping[str, Any]) -> None:
     """Makes an encoder for the TFDS features of one record."""
     self.features = tfds.features.FeaturesDict(dict(features))
-    serialized: dict[str, Any] = dict(self.features.get_serialized_info())  # flat, as nothing is nested
+    serialized: dict[str, Any] = dict(self.features.get_serialized_info())  # it is flat, because nothing is nested
     self._kinds = {name: np.dtype(info.np_dtype).kind for name, info in serialized.items()}
 
   def __call__(self, example: dict[str, Any]) -> bytes:
@@ -38,7 +38,7 @@ class Encoder:
       values = [item for part in parts for item in ([part] if isinstance(part, bytes) else np.ravel(part).tolist())]
       if kind in "OUS":
         feature.bytes_list.value.extend(item if isinstance(item, bytes) else item.encode() for item in values)
-        feature.bytes_list.SetInParent()  # also where there is none
+        feature.bytes_list.SetInParent()  # also if there are no values
       elif kind == "f":
         feature.float_list.value.extend(values)
         feature.float_list.SetInParent()
@@ -49,10 +49,10 @@ class Encoder:
 
 
 def find_bytes(record: bytes, name: str) -> bytes:
-  """Returns the one value of a feature of a serialized proto.
+  """Returns the only value of a feature of a serialized proto.
 
   Raises:
-    ValueError: This is no such proto, or the feature has not one value.
+    ValueError: This is not such a proto, or the feature does not have exactly one value.
   """
   try:
     values = _Example.FromString(record).features.feature[name].bytes_list.value

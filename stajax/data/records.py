@@ -1,6 +1,6 @@
 """Prepared data sets: the record sets `clips`, `frames` and `sounds` in one folder, and `summary.json`.
 
-`frames` has one JPEG in a record and `sounds` has one hundred spectrogram columns (0.994 s) in a record, so that a
+A record of `frames` has one JPEG, and a record of `sounds` has one hundred spectrogram columns (0.994 s), so that a
 fragment costs a few small reads. The ids of a clip's frames and sounds are consecutive.
 Legend: C clips, c categories, n frames of a clip.
 """
@@ -26,13 +26,13 @@ from stajax.media.spectrogram import NUM_BINS
 
 @dataclass(frozen=True)
 class Records:
-  """A prepared data set: tables about its clips in memory, frames and sounds on disk.
+  """A prepared data set, with tables about its clips in memory, and frames and sounds on disk.
 
   Attributes:
     path: The folder.
     categories: The names of the tags.
     names: The names of the clips.
-    flags: What is said of each clip, such as `foreign` for a sound that belongs to nothing visible.
+    flags: The labels of each clip, such as `foreign` for a sound that belongs to nothing visible.
     tags: (C, c) float32 of 0 and 1.
     rate: (C,) float64, frames per second.
     duration: (C,) float64, seconds.
@@ -47,11 +47,11 @@ class Records:
     sound_std: (C,) float32, its standard deviation.
     has_sound: (C,) bool.
     side: The side of the stored frames in pixels.
-    provenance: Where the clips come from: "synthetic" where they are rendered.
+    provenance: Where the clips come from; "synthetic" if they were rendered.
     summary: The content of `summary.json`.
     frames: The reader of frames.
     sounds: The reader of sounds.
-    damaged: Why clips were left out, by their names.
+    damaged: The reasons why clips were left out, by their names.
   """
 
   path: Path
@@ -74,8 +74,8 @@ class Records:
   side: int
   provenance: str
   summary: dict[str, Any]
-  frames: ShardReader | SelectedReader
-  sounds: ShardReader | SelectedReader
+  frames: ShardReader
+  sounds: ShardReader
   damaged: dict[str, str] = field(default_factory=dict)
 
   @staticmethod
@@ -84,7 +84,7 @@ class Records:
 
     Args:
       path: The data set's folder.
-      complete: Whether a missing shard of frames or sounds is an error at once, and not only when it is read.
+      complete: Whether a missing shard of frames or sounds is an error at once, instead of when it is read.
 
     Raises:
       RecordError: A part of the set is missing or damaged, or does not belong to the others.
@@ -113,10 +113,10 @@ class Records:
     )
 
   def without(self, damaged: Mapping[str, str]) -> Records:
-    """Returns a view of the clips that are not named; ids of frames and sounds are successive in it, as in every set.
+    """Returns a view without the named clips; its ids of frames and sounds are successive, as in every set.
 
     Args:
-      damaged: Why clips are left out, by their names.
+      damaged: The reasons why clips are left out, by their names.
 
     Raises:
       RecordError: No clip would be left.
@@ -140,7 +140,7 @@ class Records:
 
   @cached_property
   def digest(self) -> str:
-    """A digest that tells apart data sets whose frame ids mean different frames."""
+    """A digest that differs between data sets whose frame ids mean different frames."""
     return sha256_of_json([self.names, self.num_frames.tolist(), self.rate.tolist()])[:32]
 
   @property
@@ -162,7 +162,7 @@ class Records:
 
     Args:
       clip: The index of the clip in [0, num_clips).
-      size: The smallest side that will do; S is the stored side over 1, 2, 4 or 8. The stored side by default.
+      size: The smallest side that is large enough, by default the stored side; S is the stored side over 1, 2, 4 or 8.
       threads: The number of threads that decode.
     """
     first = int(self.first_frame[clip])
@@ -182,7 +182,7 @@ class Records:
     return np.concatenate(pieces, axis=1)[:, : int(self.num_columns[clip])]
 
   def sound_columns(self, ids: np.ndarray) -> list[np.ndarray]:
-    """Returns the columns, n times (257, 100) float16, not normalised, of the records of sound `ids` (n,)."""
+    """Returns the columns of the n records of sound `ids` (n,): each (257, 100) float16, not normalised."""
     pieces = read_bytes(self.sounds, ids, "columns")
     for piece in pieces:
       if len(piece) != 2 * NUM_BINS * SOUND_COLUMNS:

@@ -1,8 +1,8 @@
-"""The draws of a training step: pure functions of (seed, step, slot), so that nothing but the step has to be kept.
+"""The draws of a training step: pure functions of (seed, step, slot), so that only the step has to be saved.
 
 position = step * global_batch + slot. An epoch is a permutation of all items (`index_shuffle`, which needs no table);
-boxes and flips are stateless random numbers of (seed, position), companions of (seed, clip, frame). TensorFlow draws
-items, boxes and flips inside the input pipeline; companions and what follows from them are plain NumPy.
+boxes and flips are stateless random numbers of (seed, position), and companions of (seed, clip, frame). TensorFlow
+draws items, boxes and flips inside the input pipeline; companions and what follows from them are plain NumPy.
 Legend: b examples, n fragments of a group, t frames of a fragment.
 """
 
@@ -18,8 +18,8 @@ from stajax.data.tensorflow_cpu import tf
 from stajax.grid import reflect
 from stajax.media.spectrogram import window_columns
 
-INDEX_SHUFFLE_PADDING = 498247692  # what TensorFlow puts before a seed of two parts to make it one of three
-AUGMENTATION = 1  # the second half of the seed of boxes and flips, which keeps them apart from the shuffle
+INDEX_SHUFFLE_PADDING = 498247692  # the number with which TensorFlow extends a seed of two parts to three
+AUGMENTATION = 1  # the second half of the seed of boxes and flips, which makes them independent of the shuffle
 
 
 def positions(step: int | tf.Tensor, global_batch: int, host: int = 0, num_hosts: int = 1) -> tf.Tensor:
@@ -37,9 +37,9 @@ def positions(step: int | tf.Tensor, global_batch: int, host: int = 0, num_hosts
 
 
 def draw_items(position: tf.Tensor, seed: int, num_items: int) -> tf.Tensor:
-  """Draws items (b,) int64 in [0, num_items) at positions (b,) int64; every num_items positions have each item once."""
+  """Draws items (b,) int64 in [0, num_items) at positions (b,) int64; num_items positions draw each item once."""
   epoch = position // num_items
-  # What `tf.random.experimental.index_shuffle` calls for one seed, for as many as there are positions.
+  # This is what `tf.random.experimental.index_shuffle` calls for one seed, here with a seed for each position.
   parts = [tf.fill(tf.shape(epoch), tf.constant(value, tf.int64)) for value in (INDEX_SHUFFLE_PADDING, seed)]
   seeds, last = tf.stack([*parts, epoch], axis=1), tf.constant(num_items - 1, tf.int64)
   return tf.raw_ops.RandomIndexShuffle(
@@ -53,7 +53,7 @@ def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> 
   Args:
     position: (b,) int64.
     seed: The seed of the run.
-    min_scale: The smallest side of a box as a part of the frame's; 1 gives whole frames.
+    min_scale: The smallest side of a box as a fraction of the frame's; 1 gives whole frames.
     flip: Whether half of the examples are mirrored.
 
   Returns:
@@ -67,11 +67,11 @@ def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> 
 
 
 def stored_views(number: int, min_scale: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the views of frames whose features are stored: the same for all frames, so that groups are seen alike.
+  """Returns the views in which features of frames are stored, the same for all frames, so that groups share a view.
 
   Args:
-    number: K: the whole frame, the mirrored one, and then crops, every second one of which is mirrored.
-    min_scale: The smallest side of a crop as a part of the frame's.
+    number: K; the views are the whole frame, the mirrored frame, and then crops, every second of which is mirrored.
+    min_scale: The smallest side of a crop as a fraction of the frame's.
     seed: The seed of the crops.
 
   Returns:
@@ -85,20 +85,20 @@ def stored_views(number: int, min_scale: float, seed: int) -> tuple[np.ndarray, 
 
 
 def choose_view(position: tf.Tensor, seed: int, number: int) -> tf.Tensor:
-  """Draws which of `number` stored views each example is: (b,) int64 at positions (b,)."""
+  """Draws one of `number` stored views for each example: (b,) int64 at positions (b,)."""
   drawn = tf.cast(_uniform(position, seed)[:, 0] * number, tf.int64)
-  return tf.minimum(drawn, number - 1)  # the largest number below 1 may be rounded up
+  return tf.minimum(drawn, number - 1)  # the largest number below 1 may be rounded to `number`
 
 
 def crop_inside(boxes: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
-  """Crops boxes further, alike for all frames of a group.
+  """Crops boxes further, in the same way for all frames of a group.
 
   Args:
-    boxes: (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1] of the frame.
-    views: (b, 4) float32, the part of each box that is kept, in [0, 1] of the box.
+    boxes: (b, n, t, 4) float32, (y0, x0, y1, x1) as fractions of the frame.
+    views: (b, 4) float32, the part of each box that is kept, as fractions of the box.
 
   Returns:
-    (b, n, t, 4) float32 in [0, 1] of the frame.
+    (b, n, t, 4) float32, as fractions of the frame.
   """
   begin, end = tf.split(boxes, 2, axis=-1)
   extent = end - begin
@@ -108,8 +108,8 @@ def crop_inside(boxes: tf.Tensor, views: tf.Tensor) -> tf.Tensor:
 def _uniform(position: tf.Tensor, seed: int) -> tf.Tensor:
   """Draws four random numbers in [0, 1) for each position: (b, 4) float32 at positions (b,) int64 near each other.
 
-  The generator, Philox, makes four of a key and a counter, which is the position here. One call makes those of all
-  positions from the first to the last: a call for each would take longer than decoding some of the frames.
+  The generator, Philox, makes four numbers from a key and a counter, which is the position here. One call makes the
+  numbers of all positions from the first to the last, because a call for each would take as long as decoding frames.
   """
   key, counter = tf.raw_ops.StatelessRandomGetKeyCounter(seed=tf.constant([seed, AUGMENTATION], tf.int64))
   first, last = tf.reduce_min(position), tf.reduce_max(position)
@@ -126,14 +126,14 @@ def make_draw_group(
   """Makes the function that adds companions to targets.
 
   Args:
-    granularity: Which companions; None for none.
+    granularity: The kind of companions, or None for none.
     seed: The seed of the run.
     num_times: t, the frames of a fragment.
     tags: (C, c), not 0 where a clip has the tag.
     num_frames: (C,) frames of the clips.
 
   Returns:
-    A pure function of clip and frame (b,) of targets to clip and frame (b, n) of groups, the target first.
+    A pure function from clips and frames (b,) of targets to clips and frames (b, n) of groups, the target first.
   """
   if granularity == "cross":
     tag_groups = companions.TagGroups(tags, num_frames)
@@ -147,7 +147,7 @@ def make_draw_group(
   def draw_same_clip(clip: np.ndarray, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     drawn = [frame]
     if granularity in ("short", "short_long"):
-      drawn.append(companions.short_companions(frame, num_frames[clip], companions.short_spacing(num_times)))
+      drawn.append(companions.short_companions(frame, num_frames[clip], num_times))
     if granularity in ("long", "short_long"):
       drawn.append(companions.long_companions(seed, clip, frame, num_frames[clip]))
     frames = np.column_stack(drawn)
@@ -171,9 +171,9 @@ def fragment_frames(frame: np.ndarray, num_frames: np.ndarray, num_times: int) -
 
 
 def sound_windows(frame: np.ndarray, rate: np.ndarray, num_columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns where the second of sound around a frame is stored: columns of at most two successive records.
+  """Returns where the second of sound around a frame is stored: in columns of at most two successive records.
 
-  A reflected window is folded, so it is still one stretch of columns.
+  A window that is reflected at an end of the sound is still one stretch of columns.
 
   Args:
     frame: (b, n) frames, indices in their clips.
@@ -181,7 +181,8 @@ def sound_windows(frame: np.ndarray, rate: np.ndarray, num_columns: np.ndarray) 
     num_columns: (b, n) spectrogram columns of the clips; 0 is taken as 1.
 
   Returns:
-    records (b, n, 2) of the clip, the last one repeated; columns (b, n, 98) int32 in [0, 200) of those two joined.
+    The numbers (b, n, 2) of the two records in the clip, or the last record twice; and the columns (b, n, 98) int32 in
+    [0, 200) of the two records joined.
   """
   num_columns = np.maximum(num_columns, 1)
   columns = window_columns(frame / rate, num_columns)

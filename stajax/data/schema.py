@@ -1,4 +1,4 @@
-"""The features, for TensorFlow Datasets, of the records of a prepared data set. Loads no TensorFlow."""
+"""The features of the records of a prepared data set, for TensorFlow Datasets; this module loads no TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stajax.media.spectrogram import NUM_BINS
 
 Set = Literal["clips", "frames", "sounds"]
 SETS: tuple[Set, ...] = ("clips", "frames", "sounds")
-SOUND_COLUMNS = 100  # columns of one record; any 98 successive columns touch at most two records
+SOUND_COLUMNS = 100  # the columns of one record, because any 98 successive columns touch at most two records
 INTEGERS = ("width", "height", "first_frame", "num_frames", "first_sound", "num_sounds", "num_columns")
 
 
@@ -28,7 +28,7 @@ def set_features(name: Set, side: int, categories: Sequence[str]) -> dict[str, A
   if name == "frames":
     return {"key": features.Text(), "image": features.Image(shape=(side, side, 3), encoding_format="jpeg")}
   if name == "sounds":
-    # Without `encoding` float16 is kept as float32, at twice the size.
+    # Without `encoding`, float16 would be kept as float32, at twice the size.
     columns = features.Tensor(shape=(NUM_BINS, SOUND_COLUMNS), dtype=np.float16, encoding="bytes")
     return {"key": features.Text(), "columns": columns}
   # A scalar feature of type float64 would be kept as float32: the Example format has no doubles.

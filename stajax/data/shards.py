@@ -1,7 +1,7 @@
 """Sets of records on disk: ArrayRecord shards with the metadata of TensorFlow Datasets, and random reads from them.
 
-A set is a folder `NAME/VERSION/` that `tfds.builder_from_directory` opens (`as_data_source`: ArrayRecord has no
-`as_dataset`). Loads TensorFlow Datasets, but not TensorFlow.
+A set is a folder `NAME/VERSION/` that `tfds.builder_from_directory` opens (with `as_data_source`, because ArrayRecord
+has no `as_dataset`). This module loads TensorFlow Datasets, but not TensorFlow.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from stajax.files import atomic_file
 VERSION = "1.0.0"
 SPLIT = "data"
 MAX_SHARD_BYTES = 2**30
-_SECONDS_FROM_MEMORY = 3e-4  # a read that takes longer had to wait for the disk; a tenth of it is usual
+_SECONDS_FROM_MEMORY = 3e-4  # reads that take longer had to wait for the disk; a tenth of this is usual
 
 
 class RecordError(ValueError):
-  """A set of records that is missing, incomplete or damaged; the message names the file."""
+  """A set of records is missing, incomplete or damaged; the message names the file."""
 
 
 def shard_path(folder: Path, name: str, index: int, count: int) -> Path:
-  """Returns the file of shard `index` of `count` of the set `name` in `folder`, which is that of `ShardReader`."""
+  """Returns the file of shard `index` of `count` of the set `name`; `folder` is the same as for `ShardReader`."""
   return folder / VERSION / f"{name}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
 
 
@@ -39,7 +39,7 @@ def write_shard(path: Path, records: Iterable[bytes]) -> tuple[int, int]:
   """Writes one shard atomically; several processes may write the same one.
 
   Returns:
-    The number of its records and of their bytes.
+    The number of its records and the sum of their bytes.
   """
   path.parent.mkdir(parents=True, exist_ok=True)
   length = size = 0
@@ -60,7 +60,7 @@ def write_metadata(
   num_bytes: int,
   description: str,
 ) -> None:
-  """Writes the metadata that make a set of shards, without which it does not open.
+  """Writes the metadata that make shards a set, without which the set does not open.
 
   Args:
     folder: The folder of the set, as for `shard_path`.
@@ -68,11 +68,11 @@ def write_metadata(
     features: The features of its records.
     lengths: The number of records in each shard.
     num_bytes: The size of all records.
-    description: What the metadata say about the set.
+    description: The description of the set in the metadata.
   """
   template = tfds.core.ShardedFileTemplate(
     dataset_name=name,
-    data_dir=folder / VERSION,  # pyright: ignore[reportArgumentType]  # any kind of path will do
+    data_dir=folder / VERSION,  # pyright: ignore[reportArgumentType]  # it accepts any kind of path
     split=SPLIT,
     filetype_suffix="array_record",
   )
@@ -96,7 +96,7 @@ def _open_writer(path: Path) -> ArrayRecordWriter:
 class ShardWriter:
   """Writes one set, shard after shard; `close` adds the metadata without which the set does not open.
 
-  The folder is meant to be a temporary one that is renamed when everything in it is closed.
+  The folder should be a temporary one that is renamed when everything in it is closed.
   """
 
   def __init__(
@@ -106,7 +106,7 @@ class ShardWriter:
 
     Args:
       folder: The folder of the set, which usually ends in `name`.
-      name: The name of the set in the metadata, with which the names of its shards begin.
+      name: The name of the set in the metadata; the names of its shards begin with it.
       features: The TFDS features of one record.
       max_shard_bytes: A shard is closed when it holds this many bytes of records.
     """
@@ -128,7 +128,7 @@ class ShardWriter:
 
   def close(self, description: str) -> None:
     """Gives the shards their names, `…-00001-of-00005`, and writes the metadata."""
-    writer = self._writer or self._begin_shard()  # a set may be empty, but TFDS wants a file
+    writer = self._writer or self._begin_shard()  # a set may be empty, but TFDS needs a file
     writer.close()
     for index in range(len(self._lengths)):
       self._partial(index).rename(shard_path(self._folder, self._name, index, len(self._lengths)))
@@ -161,7 +161,7 @@ class ShardReader:
 
     Args:
       folder: The folder of the set.
-      complete: Whether a missing shard is an error at once, and not only when it is read.
+      complete: Whether a missing shard is an error at once, instead of when it is read.
 
     Raises:
       RecordError: There is no such set, or a shard of it is missing.
@@ -188,7 +188,7 @@ class ShardReader:
     return int(self._ends[-1])
 
   def read(self, ids: np.ndarray | Sequence[int]) -> list[bytes]:
-    """Reads records by id: one call for each shard, and each record once however often it is named.
+    """Reads records by id, with one call for each shard; a record that is named several times is read once.
 
     Args:
       ids: (n,) integers in [0, len(self)), in any order.
@@ -221,11 +221,11 @@ class ShardReader:
       with self._lock:
         reader = self._readers[shard]
         if reader is None:
-          # No read-ahead: neighbours in a shard are rarely wanted together.
+          # There is no read-ahead, because neighbours in a shard are rarely read together.
           options = "readahead_buffer_size:0,max_parallelism:0"
           reader = ArrayRecordReader(str(self.shards[shard]), options, file_reader_buffer_size=32768)
           expected = int(self._ends[shard] - (self._ends[shard - 1] if shard else 0))
-          if reader.num_records() != expected:  # 0 in a truncated shard, whose reads need not fail
+          if reader.num_records() != expected:  # a truncated shard has 0, but reading it may not fail
             raise ValueError(f"{reader.num_records()} records, expected {expected}")
           self._readers[shard] = reader
       return _read_records(reader, positions)
@@ -235,9 +235,9 @@ class ShardReader:
 
 
 def _read_records(reader: ArrayRecordReader, positions: list[int]) -> list[bytes]:
-  """Reads one by one as long as the system has the records in memory, and the rest at once after a read has waited.
+  """Reads records one by one while the system has them in memory, and all that are left at once after a slow read.
 
-  ArrayRecord's threads read a list: they wait for a disk together, but cost more than reading from memory does.
+  ArrayRecord reads a list with threads, which wait for a disk together but cost more than reads from memory.
   """
   records: list[bytes] = []
   for done, position in enumerate(positions, start=1):
@@ -248,10 +248,10 @@ def _read_records(reader: ArrayRecordReader, positions: list[int]) -> list[bytes
   return records
 
 
-class SelectedReader:
-  """Reads some stretches of a set's records, which have successive ids of their own; it has what `ShardReader` has."""
+class SelectedReader(ShardReader):
+  """Reads some stretches of a set's records, which get successive ids of their own."""
 
-  def __init__(self, reader: ShardReader | SelectedReader, begins: np.ndarray, lengths: np.ndarray) -> None:
+  def __init__(self, reader: ShardReader, begins: np.ndarray, lengths: np.ndarray) -> None:
     """Selects stretches.
 
     Args:
@@ -263,9 +263,6 @@ class SelectedReader:
     self._shifts = begins - (self._ends - lengths)
     self.folder, self.features, self.shards = reader.folder, reader.features, reader.shards
 
-  def __len__(self) -> int:
-    return int(self._ends[-1])
-
   def read(self, ids: np.ndarray | Sequence[int]) -> list[bytes]:
     """Reads records by id, as `ShardReader.read` does."""
     ids = np.asarray(ids, np.int64)
@@ -273,13 +270,9 @@ class SelectedReader:
       raise IndexError(f"{self.folder}: record {ids.min()} or {ids.max()} is not in [0, {len(self)})")
     return self._reader.read(ids + self._shifts[np.searchsorted(self._ends, ids, side="right")])
 
-  def read_range(self, begin: int, end: int) -> list[bytes]:
-    """Reads the records of [begin, end)."""
-    return self.read(np.arange(begin, end))
 
-
-def read_bytes(reader: ShardReader | SelectedReader, ids: np.ndarray | Sequence[int], name: str) -> list[bytes]:
-  """Returns a feature of type bytes of the records `ids`, the same object wherever an id is repeated.
+def read_bytes(reader: ShardReader, ids: np.ndarray | Sequence[int], name: str) -> list[bytes]:
+  """Returns a feature of type bytes of the records `ids`; repeated ids give the same object.
 
   Args:
     reader: The reader of the set.
@@ -287,7 +280,7 @@ def read_bytes(reader: ShardReader | SelectedReader, ids: np.ndarray | Sequence[
     name: The name of the feature: `image`, `map` or `columns`.
 
   Raises:
-    RecordError: A shard is damaged, or a record has no such value.
+    RecordError: A shard is damaged, or a record does not have the feature.
   """
   wanted, positions = np.unique(np.asarray(ids, np.int64), return_inverse=True)
   try:

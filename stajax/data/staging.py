@@ -1,12 +1,13 @@
-"""The staging folder: arrays of finished clips that wait to be assembled into a set.
+"""The staging folder, where arrays of finished clips wait to be assembled into a set.
 
 A build of many clips is interrupted sooner or later, and a set can only be written as a whole. Therefore every clip is
-first written by itself, atomically, under a key that depends on all that it was made from; the next run finds it there.
-Neither this module nor what it reads needs TensorFlow, so that worker processes start fast.
+first written by itself, atomically, under a key that depends on everything it was made from; the next run finds it
+there. This module loads no TensorFlow, so that worker processes start fast.
 """
 
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ class Staging:
   """A folder with one file of arrays for every key.
 
   Attributes:
-    folder: The folder; it is made if it is not there.
+    folder: The folder; it is created if it is missing.
   """
 
   def __init__(self, folder: Path) -> None:
@@ -34,7 +35,7 @@ class Staging:
     folder.mkdir(parents=True, exist_ok=True)
 
   def path(self, key: str) -> Path:
-    """Returns the file of a key, whether it is there or not."""
+    """Returns the path of a key's file, whether or not the file exists."""
     return self.folder / f"{key}.npz"
 
   def has(self, key: str) -> bool:
@@ -47,7 +48,7 @@ class Staging:
       np.savez(file, **arrays)  # pyright: ignore[reportArgumentType]  # NumPy's stub takes the names for `allow_pickle`
 
   def read_arrays(self, key: str, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """Reads the staged arrays of a key, all of them or those of some names.
+    """Reads the staged arrays of a key: all of them, or only those with the given names.
 
     Raises:
       ValueError: The file is damaged; once it is deleted, the clip is prepared again.
@@ -60,10 +61,20 @@ class Staging:
       raise ValueError(f"{path}: staged clip cannot be read ({error}); delete the file and run again") from error
 
   def remove(self) -> None:
-    """Deletes the staged files and the folder; only files that staging made, never a tree."""
+    """Deletes the staged files and the folder; it deletes only files that staging wrote, never a tree."""
     for path in [*self.folder.glob("*.npz"), *self.folder.glob("*.partial")]:
       path.unlink()
     self.folder.rmdir()
+
+
+def pack_json(value: Any) -> np.ndarray:
+  """Packs a value into an array, as JSON; what JSON does not know, such as a path, becomes a string."""
+  return np.frombuffer(json.dumps(value, default=str).encode(), np.uint8)
+
+
+def unpack_json(array: np.ndarray) -> Any:
+  """Returns the value that `pack_json` packed."""
+  return json.loads(array.tobytes())
 
 
 def join_bytes(parts: Sequence[bytes]) -> dict[str, np.ndarray]:

@@ -1,13 +1,12 @@
-"""The streams of a run's steps that batches are joined from: frames, maps, stored features, and all else.
+"""The streams of a run's steps that are joined to batches: frames, maps, stored features, and everything else.
 
-A stream goes over groups of successive steps (k,). One Python call of each stream reads what is needed for the k·b
-targets of a group.
+A stream goes through groups of successive steps (k,). For each group, one Python call of each stream reads what is
+needed for the k·b targets.
 Legend: b examples of this host, n fragments of a group, t frames of a fragment, S decoded side.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,9 +23,9 @@ from stajax.data.shards import RecordError
 from stajax.data.tensorflow_cpu import tf
 from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
 
-_CALLS_AT_ONCE = 3  # of a stream: while one reads and one decodes, a finished one may wait for the other streams
-# Batches of few images are made some at a time: a call of Python, and an element of a data set, take as long as three
-# images. Not too many: they wait in memory, up to five times.
+_CALLS_AT_ONCE = 3  # of a stream, so that one may read and one decode while a finished one waits for the other streams
+# Several batches of few images are made at a time, because a Python call and an element of a data set take as long as
+# three images. Their number is limited, because up to five such groups wait in memory.
 _IMAGES_AT_ONCE = 128
 _BYTES_AT_ONCE = 64 * 2**20
 
@@ -36,7 +35,7 @@ class Streams:
 
   Attributes:
     failures: The exceptions that Python raised while the streams were read.
-    decoders: The decoders of frames, which have to be closed when the streams have been read.
+    decoders: The decoders of frames, which must be closed after the streams have been read.
   """
 
   def __init__(
@@ -54,7 +53,7 @@ class Streams:
     self.decoders: list[FrameDecoder] = []
 
   def joined(self) -> tf.data.Dataset:
-    """Returns a data set of dictionaries of what a group of steps sees, arrays (k, b, …)."""
+    """Returns a data set of dictionaries with the arrays (k, b, …) of a group of steps."""
     parts = {"numbers": self._numbers()}
     if self._inputs.stored is not None:
       parts["features"] = self._features(self._inputs.stored)
@@ -73,7 +72,7 @@ class Streams:
     return max(1, images // (self._local * self._nodes * max(1, self._inputs.num_times)))
 
   def _numbers(self) -> tf.data.Dataset:
-    """Returns all but images and features, each (k, b, n, …), and `flip` (k, b)."""
+    """Returns everything except images and features, each (k, b, n, …), and `flip` (k, b)."""
     features = self._number_features()
 
     def make(step: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -92,7 +91,7 @@ class Streams:
     return self._map_steps(make)
 
   def _number_features(self) -> dict[str, tuple[tf.DType, tuple[int, ...]]]:
-    """Returns the types of what `Lookup.numbers` finds, and the shapes after (b, n), in its order."""
+    """Returns the types of the arrays of `Lookup.numbers`, in its order, and their shapes after (b, n)."""
     labels = self._set.labels
     num_labels = len(self._set.records.categories) if labels is None else labels.shape[1]
     features: dict[str, tuple[tf.DType, tuple[int, ...]]] = {
@@ -126,7 +125,7 @@ class Streams:
   def _whole_frames(self) -> tf.data.Dataset:
     """Returns frames (k, b, n, t, S, S, 3) uint8."""
     records = self._set.records
-    # One more than cores: a thread waits for Python's lock after each frame.
+    # One more thread than cores, because a thread waits for Python's lock after each frame.
     decode = FrameDecoder(records.side, self._ratio, self._share.threads + 1)
     self.decoders.append(decode)
 
@@ -144,7 +143,7 @@ class Streams:
     return self._map_steps(make)
 
   def _frame_windows(self, scaled_to: int) -> tf.data.Dataset:
-    """Returns frames (k, b, n, t, S, S, 3) uint8, 0 where scaling their boxes reads no pixels."""
+    """Returns frames (k, b, n, t, S, S, 3) uint8; pixels that scaling their boxes does not read are 0."""
     num_times = self._inputs.num_times
 
     def find(target: np.ndarray) -> list[np.ndarray]:
@@ -159,7 +158,7 @@ class Streams:
 
     decode = make_decode_window(self._set.records.side, self._ratio)
     windows = self._map_steps(files).unbatch().map(decode, num_parallel_calls=2 * self._share.threads)
-    number = self._steps_at_once * self._local * math.prod((self._nodes, num_times))
+    number = self._steps_at_once * self._local * self._nodes * num_times
     return windows.batch(number).map(self._in_groups)
 
   def _maps(self, maps: MapSet) -> tf.data.Dataset:
@@ -192,7 +191,7 @@ class Streams:
   def _read(
     self, find: Callable[..., list[np.ndarray]], position: tf.Tensor, types: Sequence[tf.DType], *drawn: tf.Tensor
   ) -> list[tf.Tensor]:
-    """Returns what Python finds for what is drawn at positions (b,)."""
+    """Returns what the Python function `find` returns for the items drawn at positions (b,)."""
     epoch = self._set.epoch
 
     @tf.autograph.experimental.do_not_convert

@@ -213,7 +213,7 @@ def make_groups(clip: Clip, granularity: Granularity, num_times: int, seed: int,
   targets = np.asarray(clip.targets)
   begin, count = clip.bounds(targets)
   if granularity == "short":
-    chosen = companions.short_companions(targets - begin, count, companions.short_spacing(num_times) * clip.reach)
+    chosen = companions.short_companions(targets - begin, count, num_times * clip.reach)
   else:
     number, gap = np.asarray(clip.first if index < 0 else index), companions.LONG_GAP * clip.reach
     chosen = companions.long_companions(seed, number, targets - begin, count, gap)

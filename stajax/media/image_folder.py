@@ -12,13 +12,13 @@ from stajax.media.video import GRID_TOLERANCE, native_frames, probe
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
-def numbered_images(folder: Path) -> list[tuple[int, Path]]:
-  """Returns the images of a folder with their numbers, in order; of several with one number the first by name."""
-  return [(number, paths[0]) for number, paths in numbered_files(folder, IMAGE_SUFFIXES).items()]
+def numbered_images(folder: Path) -> dict[int, Path]:
+  """Returns the images of a folder by number, in order; of several with the same number, the first by name."""
+  return {number: paths[0] for number, paths in numbered_files(folder, IMAGE_SUFFIXES).items()}
 
 
 class ImageFolder:
-  """The frames of a folder on a constant grid; only images that the grid shows are decoded.
+  """The frames of a folder on a constant grid; only the images that the grid shows are decoded.
 
   Attributes:
     width: The width of the first image that can be decoded, in pixels.
@@ -27,12 +27,12 @@ class ImageFolder:
   """
 
   def __init__(self, folder: Path, rate: float, decoding: Decoding, notes: list[str]) -> None:
-    """Looks at a folder.
+    """Finds the images of a folder.
 
     Args:
-      folder: It holds images whose names end in a number.
+      folder: A folder of images whose names end in a number.
       rate: The number of images per second.
-      decoding: What a decoder may take.
+      decoding: The limits of the decoder.
       notes: Receives a line for each thing that had to be left out.
 
     Raises:
@@ -44,17 +44,17 @@ class ImageFolder:
     if not found:
       raise MediaError(f"{folder}: holds no numbered images")
     self._folder, self._decoding, self._notes = folder, decoding, notes
-    self._images = [path for _, path in found]
-    places = _places([number for number, _ in found], notes)
+    self._images = list(found.values())
+    places = _places(list(found), notes)
     self._times, self.duration = places / rate, float(places[-1] + 1) / rate
     self.width, self.height = self._size()
 
   def frames(self, rate: float, side: int) -> Iterator[tuple[float, np.ndarray]]:
-    """Yields what `stajax.media.video.grid_frames` does; the image before replaces one that cannot be decoded."""
+    """Yields frames as `stajax.media.video.grid_frames` does; the last image replaces one that cannot be decoded."""
     index, tried, shown, damaged = 0, -1, None, 0
     while index == 0 or index / rate + GRID_TOLERANCE < self.duration:
       wanted = int(np.searchsorted(self._times, index / rate + GRID_TOLERANCE, side="right")) - 1
-      while tried < wanted or shown is None:  # before the first one that can be decoded, the next one is tried
+      while tried < wanted or shown is None:  # until one can be decoded, the next one is tried
         tried = max(tried + 1, wanted)
         try:
           _, shown = next(native_frames(self._images[tried], (side, side), decoding=self._decoding))
@@ -77,9 +77,9 @@ class ImageFolder:
 
 
 def _places(numbers: list[int], notes: list[str]) -> np.ndarray:
-  """Returns the place of each image in the video, from 0 on; `notes` receives a line about gaps."""
+  """Returns the place of each image in the video, counted from 0; `notes` receives a line about gaps."""
   places = np.asarray(numbers) - numbers[0]
-  if places[-1] >= 2 * len(places):  # these are no frame numbers, or those of every n-th frame
+  if places[-1] >= 2 * len(places):  # the numbers do not count frames, or only every n-th frame is there
     notes.append(f"picture: images are numbered {numbers[0]} to {numbers[-1]} with gaps, shown one after the other")
     return np.arange(len(places))
   if missing := int(places[-1]) + 1 - len(places):

@@ -6,14 +6,14 @@ Sources:
   folders     one folder for each tag, with media files in it
   csv         a table of media files and their tags
   stavis      eye-tracking sets in the layout of STAViS
-  dhf1k       DHF1K, if wanted also as such a tree
-  videos      a folder of videos, and tables of fixations if there are any, as such a tree
+  dhf1k       DHF1K, optionally also as a tree in this layout
+  videos      a folder of videos, with optional tables of fixations, as a tree in this layout
   synthetic   rendered clips with known answers; this source needs nothing else
 
-With `--check` a source is only looked at, and what is missing, spare or doubtful is listed.
+With `--check` the command only lists what is missing, spare or doubtful in a source.
 `stajax prepare SOURCE --help` lists a source's arguments. `python -m stajax.prepare` is the same command.
-Exit codes: 0 done, 1 some files failed or are missing, 2 bad input, 3 all files failed. With 2 and 3 the reason is one
-line on stderr.
+Exit codes: 0 done, 1 some files failed or are missing, 2 bad input, 3 all files failed. With 2 and 3 the command prints
+the reason as one line on stderr.
 """
 
 from __future__ import annotations

@@ -1,45 +1,25 @@
-"""What viewers looked at in every frame of a video, by a table or by files, one for each frame."""
+"""The annotations of a video's frames: where viewers looked, from a table of fixations or from files for each frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stajax.eyetracking import StavisError, read_density, read_fixations
 from stajax.prepare.constant_rate import ShownFrames
 from stajax.prepare.fixations import Annotation, FixationTable
 
 
-class Annotations(Protocol):
-  """The annotations of a video."""
-
-  def files(self) -> list[Path]:
-    """Returns the files that they are made of."""
-    ...
-
-  def identity(self) -> dict[str, Any]:
-    """Returns what they depend on beside the files, as JSON values."""
-    ...
-
-  def read(self, frames: ShownFrames, notes: list[str]) -> Iterator[Annotation | None]:
-    """Yields the annotation of each frame, or None if it has none; `notes` receives a line for what is left out.
-
-    Raises:
-      ListingError: They cannot be read at all.
-    """
-    ...
-
-
 @dataclass(frozen=True)
 class TableAnnotations:
-  """Annotations by a table of fixations, see `stajax.prepare.fixations`.
+  """Annotations that are made from a table of fixations, see `stajax.prepare.fixations`.
 
   Attributes:
     path: The table.
-    sigma: The standard deviation of the Gaussian around each fixation, as a part of the picture's width.
-    first_frame: The number that the table gives the first frame.
+    sigma: The standard deviation of the Gaussian around each fixation, as a fraction of the picture's width.
+    first_frame: The number of the first frame in the table.
   """
 
   path: Path
@@ -47,22 +27,30 @@ class TableAnnotations:
   first_frame: int
 
   def files(self) -> list[Path]:
-    """Returns the table's path."""
+    """Returns the files that the annotations are read from: the table."""
     return [self.path]
 
   def identity(self) -> dict[str, Any]:
-    """Returns the kind of the annotations, and how the table is read."""
+    """Returns what the annotations depend on besides the files, as JSON values."""
     return {"annotations": "TableAnnotations", "sigma": self.sigma, "first_frame": self.first_frame}
 
   def read(self, frames: ShownFrames, notes: list[str]) -> Iterator[Annotation | None]:
-    """Yields the annotation of each frame; raises ListingError at once for a table that cannot be used."""
+    """Yields the annotation of each frame, or None for a frame without one.
+
+    Args:
+      frames: The frames of the video.
+      notes: Receives a line for each kind of row that is left out.
+
+    Raises:
+      ListingError: The table cannot be used; this is raised at once, before the first frame.
+    """
     table = FixationTable(self.path, frames, self.sigma, self.first_frame, notes)
     return map(table.frame, range(len(frames)))
 
 
 @dataclass(frozen=True)
 class FileAnnotations:
-  """Annotations by files, one for each frame, by the number of the frame in the media file; the first is 1.
+  """Annotations in files, one for each frame, by the number of the frame in the media file; the first frame is 1.
 
   Attributes:
     fixations: MATLAB files, or images.
@@ -75,15 +63,15 @@ class FileAnnotations:
   variable: str
 
   def files(self) -> list[Path]:
-    """Returns the paths of all files."""
+    """Returns the files that the annotations are read from."""
     return [*self.fixations.values(), *self.densities.values()]
 
   def identity(self) -> dict[str, Any]:
-    """Returns the kind of the annotations."""
+    """Returns what the annotations depend on besides the files, as JSON values."""
     return {"annotations": "FileAnnotations", "sigma": None, "first_frame": None}
 
   def read(self, frames: ShownFrames, notes: list[str]) -> Iterator[Annotation | None]:
-    """Yields the annotation of each frame; one that cannot be read is left out."""
+    """Yields the annotation of each frame, or None for a frame without one; `notes` names those that cannot be read."""
     for number in frames.numbers.tolist():
       try:
         yield self._read_frame(number + 1)
@@ -100,3 +88,6 @@ class FileAnnotations:
     if fixated.shape != density.shape:
       raise StavisError(f"{path}: size {fixated.shape}, expected {density.shape} as the map")
     return fixated, density
+
+
+Annotations = TableAnnotations | FileAnnotations

@@ -1,7 +1,8 @@
 """Assembles the record sets `clips`, `frames` and `sounds` of a data set from staged clips.
 
-A shard holds whole clips. Which ones is planned first, from the clips' sizes alone; therefore shards can be written in
-any process and any order, and the bytes are the same after an interruption, with many processes and with Apache Beam.
+A shard holds whole clips. The clips of each shard are planned first, from their sizes alone. Therefore shards can be
+written by any process in any order, and the bytes are the same after an interruption, with many processes and with
+Apache Beam.
 This module loads no TensorFlow.
 """
 
@@ -28,13 +29,13 @@ from stajax.media.limits import Failure, run_in_children
 from stajax.media.spectrogram import NUM_BINS
 from stajax.prepare.clip_staging import ClipStaging, StagedClip
 
-RECORD_OVERHEAD = 100  # bytes of a frame's or sound's record beside the name and the content, at most
-BYTES_A_PROCESS = 2**29  # this process has written that many before another one has started
+RECORD_OVERHEAD = 100  # the largest number of bytes that a record has besides its name and its content
+BYTES_A_PROCESS = 2**29  # this process writes as many bytes while another one starts
 
 
 @dataclass(frozen=True)
 class Shard:
-  """One planned shard: all that a process needs to write it. It is small, and can be pickled.
+  """One planned shard, with all that a process needs to write it; it is small and can be pickled.
 
   Attributes:
     set: The set that it belongs to.
@@ -44,7 +45,7 @@ class Shard:
     first_frame: The id of the first frame of these clips.
     first_sound: The id of their first sound record.
     staging: The folder of the staged clips.
-    folder: The data set's folder, a temporary one.
+    folder: The temporary folder of the data set.
     side: The side of the frames in pixels.
     categories: All tags.
   """
@@ -63,11 +64,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class AssemblyPlan:
-  """A data set that is to be written.
+  """The plan of a data set.
 
   Attributes:
-    out: Its folder.
-    partial: The folder that it is written to until it is complete.
+    out: The data set's folder.
+    partial: The folder that the data set is written to until it is complete.
     shards: The shards that are to be written.
     summary: The content of its `summary.json`.
   """
@@ -96,15 +97,16 @@ def assemble(
     keys: The staging keys in the order of the records; sort them by their clips' names.
     out: The data set's folder; it must not exist.
     categories: All tags, in the order of their labels.
-    summary: What `summary.json` says beside counts and categories: source, provenance, settings, skipped files.
-    max_shard_bytes: The size of a shard's records; a clip that is larger has a shard of its own.
-    write: What writes the shards; by default `write_shards`, in this process.
+    summary: The content of `summary.json` besides counts and categories: source, provenance, settings, skipped files.
+    max_shard_bytes: The largest size of a shard's records; a larger clip gets a shard of its own.
+    write: The function that writes the shards; by default `write_shards`, in this process.
 
   Returns:
     The summary with counts.
 
   Raises:
-    ValueError: There are no clips, two clips of one name, an unknown tag, no frames or frames of differing sizes.
+    ValueError: There are no clips, two clips have the same name, a tag is unknown, or a clip has no frames or frames of
+      different sizes.
     FileExistsError: `out` exists.
   """
   plan = plan_assembly(staging, keys, out, categories, summary, max_shard_bytes)
@@ -116,7 +118,7 @@ def write_shards(shards: Sequence[Shard], processes: int = 1) -> list[tuple[int,
 
   Args:
     shards: All shards of a data set.
-    processes: The number of processes that write; others than this one only where there is work for several.
+    processes: The largest number of processes that write; small data sets are written by this process alone.
   """
   staged = {ClipStaging(shard.staging).path(key) for shard in shards for key in shard.keys}
   size = sum(path.stat().st_size for path in staged)
@@ -141,7 +143,7 @@ def plan_assembly(
 ) -> AssemblyPlan:
   """Decides which clips are in which shard, and clears the folder that they are written to.
 
-  The arguments and exceptions are those of `assemble`, but for frames of differing sizes.
+  The arguments and exceptions are those of `assemble`, except that the sizes of frames are not checked.
   """
   if out.exists():
     raise FileExistsError(f"{out}: exists already")
@@ -176,7 +178,7 @@ def plan_assembly(
 
 @dataclass
 class _Measured:
-  """What the plan needs to know of all clips: of 200,000 there is memory for these numbers, not for the facts.
+  """The numbers that the plan needs of all clips; for 200,000 clips these fit into memory, but all their facts do not.
 
   Attributes:
     num_frames: The number of frames of each clip.
@@ -214,11 +216,11 @@ def _measure(staging: ClipStaging, keys: Sequence[str], categories: Sequence[str
 
 
 def plan_shards(sizes: Sequence[int], max_bytes: int) -> list[range]:
-  """Divides successive clips among shards: as many as fit into each, one where a clip is larger than that.
+  """Divides successive clips among shards: as many as fit into each, or a single clip that is larger than a shard.
 
   Args:
-    sizes: The bytes of each clip's records; 0 where it has none.
-    max_bytes: The size of a shard.
+    sizes: The bytes of each clip's records; 0 for a clip without records.
+    max_bytes: The largest size of a shard.
 
   Returns:
     The clips of each shard. There is at least one shard; none is empty unless all sizes are 0.
@@ -242,7 +244,7 @@ def _check_facts(clip: StagedClip, categories: Sequence[str], names: set[str]) -
 
 
 def write_planned(shard: Shard) -> tuple[int, int]:
-  """Writes one planned shard, atomically, with one clip in memory; returns the number of its records and their bytes.
+  """Writes a planned shard atomically, one clip at a time; returns the number of its records and their bytes.
 
   Raises:
     ValueError: A frame is not a JPEG file of the planned side, or a staged clip is damaged.
@@ -254,11 +256,11 @@ def write_planned(shard: Shard) -> tuple[int, int]:
 
 
 def finish_assembly(plan: AssemblyPlan, written: Sequence[tuple[int, int]]) -> dict[str, Any]:
-  """Makes a data set of the written shards.
+  """Completes a data set whose shards are written.
 
   Args:
-    plan: The plan, whose shards are all written.
-    written: What `write_planned` returned for each of them.
+    plan: The plan of the data set.
+    written: The number of records and their bytes of each shard, as `write_planned` returned them.
 
   Returns:
     The content of `summary.json`.
@@ -306,11 +308,7 @@ def _sound_examples(shard: Shard) -> Iterator[dict[str, Any]]:
   staging = ClipStaging(shard.staging)
   for key in shard.keys:
     name = staging.read_facts(key).name
-    for i, piece in enumerate(_sound_pieces(staging.read_columns(key))):
-      yield {"key": f"{name}/{i:06d}", "columns": piece}
-
-
-def _sound_pieces(columns: np.ndarray) -> list[np.ndarray]:
-  """Cuts (257, m) into records (257, 100), the last padded with zeros."""
-  padded = np.pad(columns, ((0, 0), (0, -columns.shape[1] % SOUND_COLUMNS)))
-  return [np.ascontiguousarray(padded[:, i : i + SOUND_COLUMNS]) for i in range(0, padded.shape[1], SOUND_COLUMNS)]
+    columns = staging.read_columns(key)
+    padded = np.pad(columns, ((0, 0), (0, -columns.shape[1] % SOUND_COLUMNS)))  # the last record ends with zeros
+    for i, start in enumerate(range(0, padded.shape[1], SOUND_COLUMNS)):
+      yield {"key": f"{name}/{i:06d}", "columns": np.ascontiguousarray(padded[:, start : start + SOUND_COLUMNS])}

@@ -1,30 +1,27 @@
-"""The same preparation on Apache Beam: clips are staged, and shards written, by the workers of any Beam runner.
+"""Preparation on Apache Beam: the workers of any Beam runner stage the clips and write the shards.
 
-Workers and the process that starts them share the folders of the source and of the output (a disk that all mount).
-Beam is given numbers only: what is to be done lies in the staging folder, as do the outcomes. Therefore the pipeline is
-small however many clips there are, what was done survives whatever becomes of the job, and the next run goes on from
-there. It needs the extra `beam`.
+The workers and the process that starts them share the folders of the source and of the output, on a disk that all of
+them mount. Beam is given numbers only; the tasks and their outcomes lie in the staging folder. Therefore the pipeline
+is small however many clips there are, finished work survives whatever happens to the job, and the next run continues
+from there. This module needs the extra `beam`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-
-from stajax.data.staging import Staging
+from stajax.data.staging import Staging, pack_json, unpack_json
 from stajax.media.limits import Failure, Limits, run_in_children
 from stajax.prepare.assembly import Shard, write_planned
 from stajax.prepare.clip import MediaSettings
 from stajax.prepare.listing import Item
 from stajax.prepare.media_tasks import Outcome, Task, read_outcome, stage
 
-CHUNK = 64  # clips that a worker decodes before it tells Beam; it starts a child process for each chunk
+CHUNK = 64  # clips that a worker decodes before it reports to Beam; each chunk gets a child process of its own
 
 
 @dataclass(frozen=True)
@@ -40,19 +37,19 @@ class BeamWorkers:
   chunk: int = CHUNK
 
   def stage(self, tasks: Sequence[Task], settings: MediaSettings, limits: Limits) -> list[Outcome | Failure]:
-    """Returns what became of the tasks, in their order.
+    """Stages the tasks that have no outcome yet; returns the outcomes of all tasks, in their order.
 
     Raises:
       OSError: The pipeline failed.
     """
     missing = [task for task in tasks if read_outcome(task) is None]
     for task in missing:
-      Staging(task.staging).path(_failure_key(task)).unlink(missing_ok=True)  # of an earlier run
+      Staging(task.staging).path(_failure_key(task)).unlink(missing_ok=True)  # an earlier run may have left it
     chunks = [missing[start : start + self.chunk] for start in range(0, len(missing), self.chunk)]
     if chunks:
       folder = missing[0].staging
       for number, chunk in enumerate(chunks):
-        _write(folder, _tasks_key(number), [asdict(task) for task in chunk])
+        _write(folder, _key("tasks", number), [asdict(task) for task in chunk])
       self._run(partial(_stage_chunk, folder, settings, limits), len(chunks))
     return [read_outcome(task) or Failure(_read(task.staging, _failure_key(task))) for task in tasks]
 
@@ -64,13 +61,13 @@ class BeamWorkers:
     """
     folder = shards[0].staging
     for number, shard in enumerate(shards):
-      _write(folder, _shard_key(number), asdict(shard))
+      _write(folder, _key("shard", number), asdict(shard))
     self._run(partial(_write_shard, folder), len(shards))
-    written = (_read(folder, _written_key(number)) for number in range(len(shards)))
+    written = (_read(folder, _key("written", number)) for number in range(len(shards)))
     return [(length, size) for length, size in written]
 
   def _run(self, function: Callable[[int], None], count: int) -> None:
-    """Calls a function for the numbers below `count` in Beam's workers; some runners do it twice for one of them."""
+    """Calls a function for the numbers below `count` in Beam's workers; some runners may call it twice for a number."""
     try:
       import apache_beam as beam  # pyright: ignore[reportMissingImports]  # it comes with the extra `beam` only
       from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
@@ -85,7 +82,7 @@ class BeamWorkers:
 
 
 def _stage_chunk(folder: Path, settings: MediaSettings, limits: Limits, number: int) -> None:
-  tasks = [_task(fields) for fields in _read(folder, _tasks_key(number))]
+  tasks = [_task(fields) for fields in _read(folder, _key("tasks", number))]
   missing = [task for task in tasks if read_outcome(task) is None]
   for index, outcome in run_in_children(stage, [(task, settings, limits) for task in missing], 1, limits):
     if isinstance(outcome, Failure):
@@ -93,39 +90,30 @@ def _stage_chunk(folder: Path, settings: MediaSettings, limits: Limits, number: 
 
 
 def _write_shard(folder: Path, number: int) -> None:
-  fields = _read(folder, _shard_key(number))
+  fields = _read(folder, _key("shard", number))
   paths = {name: Path(fields[name]) for name in ("staging", "folder")}
   names = {name: tuple(fields[name]) for name in ("keys", "categories")}
-  _write(folder, _written_key(number), list(write_planned(Shard(**{**fields, **paths, **names}))))
+  _write(folder, _key("written", number), list(write_planned(Shard(**{**fields, **paths, **names}))))
 
 
 def _task(fields: dict[str, Any]) -> Task:
   item = fields["item"]
-  wav = None if item["wav"] is None else Path(item["wav"])
-  item = Item(**{**item, "path": Path(item["path"]), "tags": tuple(item["tags"]), "wav": wav})
+  sound_file = None if item["sound_file"] is None else Path(item["sound_file"])
+  item = Item(**{**item, "path": Path(item["path"]), "tags": tuple(item["tags"]), "sound_file": sound_file})
   return Task(fields["key"], item, fields["file"], Path(fields["staging"]))
 
 
 def _write(folder: Path, key: str, value: Any) -> None:
-  content = json.dumps(value, default=str).encode()
-  Staging(folder).write_arrays(key, json=np.frombuffer(content, np.uint8))
+  Staging(folder).write_arrays(key, json=pack_json(value))
 
 
 def _read(folder: Path, key: str) -> Any:
-  return json.loads(Staging(folder).read_arrays(key, ("json",))["json"].tobytes())
+  return unpack_json(Staging(folder).read_arrays(key)["json"])
 
 
-def _tasks_key(number: int) -> str:
-  return f"beam-tasks-{number:06d}"
+def _key(kind: Literal["tasks", "shard", "written"], number: int) -> str:
+  return f"beam-{kind}-{number:06d}"
 
 
 def _failure_key(task: Task) -> str:
   return f"{task.key}-failure"
-
-
-def _shard_key(number: int) -> str:
-  return f"beam-shard-{number:06d}"
-
-
-def _written_key(number: int) -> str:
-  return f"beam-written-{number:06d}"

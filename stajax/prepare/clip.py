@@ -1,4 +1,4 @@
-"""Turns one clip of real media into what the records keep: grid frames as JPEG files and the log-spectrogram.
+"""Turns one item of real media into what the records keep: grid frames as JPEG files and the log-spectrogram.
 
 A video that is longer than a segment becomes several clips, so that memory does not grow with its length.
 """
@@ -22,18 +22,20 @@ from stajax.prepare.clip_staging import PreparedClip
 from stajax.prepare.item_media import check_bytes, cut_frames, decode_sound, make_decoding
 from stajax.prepare.listing import Item
 
-SOUND_BEYOND = 1.0  # seconds of sound that are kept after the picture; windows of its last frames reach into it
+SOUND_BEYOND = (
+  1.0  # seconds of sound that are kept after the picture, because the windows of the last frames reach into them
+)
 
 
 @dataclass(frozen=True)
 class MediaSettings:
-  """What clips are turned into.
+  """The grid and the segments that media is turned into.
 
   Attributes:
     rate: The frames per second of the grid.
     side: The side of the square frames in pixels.
-    segment: The length in seconds of the clips that a longer video becomes. A rest of less than half of it stays with
-      the last one.
+    segment: The length in seconds of the clips that a longer video is cut into. A rest shorter than half a segment
+      belongs to the last clip.
   """
 
   rate: float = 8.0
@@ -54,12 +56,12 @@ def prepare_clips(item: Item, settings: MediaSettings, limits: Limits, notes: li
 
   Args:
     item: The item.
-    settings: What clips are turned into.
-    limits: What a file may cost.
+    settings: The grid and the segments.
+    limits: The limits for a file.
     notes: Receives a line for each thing that had to be left out.
 
   Yields:
-    One clip of the item's name; or, of a long video, the segments `NAME#000`, `NAME#001` and so on. Mean and
+    One clip with the item's name or, for a long video, the segments `NAME#000`, `NAME#001` and so on. The mean and the
     deviation are those of the whole sound.
 
   Raises:
@@ -99,7 +101,7 @@ def decode_item_sound(item: Item, limits: Limits) -> np.ndarray:
   """Returns the sound of one item as `prepare_clips` decodes it.
 
   Returns:
-    (m,) float32 at 16 kHz in [-1, 1]; m = 0 where there is none to use.
+    (m,) float32 at 16 kHz in [-1, 1]; m = 0 without usable sound.
 
   Raises:
     MediaError: The item cannot be used.
@@ -109,13 +111,13 @@ def decode_item_sound(item: Item, limits: Limits) -> np.ndarray:
 
 
 def cut_segment_sound(samples: np.ndarray, start: int, end: int, is_last: bool, rate: float) -> np.ndarray:
-  """Returns the samples of some of an item's grid frames; of the last ones, as many as their windows reach.
+  """Returns the samples that belong to a range of an item's grid frames; after its last frame, `SOUND_BEYOND` more.
 
   Args:
-    samples: (m,), the item's sound.
+    samples: (m,) The item's sound.
     start: The first frame.
     end: The frame after the last one.
-    is_last: Whether the item ends there.
+    is_last: Whether the item ends with these frames.
     rate: The frames per second of the grid.
   """
   reach = end / rate + (SOUND_BEYOND if is_last else 0)
@@ -123,7 +125,7 @@ def cut_segment_sound(samples: np.ndarray, start: int, end: int, is_last: bool, 
 
 
 def count_segment_frames(settings: MediaSettings) -> int:
-  """Returns the number of grid frames of each segment but the last."""
+  """Returns the number of grid frames of each segment except the last."""
   return floor(settings.segment * settings.rate + GRID_TOLERANCE)
 
 
@@ -134,14 +136,14 @@ def _picture(item: Item, limits: Limits, notes: list[str]) -> ImageFolder | Medi
 
 
 def _sound(item: Item, end: float | None, limits: Limits, notes: list[str]) -> tuple[np.ndarray, float, float]:
-  """Returns (m,) float32 samples, and the mean and deviation of their spectrogram; m = 0 without sound to use."""
+  """Returns (m,) float32 samples, and the mean and deviation of their spectrogram; m = 0 without usable sound."""
   blocks = list(decode_sound(item, limits, notes, end))
   mean, deviation, _ = whole = statistics(spectrogram_blocks(blocks))
   return (np.concatenate(blocks), mean, deviation) if is_audible(whole, notes) else (np.zeros(0, np.float32), 0.0, 0.0)
 
 
 def _segments(frames: Iterable[np.ndarray], settings: MediaSettings) -> Iterator[tuple[list[bytes], bool]]:
-  """Yields the JPEG files of each segment, and whether it is the last."""
+  """Yields the JPEG files of each segment, and whether it is the last one."""
   length = count_segment_frames(settings)
   jpegs: list[bytes] = []
   shown = None

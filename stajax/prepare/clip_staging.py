@@ -1,30 +1,29 @@
-"""Prepared clips: what the records keep of one, and how it waits in the staging folder to be assembled."""
+"""Prepared clips: what the records keep of a clip, and the staging folder where clips wait to be assembled."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from stajax.data.staging import Staging, join_bytes, split_bytes
+from stajax.data.staging import Staging, join_bytes, pack_json, split_bytes, unpack_json
 
 
 @dataclass(frozen=True)
 class ClipFacts:
-  """What is known of a clip beside its frames and its sound.
+  """What is known about a clip besides its frames and its sound.
 
   Attributes:
     name: A name that is unique in its set.
     tags: The clip's categories, possibly none.
-    flags: Remarks by which scores are split, such as "foreign".
+    flags: Labels by which scores are split, such as "foreign".
     rate: The frames per second of the grid.
     width: The native width in pixels.
     height: The native height in pixels.
     duration: The length in seconds.
     sound_mean: The mean of the whole log-spectrogram, before the rounding to float16.
-    sound_std: The standard deviation of the same.
+    sound_std: The standard deviation of the whole log-spectrogram, likewise.
   """
 
   name: str
@@ -58,7 +57,7 @@ class PreparedClip(ClipFacts):
 
 @dataclass(frozen=True)
 class StagedClip(ClipFacts):
-  """What a staged clip says of itself without its frames and sound being read.
+  """A staged clip whose frames and sound are not read.
 
   Attributes:
     frame_sizes: (n,) int64, the bytes of each frame.
@@ -75,14 +74,14 @@ class StagedClip(ClipFacts):
 
 
 class ClipStaging(Staging):
-  """A staging folder of prepared clips. What reads one raises ValueError, as `read_arrays` does, if it is damaged."""
+  """A staging folder of prepared clips; the methods that read a clip raise ValueError if it is damaged."""
 
   def write(self, key: str, clip: PreparedClip) -> None:
     """Stages a clip atomically."""
     facts = {field.name: getattr(clip, field.name) for field in fields(ClipFacts)}
     self.write_arrays(
       key,
-      facts=np.frombuffer(json.dumps(facts).encode(), np.uint8),
+      facts=pack_json(facts),
       columns=np.asarray(clip.columns, np.float16),
       num_columns=np.asarray(clip.columns.shape[1], np.int64),
       **join_bytes(clip.frames),
@@ -94,7 +93,7 @@ class ClipStaging(Staging):
     return PreparedClip(**_facts(arrays), frames=split_bytes(arrays), columns=arrays["columns"])
 
   def read_facts(self, key: str) -> StagedClip:
-    """Reads all but the frames and the sound of a clip."""
+    """Reads a clip without its frames and its sound."""
     arrays = self.read_arrays(key, ("facts", "lengths", "num_columns"))
     return StagedClip(**_facts(arrays), frame_sizes=arrays["lengths"], num_columns=int(arrays["num_columns"]))
 
@@ -108,5 +107,5 @@ class ClipStaging(Staging):
 
 
 def _facts(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-  facts = json.loads(arrays["facts"].tobytes())
+  facts = unpack_json(arrays["facts"])
   return facts | {"tags": tuple(facts["tags"]), "flags": tuple(facts["flags"])}

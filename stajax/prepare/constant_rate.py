@@ -11,16 +11,16 @@ from stajax.media.limits import Limits
 from stajax.media.video import GRID_TOLERANCE, MediaInfo, frame_times, native_frames
 from stajax.prepare.item_media import cut_frames, make_decoding
 
-SAME_RATE = 1e-3  # part by which a file's own rate may differ from that of its frames' times
+SAME_RATE = 1e-3  # the largest relative difference between a file's stated rate and the rate of its frames' times
 
 
 @dataclass(frozen=True)
 class ShownFrames:
-  """The frames that a tree shows: frame k is shown from k / rate.
+  """The frames that a tree shows; frame k is shown from k / rate seconds on.
 
   Attributes:
     rate: The frames per second.
-    numbers: (n,) int, ascending: the number of frame k in the media file, by which a table may count.
+    numbers: (n,) int, ascending: the number in the media file of each frame; tables may count frames by it.
     height: The picture's height in pixels.
     width: The picture's width in pixels.
   """
@@ -35,11 +35,11 @@ class ShownFrames:
 
 
 def choose_frames(info: MediaInfo, limits: Limits, notes: list[str]) -> ShownFrames:
-  """Returns the frames of a video: its own, each once, or, where its rate varies, those that a viewer sees.
+  """Chooses the frames of a video: each of its own once or, if its rate varies, those that a viewer sees on a grid.
 
   Args:
-    info: What is known of the video. The rate that the file gives is taken if its frames' times agree with it.
-    limits: What a file may cost.
+    info: The video. The rate that the file states is used if its frames' times agree with it.
+    limits: The limits for a file.
     notes: Receives a line if frames are left out or repeated.
   """
   untimed = ((time, None) for time in frame_times(info.path, make_decoding(limits)))
@@ -58,7 +58,7 @@ def choose_frames(info: MediaInfo, limits: Limits, notes: list[str]) -> ShownFra
 
 
 def decode_pictures(info: MediaInfo, frames: ShownFrames, limits: Limits, notes: list[str]) -> Iterator[np.ndarray]:
-  """Yields every shown frame (height, width, 3) uint8; `notes` receives a line for what had to be left out."""
+  """Yields every shown frame (height, width, 3) uint8; `notes` receives a line for whatever had to be left out."""
   decoded = native_frames(info.path, (frames.height, frames.width), notes, make_decoding(limits))
   at, (_, picture) = 0, next(decoded)
   for number in frames.numbers.tolist():

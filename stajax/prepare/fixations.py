@@ -1,12 +1,12 @@
-"""Tables of fixations, one for each video, and what they say about every frame: fixated pixels and their density.
+"""Tables of fixations, one for each video, and the fixated pixels and densities of frames that are made from them.
 
 A table is text with a header line that names the columns, in any order, separated by commas, semicolons or tabs:
 
-  frame      the number of the frame, or instead
-  time       seconds from the first frame; and, if wanted,
-  duration   seconds for which the viewer looked there; without it, the row is about the frame shown at `time`
+  frame      the number of the frame; or instead of it
+  time       seconds from the first frame
+  duration   optional, seconds for which the viewer looked there; without it, a row is about the frame shown at `time`
   x, y       pixels of the upright picture; 0, 0 is its upper left corner
-  viewer     who looked; if given, viewers count alike in a frame, whatever their number of rows
+  viewer     optional, who looked; all viewers of a frame then have the same weight, however many rows they have
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from stajax.prepare.listing import ListingError
 SUFFIXES = (".csv", ".tsv")
 MAX_BYTES = 2**30
 MAX_HEADER = 2**16
-MAX_LOOKS = 2**24  # rows times the frames that each of them covers
-TOLERANCE = 1e-3  # seconds; times of frames are rounded to milliseconds by some formats
-REACH = 5  # sigma; beyond it a thousand Gaussians together do not reach 1 of 255
+MAX_LOOKS = 2**24  # the largest number of pairs of a row and a frame that it covers
+TOLERANCE = 1e-3  # seconds, because some formats round the times of frames to milliseconds
+REACH = 5  # in standard deviations; farther away a thousand Gaussians together do not reach 1 of 255
 
 Annotation = tuple[np.ndarray, np.ndarray]
-"""Of one frame: fixated pixels (H, W) bool, and density (H, W) uint8 with the maximum 255."""
+"""The annotation of one frame: fixated pixels (H, W) bool, and density (H, W) uint8 with the maximum 255."""
 
 
 def read_header(path: Path) -> tuple[str, list[str]]:
   """Returns the delimiter and the columns of a table.
 
   Raises:
-    ListingError: The file is no such table.
+    ListingError: The file is not such a table.
   """
   with _opened(path) as file:
     first = file.readline(MAX_HEADER)
@@ -54,7 +54,7 @@ def read_header(path: Path) -> tuple[str, list[str]]:
 
 
 class FixationTable:
-  """The rows of a table, by the frames that they are about."""
+  """The rows of a table, sorted by the frames that they are about."""
 
   def __init__(self, path: Path, frames: ShownFrames, sigma: float, first_frame: int, notes: list[str]) -> None:
     """Reads a table.
@@ -62,12 +62,12 @@ class FixationTable:
     Args:
       path: The table.
       frames: The frames that are annotated.
-      sigma: The standard deviation of the Gaussian around each fixation, as a part of the picture's width.
-      first_frame: The number that the table gives the first frame.
+      sigma: The standard deviation of the Gaussian around each fixation, as a fraction of the picture's width.
+      first_frame: The number of the first frame in the table.
       notes: Receives a line for each thing that had to be left out.
 
     Raises:
-      ListingError: The file is no such table, or has no row about these frames.
+      ListingError: The file is not such a table, or has no row about these frames.
     """
     self._height, self._width, self._sigma = frames.height, frames.width, sigma * frames.width
     rows = _read_rows(path)
@@ -79,7 +79,7 @@ class FixationTable:
     begin, lengths = begin[kept], (end - begin)[kept]
     if int(lengths.sum()) > MAX_LOOKS:
       raise ListingError(f"{path}: its rows cover more than {MAX_LOOKS} frames in all")
-    # A look is a row at one of its frames; they are in the order of the frames from here on.
+    # A look is a pair of a row and one of its frames. From here on, looks are in the order of the frames.
     row_of_look = np.repeat(np.arange(len(begin)), lengths)
     frame_of_look = np.repeat(begin - np.cumsum(lengths) + lengths, lengths) + np.arange(len(row_of_look))
     order = np.argsort(frame_of_look, kind="stable")
@@ -89,7 +89,7 @@ class FixationTable:
     self._bounds = np.searchsorted(frame_of_look[order], np.arange(len(frames) + 1))
 
   def frame(self, number: int) -> Annotation | None:
-    """Returns the annotation of a frame (0 is the first); None where nobody looked at it, so that it is not scored."""
+    """Returns the annotation of a frame (0 is the first), or None if nobody looked at it, so that it is not scored."""
     chosen = slice(*self._bounds[number : number + 2])
     pixels, viewers = self._pixels[chosen], self._viewers[chosen]
     if not len(pixels):
@@ -107,12 +107,12 @@ class FixationTable:
 def sum_gaussians(
   y: np.ndarray, x: np.ndarray, weights: np.ndarray, sigma: float, shape: tuple[int, int]
 ) -> np.ndarray:
-  """Returns a weighted sum of Gaussians around pixels, each up to `REACH` sigma.
+  """Returns a weighted sum of Gaussians around pixels; each is cut off at `REACH` standard deviations.
 
   Args:
-    y: (n,) rows.
-    x: (n,) columns.
-    weights: (n,).
+    y: (n,) The rows of the pixels.
+    x: (n,) The columns of the pixels.
+    weights: (n,) The weight of each Gaussian.
     sigma: The Gaussians' standard deviation in pixels.
     shape: The height and the width of the result.
 
@@ -127,21 +127,23 @@ def sum_gaussians(
     top, left = max(0, row - reach), max(0, column - reach)
     down = weight * bell[top - row + reach : height - row + reach]
     along = bell[left - column + reach : width - column + reach]
-    total[top : top + len(down), left : left + len(along)] += down[:, None] * along  # a Gaussian is a product of two
+    total[top : top + len(down), left : left + len(along)] += (
+      down[:, None] * along
+    )  # a 2-D Gaussian is the product of two 1-D ones
   return total
 
 
 @dataclass(frozen=True)
 class _Rows:
-  """The columns of a table; rows with anything else than finite numbers are only counted.
+  """The columns of a table; rows with anything but finite numbers are only counted.
 
   Attributes:
     key: (n,) float64, frame numbers or times.
     x: (n,) float64.
     y: (n,) float64.
     durations: (n,) float64, seconds.
-    viewers: (n,) int64, -1 throughout where the table does not say.
-    has_frame_numbers: Whether the key is frame numbers.
+    viewers: (n,) int64, the number of each row's viewer; all are -1 if the table has no such column.
+    has_frame_numbers: Whether the key holds frame numbers.
     num_bad: The number of rows that are left out.
   """
 
@@ -157,7 +159,7 @@ class _Rows:
     return len(self.key)
 
   def frames(self, shown: ShownFrames, first_frame: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the first frame that each row is about, and the one after its last; they are equal where it has none.
+    """Returns the first frame that each row is about and the one after the last; they are equal for a row without any.
 
     Returns:
       Two arrays (n,) int64.
@@ -195,7 +197,7 @@ def _read_rows(path: Path) -> _Rows:
 
 
 def _fields(path: Path, delimiter: str) -> Iterator[list[str]]:
-  """Yields the fields of each row below the header that is not empty."""
+  """Yields the fields of each row below the header, except empty rows."""
   with _opened(path) as file:
     reader = csv.reader(file, delimiter=delimiter)
     next(reader, None)
@@ -214,7 +216,7 @@ def _numbers(fields: list[str], places: list[int]) -> list[float] | None:
 
 
 def _usable_rows(rows: _Rows, frames: ShownFrames, has_frame: np.ndarray, notes: list[str]) -> np.ndarray:
-  """Returns (n,) bool, which rows are about a pixel of a frame; `notes` receives a line for the others of each kind."""
+  """Returns (n,) bool, whether each row is about a pixel of a frame; `notes` names the kinds of other rows."""
   x, y = np.floor(rows.x), np.floor(rows.y)
   is_inside = (x >= 0) & (x < frames.width) & (y >= 0) & (y < frames.height)
   for words, number in (
@@ -230,7 +232,7 @@ def _usable_rows(rows: _Rows, frames: ShownFrames, has_frame: np.ndarray, notes:
 def _note_doubtful_count(
   rows: _Rows, kept: np.ndarray, frames: ShownFrames, first_frame: int, notes: list[str]
 ) -> None:
-  """Adds a note if a table seems to count frames from 1, but was not said to."""
+  """Adds a note if a table seems to count frames from 1 although counting from 0 was asked for."""
   count = int(frames.numbers[-1]) + 1
   if rows.has_frame_numbers and first_frame == 0 and rows.key[kept].min() >= 1 and rows.key.max() == count:
     notes.append(f"fixations: frames run to {count}, of {count}: are they counted from 1? (see --first-frame)")
@@ -238,7 +240,7 @@ def _note_doubtful_count(
 
 @contextmanager
 def _opened(path: Path) -> Iterator[TextIO]:
-  """Opens a table that is a file of a size that can be."""
+  """Opens a table; raises ListingError unless it is a text file of at most `MAX_BYTES`."""
   try:
     if not path.is_file():
       raise ListingError(f"{path}: {'is not a file' if path.exists() else 'no such file'}, expected a table")

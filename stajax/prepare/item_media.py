@@ -1,4 +1,4 @@
-"""What is read of one item's files: which decoder, how many bytes, seconds of picture and of sound are taken."""
+"""Reading the files of one item within its limits: the decoder, the size in bytes, and the cut of picture and sound."""
 
 from __future__ import annotations
 
@@ -21,12 +21,18 @@ T = TypeVar("T")
 
 
 def make_decoding(limits: Limits) -> Decoding:
-  """Returns how pictures are decoded: in one thread, because a damaged file is the same frames everywhere then."""
+  """Returns how pictures are decoded: in one thread, so that a damaged file gives the same frames on every machine."""
   return Decoding(threads=1, max_pixels=limits.max_pixels)
 
 
+def item_files(item: Item) -> list[Path]:
+  """Returns the files of an item: its media file or its images, then its separate sound file if it has one."""
+  files = [item.path] if item.rate is None else list(numbered_images(item.path).values())
+  return files if item.sound_file is None else [*files, item.sound_file]
+
+
 def read_stamp(path: Path, with_time: bool = True) -> tuple[int, ...]:
-  """Returns a file's size and time of change; (-1,) where there is no such file, of which decoding will tell."""
+  """Returns a file's size and, if wanted, its time of change; (-1,) for a missing file, which decoding will report."""
   try:
     status = path.stat()
   except OSError:
@@ -35,10 +41,9 @@ def read_stamp(path: Path, with_time: bool = True) -> tuple[int, ...]:
 
 
 def check_bytes(item: Item, limits: Limits) -> None:
-  """Raises MediaError if the files of an item together are larger than they may be, or cannot be asked."""
+  """Raises MediaError if the files of an item together are too large, or their sizes cannot be read."""
   try:
-    files = [path for _, path in numbered_images(item.path)] if item.rate is not None else [item.path]
-    size = sum(path.stat().st_size for path in [*files, *filter(None, (item.wav,))] if path.exists())
+    size = sum(path.stat().st_size for path in item_files(item) if path.exists())
   except OSError as error:
     raise MediaError(f"{item.path}: {error.strerror}") from error
   if size > limits.max_bytes:
@@ -46,7 +51,7 @@ def check_bytes(item: Item, limits: Limits) -> None:
 
 
 def cut_frames(frames: Iterable[tuple[float, T]], limits: Limits, notes: list[str]) -> Iterator[tuple[float, T]]:
-  """Yields the frames, with their times, before the time where a clip is cut; `notes` receives a line if it is."""
+  """Yields the frames, with their times, up to the largest duration; `notes` receives a line if more are cut off."""
   for time, frame in frames:
     if time > 0 and time + GRID_TOLERANCE >= limits.max_seconds:
       notes.append(f"longer than {limits.max_seconds:g} s, cut there")
@@ -55,13 +60,13 @@ def cut_frames(frames: Iterable[tuple[float, T]], limits: Limits, notes: list[st
 
 
 def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None = None) -> Iterator[np.ndarray]:
-  """Yields the sound of an item up to where a clip is cut.
+  """Yields the sound of an item up to the largest duration.
 
   Args:
-    item: The item. Nothing is yielded if it has no sound, nor if a sound file apart from the picture is damaged.
-    limits: What a file may cost.
+    item: The item. Nothing is yielded if it has no sound, or if its separate sound file is damaged.
+    limits: The limits for a file.
     notes: Receives a line for each thing that had to be left out.
-    end: The end of the picture in seconds: sound that ends earlier goes on with silence.
+    end: The end of the picture in seconds; sound that ends earlier is continued with silence.
 
   Yields:
     Blocks (n,) float32 at 16 kHz in [-1, 1].
@@ -69,10 +74,9 @@ def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None
   Raises:
     MediaError: The item's media file cannot be used.
   """
-  path = item.wav if item.wav is not None or item.rate is not None else item.path
-  if path is None:
+  if item.sound_file is None and item.rate is not None:
     return
-  read = audio_blocks if item.wav is None else sound_file_blocks
+  path, read = (item.path, audio_blocks) if item.sound_file is None else (item.sound_file, sound_file_blocks)
   left = round(min(limits.max_seconds, 1e9) * SAMPLE_RATE)
   try:
     for block in pad_with_silence(read(path, notes, make_decoding(limits)), end):
@@ -81,6 +85,6 @@ def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None
       if left <= 0:
         return
   except MediaError as error:
-    if item.wav is None:
+    if item.sound_file is None:
       raise
-    notes.append(f"sound: {str(error).removeprefix(f'{path}: ')}")  # the picture is fine
+    notes.append(f"sound: {str(error).removeprefix(f'{path}: ')}")  # the picture can still be used

@@ -1,7 +1,7 @@
-"""What a source of clips holds, before anything is decoded: an `Item` for each clip, and remarks about what is wrong.
+"""The contents of a source of clips, before anything is decoded: an `Item` for each clip, and remarks about problems.
 
-The readers in `stajax.prepare.layouts` turn a folder into a `Listing`, and `stajax.prepare.media_records` turns
-that into records. This module needs neither TensorFlow nor PyAV.
+The readers in `stajax.prepare.layouts` turn a folder into a `Listing`, and `stajax.prepare.media_records` turns a
+listing into records. This module needs neither TensorFlow nor PyAV.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ MEDIA_SUFFIXES = frozenset((
   *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
   *(".ogg", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
 ))  # fmt: skip
-"""The suffixes that a folder of videos is searched for; what is in a file turns out when it is decoded."""
+"""The suffixes that a folder of videos is searched for; decoding shows what a file really holds."""
 
 MAX_TEXT_BYTES = 2**28
-MAX_GAPS = 8  # that are named in a remark about missing numbers
+MAX_GAPS = 8  # the number of gaps that a remark about missing numbers names
 
 
 class ListingError(ValueError):
-  """A source that cannot be read, such as a folder that is not in its layout; one line that names the file."""
+  """A source cannot be read, such as a folder in another layout; the message is one line that names the file."""
 
 
 class NothingUsableError(ValueError):
-  """A preparation of which no file at all can be used; one line that names the first file and the reason."""
+  """A preparation has no usable file at all; the message is one line that names the first file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Item:
     name: A name that is unique in its part, usually of letters, digits and `-_.`; records are sorted by it.
     path: A media file, or a folder of numbered images.
     tags: Its categories, possibly several or none.
-    part: The set that it belongs to, one of `train`, `val` and `test`.
+    part: The set that it belongs to, which is one of `train`, `val` and `test`.
     rate: The frames per second of a folder of images; None for a media file.
-    wav: The sound that lies apart from the picture; None where the media file has its own, or where there is none.
+    sound_file: A separate file with the sound; None if the media file has its own sound, or if there is no sound.
   """
 
   name: str
@@ -53,17 +53,17 @@ class Item:
   tags: tuple[str, ...] = ()
   part: str = "train"
   rate: float | None = None
-  wav: Path | None = None
+  sound_file: Path | None = None
 
 
 @dataclass(frozen=True)
 class Remark:
-  """Something about a source that a person should know.
+  """A remark about a source for the person who prepares it.
 
   Attributes:
     kind: One of `missing` (listed, but not there), `spare` (there, but not listed), `doubtful` (used, but should be
-      looked at) and `dropped` (a row that says nothing that could be used).
-    file: What it is about: a file, or a file and a line.
+      looked at) and `dropped` (a row or a file that cannot be used).
+    file: The file that the remark is about, possibly with a line.
     reason: The reason, one line.
   """
 
@@ -81,7 +81,7 @@ class Listing:
     root: Its folder.
     categories: All categories in the order of their labels.
     items: Its clips, sorted by part and name.
-    remarks: What a person should know of it.
+    remarks: The remarks about it.
   """
 
   source: str
@@ -103,7 +103,7 @@ class Listing:
 
 
 def resolve_inside(root: Path, *names: str) -> Path:
-  """Returns the path of names that were read from a file, under a root that was given by a person.
+  """Returns the path of names that were read from a file, under a root that the user gave.
 
   Raises:
     ListingError: A name is absolute or goes up, or a link leads out of the root.
@@ -118,28 +118,28 @@ def resolve_inside(root: Path, *names: str) -> Path:
 
 
 def check_file_name(name: str, at: str) -> str:
-  """Returns a name that was read from a file, if it can be that of a file or folder, without a path.
+  """Returns a name that was read from a file if it is a plain name of a file or folder, not a path.
 
   Raises:
-    ListingError: It is something else; the message begins with `at`.
+    ListingError: It is not; the message begins with `at`.
   """
-  if not re.fullmatch(r"[\w-]+", name) and _parts(name) != {name}:  # the first is fast
+  if not re.fullmatch(r"[\w-]+", name) and _parts(name) != {name}:  # the first check is fast
     raise ListingError(f"{at}: {name[:80]!r} is not the name of a file")
   return name
 
 
 def _parts(name: str) -> set[str]:
-  """Returns the folders and the file of a relative path on any system; nothing if it is none, or goes up."""
+  """Returns the parts of a relative path on any system; nothing if the path is not relative or goes up."""
   parts = {*PurePosixPath(name).parts, *PureWindowsPath(name).parts}
   leads_out = ".." in parts or PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor
   return set() if "\0" in name or leads_out else parts
 
 
 def check_category(name: str, categories: Collection[str], at: str) -> str:
-  """Returns a category that was read from a file, if it is a known one.
+  """Returns a category that was read from a file if it is a known one.
 
   Raises:
-    ListingError: It is not one of those expected; the message begins with `at` and names the nearest one.
+    ListingError: It is unknown; the message begins with `at` and names the nearest category.
   """
   if name not in categories:
     near = difflib.get_close_matches(name, categories, n=1, cutoff=0)
@@ -148,21 +148,21 @@ def check_category(name: str, categories: Collection[str], at: str) -> str:
 
 
 def check_folder(folder: Path, expected: str) -> None:
-  """Raises ListingError, which says what was expected, if a path is not that of a folder."""
+  """Raises ListingError unless a path is a folder; the message names what was expected."""
   if not folder.is_dir():
     found = "is not a folder" if folder.exists() else "no such folder"
     raise ListingError(f"{folder}: {found}, expected {expected}")
 
 
 def find_visible_files(folder: Path) -> Iterator[Path]:
-  """Yields the files under a folder, sorted in each one, without hidden files and folders."""
+  """Yields the files under a folder, sorted within each folder, without hidden files and folders."""
   for parent, folders, files in os.walk(folder):
     folders[:] = sorted(name for name in folders if not name.startswith("."))
     yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
 
 
 def find_media_files(folder: Path) -> list[Path]:
-  """Returns all files under a folder whose names look like videos, but neither hidden ones nor links out of it."""
+  """Returns the files under a folder that are named as videos, without hidden files and links out of the folder."""
   root = os.path.realpath(folder)
   return [
     path
@@ -190,7 +190,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def display_path(path: Path, root: Path) -> str:
-  """Returns a path as remarks name it: relative to the root if it is in it, in characters that can be written."""
+  """Returns a path as remarks name it: relative to the root if it lies inside, in characters that can be printed."""
   relative = path.relative_to(root) if path.is_relative_to(root) else path
   return relative.as_posix().encode("utf-8", "backslashreplace").decode()
 
@@ -204,7 +204,8 @@ def find_missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}"
     form: How a number is written.
 
   Returns:
-    How many there are, and which ones in words, such as "00003, 00007 to 00012"; of very many gaps the first ones.
+    The number of missing numbers, and their description, such as "00003, 00007 to 00012", with the first gaps only
+    if there are very many.
   """
   gaps, expected = [], 1
   for number in [*sorted(number for number in set(present) if 1 <= number <= last), last + 1]:
@@ -220,8 +221,3 @@ def find_missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}"
 def count_remarks(remarks: Sequence[Remark]) -> dict[str, int]:
   """Returns how many remarks there are of each kind."""
   return dict(Counter(remark.kind for remark in remarks))
-
-
-def format_remarks(remarks: Iterable[Remark]) -> list[str]:
-  """Returns a line for each remark: kind, file, reason."""
-  return [f"{remark.kind:8} {remark.file}: {remark.reason}" for remark in remarks]

@@ -1,6 +1,6 @@
-"""The tasks of preparing media files, one for each file: planning them, doing one, and finding what came of it.
+"""The tasks of preparing media files, one for each file: planning tasks, doing one, and reading its outcome.
 
-A local run and a Beam pipeline (`stajax.prepare.beam`) do the same tasks in the same way, so that they give the same
+A local run and a Beam pipeline (`stajax.prepare.beam`) do the same tasks in the same way, so that both give the same
 bytes.
 """
 
@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
 from stajax import __version__
-from stajax.data.staging import staging_key
+from stajax.data.staging import pack_json, staging_key, unpack_json
 from stajax.files import sha256_of_json
-from stajax.media.image_folder import numbered_images
 from stajax.media.limits import Limits
 from stajax.prepare.clip import MediaSettings, prepare_clips
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
-from stajax.prepare.item_media import read_stamp
+from stajax.prepare.item_media import item_files, read_stamp
 from stajax.prepare.listing import Item, Listing, display_path
 from stajax.prepare.progress import explain_failure
 
-PREPARATION = 1  # another number prepares all clips again
+PREPARATION = 1  # a change of this number prepares all clips again
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Task:
   """One item that is to be staged.
 
   Attributes:
-    key: The name of its outcome in staging; it depends on the file's name, size and time, the settings and the
+    key: The name of its outcome in staging, which depends on the file's name, size and time, on the settings and on the
       versions.
     item: The item that is to be decoded.
     file: The file's name in messages, under the listing's root.
@@ -49,12 +47,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-  """What became of a task.
+  """The outcome of a task.
 
   Attributes:
-    clips: The name and the staging key of each clip; none where the file could not be used.
-    notes: What had to be left out, a line for each thing.
-    reason: Why there is no clip.
+    clips: The name and the staging key of each clip; empty if the file could not be used.
+    notes: A line for each thing that had to be left out.
+    reason: The reason why there is no clip.
   """
 
   clips: tuple[tuple[str, str], ...] = ()
@@ -63,7 +61,7 @@ class Outcome:
 
 
 def collect_facts(listing: Listing, part: str, settings: MediaSettings, limits: Limits) -> dict[str, Any]:
-  """Returns what the records of a part depend on, as its summary says it; with other facts they would be others."""
+  """Returns the facts that the records of a part depend on, as its summary states them."""
   identities = [_identity(listing, item, with_times=False) for item in listing.items if item.part == part]
   digest = sha256_of_json([*identities, *listing.categories])[:12]
   return {**_settings(settings, limits), "files": f"{len(identities)}, SHA-256 {digest}"}
@@ -87,8 +85,8 @@ def plan_tasks(listing: Listing, part: str, staging: Path, settings: MediaSettin
 def stage(task: Task, settings: MediaSettings, limits: Limits) -> Outcome:
   """Decodes one item into its staging folder.
 
-  The outcome is staged last, under the task's key: what has one (see `read_outcome`) is finished. Call it by
-  `stajax.media.limits.run_in_children`, where time and memory are limited.
+  The outcome is staged last, under the task's key, so that a task with an outcome (see `read_outcome`) is finished.
+  Call this function by `stajax.media.limits.run_in_children`, where time and memory are limited.
 
   Raises:
     MemoryError: The process may not grow any more.
@@ -104,13 +102,12 @@ def stage(task: Task, settings: MediaSettings, limits: Limits) -> Outcome:
     outcome = Outcome(tuple(made), tuple(notes))
   except _UnusableError as error:
     outcome = Outcome(reason=str(error))
-  content = json.dumps(asdict(outcome)).encode()
-  staging.write_arrays(task.key, outcome=np.frombuffer(content, np.uint8))
+  staging.write_arrays(task.key, outcome=pack_json(asdict(outcome)))
   return outcome
 
 
 def read_outcome(task: Task) -> Outcome | None:
-  """Returns what an earlier run made of a task; None where it has not come to it.
+  """Returns the outcome of a task from an earlier run, or None if there is none.
 
   Raises:
     ValueError: The staged outcome is damaged; once it is deleted, the item is prepared again.
@@ -118,7 +115,7 @@ def read_outcome(task: Task) -> Outcome | None:
   staging = ClipStaging(task.staging)
   if not staging.has(task.key):
     return None
-  fields = json.loads(staging.read_arrays(task.key)["outcome"].tobytes())
+  fields = unpack_json(staging.read_arrays(task.key)["outcome"])
   clips = tuple((name, key) for name, key in fields["clips"])
   return Outcome(clips, tuple(fields["notes"]), fields["reason"]) if all(staging.has(key) for _, key in clips) else None
 
@@ -128,7 +125,7 @@ class _UnusableError(Exception):
 
 
 def _decoded_clips(item: Item, settings: MediaSettings, limits: Limits, notes: list[str]) -> Iterator[PreparedClip]:
-  """Yields the clips of an item; whatever a damaged file makes a library raise is a reason, and stops no other file."""
+  """Yields the clips of an item; turns whatever a library raises at a damaged file into `_UnusableError`."""
   try:
     yield from prepare_clips(item, settings, limits, notes)
   except MemoryError:
@@ -138,19 +135,18 @@ def _decoded_clips(item: Item, settings: MediaSettings, limits: Limits, notes: l
 
 
 def _settings(settings: MediaSettings, limits: Limits) -> dict[str, Any]:
-  """Leaves out time and memory: they decide which files fail, not what becomes of the others."""
+  """Returns all settings except the limits on time and memory, which decide which files fail but change no clip."""
   kept = ("max_seconds", "max_pixels", "max_bytes")
   return {**asdict(settings), **{name: getattr(limits, name) for name in kept}}
 
 
 def _identity(listing: Listing, item: Item, with_times: bool) -> dict[str, Any]:
-  """Returns what tells an item from another one, and from a later one of its name, without reading it."""
-  paths = [item.path] if item.rate is None else [path for _, path in numbered_images(item.path)]
+  """Returns what identifies an item and the version of its files, without reading them."""
   return {
     "name": item.name,
     "tags": item.tags,
     "rate": item.rate,
     "file": display_path(item.path, listing.root),
-    "wav": None if item.wav is None else display_path(item.wav, listing.root),
-    "files": [(path.name, *read_stamp(path, with_times)) for path in [*paths, *filter(None, [item.wav])]],
+    "wav": None if item.sound_file is None else display_path(item.sound_file, listing.root),
+    "files": [(path.name, *read_stamp(path, with_times)) for path in item_files(item)],
   }

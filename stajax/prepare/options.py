@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions:
-  """How media files are decoded, and what one may cost."""
+  """How many processes decode media files, and the limits for a file."""
 
   processes: int | None = None
   """The number of processes that decode; by default one for each core."""
   max_seconds: float = 3600.0
-  """A longer video is cut there."""
+  """The duration at which longer videos are cut."""
   max_pixels: int = 2**25
   """A picture with more pixels is refused."""
   max_bytes: int = 2**34
   """A larger file is refused."""
   time_limit: float = 300.0
-  """The seconds that a file may take before it is given up."""
+  """The seconds after which a file is given up."""
   memory_gib: float = 4.0
   """The GiB of memory that a process may take for a file."""
 
   def limits(self) -> Limits:
-    """Returns what one file may cost."""
+    """Returns the limits for a file."""
     from stajax.media.limits import Limits
 
     memory = round(self.memory_gib * 2**30)
     return Limits(self.max_seconds, self.max_pixels, self.max_bytes, self.time_limit, memory)
 
   def num_processes(self) -> int:
-    """Returns how many processes decode."""
+    """Returns the number of processes that decode."""
     return self.processes or os.cpu_count() or 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOptions:
-  """What becomes of a source's clips."""
+  """How the records of a source are made."""
 
   out: Path | None = None
-  """The folder for the records, DIR/train and so on. What is finished is left as it is, the rest is completed."""
+  """The folder for the records, DIR/train and so on. Finished sets are left as they are; the rest is completed."""
   check: bool = False
   """Only look: list what is missing, spare or doubtful, file by file, and count the clips. Nothing is written."""
   rate: float = 8.0
@@ -58,16 +58,16 @@ class RecordOptions:
   side: int = 512
   """The side in pixels of the square frames that are stored."""
   segment: float = 60.0
-  """The seconds of a clip; a longer video becomes several clips."""
+  """The length of a clip in seconds; a longer video becomes several clips."""
   beam: str | None = None
   """Options of an Apache Beam pipeline that does the work: `--beam="--runner=FlinkRunner …"`, see launch/beam.md."""
   tagger: Path | None = None
-  """YAMNet's TFLite file (extra `yamnet`), to store its scores of `train`, for `hearing.kind` yamnet. No Beam here."""
+  """YAMNet's TFLite file (extra `yamnet`), which scores `train` for `hearing.kind` yamnet; not with Beam."""
 
   def prepare(self, listing: Listing, limits: LimitOptions) -> Result:
-    """Prepares what a source lists, or, with `--check`, shows it.
+    """Prepares the clips of a listing or, with `--check`, describes the listing.
 
-    Records that are finished stay as they are, but get the scores of a tagger.
+    Finished records stay as they are, but a tagger's scores are added to them.
     """
     if self.check:
       return describe_listing(listing)
@@ -80,7 +80,7 @@ class RecordOptions:
     if self.tagger is not None:
       from stajax.prepare.yamnet import Yamnet
 
-      Yamnet(self.tagger)  # one that cannot be used is said now, not after hours
+      Yamnet(self.tagger)  # raises at once for a file that cannot be used, not after hours
     summaries = prepare(listing, self.out, settings, limits.limits(), self._workers(limits.num_processes()))
     result = describe_records(self.out, listing, summaries)
     if self.tagger is None:

@@ -1,4 +1,4 @@
-"""What all preparations share: a finished set stays, a started one goes on, and a bar shows how far it is."""
+"""The parts that all preparations share: recognising finished sets, resuming with a progress bar, naming failures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ T = TypeVar("T")
 
 
 def read_finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-  """Returns the summary of a finished preparation; None where there is nothing yet.
+  """Returns the summary of a finished preparation, or None if there is nothing yet.
 
   Args:
     path: The folder of a set (or of a tree) with a `summary.json`.
-    settings: What it must have been made with, JSON values; the summary may have more.
+    settings: The settings, as JSON values, that it must have been made with; the summary may have more.
 
   Raises:
     ValueError: It was made with other settings, or is something else.
@@ -46,7 +46,7 @@ def read_finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None
 
 
 def open_staging(out: Path) -> ClipStaging:
-  """Returns the staging folder of a set, which lies beside it."""
+  """Opens the staging folder of a set, which lies beside the set."""
   out.parent.mkdir(parents=True, exist_ok=True)
   return ClipStaging(out.with_name(f".{out.name}.staging"))
 
@@ -63,14 +63,14 @@ def work(
 
   Args:
     label: The bar's label.
-    total: The number of clips on the bar, of which all but the tasks are done.
+    total: The number of clips on the bar; all of them except the tasks are done already.
     function: The function.
     tasks: The arguments of each call.
     processes: The number of processes that work at the same time.
-    limits: What a task may cost.
+    limits: The limits for a task.
 
   Yields:
-    The number of a task, and what the function returned or the failure, as they are finished.
+    The number of each finished task, and what the function returned or the failure.
   """
   if not tasks:
     return
@@ -84,33 +84,33 @@ def complete(
   label: str,
   found: Sequence[T | None],
   function: Callable[..., T],
-  arguments: Callable[[int], tuple[Any, ...]],
+  tasks: Sequence[tuple[Any, ...]],
   processes: int,
   limits: Limits,
 ) -> list[T | Failure]:
-  """Does what an earlier run has not done.
+  """Does the tasks that an earlier run has not done.
 
   Args:
     label: The progress bar's label.
-    found: What an earlier run made of each task; None where it has not come to it.
+    found: The result of each task from an earlier run, or None if there is none.
     function: The function that does a task.
-    arguments: Gives the arguments of the function for the number of a task.
+    tasks: The arguments of the function for each task.
     processes: The number of processes that work at the same time.
-    limits: What a task may cost.
+    limits: The limits for a task.
 
   Returns:
-    What became of every task, in their order.
+    The results of all tasks, in their order.
   """
   missing = [number for number, result in enumerate(found) if result is None]
-  tasks = [arguments(number) for number in missing]
-  done = {missing[i]: result for i, result in work(label, len(found), function, tasks, processes, limits)}
+  left = [tasks[number] for number in missing]
+  done = {missing[i]: result for i, result in work(label, len(found), function, left, processes, limits)}
   return [done[number] if result is None else result for number, result in enumerate(found)]
 
 
 def explain_failure(error: Exception, path: Path) -> str:
-  """Returns why a file cannot be used, on one line in characters that can be written anywhere.
+  """Returns the reason why a file cannot be used, on one line in characters that can be printed anywhere.
 
-  The kind of an error that a library raised is named.
+  If a library raised the error, the reason names its type.
   """
   words = " ".join(str(error).removeprefix(f"{path}: ").split())[:500].encode("utf-8", "backslashreplace").decode()
   if isinstance(error, MediaError | ListingError | StavisError):
@@ -119,11 +119,11 @@ def explain_failure(error: Exception, path: Path) -> str:
 
 
 def describe_skipped(file: str, reason: str, root: Path) -> dict[str, str]:
-  """Returns what a summary says of a file that cannot be used; other files in the reason are named from the root."""
+  """Returns a summary's entry for a file that cannot be used; the reason names files relative to the root."""
   return {"file": file, "reason": reason.replace(f"{root}{os.sep}", "")}
 
 
 def describe_none_usable(where: Path, files: str, skipped: Sequence[dict[str, str]]) -> str:
-  """Returns the message of an error for a set of which all files were skipped; `files` is the word for them."""
+  """Returns the error message for a set whose files were all skipped; `files` is the word for them."""
   first = f"{skipped[0]['file']}: {skipped[0]['reason']}"
   return f"{where}: none of {len(skipped)} {files} can be used (first: {first})"

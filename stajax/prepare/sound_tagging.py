@@ -1,7 +1,7 @@
-"""Has YAMNet score the sound of prepared clips; `stajax.data.class_scores` reads what is written here.
+"""Scores the sound of prepared clips with YAMNet; `stajax.data.class_scores` reads the scores.
 
-The scores are made of the media that the records were made of. Clip after clip is staged, so that an interrupted run
-goes on, and more clips need no more memory.
+The scores are made from the same media as the records. They are staged clip by clip, so that an interrupted run can
+continue, and more clips need no more memory.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ Task = tuple[Item, tuple[ScoredClip, ...]]
 def tag_sound(
   listing: Listing, out: Path, tagger: Path, settings: MediaSettings, limits: Limits, processes: int
 ) -> dict[str, Any]:
-  """Writes YAMNet's scores beside the records of the part `train`; what is finished is left as it is.
+  """Writes YAMNet's scores beside the records of the part `train`; finished scores are left as they are.
 
   Args:
     listing: The source that `stajax.prepare.media_records.prepare` wrote the records of.
     out: The folder with the records of all parts.
     tagger: YAMNet's TFLite file.
     settings: The settings that the records were written with.
-    limits: What a file may cost.
+    limits: The limits for a file.
     processes: The number of processes that decode.
 
   Returns:
@@ -46,10 +46,10 @@ def tag_sound(
 
   Raises:
     YamnetError: The file is not YAMNet's, see `stajax.prepare.yamnet.Yamnet`.
-    ValueError: There is no such part, its scores are another tagger's, or a file cannot be heard any more.
+    ValueError: There is no such part, it has the scores of another tagger, or a sound can no longer be read.
   """
   if PART not in listing.parts:
-    raise ValueError(f"{listing.root}: has no part `{PART}`, which is the one that a tagger is for")
+    raise ValueError(f"{listing.root}: has no part `{PART}`, whose sound the tagger would score")
   yamnet, records = Yamnet(tagger), Records.open(out / PART)
   path = records.path / FOLDER
   if path.exists():
@@ -62,7 +62,7 @@ def tag_sound(
   missing = [task for task in tasks if not all(staging.has(clip.key) for clip in task[1])]
   arguments = [(item, clips, tagger, staging.folder, settings, limits) for item, clips in missing]
   failures = []
-  for number, outcome in work("what is heard", len(tasks), stage_scores, arguments, processes, limits):
+  for number, outcome in work("scores of sound", len(tasks), stage_scores, arguments, processes, limits):
     if reason := outcome if isinstance(outcome, str) else outcome.reason:
       failures.append(f"{display_path(missing[number][0].path, listing.root)}: {reason}")
   if failures:
@@ -73,10 +73,10 @@ def tag_sound(
 
 
 def _tasks(listing: Listing, records: Records, sha256: str, settings: MediaSettings) -> Iterator[Task]:
-  """Yields every item that became clips with sound, and these clips."""
+  """Yields every item that became clips with sound, with these clips."""
   clips: dict[str, list[int]] = {}
   for clip, name in enumerate(records.names):
-    clips.setdefault(name.partition("#")[0], []).append(clip)  # segments of an item are in order
+    clips.setdefault(name.partition("#")[0], []).append(clip)  # the segments of an item are in order
   for item in listing.items:
     if item.part != PART or item.name not in clips:
       continue
@@ -99,7 +99,7 @@ def _tasks(listing: Listing, records: Records, sha256: str, settings: MediaSetti
 def _write_scores(
   path: Path, records: Records, staging: Staging, sha256: str, classes: Sequence[str]
 ) -> dict[str, Any]:
-  """Writes the folder of the scores, atomically, from the staged ones of all clips; returns its summary."""
+  """Writes the folder of scores atomically from the staged scores of all clips; returns its summary."""
   summary = {
     "tagger": "yamnet",
     "sha256": sha256,

@@ -1,4 +1,4 @@
-"""The sources of `stajax prepare`: each class is what a source's command takes, and `run` does the work."""
+"""The sources of `stajax prepare`: each class has the arguments of a source's command, and `run` does the work."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Source(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSource:
-  """What every source takes that becomes records."""
+  """The arguments of every source that becomes records."""
 
   records: RecordOptions
   limits: LimitOptions
 
   def prepare(self, listing: Listing) -> Result:
-    """Prepares what a source lists, or, with `--check`, shows it."""
+    """Prepares the clips of a listing or, with `--check`, describes the listing."""
     return self.records.prepare(listing, self.limits)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ave(RecordSource):
-  """AVE: clips of 28 audio-visual events. DIR/train, DIR/val and DIR/test are those of its split files."""
+  """AVE: clips of 28 audio-visual events. DIR/train, DIR/val and DIR/test are the parts of its split files."""
 
   root: Path
   """AVE_Dataset, with Annotations.txt, the split files and the folder AVE; or the folder above it."""
@@ -60,7 +60,7 @@ class Ave(RecordSource):
 
 @dataclass(frozen=True, kw_only=True)
 class VggSound(RecordSource):
-  """VGGSound: clips of 309 classes, or as many as there are. DIR/train and DIR/test are those of its table."""
+  """VGGSound: clips of 309 classes, or as many as there are. DIR/train and DIR/test are the parts of its table."""
 
   root: Path
   """The folder with vggsound.csv, stat.csv if there is one, and, in any folders, <YouTubeID>_000030.mp4."""
@@ -88,12 +88,12 @@ class Folders(RecordSource):
 
 @dataclass(frozen=True, kw_only=True)
 class Csv(RecordSource):
-  """A table of media files: columns `path`, `tags` (several separated by `;` or `|`), and, if wanted, `part`."""
+  """A table of media files: columns `path`, `tags` (several separated by `;` or `|`) and, optionally, `part`."""
 
   table: Path
   """A CSV file (a comma or a tab between columns) whose first line names the columns."""
   root: Path | None = None
-  """The folder that the paths are relative to, and may not leave; by default that of the table."""
+  """The folder that the paths are relative to and may not leave; by default the folder of the table."""
 
   def run(self) -> Result:
     """Prepares the files of a table."""
@@ -125,7 +125,7 @@ class Dhf1k(RecordSource):
   root: Path
   """The folder with `video` and `annotation`, or the one above it."""
   tree: Path | None = None
-  """A folder for a tree in the layout of STAViS, which scores need: it gets all videos that have annotations."""
+  """A folder for a tree in the layout of STAViS, which scores need; it gets all videos that have annotations."""
 
   def run(self) -> Result:
     """Prepares DHF1K as records, as a tree, or as both."""
@@ -151,10 +151,10 @@ class Dhf1k(RecordSource):
 
 @dataclass(frozen=True, kw_only=True)
 class Videos:
-  """A folder of videos, and tables of where viewers looked, to a tree in the layout of STAViS.
+  """Turns a folder of videos, and tables of where viewers looked, into a tree in the layout of STAViS.
 
-  A table is ROOT/…/name.csv beside ROOT/…/name.mp4, with a header line: columns x and y (pixels), and frame or time
-  (seconds); if wanted, duration (seconds) and viewer. Sound may lie there as name.wav, name.flac or
+  A table is ROOT/…/name.csv beside ROOT/…/name.mp4, with a header line that names the columns: x and y (pixels), frame
+  or time (seconds) and, optionally, duration (seconds) and viewer. Sound may lie beside it as name.wav, name.flac or
   name.mp3. Without tables the tree can be predicted and prepared (`stavis`), but not scored.
   """
 
@@ -169,9 +169,9 @@ class Videos:
   database: str = "videos"
   """The name of the videos in the tree."""
   sigma: float = 0.02
-  """The Gaussians' standard deviation as a part of the picture's width; 0.02 is 13 pixels of 640, as in DHF1K."""
+  """The Gaussians' standard deviation as a fraction of the picture's width; 0.02 is 13 pixels of 640, as in DHF1K."""
   first_frame: int = 0
-  """The number that the tables give a video's first frame."""
+  """The number of a video's first frame in the tables."""
   limits: LimitOptions = field(default_factory=lambda: LimitOptions(time_limit=3600.0))
 
   def run(self) -> Result:
@@ -179,18 +179,18 @@ class Videos:
     from stajax.prepare.layouts.videos import read_videos
 
     if not 0 < self.sigma < 1:
-      raise ValueError(f"--sigma is {self.sigma}, expected a part of the picture's width between 0 and 1")
-    folder = read_videos(self.root, self.tables)
+      raise ValueError(f"--sigma is {self.sigma}, expected a fraction of the picture's width between 0 and 1")
+    listing, tables = read_videos(self.root, self.tables)
     if self.check:
-      return describe_listing(folder.listing)
+      return describe_listing(listing)
     if self.out is None:
       raise ValueError("expected --out DIR, or --check")
     from stajax.prepare.annotations import TableAnnotations
     from stajax.prepare.tree import prepare_tree
 
-    annotations = {name: TableAnnotations(path, self.sigma, self.first_frame) for name, path in folder.tables.items()}
+    annotations = {name: TableAnnotations(path, self.sigma, self.first_frame) for name, path in tables.items()}
     limits, processes = self.limits.limits(), self.limits.num_processes()
-    summary = prepare_tree(folder.listing, annotations, self.out, self.database, limits, processes)
+    summary = prepare_tree(listing, annotations, self.out, self.database, limits, processes)
     return describe_tree(self.out, summary)
 
 
@@ -198,7 +198,7 @@ class Videos:
 class Synthetic:
   """Renders synthetic clips with known answers: DIR/train, DIR/heldout (records) and DIR/heldout_tree (STAViS layout).
 
-  The records and the tree that are finished are left as they are, interrupted ones are completed.
+  Finished records and trees are left as they are; interrupted ones are completed.
   """
 
   out: Path
@@ -220,14 +220,16 @@ class Synthetic:
 
   def run(self) -> Result:
     """Renders the clips."""
-    from stajax.prepare.embedded import prepare_heldout, prepare_synthetic
     from stajax.prepare.synthetic import Settings
+    from stajax.prepare.synthetic_records import ClipRange, prepare_synthetic
 
     settings = Settings(size=self.size, rate=self.rate, seconds=self.seconds)
-    common = {"seed": self.seed, "settings": settings, "processes": self.processes or os.cpu_count() or 1}
-    train = prepare_synthetic(self.out / "train", num_clips=self.clips, **common)
-    held = prepare_heldout(self.out / "heldout", self.out / "heldout_tree", num_clips=self.heldout, **common)
-    return Result(f"{self.out}: synthetic, train {describe_set(train)}; held-out {describe_set(held)}")
+    training = ClipRange(self.seed, self.clips, "train", settings)
+    heldout = ClipRange(self.seed, self.heldout, "heldout", settings)
+    processes = self.processes or os.cpu_count() or 1
+    train = describe_set(prepare_synthetic(self.out / "train", training, processes))
+    held = describe_set(prepare_synthetic(self.out / "heldout", heldout, processes, self.out / "heldout_tree"))
+    return Result(f"{self.out}: synthetic, train {train}; held-out {held}")
 
 
 SOURCES: dict[str, type[Source]] = {

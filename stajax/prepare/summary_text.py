@@ -1,4 +1,4 @@
-"""What `stajax prepare` prints at the end: what was kept, what was not, and why."""
+"""The text that `stajax prepare` prints at the end: what was kept, what was not, and why."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stajax.prepare.listing import Listing, count_remarks, format_remarks
+from stajax.prepare.listing import Listing, count_remarks
 
-NUM_REASONS = 3  # of skipped files in the last line; the summary has all
+NUM_REASONS = 3  # the number of skipped files that the last line names; the summary names all
 
 
 @dataclass(frozen=True)
 class Result:
-  """What a source's command ends with.
+  """The result of a source's command.
 
   Attributes:
-    text: What is printed.
+    text: The text that is printed.
     has_failures: Whether some files failed or are missing.
   """
 
@@ -27,8 +27,8 @@ class Result:
 
 
 def describe_listing(listing: Listing) -> Result:
-  """Lists every remark about a source, and how many clips it has by part and category."""
-  lines = format_remarks(listing.remarks)
+  """Lists every remark about a source, and the numbers of its clips by part and category."""
+  lines = [f"{remark.kind:8} {remark.file}: {remark.reason}" for remark in listing.remarks]
   for part in listing.parts:
     items = [item for item in listing.items if item.part == part]
     tags = Counter(tag for item in items for tag in item.tags)
@@ -43,13 +43,13 @@ def describe_listing(listing: Listing) -> Result:
 
 
 def describe_records(out: Path, listing: Listing, summaries: Mapping[str, dict[str, Any]]) -> Result:
-  """Says in a few words what the records of each part of a source have."""
+  """Describes the records of each part of a source in a few words."""
   parts = "; ".join(f"{part} {describe_set(summary)}" for part, summary in summaries.items())
   return Result(f"{out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values()))
 
 
 def describe_tree(out: Path, summary: dict[str, Any]) -> Result:
-  """Says in a few words what was written into a tree, and what was not."""
+  """Describes in a few words what was written into a tree, and what was not."""
   counts = summary["counts"]
   words = f"{counts['videos']} videos with {counts['frames']} frames, {counts['annotated_frames']} of them annotated, "
   words += f"{counts['videos_without_sound']} without sound, {_describe_skipped(summary)}"
@@ -57,7 +57,7 @@ def describe_tree(out: Path, summary: dict[str, Any]) -> Result:
 
 
 def describe_set(summary: dict[str, Any]) -> str:
-  """Says in a few words what a data set's summary has: what was kept, and why other files were not."""
+  """Describes a data set in a few words by its summary: what was kept, and why other files were not."""
   counts = summary["counts"]
   words = f"{counts['clips']} clips with {counts['frames']} frames, {counts['clips_without_sound']} without sound"
   return f"{words}, {_describe_skipped(summary)}"

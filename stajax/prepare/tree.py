@@ -1,7 +1,7 @@
-"""Turns videos, with what viewers looked at, into a tree in the STAViS layout: frames, sound, annotations, a fold list.
+"""Turns videos and their annotations into a tree in the STAViS layout: frames, sound, annotations and a fold list.
 
-Every video is decoded by a child process with limits, frame by frame, and is finished by itself: a run that was stopped
-goes on with the videos that are missing.
+A child process with limits decodes each video frame by frame. Videos are finished one by one, so a run that was stopped
+continues with the missing videos.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stajax.media.limits import Failure, Limits
 from stajax.media.video import probe
 from stajax.prepare.annotations import Annotations
 from stajax.prepare.constant_rate import choose_frames, decode_pictures
-from stajax.prepare.item_media import check_bytes, decode_sound, make_decoding, read_stamp
+from stajax.prepare.item_media import check_bytes, decode_sound, item_files, make_decoding, read_stamp
 from stajax.prepare.listing import Item, Listing, NothingUsableError, check_file_name, count_remarks, display_path
 from stajax.prepare.progress import (
   complete,
@@ -40,8 +40,8 @@ from stajax.prepare.tree_files import (
   write_video,
 )
 
-PREPARATION = 1  # another number writes all videos again
-STATE = ".prepared"  # the folder of a tree that says what became of each video
+PREPARATION = 1  # a change of this number writes all videos again
+STATE = ".prepared"  # the folder in a tree that keeps the outcome of each video
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Job:
   Attributes:
     item: The media file.
     annotations: The annotations of its frames, or None.
-    key: A digest of all that the video is made of.
+    key: A digest of everything that the video is made from.
   """
 
   item: Item
@@ -61,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Written:
-  """What became of a video: its row in the fold list, or the reason why there is none.
+  """The outcome of a video: its row in the fold list, or the reason why there is none.
 
   Attributes:
     key: The key of the job.
@@ -69,8 +69,8 @@ class Written:
     fps: The frames per second.
     annotated: The number of frames with annotations.
     has_sound: Whether it has sound.
-    notes: What had to be left out, a line for each thing.
-    reason: Why it could not be written.
+    notes: A line for each thing that had to be left out.
+    reason: The reason why it could not be written.
   """
 
   key: str
@@ -91,25 +91,25 @@ def prepare_tree(
   processes: int = 1,
   groups: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-  """Writes the videos of a listing into a tree; those that are there and unchanged stay as they are.
+  """Writes the videos of a listing into a tree; videos that are there and unchanged stay as they are.
 
-  The tree may have other databases. Videos of an earlier run that are not listed any more stay, but no list names them.
+  The tree may have other databases. Videos of an earlier run that are no longer listed stay, but no list names them.
 
   Args:
     listing: The media files; their names become those of the videos.
-    annotations: The annotations by the clips' names; a video without any can be predicted, but not scored.
+    annotations: The annotations by the names of the clips; a video without any can be predicted, but not scored.
     out: The tree.
     database: The database's name in the tree.
-    limits: What a file may cost.
+    limits: The limits for a file.
     processes: The number of processes that decode.
-    groups: The names of clips by the name of a subset that is to be scored by itself.
+    groups: The names of clips by the name of a subset that is to be scored separately.
 
   Returns:
     The content of `out/DATABASE_summary.json`.
 
   Raises:
     NothingUsableError: No video can be used.
-    ValueError: Nothing is listed, or a name is not one of a folder.
+    ValueError: Nothing is listed, or a name is not a plain name of a folder.
     OSError: The disk is full, or the child processes cannot work.
   """
   limits, out = limits or Limits(), Path(out)
@@ -144,14 +144,12 @@ def prepare_tree(
 
 
 def _write_missing(jobs: Sequence[Job], out: Path, database: str, limits: Limits, processes: int) -> list[Written]:
-  """Writes the videos that an earlier run has not written; returns what became of all, in their order."""
+  """Writes the videos that an earlier run has not written; returns the outcomes of all, in their order."""
   found = [_earlier_state(out, database, job) for job in jobs]
-  results = complete(
-    "videos", found, write_one, lambda number: (jobs[number], out, database, limits), processes, limits
-  )
+  results = complete("videos", found, write_one, [(job, out, database, limits) for job in jobs], processes, limits)
   written = []
   for job, result in zip(jobs, results):
-    if isinstance(result, Failure):  # may be otherwise next time, so it is not kept
+    if isinstance(result, Failure):  # it is tried again next time, so it is not stored
       remove_unfinished(out, database, job.item.name)
       result = Written("", reason=result.reason)
     written.append(result)
@@ -169,7 +167,7 @@ def _counts(done: Iterable[Written]) -> dict[str, int]:
 
 
 def write_one(job: Job, out: Path, database: str, limits: Limits) -> Written:
-  """Writes one video and then what became of it; it is called in a child process with limits.
+  """Writes one video and then its outcome; it is called in a child process with limits.
 
   Raises:
     MemoryError: The process may not grow any more.
@@ -193,12 +191,12 @@ def _write(job: Job, out: Path, database: str, limits: Limits) -> Written:
   annotations = None if job.annotations is None else job.annotations.read(frames, notes)
   samples = _sound(job.item, limits, notes)
   shown_pictures = decode_pictures(info, frames, limits, notes)
-  counts = write_video(out, database, job.item.name, shown_pictures, samples, annotations)
-  return Written(job.key, counts.num_frames, frames.rate, counts.num_annotated, samples is not None, tuple(notes))
+  num_frames, num_annotated = write_video(out, database, job.item.name, shown_pictures, samples, annotations)
+  return Written(job.key, num_frames, frames.rate, num_annotated, samples is not None, tuple(notes))
 
 
 def _sound(item: Item, limits: Limits, notes: list[str]) -> Iterator[np.ndarray] | None:
-  """Returns blocks of the sound; None where there is none that can be used."""
+  """Returns blocks of the sound, or None if there is no usable sound."""
   blocks = decode_sound(item, limits, notes)
   first = next(blocks, None)
   return None if first is None else chain([first], blocks)
@@ -206,7 +204,7 @@ def _sound(item: Item, limits: Limits, notes: list[str]) -> Iterator[np.ndarray]
 
 def _job(listing: Listing, item: Item, annotations: Annotations | None, limits: Limits) -> Job:
   check_file_name(item.name, f"{item.path}: name")
-  files = [item.path, *filter(None, (item.wav,)), *(annotations.files() if annotations is not None else ())]
+  files = [*item_files(item), *(annotations.files() if annotations is not None else ())]
   unannotated = {"annotations": None, "sigma": None, "first_frame": None}
   about = {
     "files": [(display_path(path, listing.root), *read_stamp(path)) for path in files],
@@ -223,7 +221,7 @@ def _state_path(out: Path, database: str, name: str) -> Path:
 
 
 def _earlier_state(out: Path, database: str, job: Job) -> Written | None:
-  """Returns what an earlier run made of the same job; None where it has not come to it, or its files are gone."""
+  """Returns the outcome of the same job from an earlier run, or None if there is none or its files are gone."""
   try:
     fields = json.loads(_state_path(out, database, job.item.name).read_text(encoding="utf-8"))
     state = Written(**{**fields, "notes": tuple(fields["notes"])})

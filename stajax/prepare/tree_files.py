@@ -7,7 +7,6 @@ import shutil
 import wave
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import scipy.io
@@ -16,17 +15,10 @@ from PIL import Image
 from stajax.data.jpeg import encode_jpeg
 from stajax.eyetracking import GROUPS_FILE
 from stajax.files import write_json, write_text
+from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.prepare.fixations import Annotation
 
-SAMPLE_RATE = 16_000
 FRAMES, SOUND, ANNOTATIONS = "video_frames", "video_audio", "annotations"  # a tree's folders
-
-
-class VideoCounts(NamedTuple):
-  """What was written of a video: its frames, and how many of them are annotated."""
-
-  num_frames: int
-  num_annotated: int
 
 
 def write_video(
@@ -36,7 +28,7 @@ def write_video(
   frames: Iterable[np.ndarray],
   samples: np.ndarray | Iterable[np.ndarray] | None,
   annotations: Iterable[Annotation | None] | None,
-) -> VideoCounts:
+) -> tuple[int, int]:
   """Writes one video; each of its folders appears whole or not at all, and replaces an older one.
 
   Args:
@@ -45,11 +37,14 @@ def write_video(
     video: The video's name.
     frames: The n frames, (H, W, 3) uint8 each.
     samples: The sound, 16 kHz mono float in [-1, 1], whole or in blocks; None for a video without sound.
-    annotations: For each frame fixated pixels (H, W) bool and their density (H, W) uint8, or None if nobody looked at
-      it; None for a video without annotations.
+    annotations: For each frame, its fixated pixels (H, W) bool and their density (H, W) uint8, or None if nobody looked
+      at it; None for a video without annotations.
+
+  Returns:
+    The number of frames, and how many of them are annotated.
 
   Raises:
-    ValueError: A name is not that of a folder, or there are more or fewer annotations than frames.
+    ValueError: A name is not a plain name of a folder, or the numbers of annotations and frames differ.
   """
   root = Path(root)
   for name in (database, video):
@@ -73,7 +68,7 @@ def write_video(
 
 
 def remove_unfinished(root: Path, database: str, video: str) -> None:
-  """Removes what a killed process has left of a video."""
+  """Removes whatever a killed process has left of a video."""
   shutil.rmtree(_incoming(root, database, video), ignore_errors=True)
 
 
@@ -83,7 +78,7 @@ def _incoming(root: Path, database: str, video: str) -> Path:
 
 def _write_frames(
   folder: Path, frames: Iterable[np.ndarray], annotations: Iterable[Annotation | None] | None
-) -> VideoCounts:
+) -> tuple[int, int]:
   (folder / FRAMES).mkdir(parents=True)
   if annotations is None:
     annotated = ((frame, None) for frame in frames)
@@ -92,14 +87,14 @@ def _write_frames(
     annotated = zip(frames, annotations, strict=True)
   number = num_annotated = 0
   for number, (frame, annotation) in enumerate(annotated, start=1):
-    (folder / FRAMES / f"img_{number:05d}.jpg").write_bytes(encode_jpeg(frame))  # as records keep it
+    (folder / FRAMES / f"img_{number:05d}.jpg").write_bytes(encode_jpeg(frame))  # encoded as in records
     if annotation is not None:
       fixated, density = annotation
       Image.fromarray(density).save(folder / ANNOTATIONS / "maps" / f"eyeMap_{number:05d}.jpg", quality=95)
       matrix = folder / ANNOTATIONS / f"fixMap_{number:05d}.mat"
       scipy.io.savemat(matrix, {"eyeMap": np.asarray(fixated, np.uint8)}, do_compression=True)
       num_annotated += 1
-  return VideoCounts(number, num_annotated)
+  return number, num_annotated
 
 
 def _write_wav(path: Path, blocks: Iterable[np.ndarray]) -> None:
@@ -109,21 +104,21 @@ def _write_wav(path: Path, blocks: Iterable[np.ndarray]) -> None:
     file.setsampwidth(2)
     file.setframerate(SAMPLE_RATE)
     for block in blocks:
-      scaled = np.clip(np.round(block * 32768), -32768, 32767)  # as `stajax.media.audio` reads it
+      scaled = np.clip(np.round(block * 32768), -32768, 32767)  # the inverse of how `stajax.media.audio` reads it
       file.writeframes(scaled.astype("<i2").tobytes())
 
 
 def write_fold_lists(root: Path, database: str, *lists: Sequence[tuple[str, int, float]]) -> None:
-  """Writes the test lists of a database, last of all: a video that no list names does not count as there.
+  """Writes the test lists of a database; call it last, because a video counts as present once a list names it.
 
   Args:
     root: The tree.
     database: The database's name.
-    lists: The rows (name, frames, frames per second) of each list. A single one is named
-      `<database>_list_test_fps.txt`, several ones are `<database>_list_test_{1,2,…}_fps.txt`.
+    lists: The rows (name, frames, frames per second) of each list. A single list is named
+      `<database>_list_test_fps.txt`, several are named `<database>_list_test_{1,2,…}_fps.txt`.
 
   Raises:
-    ValueError: The frames per second of a video are not more than 0.
+    ValueError: A video's frames per second are not more than 0.
   """
   for number, rows in enumerate(lists, start=1):
     for name, _, fps in rows:

@@ -1,7 +1,7 @@
-"""YAMNet's TFLite file, which scores the sound around every grid frame for AudioSet's 521 classes.
+"""YAMNet, read from its TFLite file, scores the sound around every grid frame for AudioSet's 521 classes.
 
-Records keep no waveform, and a spectrogram that is not YAMNet's. Therefore child processes decode the sound once more,
-as preparation does. They load no TensorFlow. The TFLite interpreter comes with the extra `yamnet`.
+Records keep no waveform, and their spectrogram is not the one that YAMNet takes. Therefore child processes decode the
+sound once more, as preparation does. They load no TensorFlow. The TFLite interpreter comes with the extra `yamnet`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_LABEL_BYTES = 2**20
 
 
 class YamnetError(ValueError):
-  """A file that is not YAMNet's, or no interpreter for it; one line."""
+  """A file is not YAMNet's, or the interpreter is not installed; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class ScoredClip:
     key: The name of its scores in staging.
     start: Its first frame in the item.
     num_frames: The number of its frames.
-    num_columns: The number of spectrogram columns in the records, which tells whether the sound is still the same.
+    num_columns: The number of spectrogram columns in the records, which shows whether the sound is still the same.
     is_last: Whether the item ends with it.
   """
 
@@ -64,13 +64,13 @@ class Yamnet:
 
   def __init__(self, path: Path) -> None:
     try:
-      # It comes with the extra `yamnet` only.
+      # Only the extra `yamnet` installs it.
       from ai_edge_litert.interpreter import Interpreter  # pyright: ignore[reportMissingImports]
     except ImportError as error:
       raise YamnetError(f"{path}: needs the package ai-edge-litert, pip install 'stajax[yamnet]' ({error})") from None
     try:
       content = Path(path).read_bytes()
-      with zipfile.ZipFile(path) as archive:  # TFLite metadata: a model's files are appended to it as an archive
+      with zipfile.ZipFile(path) as archive:  # the metadata of a TFLite model are an archive appended to it
         (lists,) = [info for info in archive.infolist() if info.filename.endswith(".txt")]
         if lists.file_size > MAX_LABEL_BYTES:
           raise ValueError(f"{lists.filename} in it has {lists.file_size} bytes")
@@ -90,7 +90,7 @@ class Yamnet:
     self._input, self._output = (end["index"] for end in ends)
 
   def scores(self, samples: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Scores what is heard around each time.
+    """Scores the sound around each time.
 
     Args:
       samples: (m,) float32 at 16 kHz in [-1, 1], m > 0. They are reflected past their ends, as for all networks.
@@ -112,9 +112,9 @@ class Yamnet:
 def stage_scores(
   item: Item, clips: Sequence[ScoredClip], tagger: Path, folder: Path, settings: MediaSettings, limits: Limits
 ) -> str:
-  """Stages the scores (n, classes) of an item's clips as the array `scores`; returns why it cannot, or "".
+  """Stages the scores (n, classes) of an item's clips as the array `scores`; returns the reason for a failure, or "".
 
-  Call it by `stajax.media.limits.run_in_children`, where time and memory are limited.
+  Call this function by `stajax.media.limits.run_in_children`, where time and memory are limited.
 
   Raises:
     YamnetError: The file cannot be used, see `Yamnet`.
@@ -129,7 +129,9 @@ def stage_scores(
     heard = cut_segment_sound(samples, clip.start, clip.start + clip.num_frames, clip.is_last, settings.rate)
     columns = max(0, len(heard) - SEGMENT) // HOP + 1 if len(heard) else 0
     if columns != clip.num_columns:
-      return f"its sound has {columns} spectrogram columns, in the records {clip.num_columns}: is it another file now?"
+      return (
+        f"its sound has {columns} spectrogram columns, but {clip.num_columns} in the records: has the file changed?"
+      )
     scores = yamnet.scores(heard, np.arange(clip.num_frames) / settings.rate)
     staging.write_arrays(clip.key, scores=scores)
   return ""

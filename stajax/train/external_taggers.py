@@ -186,7 +186,7 @@ def _open_yamnet_scores(run: Run) -> _Scores:
   records = run.data.records
   found = ClassScores.open(records.path)
   return _Scores(
-    of_clip=lambda clip: found.of(records.names[clip], int(records.num_frames[clip])),
+    of_clip=lambda clip: found.clip_scores(records.names[clip], int(records.num_frames[clip])),
     classes=found.classes,
     classes_at=found.path / "classes.txt",
     combine=np.maximum,

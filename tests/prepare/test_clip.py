@@ -164,7 +164,7 @@ def test_a_folder_of_images_is_a_video_with_its_sound_apart(tmp_path, kind, rate
   soundfile = pytest.importorskip("soundfile")
   folder = images(tmp_path / "images", list(range(1, 21)))
   soundfile.write(tmp_path / f"a.{kind}", clicks(2, [0.5, 1.25], rate)[0], rate)
-  clip, notes = one(Item("a", folder, rate=10.0, wav=tmp_path / f"a.{kind}"))
+  clip, notes = one(Item("a", folder, rate=10.0, sound_file=tmp_path / f"a.{kind}"))
   assert (clip.width, clip.height, clip.duration, notes) == (40, 30, 2.0, [])
   # At k / 8 s the image is number 1 + floor(10 k / 8).
   assert levels(clip) == pytest.approx([10 * (1 + 10 * k // 8) for k in range(16)], abs=1)
@@ -178,7 +178,7 @@ def test_missing_and_damaged_images_are_noted(tmp_path):
   (folder / "img_00001.png").write_bytes(b"no image")
   (folder / "img_00005.png").write_bytes((folder / "img_00005.png").read_bytes()[:40])
   (folder / "notes.txt").touch()
-  clip, notes = one(Item("a", folder, rate=8.0, wav=tmp_path / "gone.wav"))
+  clip, notes = one(Item("a", folder, rate=8.0, sound_file=tmp_path / "gone.wav"))
   assert levels(clip) == pytest.approx([20, 20, 20, 40, 40, 60, 70, 80], abs=1)
   assert notes == [
     "picture: 1 image missing, the one before is shown", "sound: no such file", "picture: 2 damaged images skipped"

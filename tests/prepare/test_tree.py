@@ -73,7 +73,7 @@ def test_a_folder_becomes_a_tree(root, tmp_path, capsys):
   assert summary["skipped"][0]["file"] == "broken.mp4" and str(root) not in json.dumps(summary)
   assert summary["limits"]["time_limit"] == 3600 and summary["remark_counts"] == {"missing": 2}
   listed = read_stavis(tmp_path / "tree")
-  assert [(item.name, item.rate, item.wav is not None) for item in listed.items] == [
+  assert [(item.name, item.rate, item.sound_file is not None) for item in listed.items] == [
     ("own/a", 10.0, True), ("own/deep_b_c", 25.0, True)
   ]  # fmt: skip
 
@@ -179,11 +179,9 @@ def test_check_names_tables_and_sounds(root, tmp_path, capsys):
   tables = tmp_path / "tables" / "deep"
   tables.mkdir(parents=True)
   (tables / "b c.csv").write_text("frame,x,y\n")
-  folder = read_videos(root, tmp_path / "tables")
-  assert folder.tables == {"deep_b_c": tables / "b c.csv"}
-  assert Remark("missing", "a.mkv", "has no table of fixations: it can be predicted, but not scored") in (
-    folder.listing.remarks
-  )
+  listing, found = read_videos(root, tmp_path / "tables")
+  assert found == {"deep_b_c": tables / "b c.csv"}
+  assert Remark("missing", "a.mkv", "has no table of fixations: it can be predicted, but not scored") in listing.remarks
 
 
 def test_refusals_are_one_line(root, tmp_path, here, capsys):
@@ -274,6 +272,6 @@ def test_dhf1k_as_a_tree(dhf1k, tmp_path, here, capsys):
 
 
 def test_trees_refuse_names_that_are_paths(root, tmp_path):
-  listing = read_videos(root).listing
+  listing, _ = read_videos(root)
   with pytest.raises(ListingError, match="database: 'a/b' is not the name of a file"):
     module.prepare_tree(listing, {}, tmp_path / "tree", "a/b", Limits())

@@ -74,14 +74,14 @@ def test_records_are_heard_as_their_clips(tmp_path, tagger, capsys):
   assert not [path for path in out.iterdir() if path.name != "train"]
   records, found, yamnet = Records.open(out / "train"), ClassScores.open(out / "train"), Yamnet(tagger)
   assert records.names == ("a_mute", "a_x#000", "a_x#001", "a_x#002")
-  assert found.classes == yamnet.classes and not found.of("a_mute", 8).any()
+  assert found.classes == yamnet.classes and not found.clip_scores("a_mute", 8).any()
   samples = read_sound(path)
   for number, end in enumerate((16000, 32000, 48000)):
     own = np.pad(samples[16000 * number : end], 7800, mode="reflect")
     windows = [own[2000 * frame : 2000 * frame + 15600] for frame in range(8)]
     middle = np.array([7800 / 16000])
     expected = np.concatenate([yamnet.scores(window, middle) for window in windows])
-    np.testing.assert_array_equal(found.of(f"a_x#{number:03d}", 8), expected)
+    np.testing.assert_array_equal(found.clip_scores(f"a_x#{number:03d}", 8), expected)
   assert main([*command, "--tagger", str(tagger)]) == 0 and contents(out) == after
   # Another tagger's scores are not mixed with these, and a sound that is another one now is noticed.
   summary = out / "train" / "class_scores" / "summary.json"
@@ -91,4 +91,4 @@ def test_records_are_heard_as_their_clips(tmp_path, tagger, capsys):
   )
   part = ScoredClip("key", 0, 8, 99, False)
   reason = stage_scores(Item("a_x", path), (part,), tagger, tmp_path / "staging", MediaSettings(side=32), Limits())
-  assert reason == "its sound has 98 spectrogram columns, in the records 99: is it another file now?"
+  assert reason == "its sound has 98 spectrogram columns, but 99 in the records: has the file changed?"

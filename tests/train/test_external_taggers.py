@@ -109,13 +109,13 @@ def test_a_given_table_is_used_and_one_that_covers_no_clip_is_refused(tmp_path, 
 
 
 def test_scores_of_other_records_are_refused(tmp_path, records):
-  with pytest.raises(RecordError, match=r"class_scores: not there; .*--tagger FILE"):
+  with pytest.raises(RecordError, match=r"class_scores: no such folder; .*--tagger FILE"):
     ClassScores.open(tmp_path)
   found = ClassScores.open(records.path)
-  assert found.of("clip 2", 12).shape == (12, 5) and found.of("clip 2", 12).dtype == np.float32
+  assert found.clip_scores("clip 2", 12).shape == (12, 5) and found.clip_scores("clip 2", 12).dtype == np.float32
   for name, number in (("clip 2", 11), ("clip 9", 2)):
     with pytest.raises(RecordError, match="scores of other records"):
-      found.of(name, number)
+      found.clip_scores(name, number)
   folder = tmp_path / class_scores.FOLDER
   folder.mkdir()
   for name in ("classes.txt", "summary.json", "scores.npy"):
@@ -144,7 +144,7 @@ def test_clips_that_were_left_out_as_damaged_are_not_missed(tmp_path, records):
   view = records.without({"clip 0": "damaged", "clip 4": "damaged"})
   run = open_run(tmp_path, view)
   tagger, whole = external_taggers.open_external_tagger(run), ClassScores.open(records.path)
-  bells = whole.of("clip 2", NUM_FRAMES[2])[:, 0]
+  bells = whole.clip_scores("clip 2", NUM_FRAMES[2])[:, 0]
   np.testing.assert_array_equal(tagger.confidences(view.names.index("clip 2"))[:, 0], bells)
   assert len(tagger.can_label) == 4
 

@@ -23,7 +23,7 @@ from stajax.prepare.listing import (
   resolve_inside,
 )
 
-# The order of first appearance in Annotations.txt, which the authors' features and labels have.
+# In the order of first appearance in Annotations.txt, as in the authors' features and labels.
 CATEGORIES = (
   *("Church bell", "Male speech, man speaking", "Bark", "Fixed-wing aircraft, airplane", "Race car, auto racing"),
   *("Female speech, woman speaking", "Helicopter", "Violin, fiddle", "Flute", "Ukulele", "Frying (food)", "Truck"),
@@ -37,7 +37,7 @@ FORM = "Category&VideoID&Quality&StartTime&EndTime"
 
 @dataclass(frozen=True)
 class _Annotation:
-  """A row of a list; `dropped` says why it cannot be used."""
+  """A row of a list; `dropped` is the reason why it cannot be used, if there is one."""
 
   category: str
   video: str
@@ -48,8 +48,8 @@ class _Annotation:
 def read_ave(root: Path, videos: Path | None = None) -> Listing:
   """Lists AVE: one clip for each video, with one tag (46 videos have two), in the parts of the split files.
 
-  Rows whose event has no length are dropped. A video that is in two parts is taken for the one that is held out, with
-  all its tags. Without split files everything is in `train`.
+  Rows whose event has no length are dropped. A video in two parts belongs to the held-out one with all its tags.
+  Without split files everything is in `train`.
 
   Args:
     root: AVE_Dataset, or the folder above it.
@@ -69,13 +69,13 @@ def read_ave(root: Path, videos: Path | None = None) -> Listing:
   if annotations is None:
     remarks.append(Remark("missing", ANNOTATIONS, "the rows of the split files are taken alone"))
   lists = [entries for entries in (annotations, *splits.values()) if entries is not None]
-  # Split files repeat the rows of Annotations.txt: one remark is enough.
+  # Split files repeat the rows of Annotations.txt, and one remark about a row is enough.
   for entries in lists if annotations is None else [annotations]:
     remarks += [Remark("dropped", entry.at, entry.dropped) for entry in entries if entry.dropped]
   clips, doubts = join_rows(_rows(annotations, splits, remarks))
   items, missing = find_clips(clips, index, lambda name: [name], root)
   for entry in (entry for entries in lists for entry in entries):
-    index.take([entry.video])  # what a row names is not spare, even if the row cannot be used
+    index.take([entry.video])  # a file that a row names is not spare, even if the row cannot be used
   remarks += [*doubts, *missing, *index.spare(root, "the lists")]
   return Listing("ave", root, CATEGORIES, tuple(items), tuple(remarks))
 
@@ -101,15 +101,15 @@ def _media_folder(base: Path, videos: Path | None, remarks: list[Remark]) -> Pat
 
 
 def _read(path: Path) -> list[_Annotation] | None:
-  """Returns the rows of a file; None where it is not there."""
+  """Returns the rows of a file, or None if the file is missing."""
   if not path.exists():
     return None
   found = []
   for number, line in enumerate(read_lines(path), start=1):
     at = f"{path.name}, line {number}"
-    fields = [field.strip() for field in line.split("&")]  # not by commas, which names of categories have
+    fields = [field.strip() for field in line.split("&")]  # not at commas, because names of categories contain commas
     if len(fields) != 5 or not _is_integer(fields[4]):
-      if line.strip() and number > 1:  # the archive's file has a header line, the repository's has none
+      if line.strip() and number > 1:  # the archive's file has a header line, the repository's does not
         found.append(_Annotation("", "", at, f"found {line.strip()[:80]!r}, expected {FORM}"))
       continue
     category = check_category(fields[0], CATEGORIES, f"{path}, line {number}")
@@ -128,7 +128,7 @@ def _is_integer(text: str) -> bool:
 def _rows(
   annotations: Sequence[_Annotation] | None, splits: dict[str, list[_Annotation] | None], remarks: list[Remark]
 ) -> list[Row]:
-  """Returns the rows of the split files, and those of Annotations.txt that they leave out of their videos."""
+  """Returns the rows of the split files, and the rows of Annotations.txt that they omit for their videos."""
   usable = [entry for entry in annotations or () if not entry.dropped]
   if not any(entries is not None for entries in splits.values()):
     remarks.append(Remark("doubtful", ", ".join(SPLITS.values()), "no split file is there: all is in train"))
@@ -142,7 +142,7 @@ def _rows(
 
 
 def _missing_rows(usable: Sequence[_Annotation], rows: Sequence[Row], remarks: list[Remark]) -> list[Row]:
-  """Compares the rows of the split files with those of Annotations.txt; returns the ones that they leave out."""
+  """Compares the rows of the split files with those of Annotations.txt; returns the rows that they omit."""
   known = {(entry.video, entry.category) for entry in usable}
   for row in rows:
     if (row.clip, row.tag) not in known:

@@ -26,19 +26,19 @@ from stajax.prepare.listing import (
 
 PARTS = {"train": range(1, 601), "val": range(601, 701), "test": range(701, 1001)}
 NUM_VIDEOS = 1000
-VARIABLE = "I"  # of the MATLAB files
+VARIABLE = "I"  # the variable in the MATLAB files
 
 
 def read_dhf1k(root: Path) -> Listing:
   """Lists the videos, named by their number (`0001`), in the official parts.
 
-  Annotations of the test part are not published; remarks say which of the others are missing.
+  The annotations of the test part are not published; remarks name the missing ones of the other parts.
 
   Args:
     root: The folder with `video` and `annotation`, or the one above it.
 
   Raises:
-    ListingError: There is no folder `video`, or no numbered video in it.
+    ListingError: There is no folder `video`, or it has no numbered video.
   """
   base = _base_folder(root)
   remarks: list[Remark] = []
@@ -53,7 +53,7 @@ def read_dhf1k(root: Path) -> Listing:
       else:
         remarks.append(Remark("missing", f"video/{number:03d}.AVI", f"of the part {part}"))
       if part != "test":
-        remarks += _check(base, number)
+        remarks += _check_annotations(base, number)
   known = {f"{number:04d}" for number in range(1, NUM_VIDEOS + 1)}
   folder = base / "annotation"
   for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -63,7 +63,7 @@ def read_dhf1k(root: Path) -> Listing:
 
 
 def _numbered_videos(base: Path, remarks: list[Remark]) -> dict[int, Path]:
-  """Returns the videos by their numbers, and adds a remark for each other one."""
+  """Returns the numbered videos by their numbers, and adds a remark about every other video."""
   found: dict[int, Path] = {}
   for path in find_media_files(resolve_inside(base, "video")):
     name = display_path(path, base)
@@ -77,7 +77,7 @@ def _numbered_videos(base: Path, remarks: list[Remark]) -> dict[int, Path]:
 
 
 def _base_folder(root: Path) -> Path:
-  """Returns the folder that holds `video`, the given one or one in it; raises ListingError if there is none."""
+  """Returns the folder that holds `video`, either the given one or one in it; raises ListingError if there is none."""
   root = Path(root)
   for base in (root, root / "DHF1K"):
     if (base / "video").is_dir():
@@ -86,13 +86,13 @@ def _base_folder(root: Path) -> Path:
 
 
 def read_annotations(listing: Listing) -> dict[str, FileAnnotations]:
-  """Returns the annotations of the listed videos that have some, by the videos' names."""
+  """Returns the annotations of those listed videos that have some, by the names of the videos."""
   found = ((item.name, find_annotations(listing.root, item.name)) for item in listing.items)
   return {name: files for name, files in found if files is not None}
 
 
 def find_annotations(base: Path, name: str) -> FileAnnotations | None:
-  """Returns the annotation files of a video; None where there are none for any frame.
+  """Returns the annotation files of a video, or None if no frame has any.
 
   Raises:
     ListingError: A link leads out of the folder.
@@ -107,8 +107,8 @@ def find_annotations(base: Path, name: str) -> FileAnnotations | None:
   return FileAnnotations(fixations, densities, VARIABLE) if fixations else None
 
 
-def _check(base: Path, number: int) -> list[Remark]:
-  """Returns what is missing of the annotations of a video."""
+def _check_annotations(base: Path, number: int) -> list[Remark]:
+  """Returns remarks about the missing annotations of a video."""
   name = f"{number:04d}"
   folder = f"annotation/{name}"
   if not (base / folder).is_dir():

@@ -21,9 +21,9 @@ PARTS = {"train", "val", "valid", "validation", "test"}
 
 
 def read_folders(root: Path) -> Listing:
-  """Lists media files in folders that are named after their tags; all are in the part `train`.
+  """Lists media files in folders that are named after their tags; all of them are in the part `train`.
 
-  Categories are the names of the folders that hold media files, sorted. Hidden files and folders are ignored.
+  The categories are the names of the folders that hold media files, sorted. Hidden files and folders are ignored.
 
   Raises:
     ListingError: The root is not a folder, or there is no media file in its folders.
@@ -42,19 +42,21 @@ def read_folders(root: Path) -> Listing:
     remarks.append(Remark("doubtful", ".", f"the tags are {', '.join(categories)}: is this the folder above?"))
   names = name_clips([path.relative_to(root) for _, path in found])
   items = tuple(Item(name, path, (tag,)) for name, (tag, path) in zip(names, found))
-  return Listing("folders", root, categories, items, (*remarks, *_twins(root, found)))
+  return Listing("folders", root, categories, items, (*remarks, *_find_twins(root, found)))
 
 
 def _files_of_tag(entry: Path, root: Path, remarks: list[Remark]) -> list[Path]:
-  """Returns the media files of a tag's folder, and adds remarks about all else."""
+  """Returns the media files of a tag's folder, and adds remarks about everything else."""
   if not entry.is_dir():
     remarks.append(Remark("spare", display_path(entry, root), "lies in no folder of a tag"))
     return []
   if not entry.resolve().is_relative_to(root.resolve()):
     remarks.append(Remark("spare", display_path(entry, root), LINK))
     return []
-  if not _is_text(entry.name):
-    raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag")
+  try:
+    entry.name.encode()
+  except UnicodeEncodeError:
+    raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag") from None
   files = []
   for path in find_media_files(entry):
     if path.is_file():
@@ -63,11 +65,11 @@ def _files_of_tag(entry: Path, root: Path, remarks: list[Remark]) -> list[Path]:
       remarks.append(Remark("missing", display_path(path, root), "a broken link, or no regular file"))
   if not files:
     remarks.append(Remark("dropped", display_path(entry, root), "no media file is in this folder: no category"))
-  remarks += _others(entry, files, root)
+  remarks += _find_unused(entry, files, root)
   return files
 
 
-def _others(folder: Path, files: list[Path], root: Path) -> list[Remark]:
+def _find_unused(folder: Path, files: list[Path], root: Path) -> list[Remark]:
   """Returns a remark for each file in a tag's folder that is not used."""
   used, remarks = set(files), []
   for path in find_visible_files(folder):
@@ -78,8 +80,8 @@ def _others(folder: Path, files: list[Path], root: Path) -> list[Remark]:
   return remarks
 
 
-def _twins(root: Path, found: list[tuple[str, Path]]) -> list[Remark]:
-  """Returns a remark for each file of the same name and size under two tags: such a clip becomes two clips here."""
+def _find_twins(root: Path, found: list[tuple[str, Path]]) -> list[Remark]:
+  """Returns a remark for each file that has the name and size of one under another tag, since both become clips."""
   first: dict[tuple[str, int], tuple[str, Path]] = {}
   remarks = []
   for tag, path in found:
@@ -88,11 +90,3 @@ def _twins(root: Path, found: list[tuple[str, Path]]) -> list[Remark]:
       reason = f"has the name and size of {display_path(other, root)}: a clip of several tags? (see `csv`)"
       remarks.append(Remark("doubtful", display_path(path, root), reason))
   return remarks
-
-
-def _is_text(name: str) -> bool:
-  try:
-    name.encode("utf-8")
-  except UnicodeEncodeError:
-    return False
-  return True

@@ -11,8 +11,8 @@ from pathlib import PurePath
 def name_clips(paths: Sequence[PurePath]) -> list[str]:
   """Returns a unique name for each relative path, of letters, digits and `-_.`: `dog/my clip.mp4` is `dog_my_clip`.
 
-  Paths that would have the same name keep their suffix, and get a number if that is not enough. That depends on the
-  other paths only, not on their order.
+  Paths that would have the same name keep their suffix, and get a number if that is not enough. The names depend on the
+  paths only, not on their order.
   """
   stems = [_plain(path.with_suffix("")) for path in paths]
   full = [_plain(path) for path in paths]

@@ -1,18 +1,17 @@
-"""A tree of eye-tracking sets in the layout of STAViS, as clips without tags: every video is a folder of images.
+"""A tree of eye-tracking sets in the layout of STAViS, listed as clips without tags; each video is a folder of images.
 
-The layout is described in `stajax.eyetracking`, which reads the annotations too. Here they are only looked for.
+`stajax.eyetracking` describes the layout and reads the annotations. This module only checks whether they exist.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from stajax.eyetracking import FRAME_SUFFIXES, find_lists, find_sound, read_fold_list
-from stajax.files import numbered_files
+from stajax.files import folder_names, numbered_files
 from stajax.prepare.listing import (
   Item,
   Kind,
@@ -29,7 +28,7 @@ TREES = ("video_frames", "video_audio", "annotations")
 
 @dataclass(frozen=True)
 class _Listed:
-  """A video of the lists; `lists` has the file name of every row that names it."""
+  """A video of the lists; `lists` has the file name of the list for every row that names the video."""
 
   name: str
   num_frames: int | None
@@ -41,8 +40,8 @@ class _Listed:
 def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None = None) -> Listing:
   """Lists the videos of a tree, each once, as `DATABASE/VIDEO`: in `test` if a test list names it, else in `train`.
 
-  The frames per second are those of the lists; a database without lists is taken whole if `fps` is given. A video
-  without sound or annotations is listed all the same, and the remarks say so.
+  The frames per second are those of the lists; a database without lists is used as a whole if `fps` is given. A video
+  without sound or annotations is listed too, with a remark.
 
   Args:
     root: The tree.
@@ -50,7 +49,7 @@ def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None =
     fps: The frames per second of videos that no list names, in databases without lists.
 
   Raises:
-    ListingError: The root is no such tree, a database is unknown, or no video can be used.
+    ListingError: The root is not such a tree, a database is unknown, or no video can be used.
     StavisError: A list is malformed.
   """
   root = Path(root)
@@ -71,29 +70,28 @@ def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None =
 
 def _databases(root: Path) -> list[str]:
   """Returns the names of the databases that have videos, annotations or lists."""
-  names = {name for tree in TREES for name in _folders(root / tree)}
-  lists = root / "fold_lists"
-  for name in os.listdir(lists) if lists.is_dir() else ():
-    if match := re.fullmatch(r"(\w.*)_list_(?:train|test)(?:_\d+)?_fps\.txt", name):
+  names = {name for tree in TREES for name in folder_names(root / tree)}
+  for path in (root / "fold_lists").glob("*_fps.txt"):
+    if match := re.fullmatch(r"(\w.*)_list_(?:train|test)(?:_\d+)?_fps\.txt", path.name):
       names.add(match[1])
   return sorted(names)
 
 
 class _Database:
-  """Lists the videos of one database and adds to the remarks."""
+  """Lists the videos of one database, and adds remarks about them."""
 
   def __init__(self, root: Path, name: str, remarks: list[Remark]) -> None:
     self._root, self._name, self._remarks = root, name, remarks
 
   def read(self, fps: float | None) -> list[Item]:
     listed = self._listed(fps)
-    has_sound = bool(_folders(self._root / "video_audio" / self._name))
+    has_sound = bool(folder_names(self._root / "video_audio" / self._name))
     if not has_sound:
       self._remark("doubtful", f"video_audio/{self._name}", "no sound: all its videos are silent")
     items = [item for video in listed if (item := self._item(video, has_sound)) is not None]
     known = {video.name for video in listed}
     for tree in TREES:
-      for name in _folders(self._root / tree / self._name):
+      for name in folder_names(self._root / tree / self._name):
         if name not in known:
           self._remark("spare", f"{tree}/{self._name}/{name}", "no list names this video")
     return items
@@ -102,14 +100,14 @@ class _Database:
     rows: dict[str, list[tuple[str, str, int, float]]] = {}
     for part in ("test", "train"):
       lists = find_lists(self._root, self._name, part)
-      if not lists and part == "test":  # train lists may be missing
+      if not lists and part == "test":  # train lists are optional
         self._remark("missing", f"fold_lists/{self._name}_list_test_1_fps.txt", "this database has no test list")
       for path in lists.values():
         for name, num_frames, rate in read_fold_list(path):
           rows.setdefault(name, []).append((part, path.name, num_frames, rate))
     if rows:
       return [self._joined(name, named) for name, named in sorted(rows.items())]
-    names = _folders(self._root / "video_frames" / self._name)
+    names = folder_names(self._root / "video_frames" / self._name)
     if fps is None:
       reason = f"without a list their frames a second are not known (see --fps): none of {len(names)} videos is used"
       self._remark("dropped", f"video_frames/{self._name}", reason)
@@ -125,7 +123,7 @@ class _Database:
     tests = [path for part, path, *_ in rows if part == "test"]
     if len(tests) > 1:
       self._remark("doubtful", folder, f"counts {len(tests)} times when scored: listed in {', '.join(tests)}")
-    elif not tests and any(find_lists(self._root, self._name)):  # a single split leaves most videos out by intent
+    elif not tests and any(find_lists(self._root, self._name)):  # a single split leaves most videos out on purpose
       self._remark("doubtful", folder, "is never scored: no test list names it")
     part = "test" if tests else "train"
     return _Listed(name, num_frames, fps, part, tuple(path for _, path, *_ in rows))
@@ -133,7 +131,7 @@ class _Database:
   def _item(self, video: _Listed, has_sound: bool) -> Item | None:
     folder = f"video_frames/{self._name}/{video.name}"
     try:
-      frames, images, wav = self._find_files(video.name)
+      frames, images, sound_file = self._find_files(video.name)
     except UnicodeEncodeError:
       self._remark("dropped", folder, "its name is not UTF-8")
       return None
@@ -152,23 +150,24 @@ class _Database:
       reason = f"{len(numbers)} images, {num_frames} are listed in {video.lists[0]}"
       self._remark("doubtful", folder, reason)
     self._check_annotations(video.name, num_frames)
-    if has_sound and not wav.is_file():
-      self._remark("missing", display_path(wav, self._root), "no such file: the video is silent")
+    if has_sound and not sound_file.is_file():
+      self._remark("missing", display_path(sound_file, self._root), "no such file: the video is silent")
     if video.fps is None:
       return None
-    return Item(f"{self._name}/{video.name}", frames, (), video.part, video.fps, wav if wav.is_file() else None)
+    name, sound_file = f"{self._name}/{video.name}", sound_file if sound_file.is_file() else None
+    return Item(name, frames, (), video.part, video.fps, sound_file)
 
   def _find_files(self, name: str) -> tuple[Path, dict[int, list[Path]], Path]:
-    """Returns the folder of a video's frames, its images by number, and the path that its sound would have."""
+    """Returns the folder of a video's frames, its images by number, and the path of its sound, which may not exist."""
     name.encode()
     frames = resolve_inside(self._root, "video_frames", self._name, name)
     sound_folder = resolve_inside(self._root, "video_audio", self._name, name)
-    wav = find_sound(sound_folder, name) or sound_folder / f"{name}.wav"
-    resolve_inside(self._root, *wav.relative_to(self._root).parts)
+    sound_file = find_sound(sound_folder, name) or sound_folder / f"{name}.wav"
+    resolve_inside(self._root, *sound_file.relative_to(self._root).parts)
     images = numbered_files(frames, FRAME_SUFFIXES, "img_")
     for path in (path for paths in images.values() for path in paths if path.is_symlink()):
       resolve_inside(self._root, *path.relative_to(self._root).parts)
-    return frames, images, wav
+    return frames, images, sound_file
 
   def _check_annotations(self, name: str, num_frames: int) -> None:
     folder = f"annotations/{self._name}/{name}"
@@ -188,12 +187,3 @@ class _Database:
 
   def _remark(self, kind: Kind, file: str, reason: str) -> None:
     self._remarks.append(Remark(kind, display_path(Path(file), self._root), reason))
-
-
-def _folders(path: Path) -> list[str]:
-  """Returns the names of the visible folders in a folder, sorted; none where it is missing."""
-  return sorted(entry.name for entry in path.iterdir() if _is_visible_folder(entry)) if path.is_dir() else []
-
-
-def _is_visible_folder(path: Path) -> bool:
-  return path.is_dir() and not path.name.startswith(".")

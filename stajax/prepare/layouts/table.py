@@ -13,10 +13,10 @@ PARTS = ("train", "val", "test")
 
 
 def read_table(table: Path, root: Path) -> Listing:
-  """Lists the rows of a CSV file whose first line names the columns `path`, `tags` and, if wanted, `part`.
+  """Lists the rows of a CSV file whose first line names the columns `path`, `tags` and, optionally, `part`.
 
-  Tags are separated by `;` or `|`. A file with several rows in one part is one clip with all their tags. Rows without a
-  part are in `train`. The categories are all tags, sorted. Other columns are ignored.
+  Tags are separated by `;` or `|`. Several rows of a file in one part become a clip with all their tags. Rows without
+  a part are in `train`. The categories are all tags, sorted. Other columns are ignored.
 
   Args:
     table: A UTF-8 file, with commas or tabs between columns.
@@ -45,7 +45,7 @@ def read_table(table: Path, root: Path) -> Listing:
     known = tags_of.setdefault((part, name), [])
     known += [tag for tag in dict.fromkeys(_tags(row)) if tag not in known]
   if not tags_of:
-    raise ListingError(f"{table}: names no file that is there, expected rows of path, tags and, if wanted, part")
+    raise ListingError(f"{table}: names no file that is there, expected rows of path, tags and, optionally, part")
   files = sorted({name for _, name in tags_of})
   names = dict(zip(files, name_clips([PurePosixPath(name) for name in files])))
   items = tuple(Item(names[file], root / file, tuple(tags), part) for (part, file), tags in tags_of.items())
@@ -54,7 +54,7 @@ def read_table(table: Path, root: Path) -> Listing:
 
 
 def _find_file(row: dict[str, str], at: str, root: Path, remarks: list[Remark]) -> tuple[str, str] | None:
-  """Returns the part and the path under the root of a row's file; None, usually with a remark, where it has none."""
+  """Returns the part and the path under the root of a row's file, or None, usually with a remark, if it has none."""
   if not any(row.values()):
     return None
   if not row["path"]:
@@ -78,7 +78,7 @@ def _tags(row: dict[str, str]) -> list[str]:
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-  """Returns line numbers and fields of the rows below the header, without surrounding space; missing ones are empty."""
+  """Returns the line numbers and stripped fields of the rows below the header; missing fields are empty."""
   lines = read_lines(table)
   delimiter = "\t" if lines and "\t" in lines[0] and "," not in lines[0] else ","
   reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)

@@ -1,4 +1,4 @@
-"""What data sets of tagged clips have in common: rows that name clips by their files' names, and a folder of files."""
+"""The common parts of data sets of tagged clips: rows that name clips by their files, and a folder of media files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from pathlib import Path
 
 from stajax.prepare.listing import Item, Remark, display_path, find_media_files
 
-PARTS = ("test", "val", "train")  # a clip in several is taken for the first: no clip is both trained and tested on
+PARTS = (
+  "test",
+  "val",
+  "train",
+)  # a clip in several parts belongs to the first, so that no clip is both trained and tested on
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Row:
     clip: The name of the clip.
     tag: Its category.
     part: One of `train`, `val` and `test`.
-    at: The file and the line.
+    at: The file and the line of the row.
   """
 
   clip: str
@@ -38,14 +42,14 @@ class TaggedClip:
 
 
 def join_rows(rows: Iterable[Row], several_tags: str = "") -> tuple[dict[str, TaggedClip], list[Remark]]:
-  """Joins the rows of each clip: it has all their tags, and of two parts the one that is held out.
+  """Joins the rows of each clip, which gets all their tags, and the held-out one if they are of two parts.
 
   Args:
-    rows: The rows in the order of their files, which the tags keep.
-    several_tags: What is doubtful about a clip with several tags; nothing if it is empty.
+    rows: The rows in the order of their files; the tags keep this order.
+    several_tags: The remark about a clip with several tags; without it there is none.
 
   Returns:
-    Clips by name, and remarks about rows that say nothing new, or something else than an earlier one.
+    The clips by name, and remarks about rows that repeat or contradict an earlier one.
   """
   clips: dict[str, TaggedClip] = {}
   remarks: list[Remark] = []
@@ -66,7 +70,7 @@ def join_rows(rows: Iterable[Row], several_tags: str = "") -> tuple[dict[str, Ta
 
 
 class MediaIndex:
-  """The media files under a folder by their names without suffix; the folder is read only once.
+  """The media files under a folder by their names without suffixes; the folder is read only once.
 
   Attributes:
     folder: The folder.
@@ -78,11 +82,11 @@ class MediaIndex:
     for path in find_media_files(folder):
       self._paths.setdefault(path.stem, []).append(path)
     for paths in self._paths.values():
-      paths.sort(key=lambda path: (path.suffix != ".mp4", len(path.parts)))  # the published one first
+      paths.sort(key=lambda path: (path.suffix != ".mp4", len(path.parts)))  # the published name comes first
     self._used: set[str] = set()
 
   def take(self, stems: Sequence[str]) -> Path | None:
-    """Returns the file of the first of these names that exists; None where none does."""
+    """Returns the file of the first of these names that exists, or None, and marks the name as used."""
     for stem in stems:
       if stem in self._paths:
         self._used.add(stem)
@@ -90,7 +94,7 @@ class MediaIndex:
     return None
 
   def spare(self, root: Path, lists: str) -> list[Remark]:
-    """Returns remarks about what was never taken: files that no list names, and second files of one name.
+    """Returns remarks about the files that were never taken: files that no list names, and second files of a name.
 
     Args:
       root: The folder that file names in remarks are relative to.
@@ -109,12 +113,12 @@ class MediaIndex:
 def find_clips(
   clips: dict[str, TaggedClip], index: MediaIndex, stems: Callable[[str], Sequence[str]], root: Path
 ) -> tuple[list[Item], list[Remark]]:
-  """Returns the clips whose files exist, and a remark for each other one.
+  """Returns the clips whose files exist, and a remark about each clip whose file is missing.
 
   Args:
     clips: The clips by their names.
     index: The media files.
-    stems: Gives the names without suffix that a clip's file may have, the published one first.
+    stems: A function that returns the names without suffix that a clip's file may have, the published one first.
     root: The folder that file names in remarks are relative to.
   """
   items, missing = [], []

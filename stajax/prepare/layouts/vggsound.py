@@ -2,7 +2,7 @@
 
   vggsound.csv                YouTubeID,start_seconds,label,train|test      without a header line
   stat.csv                    label,count,group                             may be missing
-  …/<YouTubeID>_000030.mp4    30: start_seconds
+  …/<YouTubeID>_000030.mp4    30 is start_seconds
 
 The files train.csv and test.csv of the authors' repository, with rows `<YouTubeID>_000030.mp4,label`, can take the
 place of vggsound.csv.
@@ -34,9 +34,9 @@ TABLE, SPLITS, CATEGORIES = "vggsound.csv", {"train": "train.csv", "test": "test
 def read_vggsound(root: Path, table: Path | None = None, videos: Path | None = None) -> Listing:
   """Lists VGGSound, or as much of it as there is: one clip for each row whose file exists, in `train` and `test`.
 
-  Media files are looked for in all folders, by the name `<YouTubeID>_000030` or one of those that download tools give:
-  `_30`, `_30000_40000` (milliseconds), `_30.000_40.000`. The categories are those of stat.csv, or else of all rows, and
-  are sorted. A clip of both parts is in `test` only.
+  Media files are searched for in all folders, by the name `<YouTubeID>_000030` or one that download tools give, which
+  ends in `_30`, `_30000_40000` (milliseconds) or `_30.000_40.000`. The categories are those of stat.csv or, without it,
+  of all rows; they are sorted. A clip of both parts is in `test` only.
 
   Args:
     root: The folder with the lists (or with a folder `data` that has them) and the media files.
@@ -44,7 +44,7 @@ def read_vggsound(root: Path, table: Path | None = None, videos: Path | None = N
     videos: The folder of the media files, if they lie elsewhere.
 
   Raises:
-    ListingError: There is no list, or one has a row of another form, an unknown label, or a name that is a path.
+    ListingError: There is no list, or a list has a row in another form, an unknown label, or a name that is a path.
   """
   root = Path(root)
   check_folder(root, f"that of {TABLE}")
@@ -83,12 +83,12 @@ def _beside(root: Path, table: Path, name: str) -> Path | None:
 
 
 def read_classes(stat: Path) -> list[str]:
-  """Returns the labels of a stat.csv, sorted, which is the order of the outputs of VGGSound's own classifiers.
+  """Returns the sorted labels of a stat.csv, in the order of the outputs of VGGSound's own classifiers.
 
   Raises:
     ListingError: The file cannot be read, or has no rows.
   """
-  labels = [fields[0] for _, fields in _fields(stat) if len(fields) < 2 or fields[1].isdigit()]  # not of a header
+  labels = [fields[0] for _, fields in _fields(stat) if len(fields) < 2 or fields[1].isdigit()]  # without the header
   if not labels:
     raise ListingError(f"{stat}: has no rows, expected label,count,group")
   return sorted(set(labels))
@@ -110,7 +110,7 @@ def _rows(table: Path, categories: Collection[str] | None) -> Iterator[Row]:
 
 
 def _parse(fields: Sequence[str], default: str | None, at: str) -> tuple[str, str, str]:
-  """Returns clip, label and part of a row in one of the two forms; an empty clip where it has neither form."""
+  """Returns the clip, label and part of a row in one of the two forms; the clip is empty if it has neither form."""
   if len(fields) == 4 and re.fullmatch(r"\d{1,6}(\.0+)?", fields[1]) and fields[0] and fields[2]:
     if fields[3] not in SPLITS:
       raise ListingError(f"{at}: split {fields[3][:80]!r}, expected {' or '.join(SPLITS)}")
@@ -123,7 +123,7 @@ def _parse(fields: Sequence[str], default: str | None, at: str) -> tuple[str, st
 
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
-  """Yields line numbers and fields; labels with commas are quoted."""
+  """Yields the line numbers and fields of the rows; labels with commas are quoted."""
   reader = csv.reader(read_lines(path), skipinitialspace=True)
   try:
     for fields in reader:

@@ -1,9 +1,8 @@
-"""A folder of videos, with tables of fixations if there are any: ROOT/…/name.mp4, ROOT/…/name.csv."""
+"""A folder of videos with optional tables of fixations: ROOT/…/name.mp4, ROOT/…/name.csv."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
@@ -26,25 +25,15 @@ from stajax.prepare.listing import (
 PART = "test"  # videos with viewers are not trained on
 
 
-@dataclass(frozen=True)
-class VideoFolder:
-  """A folder of videos.
-
-  Attributes:
-    listing: The videos.
-    tables: The table of each clip that has one.
-  """
-
-  listing: Listing
-  tables: dict[str, Path]
-
-
-def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
+def read_videos(root: Path, tables: Path | None = None) -> tuple[Listing, dict[str, Path]]:
   """Lists all videos under a folder, with the tables and sound files that have their names.
 
   Args:
-    root: The folder with the videos, and beside each, if wanted, its sound as name.wav, name.flac or name.mp3.
+    root: The folder with the videos; beside each, optionally, its sound as name.wav, name.flac or name.mp3.
     tables: The folder with the table of `root/a/name.mp4` as `a/name.csv`; by default `root`.
+
+  Returns:
+    The videos, and the table of each clip that has one.
 
   Raises:
     ListingError: The root is not a folder, or there is no video in it.
@@ -56,7 +45,7 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
   if not paths:
     raise ListingError(f"{root}: no video is in this folder")
   remarks: list[Remark] = []
-  # What ends in `.ogg` may be a video as well, and is taken for one.
+  # A file that ends in `.ogg` may be a video too, and is taken for one.
   sounds = _FilesByStem(root, [suffix for suffix in SOUND_SUFFIXES if suffix not in MEDIA_SUFFIXES], remarks)
   tables_by_stem = _FilesByStem(tables, SUFFIXES, remarks)
   names = name_clips([path.relative_to(root) for path in paths])
@@ -78,11 +67,11 @@ def read_videos(root: Path, tables: Path | None = None) -> VideoFolder:
       reason = "has no table of fixations: it can be predicted, but not scored"
       remarks.append(Remark("missing", display_path(item.path, root), reason))
   remarks += sounds.spare("no video has this name") + tables_by_stem.spare("no video has this name")
-  return VideoFolder(Listing("videos", root, (), tuple(items), tuple(remarks)), found)
+  return Listing("videos", root, (), tuple(items), tuple(remarks)), found
 
 
 class _FilesByStem:
-  """The files with some suffixes under a folder, by their paths without suffix; earlier suffixes go first."""
+  """The files with some suffixes under a folder, by their paths without suffixes; earlier suffixes take precedence."""
 
   def __init__(self, folder: Path, suffixes: Sequence[str], remarks: list[Remark]) -> None:
     self._folder = folder
@@ -107,7 +96,7 @@ class _FilesByStem:
       self._paths[stem] = path
 
   def take(self, stem: str) -> Path | None:
-    """Returns the file of a name; None where there is none."""
+    """Returns the file of a name, or None, and marks the name as used."""
     path = self._paths.get(stem)
     if path is not None:
       self._used.add(stem)

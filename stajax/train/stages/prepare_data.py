@@ -8,8 +8,8 @@ from jax.experimental import multihost_utils
 
 from stajax.config import ConfigError
 from stajax.data.shards import RecordError
-from stajax.prepare.embedded import prepare_heldout, prepare_synthetic
 from stajax.prepare.synthetic import Settings
+from stajax.prepare.synthetic_records import ClipRange, prepare_synthetic
 from stajax.train.run import Run
 
 
@@ -33,9 +33,11 @@ def prepare_data(run: Run) -> dict[str, Any]:
 def _render(run: Run) -> None:
   embedded, folder = run.config.data.synthetic, run.data.folder
   settings = Settings(size=embedded.size, rate=run.config.data.rate, seconds=embedded.seconds)
-  common = {"seed": embedded.seed, "settings": settings, "processes": len(os.sched_getaffinity(0))}
-  prepare_synthetic(folder / "train", num_clips=embedded.clips, **common)
-  prepare_heldout(folder / "heldout", folder / "heldout_tree", num_clips=embedded.held_out, **common)
+  training = ClipRange(embedded.seed, embedded.clips, "train", settings)
+  heldout = ClipRange(embedded.seed, embedded.held_out, "heldout", settings)
+  processes = len(os.sched_getaffinity(0))
+  prepare_synthetic(folder / "train", training, processes)
+  prepare_synthetic(folder / "heldout", heldout, processes, folder / "heldout_tree")
 
 
 def _check_rate(run: Run) -> None:

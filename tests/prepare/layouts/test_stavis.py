@@ -53,9 +53,9 @@ def test_sound_of_every_kind_is_found_wav_first(tree):
   touch(folder / "another.flac")
   for kind in ("wav", "flac", "ogg", "mp3"):
     item = next(item for item in read_stavis(tree).items if item.name == "DIEM/one_minute")
-    assert item.wav == folder / f"one_minute.{kind}"
+    assert item.sound_file == folder / f"one_minute.{kind}"
     (folder / f"one_minute.{kind}").unlink()
-  assert next(item for item in read_stavis(tree).items if item.name == "DIEM/one_minute").wav is None
+  assert next(item for item in read_stavis(tree).items if item.name == "DIEM/one_minute").sound_file is None
 
 
 def test_videos_are_listed_once_with_their_rate(tree):
@@ -102,7 +102,7 @@ def test_what_is_missing_is_named_file_by_file(tree):
   assert [item.name for item in listing.items] == [
     "AVAD/V26_Piano2", "AVAD/V3_Speech3", "DIEM/one_minute", "DIEM/training"
   ]  # fmt: skip
-  assert next(item for item in listing.items if item.name == "AVAD/V3_Speech3").wav is None
+  assert next(item for item in listing.items if item.name == "AVAD/V3_Speech3").sound_file is None
   found = {(remark.kind, remark.file, remark.reason) for remark in listing.remarks}
   assert found >= {
     ("missing", "video_frames/DIEM/one_minute", "1 of 4 files, img_00002: the one before is shown"),
@@ -131,7 +131,7 @@ def test_databases_without_lists_need_a_rate(tree):
   with pytest.raises(ListingError, match="has no video that can be used"):
     read_stavis(tree, ["Mine"])
   (item,) = read_stavis(tree, ["Mine"], fps=8.0).items
-  assert (item.name, item.part, item.rate, item.wav) == ("Mine/a", "test", 8.0, None)
+  assert (item.name, item.part, item.rate, item.sound_file) == ("Mine/a", "test", 8.0, None)
 
 
 def test_wrong_trees(tree):
@@ -169,7 +169,7 @@ def test_the_real_tree():
   listing = read_stavis(root)
   names = ["BlowingBubbles", "Cactus", "FourPeople", "Keiba", "Kimono", "PartyScene", "PeopleOnStreet", "Tennis"]
   assert [item.name for item in listing.items] == [f"HEVC/{name}" for name in names]
-  assert {(item.part, item.rate, item.wav) for item in listing.items} == {("test", 10.0, None)}
+  assert {(item.part, item.rate, item.sound_file) for item in listing.items} == {("test", 10.0, None)}
   assert listing.remarks == (Remark("doubtful", "video_audio/HEVC", "no sound: all its videos are silent"),)
 
 

@@ -19,7 +19,7 @@ pytest.importorskip("tensorflow")
 from stajax.data.records import Records
 from stajax.eyetracking import read_tree
 from stajax.media.spectrogram import log_spectrogram
-from stajax.prepare import embedded as module
+from stajax.prepare import synthetic_records as module
 from stajax.prepare.__main__ import main
 from stajax.prepare.synthetic import CATEGORIES, Part, Settings, make_clip
 
