@@ -1,23 +1,25 @@
-"""Whether stajax has become slower: compares two results of one benchmark.
+"""Compares two results of one benchmark, to see whether stajax has become slower.
 
   python -m benchmarks.compare OLD.json NEW.json [--tolerance 0.05]
 
-What is compared was measured within one run, so it holds on a machine that others use, too: the speed relative to a
-peer, the share of the peak of a matrix product, and of the input pipeline the speed relative to plain decoding. A value
-has dropped if its median is lower by more than the tolerance and its best round is worse than the worst one before.
+The compared values are relative to something else in the same run, so they also hold on a machine that others use: the
+speed relative to a peer, the share of the peak of a matrix product, and, for the input pipeline, the speed relative to
+plain decoding. A value has dropped if its median is lower by more than the tolerance and its best round is worse than
+the worst one before.
 Exit codes: 0 nothing has dropped, 1 something has, 2 the files cannot be compared.
 """
 
 import argparse
-import json
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import read
+
 Rounds = dict[str, list[float]]
-"""Values of the rounds by what they are about; higher is better."""
+"""The values of the rounds by what was measured; higher is better."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--tolerance", type=float, default=0.05, help="the part that a median may drop by (0.05)")
   arguments = parser.parse_args(argv)
   try:
-    old, new = (_read(path) for path in (arguments.old, arguments.new))
+    old, new = (read(path) for path in (arguments.old, arguments.new))
     before, after = read_rounds(old), read_rounds(new)
     common = [name for name in before if name in after]
     if not common:
@@ -72,15 +74,6 @@ def read_rounds(result: Mapping[str, Any]) -> Rounds:
     return found
   except (KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"not the result of a benchmark ({type(error).__name__}: {error})") from None
-
-
-def _read(path: Path) -> dict[str, Any]:
-  try:
-    return json.loads(path.read_text(encoding="utf-8"))
-  except OSError as error:
-    raise ValueError(f"{path}: {error.strerror}") from None
-  except ValueError as error:
-    raise ValueError(f"{path}: not JSON ({error})") from None
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ from stajax.prepare.assembly import assemble
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 
 TAGS = ("bell", "drum", "horn", "siren")
+_CHUNK = 32
+"""The number of images that are decoded plainly before the clock is read."""
 _WARM_UP = 0.5
 """Seconds until what was read ahead is used up."""
 _SOURCES = {"s": (1, False), "st": (3, False), "sa": (1, True)}
@@ -50,7 +52,7 @@ _COMPANIONS: tuple[Granularity, ...] = ("short", "long", "cross")
 
 @dataclass(frozen=True)
 class Case:
-  """What one kind of network is fed with; see `stajax.data.batch_settings`.
+  """What one kind of network is trained with; see `stajax.data.batch_settings`.
 
   Attributes:
     stage: The stage of the method.
@@ -134,53 +136,24 @@ def make_boxes(records: Records) -> np.ndarray:
   return np.concatenate([corners, corners + 0.6], axis=1).astype(np.float32)
 
 
-class PlainDecoding:
-  """Decodes JPEG files in memory, over and over."""
+def plain_decoding(jpegs: list[bytes], ratio: int, threads: int) -> Iterator[Any]:
+  """Decodes JPEG files in memory, over and over; yields a chunk of `_CHUNK` images at a time."""
 
-  def __init__(self, jpegs: list[bytes], ratio: int, threads: int):
-    def decode(jpeg: tf.Tensor) -> tf.Tensor:
-      image = tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
-      return image[0, 0, 0]  # all other pixels are dropped at once
+  def decode(jpeg: tf.Tensor) -> tf.Tensor:
+    image = tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
+    return image[0, 0, 0]  # all other pixels are dropped at once
 
-    options = tf.data.Options()
-    options.deterministic = False
-    options.autotune.enabled = False
-    options.threading.private_threadpool_size = threads
-    options.threading.max_intra_op_parallelism = 1
-    self.chunk = 32
-    dataset = tf.data.Dataset.from_tensor_slices(jpegs).repeat().map(decode, num_parallel_calls=threads)
-    self._iterator = dataset.batch(self.chunk).with_options(options).as_numpy_iterator()
-
-  def rate(self, seconds: float) -> tuple[float, float]:
-    """Returns the frames decoded in a second, and in a second of all processors together."""
-    return _rate(self._iterator, self.chunk, seconds)
-
-
-class Feeding:
-  """Runs the pipeline of a case."""
-
-  def __init__(self, case: Case, records: Records, maps: MapSet, threads: int):
-    self._case = case
-    boxes = make_boxes(records) if case.boxes else None
-    self._batches = make_batches(
-      TrainingSet(records, maps=maps if case.maps else None, boxes=boxes),
-      NetworkInputs(case.num_times, case.sound, case.size, case.size, case.companions),
-      Sampling(seed=0, global_batch=case.batch, flip=True),
-      range(2**40),
-      HostShare(num_threads=threads),
-    )
-
-  def rate(self, seconds: float) -> tuple[float, float]:
-    """Returns the examples fed in a second, and in a second of all processors together."""
-    return _rate(self._batches, self._case.batch, seconds)
-
-  def close(self) -> None:
-    """Stops reading ahead."""
-    self._batches.close()
+  options = tf.data.Options()
+  options.deterministic = False
+  options.autotune.enabled = False
+  options.threading.private_threadpool_size = threads
+  options.threading.max_intra_op_parallelism = 1
+  dataset = tf.data.Dataset.from_tensor_slices(jpegs).repeat().map(decode, num_parallel_calls=threads)
+  return dataset.batch(_CHUNK).with_options(options).as_numpy_iterator()
 
 
 def _rate(iterator: Iterator[Any], size: int, seconds: float) -> tuple[float, float]:
-  """Returns how many things of `size` an iterator yields in a second, and in a second of all processors together."""
+  """Returns how many items an iterator yields in a second, in batches of `size`, and in a second of processor time."""
   _wait_for_rest()
   begin = time.perf_counter()
   while time.perf_counter() - begin < _WARM_UP:
@@ -204,13 +177,21 @@ def measure(case: Case, records: Records, maps: MapSet, arguments: argparse.Name
   """Measures one case; returns its medians."""
   ratio = decode_ratio(records.side, case.size)
   everything = read_bytes(records.frames, np.arange(min(records.total_frames, 1000)), "image")
-  plain = PlainDecoding(everything, ratio, arguments.threads)
-  feeding = Feeding(case, records, maps, arguments.threads)
+  plain = plain_decoding(everything, ratio, arguments.threads)
+  batches = make_batches(
+    TrainingSet(records, maps=maps if case.maps else None, boxes=make_boxes(records) if case.boxes else None),
+    NetworkInputs(case.num_times, case.sound, case.size, case.size, case.companions),
+    Sampling(seed=0, global_batch=case.batch, flip=True),
+    range(2**40),
+    HostShare(num_threads=arguments.threads),
+  )
   rounds = []  # each is (plain, fed, plain)
+  half = arguments.seconds / 2
   for _ in range(arguments.rounds):
-    half = arguments.seconds / 2
-    rounds.append((plain.rate(half), feeding.rate(arguments.seconds), plain.rate(half)))
-  feeding.close()
+    rounds.append((
+      _rate(plain, _CHUNK, half), _rate(batches, case.batch, arguments.seconds), _rate(plain, _CHUNK, half),
+    ))  # fmt: skip
+  batches.close()
   measured = np.asarray(rounds)  # (rounds, 3, 2); the last axis is by the clock and by processor time
   frames = case.frames_an_example
   decoded = measured[:, ::2].mean(axis=1)

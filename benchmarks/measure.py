@@ -235,6 +235,20 @@ def table(result: Mapping[str, Any]) -> list[list[str]]:
   return rows
 
 
+def read(path: Path) -> Any:
+  """Reads what `finish` wrote.
+
+  Raises:
+    ValueError: It is missing or not JSON; one line that names the file.
+  """
+  try:
+    return json.loads(path.read_text(encoding="utf-8"))
+  except OSError as error:
+    raise ValueError(f"{path}: {error.strerror}") from None
+  except ValueError as error:
+    raise ValueError(f"{path}: not JSON ({error})") from None
+
+
 def finish(result: Mapping[str, Any], path: Path | None) -> None:
   """Prints a result as a small table, and writes it as JSON."""
   machine = result["machine"]

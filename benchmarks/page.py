@@ -1,16 +1,15 @@
-"""Writes a page of the results of benchmarks, with the machines and versions that they were measured with.
+"""Writes a page of benchmark results, with the machines and versions that they were measured on.
 
 python -m benchmarks.page RESULT.json… --out PAGE.md
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import table
+from benchmarks import measure
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,19 +33,17 @@ def read(path: Path) -> dict[str, Any]:
   Raises:
     ValueError: It is not a result; one line that names the file.
   """
+  result = measure.read(path)
   try:
-    result = json.loads(path.read_text(encoding="utf-8"))
     section(result)
     machine(result)
-  except OSError as error:
-    raise ValueError(f"{path}: {error.strerror}") from None
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"{path}: not a benchmark's result ({type(error).__name__}: {error})") from None
   return result
 
 
 def page(results: Sequence[Mapping[str, Any]]) -> str:
-  """Returns the page in Markdown: a section for each machine, in the order in which the results name them."""
+  """Returns the page in Markdown: a section for each machine, in the order of the results."""
   lines = [
     "# Benchmarks",
     "",
@@ -74,7 +71,7 @@ def machine(result: Mapping[str, Any]) -> str:
 def section(result: Mapping[str, Any]) -> list[str]:
   """Returns the table of one result, with its command and its ratios."""
   title = result["title"]
-  heads, *rows = table(result)
+  heads, *rows = measure.table(result)
   used = [column for column, head in enumerate(heads) if not head or any(row[column] for row in rows)]
   out = [f"### {title[0].upper()}{title[1:]}", ""]
   out.append("| " + " | ".join(heads[column] for column in used) + " |")

@@ -48,39 +48,29 @@ def parse(
   """
   import tyro
 
-  prog = usage or program
+  argv = list(sys.argv[1:] if argv is None else argv)
+  usage = usage or program
 
   def read(args: list[str]) -> T:
-    return cast(T, tyro.cli(target, args=args, prog=prog, **options))
+    return cast(T, tyro.cli(target, args=args, prog=usage, **options))
 
-  return _checked(program, read, argv, known, prog)
+  message = io.StringIO()
+  try:
+    with contextlib.redirect_stderr(message):
+      return read(argv)
+  except SystemExit as stop:
+    if not stop.code:
+      raise
+  known = {*known, *_option_names(lambda: read(["--help"]))}
+  raise SystemExit(fail(program, f"{_misspelled(argv, known) or _plain(message.getvalue())} (see `{usage} --help`)"))
 
 
 def parse_known(
   program: str, target: Callable[..., T], argv: Sequence[str] | None = None, **options: Any
 ) -> tuple[T, list[str]]:
   """Reads the arguments that `target` has, as `parse` does; returns what it makes of them, and the other arguments."""
-  import tyro
-
-  def read(args: list[str]) -> tuple[T, list[str]]:
-    return tyro.cli(target, args=args, prog=program, return_unknown_args=True, **options)
-
-  return _checked(program, read, argv, (), program)
-
-
-def _checked(
-  program: str, read: Callable[[list[str]], T], argv: Sequence[str] | None, known: Iterable[str], usage: str
-) -> T:
-  argv = list(sys.argv[1:] if argv is None else argv)
-  drawn = io.StringIO()
-  try:
-    with contextlib.redirect_stderr(drawn):
-      return read(argv)
-  except SystemExit as stop:
-    if not stop.code:
-      raise
-  known = {*known, *_option_names(lambda: read(["--help"]))}
-  raise SystemExit(fail(program, f"{_misspelled(argv, known) or _plain(drawn.getvalue())} (see `{usage} --help`)"))
+  parsed: Any = parse(program, target, argv, return_unknown_args=True, **options)
+  return parsed
 
 
 @dataclasses.dataclass(frozen=True)

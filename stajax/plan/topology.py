@@ -164,7 +164,8 @@ def _tpu_settings(topology: Topology) -> dict[str, Any]:
 
 
 def _gpu_settings(topology: Topology) -> dict[str, Any]:
-  if not _has_cuda_plugin():
+  plugins = [f"jax_plugins.xla_cuda{version}" for version in (12, 13)]
+  if importlib.util.find_spec("jax_plugins") is None or not any(map(importlib.util.find_spec, plugins)):
     raise TopologyError(f"{topology.name}: GPUs need JAX's CUDA plugin; install it with: pip install 'stajax[gpu]'")
   text = _gpu_text(topology.kind, topology.chip)
   return {"platform": "cuda", "topology": f"1x1x{topology.num_chips}", "target_config": text}
@@ -183,12 +184,6 @@ def quiet() -> Iterator[None]:
         os.dup2(kept, 2)
   finally:
     os.close(kept)
-
-
-def _has_cuda_plugin() -> bool:
-  if importlib.util.find_spec("jax_plugins") is None:
-    return False
-  return any(importlib.util.find_spec(f"jax_plugins.xla_cuda{version}") is not None for version in (12, 13))
 
 
 def _gpu_text(kind: str, chip: Chip) -> str:

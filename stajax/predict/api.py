@@ -37,16 +37,17 @@ def load(
   return SaliencyModel(load_predictor(path, batch, student, centre), str(path))
 
 
+@dataclass(frozen=True, eq=False)
 class SaliencyModel:
   """A trained model, which predicts where people look in videos.
 
   Attributes:
     predictor: The model's networks.
-    name: What its predictions call it.
+    name: The name that its predictions give for it.
   """
 
-  def __init__(self, predictor: "Predictor", name: str = ""):
-    self.predictor, self.name = predictor, name
+  predictor: "Predictor"
+  name: str = ""
 
   @property
   def rate(self) -> float:

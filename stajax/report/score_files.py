@@ -4,12 +4,12 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import stajax
 from stajax.files import write_json, write_text
 from stajax.report.tables import Scores
 from stajax.scoring.baselines import CENTRE_SIGMA
@@ -71,7 +71,7 @@ def describe(
   synthetic = [SYNTHETIC_NOTE] if any(video.database == "synthetic" for video in evaluation.videos) else []
   return {
     "protocol": "stavis",
-    "stajax": _version(),
+    "stajax": stajax.__version__,
     "seed": settings.seed,
     "s_auc_splits": SPLITS,
     "s_auc_step": STEP,
@@ -129,10 +129,3 @@ def per_video_csv(evaluation: Evaluation) -> str:
       split = video.split or "all"
       writer.writerow([video.database, video.name, split, video.entries, len(video.frames), method, *cells])
   return text.getvalue()
-
-
-def _version() -> str:
-  try:
-    return version("stajax")
-  except PackageNotFoundError:
-    return "not installed"

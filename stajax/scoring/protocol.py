@@ -1,4 +1,4 @@
-"""The `stavis` evaluation protocol: frames to scores, scores to videos, videos to sets.
+"""The `stavis` evaluation protocol: how a frame is scored, and how scores are averaged over videos and sets.
 
 Every score is a pure function of the data and of a seed that comes from (seed, database, video, frame): it does not
 depend on the order of the work or on the number of processes.
@@ -67,7 +67,7 @@ class Metric:
   """One of the scores by which maps are compared. Higher is better.
 
   Attributes:
-    title: The name that people know it by.
+    title: Its usual name.
     meaning: One or two sentences on what it measures, and its range.
     score: Computes it from a prepared map (H, W), the ground truth, and a random generator; NaN where undefined.
   """
@@ -82,13 +82,13 @@ class Metric:
 METRICS: dict[str, Metric] = {
   "auc_judd": Metric(
     "AUC-J",
-    "Area under the ROC curve of telling the fixated pixels from all others by the map. Chance is 0.5, perfect is 1.",
+    "Area under the ROC curve for telling fixated pixels from all others by the map. Chance is 0.5, perfect is 1.",
     lambda prediction, truth, rng: metrics.auc_judd(prediction, truth.fixations, rng),
   ),
   "s_auc": Metric(
     "s-AUC",
-    "The same, but the others are the pixels fixated in other frames of the same video, so that always pointing at the "
-    "middle earns little. Chance is 0.5.",
+    "The same, but the others are pixels that are fixated in other frames of the same video, so a map that always "
+    "marks the middle scores low. Chance is 0.5.",
     lambda prediction, truth, rng: metrics.s_auc(prediction, truth.fixations, truth.other, rng, SPLITS, STEP),
   ),
   "nss": Metric(
@@ -117,35 +117,6 @@ def frame_seed(seed: int, database: str, video: str, frame: int) -> int:
   return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def score_frames(
-  predictions: np.ndarray,
-  fixations: np.ndarray,
-  densities: np.ndarray,
-  union: np.ndarray,
-  seeds: np.ndarray,
-) -> dict[str, np.ndarray]:
-  """Scores n frames of one video.
-
-  Args:
-    predictions: The maps (n, h, w), uint8 or float in [0, 1], at any size; (1, h, w) is one map for all frames.
-    fixations: The fixated pixels of each frame, (n, H, W) bool.
-    densities: The density of each frame, (n, H, W) uint8.
-    union: The pixels fixated in any frame of the video, (H, W) bool.
-    seeds: The seeds (n,) that `frame_seed` returned.
-
-  Returns:
-    For each of `METRICS` the scores (n,), float64, NaN where it is not defined.
-  """
-  height, width = union.shape
-  rows = []
-  prepared = None
-  for i in range(len(fixations)):
-    if prepared is None or len(predictions) > 1:
-      prepared = prepare_map(predictions[i], (height, width))
-    rows.append(score_frame(prepared, fixations[i], densities[i], union, int(seeds[i])))
-  return {metric: np.array([row[metric] for row in rows], np.float64) for metric in METRICS}
-
-
 def prepare_map(prediction: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   """Blurs a map (h, w), uint8 or float in [0, 1], and resizes it to the ground truth's `size`; returns float64."""
   return imresize(postprocess_map(prediction), size)
@@ -154,7 +125,18 @@ def prepare_map(prediction: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def score_frame(
   prepared: np.ndarray, fixations: np.ndarray, density: np.ndarray, union: np.ndarray, seed: int
 ) -> dict[str, float]:
-  """Scores a map that `prepare_map` returned by each of `METRICS`. The other arguments are as in `score_frames`."""
+  """Scores the map of one frame.
+
+  Args:
+    prepared: The map that `prepare_map` returned, (H, W).
+    fixations: The fixated pixels, (H, W) bool.
+    density: The density of the fixations, (H, W) uint8.
+    union: The pixels that are fixated in any frame of the video, (H, W) bool.
+    seed: The seed that `frame_seed` returned.
+
+  Returns:
+    The score by each of `METRICS`, NaN where it is not defined.
+  """
   truth, rng = GroundTruth(fixations, density, union & ~fixations), np.random.default_rng(seed)
   return {name: metric.score(prepared, truth, rng) for name, metric in METRICS.items()}
 

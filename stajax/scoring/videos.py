@@ -88,9 +88,6 @@ class _Fixations:
   size: tuple[int, int]
   positions: dict[int, np.ndarray]
 
-  def union(self) -> np.ndarray:
-    return np.unique(np.concatenate(list(self.positions.values())))
-
 
 @dataclass(frozen=True)
 class _Scorer:
@@ -160,7 +157,7 @@ class _Scorer:
     sizes: Sizes,
   ) -> Iterator[tuple]:
     """Yields a task for every few frames; adds the frames to `frames`, and the sizes of their maps to `sizes`."""
-    union = fixations.union()
+    union = np.unique(np.concatenate(list(fixations.positions.values())))
     for chunk_frames, maps in chunks:
       for method, values in maps.items():
         if values.dtype != np.uint8 or values.ndim != 3 or len(values) != len(chunk_frames):

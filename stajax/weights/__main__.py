@@ -1,4 +1,4 @@
-"""Downloads and converts published weights, with which training can begin (`stajax train --init`).
+"""Downloads and converts published weights, that training can start from (`stajax train --init`).
 
   stajax weights fetch NAME [--out DIR]
   stajax weights convert FILE [--out FILE]
@@ -31,8 +31,20 @@ class Fetch:
   """The folder for the file."""
 
   def run(self) -> str:
-    """Downloads the file; returns a one-line summary."""
-    return fetch_file(self.name, self.out)
+    """Downloads the file; returns a one-line summary.
+
+    Raises:
+      FetchError: The name is unknown, or the file could not be downloaded; see `stajax.weights.fetch`.
+    """
+    from stajax.weights.fetch import PUBLICATIONS, FetchError, fetch
+
+    if self.name not in PUBLICATIONS:
+      raise FetchError(cli.unknown("name", self.name, PUBLICATIONS))
+    publication = PUBLICATIONS[self.name]
+    path, sha256 = fetch(publication, self.out)
+    checked = "as published" if publication.sha256 else "not checked, because the publisher states none"
+    part = "visual" if self.name == "vgg16" else "sound"
+    return f"{path}: SHA-256 {sha256}, {checked}; to start from it: --init {part}={path}"
 
 
 @dataclass(frozen=True)
@@ -45,8 +57,26 @@ class Convert:
   """The file to write: FILE with the suffix .safetensors by default."""
 
   def run(self) -> str:
-    """Converts the file; returns a one-line summary."""
-    return convert_file(self.file, self.out)
+    """Converts the file; returns a one-line summary.
+
+    Raises:
+      WeightsError: The file cannot be read, is not known, does not fit, or the result cannot be written.
+    """
+    from stajax.weights import convert, store
+
+    out = self.out or self.file.with_name(self.file.name.removesuffix(".tar")).with_suffix(".safetensors")
+    if out.exists() and out.samefile(self.file):
+      raise store.WeightsError(f"{self.file}: would be overwritten by its own conversion; expected another --out")
+    found = convert.read(self.file)
+    about = {"source": self.file.name, "sha256": found.sha256, "kind": found.kind}
+    try:
+      sha256 = store.save(out, store.unflatten(found.arrays), about)
+    except OSError as error:
+      raise store.WeightsError(f"{out}: cannot be written ({error.strerror})") from None
+    parts = sorted({name.split("/")[1] for name in found.arrays})
+    counts = f"{len(found.arrays)} arrays of {', '.join(parts)}"
+    left_out = f"; left out: {_shorten(found.left_out)}" if found.left_out else ""
+    return f"{out}: {counts}, SHA-256 {sha256}; from {found.kind}, SHA-256 {found.sha256}{left_out}"
 
 
 Command = Annotated[Fetch, tyro.conf.subcommand("fetch")] | Annotated[Convert, tyro.conf.subcommand("convert")]
@@ -67,46 +97,6 @@ def _run(command: Fetch | Convert) -> int:
   runtime.configure()
   print(command.run())
   return 0
-
-
-def convert_file(path: Path, out: Path | None = None) -> str:
-  """Converts a file; returns a one-line summary.
-
-  Raises:
-    WeightsError: The file cannot be read, is not known, does not fit, or the result cannot be written.
-  """
-  from stajax.weights import convert, store
-
-  out = out or path.with_name(path.name.removesuffix(".tar")).with_suffix(".safetensors")
-  if out.exists() and out.samefile(path):
-    raise store.WeightsError(f"{path}: would be overwritten by what is made of it; expected another --out")
-  found = convert.read(path)
-  about = {"source": path.name, "sha256": found.sha256, "kind": found.kind}
-  try:
-    sha256 = store.save(out, store.unflatten(found.arrays), about)
-  except OSError as error:
-    raise store.WeightsError(f"{out}: cannot be written ({error.strerror})") from None
-  parts = sorted({name.split("/")[1] for name in found.arrays})
-  counts = f"{len(found.arrays)} arrays of {', '.join(parts)}"
-  left_out = f"; left out: {_shorten(found.left_out)}" if found.left_out else ""
-  return f"{out}: {counts}, SHA-256 {sha256}; from {found.kind}, SHA-256 {found.sha256}{left_out}"
-
-
-def fetch_file(name: str, folder: Path) -> str:
-  """Downloads what is published under one of our names; returns a one-line summary.
-
-  Raises:
-    FetchError: The name is unknown, or the file could not be downloaded; see `stajax.weights.fetch`.
-  """
-  from stajax.weights.fetch import PUBLICATIONS, FetchError, fetch
-
-  if name not in PUBLICATIONS:
-    raise FetchError(cli.unknown("name", name, PUBLICATIONS))
-  publication = PUBLICATIONS[name]
-  path, sha256 = fetch(publication, folder)
-  checked = "as published" if publication.sha256 else "not checked, because the publisher tells none"
-  part = "visual" if name == "vgg16" else "sound"
-  return f"{path}: SHA-256 {sha256}, {checked}; to begin with it: --init {part}={path}"
 
 
 def _shorten(names: Sequence[str]) -> str:

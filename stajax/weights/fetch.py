@@ -126,14 +126,21 @@ def _download(publication: Publication, partial: Path, tries: int, wait: float) 
       time.sleep(wait * 2 ** (attempt - 1))
 
 
+@dataclass
 class _Download:
-  """A file that is written piece by piece, one for each connection."""
+  """A file that is written in pieces, one for each connection.
 
-  def __init__(self, publication: Publication, session: requests.Session, file: BinaryIO) -> None:
-    self.publication = publication
-    self.session = session
-    self.file = file
-    self.version = ""  # of the file as the server has it
+  Attributes:
+    publication: What is downloaded.
+    session: Opens the connections.
+    file: The file, at its end.
+    version: The server's name for the version of the file, empty if it has not sent one.
+  """
+
+  publication: Publication
+  session: requests.Session
+  file: BinaryIO
+  version: str = ""
 
   def resume(self) -> None:
     """Opens a connection and writes what it sends: from where the file ends if the server can, else from the start."""

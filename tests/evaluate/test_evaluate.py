@@ -1,4 +1,4 @@
-"""The evaluation as a whole, which takes trees and maps and writes files of scores."""
+"""Tests of evaluation as a whole, which takes trees and maps and writes files of scores."""
 
 import csv
 import json
@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from helpers.paths import SHARED
+from helpers.scores import score_frames
 from stajax.evaluate.__main__ import main
 from stajax.eyetracking import StavisError, read_tree
 from stajax.prepare.tree_files import write_fold_lists, write_groups, write_video
@@ -67,7 +68,7 @@ def test_scores_equal_the_protocol_and_every_list_row_counts(tree):
     for chunk_frames, maps in [next(random_maps(video, frames)), (frames[2:], list(random_maps(video, frames))[1][1])]:
       seeds = np.array([protocol.frame_seed(3, "Tiny", video.name, i) for i in chunk_frames], np.uint64)
       truth = [np.stack([read(i) for i in chunk_frames]) for read in (video.fixations, video.density)]
-      scored = protocol.score_frames(maps["random"], *truth, union, seeds)
+      scored = score_frames(maps["random"], *truth, union, seeds)
       for metric, values in scored.items():
         expected.setdefault(metric, {}).setdefault(video.name, []).extend(values)
   assert found.methods == ["centre", "uniform", "random", "same"]

@@ -1,4 +1,4 @@
-"""Downloads, here from the test's own server, are whole and checked, or end with one line and leave nothing behind."""
+"""Tests that downloads, here from a local server, are whole and checked, or fail with one line and leave nothing."""
 
 import hashlib
 import http.server
@@ -184,9 +184,9 @@ def test_the_command(server, tmp_path, monkeypatch, capsys):
   path = tmp_path / "stajax" / "weights" / "vgg16.pth"
   assert path.parent == runtime.cache("weights") and path.is_file()
   out = capsys.readouterr().out
-  assert out == f"{path}: SHA-256 {SHA256}, as published; to begin with it: --init visual={path}\n"
+  assert out == f"{path}: SHA-256 {SHA256}, as published; to start from it: --init visual={path}\n"
   assert weights.main(["fetch", "vggsound-average", "--out", str(tmp_path / "here")]) == 0
-  assert f"SHA-256 {SHA256}, not checked, because the publisher tells none" in capsys.readouterr().out
+  assert f"SHA-256 {SHA256}, not checked, because the publisher states none" in capsys.readouterr().out
   server.script = [HTTPStatus.NOT_FOUND]
   assert weights.main(["fetch", "vgg16", "--out", str(tmp_path / "there")]) == 2
   assert capsys.readouterr().err.splitlines()[-1].startswith(f"stajax weights: {server.published().address}: ")
