@@ -4,13 +4,13 @@
     [--rounds 3] [--width 1] [--students separate shared] [--sound] [--peers eager compiled] [--peer-maps 8]
     [--peer-batch 1] [--json FILE]
 
-The clip lies in memory at `size`, and weights are random. Each student has a backbone of its own, or all have the same
-one with its neck (--students). Without --sound the clip is silent, and neither side has an audio switch. stajax encodes
-every frame once for each backbone. The peer makes every map by itself, as the paper's code does, in batches of
---peer-batch maps: it sees three frames for STA and nine for each STA+, which are 21 passes of the backbone a map. With
---sound the switch sees each of the seven fragments once, which makes 28. It is timed on --peer-maps of the clip's maps.
-Both sides go from frames as uint8 and spectrograms in memory to the maps of Eq. 17 in memory.
-FLOPs are twice the multiply-accumulates that stajax.plan counts: each side's own, and stajax needs fewer for a map.
+The clip is in memory at `size`, and weights are random. Each student has a backbone of its own, or all share one with
+its neck (--students). Without --sound the clip is silent, and neither side has an audio switch. stajax encodes every
+frame once for each backbone. The peer makes every map by itself, as the paper's code does, in batches of --peer-batch
+maps: it sees three frames for STA and nine for each STA+, which are 21 passes through the backbone for each map. With
+--sound the switch sees each of the seven fragments once, which makes 28 passes. It is timed on --peer-maps of the
+clip's maps. Both sides go from uint8 frames and spectrograms in memory to the maps of Eq. 17 in memory.
+FLOPs are twice the multiply-accumulates that stajax.plan counts for each side; stajax needs fewer for a map.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_frames(number: int, size: int) -> np.ndarray:
-  """Returns smooth noise that moves, (number, size, size, 3) uint8."""
+  """Returns frames of coarse noise, (number, size, size, 3) uint8."""
   generator = np.random.default_rng(0)
   frames = generator.integers(0, 256, (number, size // 8, size // 8, 3), np.uint8)
   return frames.repeat(8, axis=1).repeat(8, axis=2)
@@ -115,7 +115,7 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
     frames: The clip's frames.
     sounds: The seconds of sound around them; None for a silent clip.
     batch: The number of frames that are computed together.
-    shared: Whether all students have the same backbones and neck.
+    shared: Whether all students share backbones and neck.
   """
   import jax
 
@@ -194,7 +194,7 @@ def _count_parts(network: Any, size: int) -> tuple[int, int, int, int]:
   variables = networks.expected_variables(network, size)
 
   def part(method: str, *inputs: Any, **options: Any) -> tuple[Any, int]:
-    """Returns what a part makes of inputs, as shapes, and its multiply-accumulates."""
+    """Returns the shapes of a part's outputs, and its multiply-accumulates."""
     apply = partial(network.apply, method=method, **options)
     return jax.eval_shape(apply, variables, *inputs), count_macs(apply, variables, *inputs)
 
@@ -217,7 +217,7 @@ def _count_parts(network: Any, size: int) -> tuple[int, int, int, int]:
 def torch_maps(
   arguments: argparse.Namespace, frames: np.ndarray, sounds: np.ndarray | None, compiled: bool
 ) -> Contestant:
-  """Makes `peer_maps` maps of the clip by the paper's scheme: what one map needs is not kept for another."""
+  """Makes `peer_maps` maps of the clip by the paper's scheme, which keeps nothing of one map for the next."""
   import torch
 
   from benchmarks.peers import models

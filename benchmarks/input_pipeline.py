@@ -3,11 +3,12 @@
   python -m benchmarks.input_pipeline [--records DIR] [--only fine] [--seconds 1] [--rounds 5] [--json FILE]
 
 Both are measured in turn, round after round, with the same number of threads, so that other users of the machine slow
-both. Rates are medians over the rounds, and so are the two ratios: one by the clock, and one by the time that all
-processors spent, which says more where others use them. The plain rate is that of TensorFlow's decoder, at the same
-scale as the pipeline's, on files in memory and with nothing else to do: no reading, no sound, no batches.
+both. Rates are medians over the rounds, and so are the two ratios: one by the clock, and one by the time of all
+processors, which says more if others use them. The plain rate is that of TensorFlow's decoder at the same scale, on
+files in memory and with nothing else to do: no reading, no sound, no batches.
 
-Without --records, clips of moving shapes and noise are made, whose frames are about as large as real ones (70 kB).
+Without --records, the benchmark makes clips of moving shapes and noise, whose frames are about as large as real ones
+(70 kB).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ TAGS = ("bell", "drum", "horn", "siren")
 _CHUNK = 32
 """The number of images that are decoded plainly before the clock is read."""
 _WARM_UP = 0.5
-"""Seconds until what was read ahead is used up."""
+"""The seconds until everything that was read ahead is used up."""
 _SOURCES = {"s": (1, False), "st": (3, False), "sa": (1, True)}
 """The frames of a fragment, and whether there is sound, by source."""
 _COMPANIONS: tuple[Granularity, ...] = ("short", "long", "cross")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: contestants are measured in turn and compared with the machine's own peak.
+"""Measures contestants in turn and compares them with the machine's peak; all benchmarks share this.
 
 All contestants run in one process, one after the other, round after round, so that other users of the machine slow all
 of them. Times are medians over the rounds, and a ratio is the median of the rounds' ratios.
@@ -26,7 +26,7 @@ class Contestant:
 
   Attributes:
     run: A function that does the work the given number of times and waits for its end.
-    work: The number of examples, maps or the like that are done each time.
+    work: The number of examples, maps or the like that are processed each time.
     about: Anything else to report, such as bytes of memory.
   """
 
@@ -45,7 +45,7 @@ def use_one_device() -> None:
 
 
 def jax_device() -> Any:
-  """Returns the device that everything runs on."""
+  """Returns JAX's default device."""
   import jax
 
   return jax.devices()[0]
@@ -57,14 +57,14 @@ def torch_device() -> str:
 
 
 def peers(asked: Sequence[str] | None) -> Sequence[str]:
-  """Returns the kinds of PyTorch's programs to measure: those that were asked for, or the usual ones."""
+  """Returns the kinds of PyTorch programs to measure: those that were asked for, or the usual ones."""
   if asked is not None:
     return asked
   return ("eager", "compiled") if torch_device() == "cuda" else ("eager",)
 
 
 def prepare_torch() -> None:
-  """Sets PyTorch up as a user does who wants speed."""
+  """Sets PyTorch up as a user who wants speed would."""
   import torch
 
   torch.manual_seed(0)
@@ -94,7 +94,7 @@ def measure(contestants: Mapping[str, Contestant], rounds: int, repeats: int) ->
   """
   seconds: dict[str, list[float]] = {name: [] for name in contestants}
   for contestant in contestants.values():
-    contestant.run(1)  # once beside the others, for caches and clocks
+    contestant.run(1)  # once while the others are loaded, to warm up caches and clocks
   for _ in range(rounds):
     for name, contestant in contestants.items():
       start = time.perf_counter()
@@ -131,7 +131,7 @@ def ratios(
 
 
 def matmul_peak(dtype: str, with_torch: bool, rounds: int = 3) -> dict[str, Any]:
-  """Returns the FLOP/s of a large square matrix product: of the best framework, and of the best round in each."""
+  """Returns the FLOP/s of a large square matrix product: the best framework's, and those of each one's best round."""
   import jax
   import jax.numpy as jnp
 
@@ -165,7 +165,7 @@ def matmul_peak(dtype: str, with_torch: bool, rounds: int = 3) -> dict[str, Any]
 
 
 def program_bytes(compiled: Any) -> int:
-  """Returns the memory of a compiled JAX program: arguments, results that are not in their place, and temporaries."""
+  """Returns the memory of a compiled JAX program: arguments, results that do not replace any of them, temporaries."""
   analysis = compiled.memory_analysis()
   if analysis is None:
     return 0
@@ -174,7 +174,7 @@ def program_bytes(compiled: Any) -> int:
 
 
 def jax_peak_bytes() -> int | None:
-  """Returns the most memory that JAX has used so far; None where the device does not tell."""
+  """Returns the most memory that JAX has used so far; None if the device does not report it."""
   found = jax_device().memory_stats()
   return found.get("peak_bytes_in_use") if found else None
 
@@ -187,7 +187,7 @@ def torch_peak_bytes() -> int | None:
 
 
 def torch_forget_peak() -> int:
-  """Begins a new peak; returns the bytes that are in use."""
+  """Resets the peak; returns the bytes that are in use."""
   import torch
 
   if not torch.cuda.is_available():
@@ -218,7 +218,7 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(result: Mapping[str, Any]) -> list[list[str]]:
-  """Returns the rows of a result's table, its heads first; a cell is empty where a contestant does not have it."""
+  """Returns the rows of a result's table, its heads first; a cell is empty if a contestant has no such value."""
   rows = [["", "ms", result["unit"], "TFLOP/s", "of peak", "memory GB"]]
   peak = result["peak"]["flops"] if "peak" in result else None
   for name, x in result["results"].items():

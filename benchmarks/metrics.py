@@ -3,8 +3,8 @@
   python -m benchmarks.metrics [--size 480 640] [--viewers 15] [--frames 8] [--rounds 5] [--json FILE]
 
 Both score the same maps, which have the ground truth's size already: smooth noise, with fixations where a smooth
-density is high. Blurring and resizing, which the protocol does before, have a line of their own. The scores of both are
-compared: s-AUC is a mean over other random draws, and all others must be equal.
+density is high. Blurring and resizing, which come first in the protocol, have a line of their own. The scores of
+both are compared: all must be equal, except s-AUC, which averages over different random draws.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def _compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
     ArithmeticError: The scores are not equal; s-AUC may differ a little.
   """
   differences = dict(zip(METRICS, np.abs(ours - theirs).max(axis=0).tolist(), strict=True))
-  # A draw of s-AUC has few pixels, so that the mean of a hundred draws moves by a percent or two.
+  # A draw of s-AUC has few pixels, so the mean of a hundred draws varies by a percent or two.
   if any(x > (0.05 if name == "s_auc" else 1e-6) for name, x in differences.items()):
     raise ArithmeticError(f"the scores differ by {differences}")
   return differences

@@ -3,10 +3,10 @@
   python -m benchmarks.training_step --network st_plus [--batch 8] [--size 256] [--dtype float32|bfloat16]
     [--steps 20] [--rounds 5] [--width 1] [--attention-block 256 1024] [--peers eager compiled] [--json FILE]
 
-What is measured is the whole step of `stajax.train.step` on a batch that lies on the device: frames are scaled to
-[0, 1] and mirrored, then come forward pass, loss, backward pass, and SGD with Nesterov momentum. The peer does the
-same. With bfloat16 convolutions and products compute in it (PyTorch's autocast), while parameters are float32 on both
-sides; on a GPU float32 products are TF32 on both.
+The whole step of `stajax.train.step` is measured, on a batch that is on the device already: frames are scaled to [0, 1]
+and mirrored, followed by forward pass, loss, backward pass, and SGD with Nesterov momentum. The peer does the same.
+With bfloat16, convolutions and products compute in this type (PyTorch's autocast), while parameters are float32 on both
+sides; on a GPU, float32 products are TF32 on both.
 The networks are s, st, sa, sta and the same with `_plus`: those of the paper with the full VGG-16, unless --width says
 otherwise. FLOPs are twice the multiply-accumulates of stajax's step, counted by stajax.plan, with no attention computed
 twice.
@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   return 0
 
 
-# So small that the one batch is never learned, at which the loss would overflow.
+# So small that the one batch is never learned; if it were, the loss would overflow.
 _LEARNING_RATE = 1e-7
 
 
@@ -234,7 +234,7 @@ def torch_step(case: Case, batch: dict[str, np.ndarray], compiled: bool) -> Cont
 
 
 def parameter_groups(network: Any, weight_decay: float = 1e-4, learning_rate: float = 1e-3) -> list[dict[str, Any]]:
-  """Returns the paper's four groups: their rates are 1, 2, 10 and 20 times the first, and kernels decay."""
+  """Returns the paper's four groups, with rates of 1, 2, 10 and 20 times the first; only kernels decay."""
   groups: list[dict[str, Any]] = []
   for is_new in (False, True):
     for is_bias in (False, True):

@@ -2,7 +2,8 @@
 
   python -m stajax.train --config configs/ave.py --data.path DIR
 
-A § names a section of the paper. The rest are the defaults of `stajax.config`, which were chosen for this setting, too.
+A § names a section of the paper. All other values are defaults of `stajax.config`, which were chosen for this
+setting.
 """
 
 from stajax.config import Config, Data, Network, Optimizer, Training

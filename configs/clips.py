@@ -12,8 +12,8 @@ from stajax.config import Config, Data, Features, Maps, Network, Optimizer, Trai
 _SIZE = 224  # pixels, for frames and for crops: a crop is a part of the frame, so it is finer at the same size
 
 
-# A network soon knows a few dozen clips by heart, and then tells them apart by anything. A strong decay prevents that:
-# it also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how
+# A network soon knows a few dozen clips by heart, and then tells them apart by any detail. A strong decay prevents
+# that, and also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how
 # networks do on clips that they have not learned from (`docs/history.md`).
 _DECAY, _STUDENT_DECAY = 3.0, 10.0
 

@@ -1,4 +1,4 @@
-"""The embedded synthetic clips at more length than `quickstart.py`, to see what each part of the method adds.
+"""A longer training than `quickstart.py` on the embedded synthetic clips, to see what each part of the method adds.
 
 python -m stajax.train --config configs/synthetic.py --seed 1 --data.synthetic.seed 1
 """

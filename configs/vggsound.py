@@ -9,7 +9,7 @@ from stajax.config import Config, Training, load
 
 _AVE = load(Path(__file__).with_name("ave.py"))
 
-# The paper has no such training. VGGSound has 45 times as many clips as AVE; four times the steps show some ten
+# The paper does not train on VGGSound. VGGSound has 45 times as many clips as AVE; four times the steps show some ten
 # fragments of each clip.
 _LENGTH = 4
 

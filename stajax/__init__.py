@@ -12,8 +12,8 @@
   evaluation = stajax.evaluate_maps("maps", "data")   # maps of any program, on a tree of eye-tracking videos
   evaluation.set_scores()["DIEM"]["maps"]["cc"]
 
-The commands `stajax VERB` are `python -m stajax VERB`, too. Importing this package loads nothing else; its names are
-loaded when they are first used.
+`python -m stajax VERB` is the same as the command `stajax VERB`. Importing this package loads nothing else; its names
+are loaded when they are first used.
 """
 
 import importlib
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Prediction", "SaliencyModel", "__version__", "evaluate_maps", "load"]
 
-_PLACES = {
+_MODULES = {
   "Prediction": "stajax.predict.api",
   "SaliencyModel": "stajax.predict.api",
   "evaluate_maps": "stajax.evaluate.api",
@@ -35,9 +35,9 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-  if name not in _PLACES:
+  if name not in _MODULES:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  return getattr(importlib.import_module(_PLACES[name]), name)
+  return getattr(importlib.import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

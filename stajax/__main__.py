@@ -1,4 +1,4 @@
-"""The command `stajax VERB …`, which is `python -m stajax VERB …` too; `stajax VERB --help` says what a verb takes."""
+"""The command `stajax VERB …`, or `python -m stajax VERB …`; `stajax VERB --help` lists the options of a verb."""
 
 import importlib
 import sys
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 VERBS = {
   "prepare": "turns media into records",
-  "train": "trains what is not trained yet, and ends with the report",
-  "predict": "writes maps, an overlay and numbers of videos",
+  "train": "trains what is not trained yet, and writes the report",
+  "predict": "writes maps, an overlay and numbers for videos",
   "evaluate": "scores a model, or maps, on eye-tracking videos",
   "weights": "downloads and converts published weights",
   "plan": "says what every network of a configuration costs",

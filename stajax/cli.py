@@ -1,4 +1,4 @@
-"""What all verbs share: how a command reads its arguments and its configuration, reports an error, and ends.
+"""What all commands share: reading arguments and a configuration, reporting errors, and exit codes.
 
 Exit codes: 0 all is done, 1 some inputs failed, 2 the arguments or the data cannot be used, 3 all inputs failed.
 """
@@ -30,14 +30,14 @@ def parse(
   usage: str | None = None,
   **options: Any,
 ) -> T:
-  """Reads arguments; wrong ones end the program with a line on stderr, `--help` with a text on stdout.
+  """Reads arguments. Wrong ones end the program with a line on stderr, and `--help` ends it with a text on stdout.
 
   Args:
     program: The command's name, such as `stajax predict`.
     target: The dataclass, model or function whose fields or arguments are the command's options.
     argv: The arguments; None: those of the process.
-    known: Options that are read elsewhere, so that a misspelled one of them gets a hint too.
-    usage: The command's name in the text of `--help`, if that has to be another one.
+    known: Options that are read elsewhere; a misspelled one of them gets a hint, too.
+    usage: The command's name in the text of `--help`, if it differs.
     options: Further arguments of `tyro.cli`.
 
   Returns:
@@ -140,12 +140,12 @@ def override(
 
 
 def run(program: str, command: Callable[[], int], errors: tuple[type[Exception], ...] = (OSError, ValueError)) -> int:
-  """Runs a command; returns its exit code, or 2 after a line on stderr for an error that is the input's.
+  """Runs a command; returns its exit code, or 2 after a line on stderr if the input is bad.
 
   Args:
     program: The command's name.
     command: Returns the exit code.
-    errors: The kinds of errors that are the input's; others are ours, and pass.
+    errors: The exceptions that bad input raises; any other is a bug, and propagates.
   """
   try:
     return command()
@@ -172,7 +172,7 @@ def one_line(error: Exception | str, path: Path | None = None) -> str:
   """Returns an error's message without line breaks.
 
   Args:
-    error: The error. Its kind is named unless its message is written for people.
+    error: The error. Its type is named unless its message is written for people.
     path: The file or folder that the line has to name.
   """
   text = " ".join(str(error).split())
@@ -184,7 +184,7 @@ def one_line(error: Exception | str, path: Path | None = None) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-  """Returns what to say of a name that is not one of the known ones: the nearest one, and all of them."""
+  """Returns a message about an unknown name, with the nearest known name and all of them."""
   known = list(known)
   return f"unknown {kind} {name!r};{_hint(name, known)} Known: {', '.join(known)}"
 
@@ -195,7 +195,7 @@ def _hint(name: str, known: Iterable[str]) -> str:
 
 
 def _misspelled(argv: Sequence[str], known: Iterable[str]) -> str:
-  """Returns what to say of the first option that is like a known one, "" if there is none."""
+  """Returns a message about the first unknown option that resembles a known one, or "" if there is none."""
   for argument in argv:
     name = argument.partition("=")[0].replace("_", "-")
     if name.startswith("--") and name not in known and (hint := _hint(name, known)):
@@ -211,7 +211,7 @@ def _option_names(show_help: Callable[[], object]) -> set[str]:
 
 
 def _plain(drawn: str) -> str:
-  """Returns the first part of an error that is drawn as a box, as one line without the title and pydantic's details."""
+  """Returns the first part of an error that tyro drew in a box: one line, without the title and pydantic's details."""
   drawn = re.sub(r"\x1b\[[\d;]*m", "", drawn)
   title, *parts = re.split(r"^╭.*\n|^[│ ]*[─-]{3,}.*\n", drawn, flags=re.MULTILINE)
   text = " ".join(parts[0].replace("│", " ").split()) if parts else title

@@ -47,11 +47,11 @@ class Data(_Frozen):
   rate: PositiveFloat = 8.0
   """The rate of the frame grid, in frames a second."""
   damaged: Literal["fatal", "skip"] = "fatal"
-  """What happens where a shard cannot be read: `fatal` stops when it is read; `skip` reads all at the start, and leaves
-  out the clips that are damaged."""
+  """What happens if a shard cannot be read: `fatal` stops training when it gets there; `skip` reads all shards at the
+  start, and leaves out the damaged clips."""
   left_out: float = Field(default=0.0, ge=0, lt=1)
-  """The part of every tag's clips that no network learns from, to choose settings by: `done.json` of each stage says
-  how its network does on them. When the settings are chosen, set this to 0 to learn from all clips."""
+  """The share of every tag's clips that no network learns from, so that settings can be chosen by them: `done.json` of
+  each stage says how its network does on them. Once the settings are chosen, set this to 0 to learn from all clips."""
   synthetic: Synthetic = Synthetic()
 
 
@@ -66,7 +66,7 @@ class Network(_Frozen):
   """A factor of the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"
   """The normalisation in the visual networks. `none` fits the ImageNet weights; a network that is trained from scratch
-  needs one of the others."""
+  needs one of the other two."""
   head_norm: Literal["none", "group", "batch"] | None = None
   """The normalisation of the convolutions after the backbone, in neck and decoder; by default that of `norm`.
   Pretrained features may have any scale; with a normalisation, new convolutions adapt to it faster."""
@@ -148,22 +148,22 @@ class Maps(_Frozen):
   """The side of the stored maps."""
   blur: NonNegativeFloat = 0.0
   """The standard deviation of a Gaussian that smooths the students' maps, as a part of the frame's width and height; 0
-  for none. Students that learned from few clips are surer of single spots than they should be."""
+  for none. Students that learned from few clips are too sure of single spots."""
   time_blur: NonNegativeFloat = 0.0
   """The standard deviation, in seconds, of a Gaussian in time that smooths the final maps; 0 for none. People's gaze is
   steadier than maps that are predicted for each frame by itself."""
   centre: bool = False
   """Whether a Gaussian at the centre, 0.2 of the frame wide and high, multiplies the students' maps. It is not learned:
-  it says that people look at the middle more often, which no tag tells."""
+  it stands for people's tendency to look at the middle, which no tag reveals."""
 
 
 class Hearing(_Frozen):
-  """Which tagger hears where a clip's sound is that of its tag; the audio switch learns this."""
+  """The tagger that says where a clip's sound matches its tag; the audio switch learns this."""
 
   kind: Literal["trained", "vggsound", "yamnet"] = "trained"
-  """`trained`: taggers that are trained here, each without a third of the clips. `vggsound`: VGGSound's own network,
-  which knows 309 classes. `yamnet`: YAMNet, which knows AudioSet's 521 classes; `stajax prepare … --tagger FILE` stores
-  what it hears."""
+  """`trained`: three taggers that are trained here, each leaving out a different third of the clips. `vggsound`:
+  VGGSound's own network, which knows 309 classes. `yamnet`: YAMNet, which knows AudioSet's 521 classes; `stajax prepare
+  … --tagger FILE` stores what it hears."""
   weights: str | None = None
   """The checkpoint of `vggsound`, as it is published or as `stajax weights convert` wrote it."""
   classes: str | None = None
@@ -214,18 +214,18 @@ class Config(_Frozen):
   st_coarse: Training = Training()
   hearing: Hearing = Hearing()
   tagger: Training = Training()
-  """For each of three taggers, which only hear and are trained without a third of the clips each."""
+  """For each of three taggers, which only hear; each leaves out a different third of the clips."""
   switch: Training = Training()
   heard_share: Annotated[float, Field(gt=0, le=1)] = 1.0
   """The switch's label is 1 where the tagger's confidence in the clip's tag is at least this part of its highest
-  confidence. 1 is the paper's: the tag must be the top one. Less suits tags that sound alike, among which the tagger
-  can only guess."""
+  confidence. 1 is the paper's: the tag must be the top one. A smaller value suits tags that sound alike, among
+  which the tagger can only guess."""
   sa_coarse: Training = Training()
   s: Training = _fine(start=("s_coarse",))
   st: Training = _fine(start=("st_coarse",))
   sa: Training = _fine(start=("sa_coarse",))
   s_plus: Training = _plus("s_coarse")
-  """For each of short, long and cross companions, as are the next two (SA+ has no short ones)."""
+  """For each of short, long and cross companions, like the next two fields (SA+ has no short ones)."""
   st_plus: Training = _plus("st_coarse")
   sa_plus: Training = _plus("sa_coarse")
   plus_crops: bool = False
@@ -325,7 +325,7 @@ def explain(error: pydantic.ValidationError) -> str:
   fault = error.errors()[0]
   field = ".".join(str(part) for part in fault["loc"])
   if fault["type"] != "extra_forbidden":
-    # Of what is missing or not JSON, the input is everything around it.
+    # If something is missing or not JSON, the input is everything around it.
     found = "" if fault["type"] in ("missing", "json_invalid") else f"found {fault['input']!r}, expected: "
     return f"{field}: {found}{fault['msg']}" if field else f"{found}{fault['msg']}"
   known = _fields(error.title, fault["loc"][:-1])

@@ -1,4 +1,4 @@
-"""The benchmarks run without peers, and with equal weights the peers in PyTorch compute what stajax computes."""
+"""Tests that the benchmarks run without peers, and that PyTorch's peers with equal weights compute the same."""
 
 import json
 import sys
@@ -88,7 +88,7 @@ def test_peers_compute_the_same(name):
     assert np.ptp(expected.logits) > 1e-2
 
 
-def test_a_ratio_is_of_the_same_round():
+def test_a_ratio_compares_the_same_round():
   results = {"stajax": {"seconds": [1.0, 2.0, 9.0]}, "peer": {"seconds": [4.0, 8.0, 36.0]}}
   compared = measure.ratios(results, {"stajax": 2, "peer": 1})
   assert compared == {"stajax / peer": {"rounds": [8.0, 8.0, 8.0], "median": 8.0}}
@@ -113,7 +113,7 @@ def test_dense_inference_runs(tmp_path):
   assert result["results"]["stajax, shared"]["flops"] < result["results"]["stajax"]["flops"]
 
 
-def test_work_of_a_map_by_itself_is_21_passes_of_the_backbone():
+def test_a_map_by_itself_takes_21_passes_through_the_backbone():
   config = dense_inference.make_config(256, "float32", 1.0, 256)
   found, heard = (dense_inference.count(config, 256, sound) for sound in (False, True))
   assert 6.4 < found["alone"] / found["separate"] < 7.1  # 7 but for sound, fusion and reasoning

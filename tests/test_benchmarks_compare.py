@@ -1,4 +1,4 @@
-"""The comparison of two results of a benchmark."""
+"""Tests of the comparison of two results of a benchmark."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The names that the package offers, and what it costs to import it."""
+"""Tests of the names that the package offers, and of what importing it loads."""
 
 import subprocess
 import sys

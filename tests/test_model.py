@@ -121,7 +121,7 @@ def test_other_categories_do_not_fit_the_weights(folder):
   assert str(error.value).startswith(str(folder / "sta.safetensors"))
 
 
-def test_what_is_no_model_is_one_line(tmp_path):
+def test_a_folder_without_a_model_is_one_line(tmp_path):
   for place in (tmp_path, tmp_path / "nowhere", __file__):
     with pytest.raises(ModelError, match=r"not a model \(expected model\.json in it") as error:
       model.load(place)

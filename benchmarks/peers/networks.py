@@ -1,4 +1,4 @@
-"""The parts of the paper's networks in PyTorch, as a careful user would write them: batched, and without stajax.
+"""The parts of the paper's networks in PyTorch, written as a careful user would: batched, and without stajax.
 
 Layers, sizes and the order of operations are those of `stajax.nets`, so that both compute the same functions with the
 same number of parameters; `tests/test_benchmarks.py` checks that with equal weights. Modules have the names of stajax's

@@ -25,7 +25,7 @@ from stajax.scoring.videos import evaluate_videos
 
 PROGRAM = "stajax evaluate"
 _MAX_NOTES = 10
-"""How many notes are printed; all are in `evaluation.json`."""
+"""The most notes that are printed; `evaluation.json` has all of them."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,8 @@ class Arguments:
   model: Path | None = None
   """The model to score: its folder, or the work folder of its training."""
   maps: Path | None = None
-  """Maps made elsewhere: split{1,2,3}_results/<db>/<video>/*, <db>/<video>/* or <video>/*, as png, jpg or npy."""
+  """A folder of maps made elsewhere, as png, jpg or npy: split{1,2,3}_results/<db>/<video>/*, <db>/<video>/* or
+  <video>/*."""
   ablation: bool = False
   """Score the rows of the paper's Table 1 instead of the model's own predictions."""
   retrain: bool = False
@@ -59,7 +60,7 @@ class Arguments:
   batch: int = 8
   """The number of frames that a model computes together."""
   processes: int | None = None
-  """The number of processes that score; as many as there are cores if it is not given."""
+  """The number of processes that score; one per core by default."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,7 +103,7 @@ def _check(arguments: Arguments) -> None:
   if arguments.ablation and arguments.model is None:
     raise StavisError("--ablation takes a model: give --model DIR instead of --maps")
   if arguments.retrain and not arguments.ablation:
-    raise StavisError("--retrain is for --ablation, which is not given")
+    raise StavisError("--retrain needs --ablation")
   if arguments.retrain and arguments.model is not None and not (arguments.model / "stages").is_dir():
     raise StavisError(f"--retrain: {arguments.model} is not the work folder of a training: it has no folder 'stages'")
   if arguments.ablation and arguments.thresholds:
@@ -141,7 +142,7 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
 def _summary(evaluation: Evaluation, num_skipped: int, out: Path) -> str:
   frames = sum(len(video.frames) for video in evaluation.videos)
   videos = len({(video.database, video.name) for video in evaluation.videos})
-  missing = sum(video.num_asked - len(video.frames) for video in evaluation.videos)
+  missing = sum(video.num_requested - len(video.frames) for video in evaluation.videos)
   without = f" ({missing} more have no map)" if missing else ""
   return f"{videos} videos, {frames} frames scored{without}, {num_skipped} videos skipped; see {out / 'index.html'}"
 

@@ -25,10 +25,11 @@ def evaluate_maps(
   Args:
     maps: A folder as the command takes it; or an array (n, h, w) for each video, by `VIDEO` or `DATABASE/VIDEO`, for
       its first n frames. Other numbers than uint8 are scaled to a maximum of 255 for each map.
-    data: The videos: `stavis:ROOT` or ROOT, a tree in the STAViS layout.
+    data: The videos: `stavis:ROOT` or just ROOT, a tree in the STAViS layout.
     databases: The databases of the tree to score; all if none is named.
     settings: Which frames are scored, and how their scores are averaged.
-    processes: How many processes score. With more than one, a script has to be guarded by `__name__ == "__main__"`.
+    processes: The number of processes that score. With more than one, a script needs the guard
+      `if __name__ == "__main__"`.
 
   Returns:
     The scores of `maps` and of baselines: `set_scores()` has them by set, method and metric; `skipped` names the

@@ -1,12 +1,12 @@
-"""Finds and reads saliency maps that someone else made, as image or NumPy files. It needs no TensorFlow.
+"""Finds and reads saliency maps made elsewhere, as image or NumPy files. It needs no TensorFlow.
 
 There are two layouts, in which <db> is the database's name or STAViS's short one:
 
   DIR/split{1,2,3}_results/<db>/<video>/pred_sal_000001.jpg    one set of maps for each split's test list
   DIR/<db>/<video>/…  or  DIR/<video>/…                        one set of maps for all lists
 
-A file's number is the last digits of its name. Files are numbered from 1, like the frames. The formats are png, npy and
-jpg.
+The last digits of a file's name are its number. Files are numbered from 1, like the frames. The formats are png,
+npy and jpg.
 """
 
 import re
@@ -71,7 +71,9 @@ def find_maps(root: Path, database: str, video: str, num_frames: int) -> tuple[d
   notes = []
   if shadowed:
     first = next(iter(files.values())) if files else folder
-    notes.append(f"{folder}: {first.suffix} files are read, {', '.join(sorted(shadowed))} files beside them are not")
+    notes.append(
+      f"{folder}: {first.suffix} files are read; the {', '.join(sorted(shadowed))} files beside them are not"
+    )
   ignored = sum(number > num_frames for number in numbered)
   if ignored:
     notes.append(f"{folder}: {ignored} files past frame {num_frames} are ignored")
@@ -90,7 +92,7 @@ def _find_folder(root: Path, database: str, video: str) -> Path:
 
 
 def read_map(path: Path) -> np.ndarray:
-  """Reads a map (h, w) as uint8, see `to_bytes`.
+  """Reads a map (h, w) as uint8, see `to_uint8`.
 
   Raises:
     StavisError: The file is damaged, too large, in colour, not two-dimensional, or not finite.
@@ -102,10 +104,10 @@ def read_map(path: Path) -> np.ndarray:
   except Exception as error:  # Pillow and NumPy raise many kinds on damaged files
     message = " ".join(str(error).split())[:200] or type(error).__name__
     raise StavisError(f"{path}: cannot be read as a map: {message}") from error
-  return to_bytes(values, str(path))
+  return to_uint8(values, str(path))
 
 
-def to_bytes(values: np.ndarray, name: str) -> np.ndarray:
+def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
   """Returns a map as uint8: other numbers are scaled to a maximum of 255, and negative ones count as 0.
 
   Raises:
@@ -115,7 +117,7 @@ def to_bytes(values: np.ndarray, name: str) -> np.ndarray:
     return values
   values = values.astype(np.float64)
   if not np.isfinite(values).all():
-    raise StavisError(f"{name}: has values that are not finite")
+    raise StavisError(f"{name}: some values are not finite")
   values = np.maximum(values, 0)
   high = values.max()
   return np.round(values / high * 255).astype(np.uint8) if high > 0 else np.zeros(values.shape, np.uint8)

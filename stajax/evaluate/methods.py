@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stajax import runtime
-from stajax.evaluate.map_files import find_maps, find_splits, read_map, to_bytes
+from stajax.evaluate.map_files import find_maps, find_splits, read_map, to_uint8
 from stajax.eyetracking import StavisError, StavisVideo, read_tags
 from stajax.maps.scale import threshold_maps
 from stajax.report.table_1 import ROWS
@@ -48,7 +48,7 @@ def model_methods(model: Path, batch: int, videos: Sequence[StavisVideo]) -> Met
     videos: The videos whose maps will be asked for.
   """
   runtime.configure()
-  from stajax.inference import dataset, predictor  # JAX starts only where a model runs
+  from stajax.inference import dataset, predictor  # JAX is loaded only where a model runs
 
   loaded = predictor.load_predictor(model, batch)
   return Methods(f"Scores of {model.resolve().name}", {0: dataset.method_maps(loaded, videos)}, list(loaded.notes))
@@ -60,12 +60,12 @@ def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos:
   Args:
     model: The model's folder, or the work folder of its training.
     batch: The number of frames that are computed together.
-    retrain: Whether the networks that some rows really need are trained, in the work folder.
+    retrain: Whether the networks that some rows strictly need are trained, in the work folder.
     root: The tree of the videos, which may name their tags.
     videos: The videos whose maps will be asked for.
   """
   runtime.configure()
-  from stajax import model as models  # JAX starts only where a model runs
+  from stajax import model as models  # JAX is loaded only where a model runs
   from stajax.inference import ablation
 
   loaded = models.load(model, ablation.NEEDED)
@@ -114,7 +114,7 @@ def file_methods(root: Path, videos: Sequence[StavisVideo]) -> Methods:
 
 
 def _folder_maps(folder: Path, notes: list[str]) -> MethodMaps:
-  """Returns a function that reads the maps of a video; it adds what is to be known of the files to `notes`."""
+  """Returns a function that reads the maps of a video, and adds remarks about the files to `notes`."""
 
   def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     files, found = find_maps(folder, video.database, video.name, video.num_frames)
@@ -127,7 +127,7 @@ def _folder_maps(folder: Path, notes: list[str]) -> MethodMaps:
       for i, values in zip(chunk, maps):
         size = size or values.shape
         if values.shape != size:
-          raise StavisError(f"{files[i]}: {values.shape}, expected {size} as the video's other maps")
+          raise StavisError(f"{files[i]}: {values.shape}, expected {size} like the video's other maps")
       yield chunk, {"maps": np.stack(maps)}
 
   return method_maps
@@ -137,7 +137,7 @@ def array_methods(maps: Mapping[str, np.ndarray], videos: Sequence[StavisVideo])
   """Returns arrays (n, h, w) of maps, by `VIDEO` or `DATABASE/VIDEO`, as the method `maps`.
 
   Raises:
-    StavisError: An array has no video, or two; or it has another shape.
+    StavisError: An array belongs to no video or to two, or does not hold maps (n, h, w) of real numbers.
   """
   for key, values in maps.items():
     named = [f"{video.database}/{video.name}" for video in videos if key in _keys_of(video)]
@@ -153,7 +153,7 @@ def array_methods(maps: Mapping[str, np.ndarray], videos: Sequence[StavisVideo])
     present = [i for i in frames if i < len(maps[key])]
     for start in range(0, len(present), _CHUNK_FRAMES):
       chunk = present[start : start + _CHUNK_FRAMES]
-      yield chunk, {"maps": np.stack([to_bytes(maps[key][i], f"maps of {key}, frame {i}") for i in chunk])}
+      yield chunk, {"maps": np.stack([to_uint8(maps[key][i], f"maps of {key}, frame {i}") for i in chunk])}
 
   return Methods("Scores of maps", {0: method_maps})
 
@@ -163,7 +163,7 @@ def _keys_of(video: StavisVideo) -> tuple[str, str]:
 
 
 def with_thresholds(methods: Methods) -> Methods:
-  """Adds, as methods of their own, the maps with values below each threshold set to 0: `NAME_0.3` and so on."""
+  """Adds a method for each threshold, such as `NAME_0.3`, whose maps have the values below it set to 0."""
   methods.notes.append(THRESHOLDS_NOTE)  # not a copy: reading the maps may add further notes
   return replace(methods, maps={split: _with_thresholds(maps) for split, maps in methods.maps.items()})
 

@@ -1,4 +1,4 @@
-"""Computes saliency without any training, to compare with. NumPy, on the host."""
+"""Computes saliency without any training, for comparison. NumPy, on the host."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ _FLOOR = 1e-8
 def spectral_residual(frame: np.ndarray) -> np.ndarray:
   """Computes the saliency of Hou and Zhang, "Saliency detection: a spectral residual approach", CVPR 2007.
 
-  It is what remains of the log amplitude spectrum when its local mean is taken away, transformed back into an image
-  with its own phase, squared and smoothed. As in the paper, this happens at 64×64.
+  The local mean of the log amplitude spectrum is subtracted from it. What remains is transformed back into an image
+  with the original phase, squared and smoothed. As in the paper, this happens at 64×64.
 
   Args:
     frame: The frame (S, S, 3), uint8.
@@ -19,10 +19,10 @@ def spectral_residual(frame: np.ndarray) -> np.ndarray:
   Returns:
     The map (64, 64), float32, ≥ 0.
   """
-  from scipy import ndimage  # not before it is needed: prediction starts without it
+  from scipy import ndimage  # imported late, because prediction starts without it
 
   grey = frame.astype(np.float32).mean(axis=-1)
-  smooth = np.asarray(ndimage.gaussian_filter(grey, len(grey) / _SIDE / 2))  # so that nothing is aliased
+  smooth = np.asarray(ndimage.gaussian_filter(grey, len(grey) / _SIDE / 2))  # against aliasing
   small = np.asarray(ndimage.zoom(smooth, _SIDE / np.array(grey.shape), order=1))
   spectrum = np.fft.fft2(small)
   amplitude = np.log(np.abs(spectrum) + _FLOOR)

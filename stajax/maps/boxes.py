@@ -16,9 +16,9 @@ MIN_SIDE = 1 / 8
 def coarse_boxes(maps: np.ndarray, reach: int = 2, factor: float = 2.0) -> np.ndarray:
   """Returns the box of each frame around all pixels that are above `factor` times the map's mean.
 
-  Each map is first averaged over the frames t − reach … t + reach and scaled to [0, 1]. Where no pixel is above, as in
-  a constant map, the box is the whole frame. A side under 1/8 of the frame is grown to 1/8 around its centre, and is
-  moved inside the frame where it would leave it.
+  Each map is first averaged over the frames t − reach … t + reach and scaled to [0, 1]. If no pixel is above that, as
+  in a constant map, the box is the whole frame. A side shorter than 1/8 of the frame is grown to 1/8 around its centre,
+  and shifted so that it stays inside the frame.
 
   Args:
     maps: Coarse SCAM of one clip, (n, h, w).
@@ -38,7 +38,7 @@ def coarse_boxes(maps: np.ndarray, reach: int = 2, factor: float = 2.0) -> np.nd
 
 
 def _edges(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Returns where the first and the last marked pixel end, (n,) and (n,) as fractions, for (n, length) bool."""
+  """Returns the outer edges of the first and last marked pixels, (n,) each, as fractions, for (n, length) bool."""
   length = marked.shape[1]
   low = marked.argmax(axis=1) / length
   high = 1 - marked[:, ::-1].argmax(axis=1) / length

@@ -12,19 +12,19 @@ from stajax.maps.scale import Array, minmax
 CENTRE_SIGMA = 0.2
 """The standard deviation of the centre factor, as a part of the frame's width and height."""
 NO_CENTRE = "_no_centre"
-"""Ends the name of a method whose maps lack the centre factor that the method's other maps have."""
+"""The suffix of a method's name for its maps without the centre factor."""
 
 
 def final_map(sta: Array, short: Array, long: Array, factor: np.ndarray | None = None) -> Array:
   """Computes Eq. 17: half is what STA, STA+ short and STA+ long agree on, half is what any of them sees.
 
   Args:
-    sta: The maps of STA, (n, H, W), of any float dtype. All three are on one scale, as the sigmoids that the students
-      predict are. They are NumPy or JAX arrays.
+    sta: The maps of STA, (n, H, W), of any float dtype. All three are on one scale, like the sigmoids that the students
+      predict. They are NumPy or JAX arrays.
     short: The maps of STA+ short, alike.
     long: The maps of STA+ long, alike.
-    factor: What multiplies both terms before they are scaled, (H, W), such as `centre_factor`. Applied after Z it would
-      come too late: Z subtracts the least value of each map, which is how little a student is sure of.
+    factor: What multiplies both terms before they are scaled, (H, W), such as `centre_factor`. After Z it would come
+      too late: Z subtracts the minimum of each map, and with it what a student says of every place alike.
 
   Returns:
     The fused maps (n, H, W), float32 in [0, 1]. Z of a constant map is 0: where one student is constant only the sum

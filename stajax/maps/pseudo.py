@@ -1,4 +1,4 @@
-"""Makes pseudo-fixations of SCAM: resizing, smoothing in time, a threshold. NumPy, on the host.
+"""Makes pseudo-fixations from SCAM: resizing, smoothing in time, a threshold. NumPy, on the host.
 
 Axes: n frames of one clip, h w map, H W frame.
 """
@@ -66,7 +66,7 @@ def pseudo_fixations(
     maps: SCAM at the stored size, (n, h, w) in [0, 1].
     found: Whether a source was right about each frame, (n,) bool.
     reach: How many frames to either side `smooth` averages over.
-    threshold: Under which multiple of the mean `suppress_low_values` sets values to 0.
+    threshold: The multiple of the mean below which `suppress_low_values` sets values to 0.
 
   Returns:
     The targets (n, h, w) uint8, scaled to a maximum of 255, and their weights (n,) float32: 1 where there is something

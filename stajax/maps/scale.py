@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 Array = TypeVar("Array", bound=Any)
-"""A NumPy or a JAX array: what is typed so works on both, and gives back what it was given."""
+"""A NumPy or a JAX array: functions of this type work on both, and return the kind that they are given."""
 
 
 def minmax(maps: Array) -> Array:

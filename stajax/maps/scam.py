@@ -1,8 +1,8 @@
 """Fuses class maps into SCAM and SCAM+ (paper Eqs. 1, 2, 4).
 
-NumPy, on the host. Axes: j sources, n frames, h w a source's class map, H W the size that all sources are brought to,
-k the clip's tags, c categories. Wherever activation maps (j, n, H, W, k) are taken, a list of j arrays does as well, so
-that choosing sources copies nothing.
+NumPy, on the host. Axes: j sources, n frames, h w a source's class map, H W the common size of all sources, k the tags
+of the clip, c categories. Activation maps (j, n, H, W, k) may also be given as a list of j arrays, so that choosing
+sources copies nothing.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,10 @@ LAMBDA = 1e-4
 
 
 def class_activation_maps(class_maps: np.ndarray) -> np.ndarray:
-  """Computes Φ of the channels of the clip's tags: ReLU, then min–max; (n, h, w, k) to the same.
+  """Computes Φ, which is ReLU and then min–max, of the channels of the clip's tags; (n, h, w, k) to the same shape.
 
-  Where nothing speaks for a tag, ReLU would leave a constant: the map then shows what speaks least against it.
+  Where no value is positive, ReLU would leave a constant map. The values themselves are scaled then, so that the map
+  shows what speaks least against the tag.
   """
   positive = np.maximum(class_maps, 0)
   return minmax(np.where(positive.max(axis=(1, 2), keepdims=True) > 0, positive, class_maps))
@@ -87,8 +88,8 @@ def select(
     tags: The k category indices.
 
   Returns:
-    The maps (n, H, W), float32 in [0, 1], and (n,) bool: whether any source ranks a tag first. Where none does, the map
-    is that of `average`, which is to be scored but not learned from.
+    The maps (n, H, W), float32 in [0, 1], and whether any source ranks a tag first, (n,) bool. Where none does, the map
+    is that of `average`, which may be scored but should not be learned from.
   """
   weights = soft_filter(confidences, tags)
   counts = weights.max(axis=0) > 0  # (n, k)

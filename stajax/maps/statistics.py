@@ -1,4 +1,4 @@
-"""Says what a map shows in four numbers."""
+"""Summarises a map in four numbers."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def frame_statistics(saliency: np.ndarray, size: tuple[int, int]) -> dict[str, A
     `peak`: [x, y] of the maximum (of the middle one if several are equal), whole pixels.
     `centroid`: [x, y] of the map's mass, pixels.
     `spread`: The root mean square distance of the mass from the centroid, as a fraction of the frame's diagonal.
-    `entropy`: That of the map divided by its sum, as a fraction of a uniform map's entropy: 0 a point, 1 uniform.
+    `entropy`: The entropy of the map divided by its sum, relative to a uniform map's: 0 for a point, 1 for uniform.
   """
   width, height = size
   mass = np.asarray(saliency, np.float64)

@@ -18,12 +18,12 @@ def blur_in_time(parts: Iterable[SomePart], sigma: float, unchanged: Collection[
   """Blurs the maps of one video; near its ends the weighted mean is over the frames that the video has.
 
   Args:
-    parts: The maps, in order. As many are kept in memory as 3 sigma to either side need.
+    parts: The maps, in order. Only those within 3 sigma to either side are kept in memory.
     sigma: The standard deviation in frames, above 0.
     unchanged: The names of methods whose maps are not blurred.
 
   Yields:
-    The blurred maps in order, float32, as many as came in, but divided into other parts.
+    The blurred maps in order, float32: as many as were given, but divided into other parts.
   """
   reach = math.ceil(_REACH * sigma)
   kept: Any = None  # the maps from frame `first` on

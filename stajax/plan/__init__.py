@@ -1,1 +1,1 @@
-"""What training and inference cost on hardware that need not be there; `stajax.plan.__main__` is the command."""
+"""What training and inference cost on hardware that need not be present; `stajax.plan.__main__` is the command."""

@@ -1,17 +1,17 @@
-"""Says what every network of a configuration costs, or what a stage of it costs on hardware that need not be there.
+"""Says what every network of a configuration costs, or what a stage of it costs on hardware that need not be present.
 
   stajax plan --config configs/X.py [--categories N] [--json] [overrides such as --st_plus.size 128]
   stajax plan --config configs/X.py --topology v5e:2x4 --stage st_plus [--dense] [--batch N] …
 
-The first form counts each network's parameters, and the multiply-accumulates of one example (a group of its fragments)
-going forward, in the program itself. No weights are made and no accelerator is touched.
+The first form counts each network's parameters, and the multiply-accumulates of the forward pass of one example (a
+group of fragments) in the program itself. No weights are made and no accelerator is touched.
 
 With a topology, the programs of a stage are compiled for it, which takes seconds to minutes, and asked for FLOPs,
 bytes, memory, messages and time; time and chip-hours for AVE and VGGSound follow. A stage is a network's training step,
 or with --dense its inference over clips, one of {stages}; or `predict`, the final maps of the three
-students. With `students.backbone` shared, `students` takes the place of `sta` and `sta_plus`. The clips of a step are
-groups; frames are those that get a map. Topologies: {examples}.
-TPUs need the extra `tpu`, GPUs the extra `gpu`, neither the hardware.
+students. With `students.backbone` shared, `students` takes the place of `sta` and `sta_plus`. A clip of a step is
+a group; a frame is one that gets a map. Topologies: {examples}.
+TPUs need the extra `tpu`, GPUs the extra `gpu`; neither needs the hardware.
 Exit codes: 0 done, 1 the batch does not fit in memory, 2 bad input.
 """
 
@@ -28,7 +28,7 @@ from stajax.plan.stages import PREDICT, find_categories, stages_of
 
 PROGRAM = "stajax plan"
 _CLIPS, _FRAMES = 8, 64
-"""The batch on a device, in training and in inference, where the user does not say."""
+"""The default batches on a device, in training and in inference."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Arguments(cli.ConfigArguments):
   """The options of `stajax plan` that are not fields of the configuration."""
 
   categories: int | None = None
-  """How many tags there are; those of the configuration's data if it is not given."""
+  """The number of tags; by default, that of the configuration's data."""
   json: bool = False
   """Print one JSON object instead of text."""
   topology: str | None = None
@@ -91,7 +91,7 @@ def _find_topology(arguments: Arguments, config: Config) -> topology.Topology | 
 
 
 def _network_text(arguments: Arguments, config: Config, about: dict[str, Any]) -> str:
-  from stajax.plan.per_network import format_networks, plan_networks  # JAX starts as `prepare_process` says
+  from stajax.plan.per_network import format_networks, plan_networks  # loads JAX, after `prepare_process`
 
   plans = plan_networks(config, about["categories"])
   if arguments.json:
@@ -101,7 +101,7 @@ def _network_text(arguments: Arguments, config: Config, about: dict[str, Any]) -
 
 
 def _stage_text(arguments: Arguments, config: Config, about: dict[str, Any], target: topology.Topology) -> str:
-  from stajax.plan.per_stage import Workload, format_stage, plan_stage  # JAX starts as `prepare_process` says
+  from stajax.plan.per_stage import Workload, format_stage, plan_stage  # loads JAX, after `prepare_process`
 
   is_inference = arguments.dense or arguments.stage == PREDICT
   batch = arguments.batch or (_FRAMES if is_inference else _CLIPS)

@@ -1,4 +1,4 @@
-"""Programs of training and of dense inference, compiled for devices that need not be there.
+"""Programs of training and of dense inference, compiled for devices that need not be present.
 
 Axes: b clips of a step (all devices'), B frames computed together, n nodes, t frames of a fragment, S stored side.
 """
@@ -31,10 +31,10 @@ class Program:
 
   Attributes:
     name: The program's name, for people.
-    times: How often it runs for the planned batch.
+    times: The number of times that it runs for the planned batch.
     compiled: What JAX's compiler made.
     macs: Multiply-accumulates on each device, each time.
-    batch_bytes: The size of those arguments on each device that grow with the batch.
+    batch_bytes: The size, on each device, of the arguments that grow with the batch.
     compile_seconds: How long it took to compile.
   """
 
@@ -103,11 +103,11 @@ def dense_inference(
 ) -> list[Program]:
   """Compiles the parts of networks as `stajax.inference.dense` runs them on a clip, on one device alone.
 
-  Students that share backbones and neck have these run once for all, with what only STA makes of a frame.
+  If students share backbones and neck, these run once for all of them, together with what only STA computes of a frame.
 
   Args:
     config: The configuration.
-    names: The networks, and how many there are of each.
+    names: The networks, and the number of each.
     num_categories: The number of tags.
     batch: How many frames of a clip are computed together.
     device: The device.

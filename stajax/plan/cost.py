@@ -1,4 +1,4 @@
-"""From compiled programs to numbers that a person plans with: time, memory, messages between chips, chip-hours."""
+"""Turns compiled programs into numbers to plan with: time, memory, messages between chips, chip-hours."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -14,8 +14,8 @@ class DataSet(NamedTuple):
   """A data set that people train on.
 
   Attributes:
-    training_factor: How many times the default configuration's steps a network is trained (`configs/vggsound.py`).
-    num_frames: How many frames its clips have.
+    training_factor: How many times as many steps as by default a network is trained for (`configs/vggsound.py`).
+    num_frames: The number of frames of its clips.
   """
 
   training_factor: int
@@ -33,7 +33,7 @@ _COLLECTIVE = re.compile(
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 
 Collectives = dict[str, dict[str, int]]
-"""For each kind of exchange "count", how many there are, and "bytes", the size of their results."""
+"""For each kind of exchange: "count", the number of them, and "bytes", the size of their results."""
 
 
 def collectives(text: str) -> Collectives:
@@ -62,7 +62,7 @@ def _array_bytes(dtype: str, axes: str) -> int:
 
 
 def exchange_seconds(found: Mapping[str, Mapping[str, int]], topology: Topology) -> float:
-  """Returns the least time of exchanges that nothing hides: each byte of a sum enters and leaves a chip twice."""
+  """Returns the least time of exchanges if nothing hides them: each byte of a sum enters and leaves a chip twice."""
   chips = topology.num_chips
   if chips == 1 or not topology.chip.link:
     return 0.0
@@ -73,9 +73,9 @@ def exchange_seconds(found: Mapping[str, Mapping[str, int]], topology: Topology)
 def compiler_seconds(analysis: Mapping[str, float] | None, text: str) -> float | None:
   """Returns the time that the compiler's model gives a program, or None where it gives none.
 
-  The model takes a second off for every call of ConcatBitcast (seen in libtpu 0.0.52), which is put back; a time that
-  is not between 0 and 1 s then is not believed. It counts one round of a loop only, so a program with a loop has no
-  time.
+  The model subtracts a second for every call of ConcatBitcast (seen in libtpu 0.0.52), which is added back here. A time
+  that is not between 0 and 1 s after that is not trusted. The model counts only one round of a loop, so a program with
+  a loop has no time.
   """
   seconds = (analysis or {}).get("optimal_seconds")
   if seconds is None or has_loop(text):
@@ -90,11 +90,11 @@ def has_loop(text: str) -> bool:
 
 
 def program_costs(program: "Program", topology: Topology) -> dict[str, Any]:
-  """Returns what a program costs on one device, each time that it runs.
+  """Returns what one run of a program costs on one device.
 
   Returns:
     "times" that it runs; "flops", "bytes", "seconds", "flop_floor" and "byte_floor", see `summary`, None where they
-    are not known; "collectives"; "compile_seconds"; and where the compiler says it, "memory" by kind and
+    are not known; "collectives"; "compile_seconds"; and, if the compiler states them, "memory" by kind and
     "peak_memory", in bytes.
   """
   chip, text = topology.chip, program.compiled.as_text() or ""
@@ -114,7 +114,7 @@ def program_costs(program: "Program", topology: Topology) -> dict[str, Any]:
 
 
 def _memory(program: "Program") -> dict[str, Any]:
-  """Returns the memory of `program_costs`; nothing where the compiler does not say it."""
+  """Returns the memory of `program_costs`; empty if the compiler does not state it."""
   found = program.compiled.memory_analysis()
   if found is None:
     return {}
@@ -158,14 +158,14 @@ def summary(costs: Mapping[str, Mapping[str, Any]], batch: int, topology: Topolo
   found = {key: _total(costs.values(), key) for key in ("flops", "bytes", "seconds", "flop_floor", "byte_floor")}
   # Programs run one after the other, each at best as fast as its own higher floor.
   floor = sum(max(x["flop_floor"] or 0, x["byte_floor"] or 0) * x["times"] for x in costs.values())
-  exchanged = _together(costs.values())
+  exchanged = _add_up(costs.values())
   exchange, seconds = exchange_seconds(exchanged, topology), found["seconds"]
   return {
     **found,
     "share_of_peak": (found["flops"] or 0) * chip.devices / chip.flops / seconds if seconds else None,
     "per_second_a_chip": batch * chip.devices / (seconds + exchange) if seconds else None,
     "at_best": batch * chip.devices / floor if floor else None,
-    **_fit(costs.values(), batch, chip),
+    **_memory_use(costs.values(), batch, chip),
     "collectives": exchanged,
     "exchange_seconds": exchange,
   }
@@ -176,8 +176,8 @@ def _total(costs: Iterable[Mapping[str, Any]], key: str) -> float | None:
   return None if any(x[key] is None for x in costs) else sum(x[key] * x["times"] for x in costs)
 
 
-def _together(costs: Iterable[Mapping[str, Any]]) -> Collectives:
-  """Returns what all programs exchange."""
+def _add_up(costs: Iterable[Mapping[str, Any]]) -> Collectives:
+  """Adds up what all programs exchange."""
   found: Collectives = {}
   for x in costs:
     for kind, entry in x["collectives"].items():
@@ -185,7 +185,7 @@ def _together(costs: Iterable[Mapping[str, Any]]) -> Collectives:
   return found
 
 
-def _fit(costs: Iterable[Mapping[str, Any]], batch: int, chip: Chip) -> dict[str, Any]:
+def _memory_use(costs: Iterable[Mapping[str, Any]], batch: int, chip: Chip) -> dict[str, Any]:
   """Returns how much memory of a device is used, and how many examples would fit."""
   limit = chip.memory / chip.devices if chip.memory else None
   known = [x for x in costs if "memory" in x]
@@ -240,7 +240,7 @@ def _describe_time(found: Mapping[str, Any], unit: str) -> list[str]:
       f"time unknown: this compiler gives none, or counts a loop only once; {floors}, so at best "
       f"{found['at_best']:.1f} {unit} a second a chip"
     ]
-  return ["time unknown: this compiler gives none, and nobody says what this processor can do"]
+  return ["time unknown: this compiler gives none, and the peak of this processor is not known"]
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Counts the multiply-accumulates of programs in what JAX traces: no device and no compiler is asked."""
+"""Counts the multiply-accumulates of programs in JAX's traces, without any device or compiler."""
 
 import math
 from collections.abc import Callable

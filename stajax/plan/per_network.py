@@ -56,7 +56,7 @@ def num_parameters(variables: Mapping[str, Any]) -> int:
 
 
 def format_networks(plans: Mapping[str, Mapping[str, Any]]) -> str:
-  """Returns what `plan_networks` found as a table, a row for each field."""
+  """Returns the result of `plan_networks` as a table with a row for each field."""
   rows = [("network", "trained", "params M", "GMAC", "GFLOP", "size", "nodes", "frames", "inputs of one example")]
   for name, plan in plans.items():
     inputs = ", ".join(f"{key} {'×'.join(map(str, shape))}" for key, shape in plan["inputs"].items())

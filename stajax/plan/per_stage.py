@@ -1,4 +1,4 @@
-"""What a stage costs on hardware that need not be there, found by compiling its programs for it."""
+"""What a stage costs on hardware that need not be present, found by compiling its programs for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def plan_stage(config: Config, num_categories: int, topology: Topology, work: Wo
 
 
 def _with_dtype(config: Config, topology: Topology) -> Config:
-  """Returns the configuration with the type of numbers that its networks have on the topology."""
+  """Returns the configuration with `dtype` set to what `auto` means on the topology."""
   if config.network.dtype != "auto":
     return config
   dtype = "float32" if topology.chip.platform == "cpu" else "bfloat16"
@@ -113,7 +113,7 @@ def _durations(work: Workload, per_second_a_chip: float | None, topology: Topolo
 
 
 def format_stage(plan: Mapping[str, Any], topology: Topology) -> str:
-  """Returns what `plan_stage` found, and the configuration's name beside it, as lines of text."""
+  """Returns the result of `plan_stage`, with the configuration's name, as lines of text."""
   kind = "inference" if plan["unit"] == "frames" else "training step"
   hardware = f"{plan['topology']} ({plan['chips']} chips, {plan['devices']} devices)"
   lines = [

@@ -7,7 +7,7 @@ from stajax.config import Config, ConfigError, Training
 from stajax.prepare.synthetic.categories import CATEGORIES as SYNTHETIC_CATEGORIES
 
 PREDICT = "predict"
-"""The stage that is no network's: the final maps of the three students."""
+"""The stage without a network of its own: the final maps of the three students."""
 STUDENTS = "students"
 """The stage of all three students where they are trained as one network."""
 AVE_CATEGORIES = 28
@@ -26,7 +26,7 @@ def stages_of(config: Config | None = None) -> list[str]:
 
 
 def networks_of(stage: str) -> list[str]:
-  """Returns the names of the networks that are trained as a stage says."""
+  """Returns the names of the networks of a stage."""
   from stajax import networks  # loads JAX
 
   if stage == networks.ALL_STUDENTS:
@@ -36,7 +36,7 @@ def networks_of(stage: str) -> list[str]:
 
 
 def find_categories(config: Config, given: int | None = None) -> tuple[int, str]:
-  """Returns the number of categories to plan for, and where it is from.
+  """Returns the number of categories to plan for, and its source.
 
   Args:
     config: The configuration, which names the data.

@@ -1,4 +1,4 @@
-"""Knows hardware by name, such as `v5e:2x4`, `h100:8` or `cpu`: what it can do, and how to compile for it without it.
+"""Describes hardware by name, such as `v5e:2x4`, `h100:8` or `cpu`, and compiles for it where it is not present.
 
 TPU topologies need libtpu (the extra `tpu`), GPUs JAX's CUDA plugin (the extra `gpu`); neither needs the hardware.
 """
@@ -23,15 +23,15 @@ class DoesNotFit(TopologyError):
 
 @dataclass(frozen=True)
 class Chip:
-  """What one chip can do, as its maker says.
+  """What one chip can do, according to its maker.
 
   Attributes:
     platform: `tpu`, `cuda` or `cpu`.
-    flops: FLOP/s of bfloat16 products; 0 where the maker does not say.
+    flops: FLOP/s of bfloat16 products; 0 if the maker does not state it.
     bandwidth: Bytes a second from and to its memory.
     memory: The size of its memory in bytes; 0 for a CPU.
     link: Bytes a second to other chips of the slice, over all links, one way.
-    devices: How many JAX devices a chip is, which share evenly what it has.
+    devices: The number of JAX devices of a chip, which share its resources evenly.
     layouts: The shapes of its slices; empty where any number of chips will do.
   """
 
@@ -59,7 +59,7 @@ CHIPS: Mapping[str, Chip] = {
 }
 EXAMPLES = "v4:2x2x1, v5e:2x4, v5p:2x2x1, v6e:2x4, h100:8, a100:1, h200:1, cpu"
 
-# What the compiler has to know of a GPU: (processors, units of each, shared memory of each, L2, GHz, capability).
+# What the compiler has to know about a GPU: (processors, units of each, shared memory of each, L2, GHz, capability).
 _GPUS = {
   "a100": (108, 64, 167936, 41943040, 1.41, "major: 8"),
   "h100": (132, 128, 233472, 52428800, 1.98, "major: 9"),
@@ -115,7 +115,7 @@ def parse(name: str) -> Topology:
 
 
 def prepare_process() -> None:
-  """Prepares the process to compile without the hardware, before JAX starts. What the user has set stays."""
+  """Prepares the process, before JAX starts, to compile without the hardware. The user's own settings stay."""
   os.environ["JAX_PLATFORMS"] = "cpu"  # accelerators of this machine stay free for others
   quiet_defaults = {
     "TPU_SKIP_MDS_QUERY": "1",  # otherwise libtpu asks a cloud's server what machine this is
@@ -135,7 +135,7 @@ def devices(topology: Topology) -> list[Any]:
   Raises:
     TopologyError: The compiler is not installed, or does not know the topology.
   """
-  with quiet():  # plugins complain at once about what they do not find
+  with quiet():  # plugins complain about missing hardware as they load
     import jax
     from jax.experimental import topologies
 
@@ -173,7 +173,7 @@ def _gpu_settings(topology: Topology) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-  """Hides what compilers write to standard error by themselves; exceptions pass."""
+  """Hides what compilers write to standard error; exceptions pass."""
   kept = os.dup(2)
   try:
     with tempfile.TemporaryFile() as sink:

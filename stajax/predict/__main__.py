@@ -1,12 +1,12 @@
-"""Predicts where people look in videos: writes saliency maps, an overlay video and numbers of every frame.
+"""Predicts where people look in videos: writes saliency maps, an overlay video and numbers for every frame.
 
   stajax predict --model DIR VIDEO… --out DIR
   stajax predict --model DIR --data stavis:ROOT --out DIR
 
-The first form writes, for each video, `<name>.maps-000.npz` (and on, at most 1,000 maps each, as soon as each is full),
-`<name>.overlay.mp4` and, last of all, `<name>.json`: where it is, the outputs are complete. The second form writes a
-grey image for every frame of an eye-tracking set, as `stajax evaluate --maps` reads them.
-Exit codes: 0 all videos are done, 1 some failed (a line each on stderr), 2 bad input, 3 all videos failed.
+The first form writes, for each video, `<name>.maps-000.npz` and so on (at most 1,000 maps each, as soon as each is
+full), `<name>.overlay.mp4` and, last of all, `<name>.json`: if this file exists, the outputs are complete. The second
+form writes a grey image for every frame of an eye-tracking set, as `stajax evaluate --maps` reads them.
+Exit codes: 0 all videos are done, 1 some failed (a line for each on stderr), 2 bad input, 3 all videos failed.
 """
 
 import sys
@@ -37,8 +37,8 @@ class Arguments:
   out: Path
   """The folder for the outputs."""
   data: str | None = None
-  """stavis:ROOT, in place of videos: writes a grey image for every frame of an eye-tracking set. Videos that are done
-  already are not made again."""
+  """An eye-tracking set, stavis:ROOT, instead of videos: writes a grey image for every frame. Videos that are already
+  done are left as they are."""
   databases: tuple[str, ...] = ()
   """The databases of that set to predict; all if none is named."""
   student: StudentName | None = None
@@ -48,13 +48,13 @@ class Arguments:
   every_frame: bool = False
   """Compute a map for each native frame instead of interpolating between those on the model's grid."""
   batch: int = 8
-  """How many frames are computed together."""
+  """The number of frames that are computed together."""
   overlay: bool = True
   """Write the overlay video."""
   centre: tyro.conf.FlagCreatePairsOff[bool] = False
-  """Multiply the maps by a Gaussian at the centre, 0.2 of the frame wide; by default as the model was configured."""
+  """Multiply the maps by a Gaussian at the centre, 0.2 of the frame wide; by default, as the model was configured."""
   no_centre: tyro.conf.FlagCreatePairsOff[bool] = False
-  """Do not, even if the model was configured so."""
+  """Do not multiply the maps by it, even if the model was configured to."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +87,7 @@ def _check(arguments: Arguments) -> None:
 
 
 def _load(arguments: Arguments) -> SaliencyModel:
-  """Loads the model, which takes seconds: not before the other arguments are checked."""
+  """Loads the model. This takes seconds, so the other arguments are checked first."""
   arguments.out.mkdir(parents=True, exist_ok=True)
   centre = True if arguments.centre else False if arguments.no_centre else None
   return load(arguments.model, "sta" if arguments.fast else arguments.student, centre, arguments.batch)
@@ -99,7 +99,7 @@ def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], mo
   for path, name in videos:
     try:
       summary = _predict_video(arguments, path, name, model)
-    except Exception as error:  # a video must not stop those after it, be it by FFmpeg's, XLA's or the disk's error
+    except Exception as error:  # no error of one video, of FFmpeg, XLA or the disk, may stop the others
       cli.fail(PROGRAM, cli.one_line(error, path))
       continue
     for note in summary.notes:
@@ -135,13 +135,12 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
   for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out):
     if error is not None:
       cli.fail(PROGRAM, cli.one_line(error, Path(video.database) / video.name))
-    num_maps, num_made, num_failed = (
-      num_maps + num_written,
-      num_made + (error is None),
-      num_failed + (error is not None),
-    )
+      num_failed += 1
+    else:
+      num_made += 1
+    num_maps += num_written
   num_videos = len(tree.videos) + len(tree.skipped)
-  what = f"{num_made} of {num_videos} videos, {num_videos - num_made - num_failed} were there"
+  what = f"{num_made} of {num_videos} videos, {num_videos - num_made - num_failed} were already there"
   _print_summary(what, num_maps, start, num_failed, arguments.out)
   return cli.exit_code(num_failed, num_videos)
 

@@ -1,4 +1,4 @@
-"""Prediction from Python, as `stajax.load` offers it; the command `stajax predict` is thin over this."""
+"""Prediction from Python, as `stajax.load` offers it; the command `stajax predict` is a thin layer over it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from stajax import runtime
-from stajax.predict.outputs import FrameNumbers, Output, OverlayVideo, Provenance, to_bytes, write_maps
+from stajax.predict.outputs import FrameNumbers, Output, OverlayVideo, Provenance, to_uint8, write_maps
 from stajax.predict.per_video import MapStream, write_outputs
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def load(
     student: One student, whose maps are then the final ones; None: all three, whose maps are fused.
     centre: Whether a Gaussian at the centre, 0.2 of the frame wide, multiplies the maps; None: as the model was
       configured.
-    batch: How many frames are computed together.
+    batch: The number of frames that are computed together.
 
   Raises:
     ValueError: The folder has no model that can be used; a line that names the file.
@@ -51,7 +51,7 @@ class SaliencyModel:
 
   @property
   def rate(self) -> float:
-    """Frames a second of the grid that the model was trained on."""
+    """The frame rate of the grid that the model was trained on, frames a second."""
     return self.predictor.rate
 
   @property
@@ -77,7 +77,7 @@ class SaliencyModel:
     return MapStream(self.predictor, video, every_frame, self.name)
 
   def predict(self, video: str | Path, every_frame: bool = False) -> "Prediction":
-    """Computes the maps of a video, and holds them all: an hour at 8 maps a second of 256×256 takes 7.5 GB.
+    """Computes the maps of a video, and keeps them all in memory: an hour at 8 maps a second of 256×256 takes 7.5 GB.
 
     Args:
       video: A video file.
@@ -136,14 +136,14 @@ class Prediction:
 
   def save_npz(self, path: str | Path) -> None:
     """Writes all maps as one npz file: `maps` uint8 from 0 to 255, `times`, `rate`, `size` and the model."""
-    write_maps(Path(path), to_bytes(self.maps), self.times, self.provenance)
+    write_maps(Path(path), to_uint8(self.maps), self.times, self.provenance)
 
   def save_json(self, path: str | Path) -> None:
-    """Writes four numbers for each native frame, which the video is read for once more."""
+    """Writes four numbers for each native frame; the video is read again for that."""
     self._write(FrameNumbers(Path(path), self.provenance))
 
   def save_overlay(self, path: str | Path) -> None:
-    """Writes an mp4 file of the video, which is read once more, with the maps drawn over it and its sound."""
+    """Writes an mp4 file of the video with its sound and the maps drawn over it; the video is read again for that."""
     self._write(OverlayVideo(Path(path), self.provenance))
 
   def _write(self, output: Output) -> None:

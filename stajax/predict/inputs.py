@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-# What lies beside videos in a folder without being one; a file that is an argument itself is always tried.
+# Files that often lie beside videos in a folder. A file that is named as an argument is always tried.
 SKIPPED_SUFFIXES = {
   *(".txt", ".md", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
   *(".html", ".pdf", ".py", ".sh", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".zip", ".tar", ".gz"),
@@ -15,8 +15,8 @@ SKIPPED_SUFFIXES = {
 def find_videos(inputs: Iterable[Path], out: Path) -> list[tuple[Path, str]]:
   """Returns video files and the names of their outputs.
 
-  Folders are searched in sorted order, without hidden files, overlays and whatever is surely no video. Of inputs that
-  would have the same outputs only the first is named without its suffix.
+  Folders are searched in sorted order; hidden files, overlays and files with the suffix of another kind are left out.
+  If several inputs would have the same outputs, only those of the first are named without its suffix.
 
   Raises:
     FileNotFoundError: An input does not exist, or is a folder without videos.

@@ -1,7 +1,7 @@
-"""The files that a prediction is written to while it goes through a video: maps, numbers of every frame, an overlay.
+"""The files that a prediction is written to while a video is read: maps, numbers for every frame, an overlay.
 
-An output is a class here and a row of `make_outputs`. Nothing else has to change for a new one, unless people are to
-choose it: then it is an option of the command, too.
+An output is a class here and a row of `make_outputs`. A new one needs nothing else, unless users are to choose it: then
+it also needs an option of the command.
 """
 
 import contextlib
@@ -87,13 +87,13 @@ class Output:
     """Takes a map (h, w) float32 that the model has computed for a time in seconds; its maximum is 1, or it is 0."""
 
   def add_frame(self, frame: Frame) -> None:
-    """Takes a native frame, after all maps up to its time."""
+    """Takes a native frame. All maps up to its time have been given before."""
 
 
 def make_outputs(folder: Path, name: str, provenance: Provenance, has_overlay: bool = True) -> list[Output]:
   """Returns the outputs of a video in the order in which they are opened.
 
-  They are completed the other way round, so that the JSON file says: everything is there.
+  They are completed in reverse order, so that the JSON file comes last and shows that everything is complete.
 
   Args:
     folder: The folder for the files, which exists.
@@ -110,13 +110,13 @@ def make_outputs(folder: Path, name: str, provenance: Provenance, has_overlay: b
 class MapParts(Output):
   """The maps as npz files of at most `MAPS_PER_PART` maps, each written as soon as it is full.
 
-  The first one replaces whatever an earlier run left.
+  The first one removes whatever an earlier run left.
   """
 
   def __init__(self, folder: Path, name: str, provenance: Provenance):
     self._folder, self._name, self._provenance = folder, name, provenance
     self._num_parts = 0
-    self._maps: np.ndarray | None = None  # of a whole part: many small arrays would leave gaps in memory
+    self._maps: np.ndarray | None = None  # holds a whole part: many small arrays would leave gaps in memory
     self._times: list[float] = []
 
   @contextlib.contextmanager
@@ -129,7 +129,7 @@ class MapParts(Output):
     """Keeps a map, and writes a part when it is full."""
     if self._maps is None:
       self._maps = np.empty((MAPS_PER_PART, *saliency.shape), np.uint8)
-    self._maps[len(self._times)] = to_bytes(saliency)
+    self._maps[len(self._times)] = to_uint8(saliency)
     self._times.append(time)
     if len(self._times) == MAPS_PER_PART:
       self._write()
@@ -154,7 +154,7 @@ class MapParts(Output):
         path.unlink()
 
 
-def to_bytes(saliency: np.ndarray) -> np.ndarray:
+def to_uint8(saliency: np.ndarray) -> np.ndarray:
   """Returns maps in [0, 1] as uint8 from 0 to 255."""
   return np.round(saliency * 255).astype(np.uint8)
 
@@ -166,7 +166,7 @@ def write_maps(path: Path, maps: np.ndarray, times: list[float] | np.ndarray, pr
 
 
 class FrameNumbers(Output):
-  """A JSON object whose list `frames` says in four numbers where people look in each native frame."""
+  """A JSON object whose list `frames` says, in four numbers for each native frame, where people look."""
 
   def __init__(self, path: Path, provenance: Provenance):
     self._path, self._provenance = path, provenance
@@ -197,7 +197,7 @@ class FrameNumbers(Output):
 
 
 class OverlayVideo(Output):
-  """The video with the maps drawn over it, with its sound; says `synthetic` where the model knows only such clips."""
+  """The video with its sound and the maps drawn over it, labelled `synthetic` if the model knows only such clips."""
 
   needs_pictures = True
 

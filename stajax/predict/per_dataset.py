@@ -1,10 +1,10 @@
 """Writes the maps of all videos of an eye-tracking set: `stajax predict --data stavis:ROOT`.
 
   OUT/<database>/<video>/img_00001.png    grey, each with a maximum of 255; numbered like the frames
-  OUT/predict.json                        what made them
+  OUT/predict.json                        the model and the settings that made them
 
-A video's folder appears when it is complete, and is then left as it is. `stajax evaluate --maps OUT` gives the scores
-that `stajax evaluate --model` gives the model.
+A video's folder appears when it is complete, and is then left as it is. `stajax evaluate --maps OUT` gives the same
+scores as `stajax evaluate --model`.
 """
 
 import itertools
@@ -32,10 +32,10 @@ _COMPRESSION = 1  # of PNG; more takes longer than the maps
 def predict_dataset(
   predictor: Predictor, videos: Sequence[StavisVideo], out: Path
 ) -> Iterator[tuple[StavisVideo, int, Exception | None]]:
-  """Writes the maps of those videos whose folders are not there yet.
+  """Writes the maps of the videos that have no folder yet.
 
   Yields:
-    A video when it is done, how many maps were written of it, and why it has none, if so.
+    Each video when it is done, the number of maps that were written, and the error if it failed.
 
   Raises:
     FileExistsError: `out` holds maps that another model made.
@@ -43,7 +43,7 @@ def predict_dataset(
   """
   by_folder = {_folder(out, video): video for video in videos}
   missing = [video for folder, video in by_folder.items() if not folder.is_dir()]
-  _claim(out, predictor.made_with, len(missing) < len(videos))
+  _check_provenance(out, predictor.made_with, len(missing) < len(videos))
   bar = tqdm(total=sum(video.num_frames for video in missing), unit="map", disable=None)
   with ThreadPoolExecutor(os.cpu_count()) as writers, bar:
     found = set_maps(predictor, predictor.start_final_maps, missing)
@@ -51,7 +51,7 @@ def predict_dataset(
       video = by_folder[folder]
       try:
         yield video, _write_video(writers, out, video, (maps for _, maps in parts), bar), None
-      except Exception as error:  # a video must not stop those after it
+      except Exception as error:  # an error of one video must not stop the others
         shutil.rmtree(_partial(out, video), ignore_errors=True)
         yield video, 0, error
 
@@ -87,8 +87,8 @@ def _write(writers: Executor, folder: Path, first: int, maps: np.ndarray) -> Non
   list(writers.map(save, range(len(maps)), to_uint8(maps)))
 
 
-def _claim(out: Path, made_with: dict[str, Any], holds_maps: bool) -> None:
-  """Writes into `out` what its maps are made with, or compares it with what is written there."""
+def _check_provenance(out: Path, made_with: dict[str, Any], holds_maps: bool) -> None:
+  """Records in `out` how its maps are made, or checks that it agrees with what is recorded there."""
   path = out / ABOUT
   try:
     found = json.loads(path.read_text(encoding="utf-8"))

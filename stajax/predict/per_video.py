@@ -1,4 +1,4 @@
-"""The maps of one video, computed while they are asked for, and the loop that writes them to outputs."""
+"""The maps of one video, computed on demand, and the loop that writes them to outputs."""
 
 import contextlib
 from collections import deque
@@ -25,14 +25,14 @@ TimedMap = tuple[float, np.ndarray]
 class MapStream:
   """The maps of a video, in the order of their times, in memory that does not grow with the video's length.
 
-  They are computed while one iterates over the stream, which is possible once.
+  They are computed while one iterates over the stream, which can be done only once.
 
   Attributes:
     provenance: What is predicted, and by what.
   """
 
   def __init__(self, predictor: "Predictor", path: str | Path, every_frame: bool = False, model: str = ""):
-    """Opens the video and goes through its sound.
+    """Opens the video and reads its sound.
 
     Args:
       predictor: The model.
@@ -50,11 +50,11 @@ class MapStream:
     rate = info.rate if every_frame else predictor.rate
     has_sound = self._sound is not None
     self.provenance = Provenance(info, has_sound, model, predictor.trained_on, rate, every_frame, notes)
-    self._waiting: deque[float] = deque()  # times of the samples that the model has taken in without giving a map
+    self._pending_times: deque[float] = deque()  # times of the samples whose maps the model has not returned yet
 
   @property
   def expected_length(self) -> int | None:
-    """About how many maps there will be; None where the file does not say."""
+    """The approximate number of maps; None if the file does not state its duration."""
     duration = self.provenance.info.duration
     return None if duration is None else max(1, round(duration * self.provenance.rate))
 
@@ -66,7 +66,7 @@ class MapStream:
       ValueError: A map is not finite.
     """
     for saliency in self._predictor.maps(self._samples(), self._reach, self._fragments):
-      time, saliency = self._waiting.popleft(), np.asarray(saliency, np.float32)
+      time, saliency = self._pending_times.popleft(), np.asarray(saliency, np.float32)
       if not np.isfinite(saliency).all():
         raise ValueError(f"the model's map at {time:.3f} s is not finite")
       yield time, saliency / max(float(saliency.max()), 1e-12)
@@ -78,7 +78,7 @@ class MapStream:
     else:
       frames = grid_frames(path, self._predictor.rate, side, notes)
     for time, frame in frames:
-      self._waiting.append(time)
+      self._pending_times.append(time)
       yield frame, None if self._sound is None else self._sound.window(time)
 
   def _fragments(self) -> "Fragments":
@@ -104,12 +104,12 @@ class Summary:
 
 
 def write_outputs(timed_maps: Iterable[TimedMap], provenance: Provenance, outputs: Sequence[Output]) -> Summary:
-  """Goes through a video once, and gives its maps and native frames to outputs.
+  """Reads a video once, and gives its maps and native frames to outputs.
 
   Args:
     timed_maps: The maps, in the order of their times.
     provenance: What is predicted.
-    outputs: They are opened in this order, and completed the other way round.
+    outputs: They are opened in this order, and completed in reverse order.
 
   Raises:
     MediaError: The video is damaged.
@@ -118,7 +118,7 @@ def write_outputs(timed_maps: Iterable[TimedMap], provenance: Provenance, output
   """
   path, num_frames, num_maps = provenance.info.path, 0, 0
 
-  def passed_on() -> Iterator[TimedMap]:
+  def maps_given_to_outputs() -> Iterator[TimedMap]:
     nonlocal num_maps
     for time, saliency in timed_maps:
       num_maps += 1
@@ -129,20 +129,20 @@ def write_outputs(timed_maps: Iterable[TimedMap], provenance: Provenance, output
   with contextlib.ExitStack() as stack:
     for output in outputs:
       stack.enter_context(output.opened())
-    timeline = Timeline(passed_on())
+    interpolator = MapInterpolator(maps_given_to_outputs())
     needs_pictures = any(output.needs_pictures for output in outputs)
     native = native_frames(path) if needs_pictures else ((time, None) for time in frame_times(path))
     for time, picture in native:
-      frame = Frame(num_frames, time, picture, timeline.at(time))
+      frame = Frame(num_frames, time, picture, interpolator.at(time))
       for output in outputs:
         output.add_frame(frame)
       num_frames += 1
-    timeline.finish()
+    interpolator.finish()
   return Summary(num_frames, num_maps, tuple(provenance.notes))
 
 
-class Timeline:
-  """Interpolates linearly in a stream of maps, of which it holds two; constant before the first and after the last."""
+class MapInterpolator:
+  """Interpolates linearly between the maps of a stream, of which it holds two; constant beyond the first and last."""
 
   def __init__(self, timed_maps: Iterator[TimedMap]):
     """Raises ValueError where there is no map."""
@@ -162,5 +162,5 @@ class Timeline:
     return (1 - weight) * self._before[1] + weight * self._after[1]
 
   def finish(self) -> None:
-    """Draws the maps that are left."""
+    """Reads the maps that are left."""
     deque(self._maps, maxlen=0)

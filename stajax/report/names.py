@@ -1,4 +1,4 @@
-"""Titles of methods, metrics, stages and sets for pages and tables, and a line on each method."""
+"""Titles of methods, metrics, stages and sets for pages and tables, and a description of each method."""
 
 import re
 
@@ -29,8 +29,8 @@ METHODS = {
   ),
   "scam_coarse": (
     "SCAM, coarse",
-    "The mean of the three coarse CAMs, weighted by confidence, of the classifiers that find the clip's tag. The fine "
-    "stage looks closer at the box around it.",
+    "The confidence-weighted mean of the coarse CAMs of those classifiers that find the clip's tag. The fine stage "
+    "looks closer at the box around it.",
   ),
   "cam_s": ("CAM S", "The fine stage of S: it is trained again on crops, and its map is put back into the frame."),
   "cam_st": ("CAM ST", "The fine stage of ST."),
@@ -38,7 +38,7 @@ METHODS = {
   "scam_average": ("AC", "The plain mean of the three fine CAMs, with which selective fusion is compared."),
   "scam": (
     "SCAM",
-    "The mean of the three fine CAMs, weighted by confidence, of the classifiers that find the clip's tag.",
+    "The confidence-weighted mean of the fine CAMs of those classifiers that find the clip's tag.",
   ),
   "scam_plus": (
     "SCAM+",
@@ -52,13 +52,13 @@ METHODS = {
   "final_no_switch": ("Final, no switch", "The same with the audio switch forced to 1, so that all sound is heard."),
   "maps": ("Maps", "The maps that were given."),
 }
-"""The title of each method, and a line on what it is."""
+"""The title and a description of each method."""
 
 SETS = {
   "synthetic/foreign": "clips whose sound is foreign to the tag",
   "synthetic/repeat": "clips whose object repeats or leaves",
 }
-"""What the sets within a database are."""
+"""Descriptions of the sets within a database."""
 
 _BRANCHES = {"s": "one frame", "st": "three frames", "sa": "frame and sound"}
 _COMPANIONS = {"short": "its neighbours in time", "long": "distant moments of its clip", "cross": "clips of its tag"}
@@ -89,7 +89,7 @@ STAGES = {
 """The titles of the stages of a training."""
 
 PICTURES = {"frame": "Frame", "sound": "Sound", "viewers": "Viewers"}
-"""The titles of the pictures that are no method's."""
+"""The titles of the pictures that do not belong to a method."""
 
 _ROWS = {row.method: f"Row {row.number}: {row.title}" for row in ROWS}
 _THRESHOLDED = re.compile(r"(.+)_(0\.\d+)")
@@ -111,8 +111,8 @@ def title_of(name: str) -> str:
   return PICTURES.get(name) or _ROWS.get(name) or name
 
 
-def text_of(method: str) -> str:
-  """Returns a line on what a method is; "" for one that is not in the tables."""
+def description_of(method: str) -> str:
+  """Returns the description of a method; "" for one that is not in the tables."""
   if match := _THRESHOLDED.fullmatch(method):
     return f"The same as {title_of(match[1])}, scaled to [0, 1], with values below {match[2]} set to 0."
   if method.endswith(NO_CENTRE):

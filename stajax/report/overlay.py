@@ -10,7 +10,7 @@ CAPTION_MARGIN = 4
 
 
 def heat_overlay(frame: np.ndarray, saliency: np.ndarray) -> np.ndarray:
-  """Draws a map over a frame. The more salient, the more opaque, so that the rest of the picture stays as it is.
+  """Draws a map over a frame. The more salient a place, the more opaque its colour; the rest stays visible.
 
   Args:
     frame: The frame (H, W, 3), uint8 RGB.
@@ -37,11 +37,12 @@ def caption(frame: np.ndarray, text: str) -> np.ndarray:
 
 @functools.cache
 def _palette() -> tuple[bytes, list[int]]:
-  """Returns the colour (RGB) and the opacity, both of 0 to 255, of each of 256 levels."""
-  import matplotlib  # not before an overlay is drawn: loading it is a tenth of prediction's start-up
+  """Returns the colour (RGB) and the opacity, both from 0 to 255, of each of 256 levels."""
+  import matplotlib  # imported late: loading it is a tenth of prediction's start-up
 
   levels = np.linspace(0, 1, 256)
-  colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * levels)[:, :3]  # its dark end would only darken
+  # The dark end of the colour map would only darken the frame.
+  colours = matplotlib.colormaps["inferno"](0.25 + 0.75 * levels)[:, :3]
   opacity = np.round(MAX_OPACITY * levels**0.75 * 255).astype(int)
   return np.round(colours * 255).astype(np.uint8).tobytes(), opacity.tolist()
 

@@ -1,4 +1,4 @@
-"""Writes the self-contained page `index.html` of a training or an evaluation: scores, curves, examples, facts."""
+"""Writes `index.html`, the self-contained page of a training or an evaluation: scores, curves, examples and facts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Example:
   """A frame of the gallery.
 
   Attributes:
-    title: What the frame is: its clip, number, tag and flags.
+    title: Identifies the frame: its clip, number, tag and flags.
     frame: The frame (H, W, 3), uint8 RGB.
     maps: {method: (h, w) uint8}. They are shown in this order over the frame, each relative to its maximum.
     viewers: The density of the viewers' fixations, (H, W) uint8.
@@ -90,7 +90,7 @@ def write_page(out: str | Path, page: Page) -> None:
     about={**page.about, "notes": [line for line in page.about["notes"] if line not in banners]},
     tables=[tables.score_table(name, rows) for name, rows in shown.items() if rows],
     metrics=[(name, metric.title, metric.meaning) for name, metric in METRICS.items()],
-    methods=[(method, names.title_of(method), names.text_of(method)) for method in methods],
+    methods=[(method, names.title_of(method), names.description_of(method)) for method in methods],
     sets=names.SETS,
     ablation=tables.ablation_tables(page.scores, page.row_titles),
     components=COMPONENTS,
@@ -114,8 +114,8 @@ def _map_sizes(sizes: Mapping[str, Sequence[Sequence[int]]]) -> list[tuple[str, 
 
 
 def _curve(stage: str, log: LogLines, identifier: str) -> dict[str, str]:
-  """Returns a stage's curves as a picture, and what it ended with in words."""
-  from stajax.report import plots  # Matplotlib only where something is drawn: scoring processes import this module
+  """Returns a stage's curves as a picture, and its last values in words."""
+  from stajax.report import plots  # loads Matplotlib, which scoring alone does not need
 
   title = names.STAGES.get(stage, stage)
   if not log:

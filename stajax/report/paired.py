@@ -3,7 +3,7 @@
   python -m stajax.report.paired REPORT… [--pairs A:B …]
 
 A report is a folder with `per_video.csv` and `evaluation.json`, as `stajax train` and `stajax evaluate` write it. For
-each pair the difference A − B is taken for every clip of every run. The table, in Markdown, shows its mean, its
+each pair, the difference A − B is taken for every clip of every run. The table, in Markdown, shows the mean, the
 standard error over the clips, the mean of each run, and in how many clips A is better.
 """
 
@@ -32,7 +32,7 @@ PAIRS = (
   "scam_plus:scam",
   "final:sta",
 )
-"""What the paper claims of its parts: fine stage, selection, switch (where sound is foreign), SCAM+, final fusion."""
+"""What the paper claims about its parts: fine stage, selection, switch (for foreign sound), SCAM+, final fusion."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def print_comparison(arguments: Arguments) -> int:
 
 
 def read_report(folder: Path) -> Report:
-  """Reads a report's folder, or that of a work folder.
+  """Reads a report from its folder, or from the work folder that has it.
 
   Raises:
     ValueError: There is no report of this version.

@@ -1,4 +1,4 @@
-"""Draws learning curves and gallery pictures as text that stands inside an HTML page."""
+"""Draws learning curves and gallery pictures as text to embed in an HTML page."""
 
 import base64
 import io
@@ -22,8 +22,8 @@ SIDE = 256
 """The longer side of a gallery picture, in pixels."""
 _JPEG_QUALITY = 82
 _MAX_POINTS = 200
-"""How many points a curve has at most; longer logs are averaged."""
-# Stand-ins that are replaced by colours of the page's style sheet, which knows light and dark.
+"""The most points of a curve; longer logs are averaged."""
+# Placeholders for the colours of the page's style sheet, which has a light and a dark theme.
 _COLOURS = {"#010203": "currentColor", "#010204": "var(--accent)", "#010205": "var(--line)"}
 _TEXT, _ACCENT, _LINE = _COLOURS
 _STYLE: dict[Any, Any] = {
@@ -43,7 +43,7 @@ _STYLE: dict[Any, Any] = {
 
 
 def is_curve(name: str) -> bool:
-  """Whether a scalar of a log is drawn as a curve."""
+  """Returns whether a scalar of a log is drawn as a curve."""
   return name not in ("step", "examples_per_second")
 
 
@@ -53,7 +53,7 @@ def learning_curves(lines: Sequence[Mapping[str, float]], identifier: str, label
   Args:
     lines: The lines of the log, each with `step`. Values that are not finite are left out.
     identifier: Makes the ids inside the picture unique within a page; letters and digits.
-    label: What is read aloud in place of the picture.
+    label: The text that screen readers say for the picture.
   """
   names = list(dict.fromkeys(["loss", *(name for line in lines for name in line if is_curve(name))]))
   with matplotlib.rc_context({**_STYLE, "svg.hashsalt": identifier}):
@@ -87,13 +87,13 @@ def _draw_curve(axes: Axes, lines: Sequence[Mapping[str, float]], name: str) -> 
 
 
 def _inline(svg: str, identifier: str, label: str) -> str:
-  """Returns Matplotlib's file without what only a file of its own needs, with ids that are unique on the page."""
+  """Returns Matplotlib's SVG without what only a separate file needs, with ids that are unique on the page."""
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
   svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', svg)
   svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL).replace("xlink:href", "href")
   svg = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{identifier}-", svg)
-  for stand_in, colour in _COLOURS.items():
-    svg = svg.replace(stand_in, colour)
+  for placeholder, colour in _COLOURS.items():
+    svg = svg.replace(placeholder, colour)
   return svg
 
 
@@ -117,7 +117,7 @@ def heat_picture(frame: np.ndarray, values: np.ndarray, fixations: np.ndarray | 
   large = heat_overlay(np.asarray(_resize_to(frame, SIDE)), level)
   if fixations is None or not fixations.any():
     return picture(large)
-  canvas = _resize_to(large, 2 * SIDE)  # reduced again: smooth points
+  canvas = _resize_to(large, 2 * SIDE)  # drawn large and then reduced, for smooth points
   draw = ImageDraw.Draw(canvas)
   scale = np.array(canvas.size) / fixations.shape[::-1]
   for x, y in (np.argwhere(fixations)[:, ::-1] + 0.5) * scale:
@@ -131,7 +131,7 @@ def spectrogram_picture(sound: np.ndarray) -> str:
   Args:
     sound: The log-spectrogram of `stajax.media.spectrogram`, (257, n), float.
   """
-  import librosa.display  # only where a training's gallery is drawn: it belongs to what training needs
+  import librosa.display  # imported late: only the extra `train` has it
 
   frequencies, times = spectrogram_axes(sound.shape[1])
   decibels = sound.astype(np.float32) * (10 / math.log(10))

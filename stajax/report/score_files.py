@@ -17,12 +17,12 @@ from stajax.scoring.protocol import METRICS, SPLITS, STEP
 from stajax.scoring.results import Evaluation, VideoScores
 
 NOTES = (
-  "The score of a video is the mean over its frames, that of a set the mean over all rows of the test lists; long "
-  "videos do not weigh more.",
+  "The score of a video is the mean over its frames, and that of a set is the mean over all rows of the test lists, so "
+  "long videos do not weigh more.",
   "The other pixels of s-AUC are those fixated in other frames of the same video.",
-  f"The baseline `centre` is a Gaussian with a deviation of {CENTRE_SIGMA} of the frame's width and height; `uniform` "
-  "is a constant map, for which AUC-J is about 0.5 (ties are broken at random) and the other metrics are not defined "
-  "(null).",
+  f"The baseline `centre` is a Gaussian with a standard deviation of {CENTRE_SIGMA} of the frame's width and height; "
+  "`uniform` is a constant map, for which AUC-J is about 0.5 (ties are broken at random) and the other metrics are not "
+  "defined (null).",
 )
 SYNTHETIC_NOTE = "synthetic: rendered clips with sampled viewers, not eye tracking."
 
@@ -95,7 +95,7 @@ def _describe_set(evaluation: Evaluation, videos: list[VideoScores]) -> dict[str
     "videos": len({(video.database, video.name) for video in videos}),
     "list_rows": sum(video.entries for video in videos),
     "frames": sum(len(video.frames) for video in videos),
-    "frames_without_map": sum(video.num_asked - len(video.frames) for video in videos),
+    "frames_without_map": sum(video.num_requested - len(video.frames) for video in videos),
     "methods": {
       method: {metric: _count_frames(evaluation, videos, method, metric) for metric in METRICS}
       for method in evaluation.methods

@@ -5,9 +5,9 @@ The printed ticks are read as follows:
 - Rows 1–5 are coarse (D), rows 6–11 fine (E), rows 13–20 one network with companions on whole frames, rows 21–24 all
   eight of those (SC, LC, CC), row 25 everything (SCAM+). Row 12 is S coarse with the FRL on its spatial features
   (§6.2.5).
-- Row 22 is row 24 "without the audio switch" (§6.2.3), row 21 is row 24 "without FRL" (§6.2.5). The print ticks E in
-  rows 21, 23 and 24 where the text means F, the switch; we follow the text. So the switch is off in rows 9 and 22
-  alone. Rows without a source that hears have no F to tick.
+- Row 22 is row 24 "without the audio switch" (§6.2.3), row 21 is row 24 "without FRL" (§6.2.5). The printed table
+  ticks E in rows 21, 23 and 24 where the text means F, the switch; we follow the text. So the switch is off in rows 9
+  and 22 alone. Rows without a source that hears have no F to tick.
 - M is the plain average (row 23), N is the selective fusion (rows 21, 22, 24).
 """
 
@@ -54,13 +54,13 @@ class Row:
 
   Attributes:
     number: The row's number in the paper.
-    title: What the row is, and what is toggled at inference only.
+    title: What the row is, and what is switched at inference only.
     sources: The names of its networks.
     fusion: How their maps are fused: `cam` takes the only source's map, `average` is AC of §6.2.2, `select` is Eq. 1
       or 4.
     always_heard: Whether the audio switch is left out, so that all sound is heard.
     frl: Whether networks with companions have their FRL; in row 12, whether S has one.
-    components: The letters that the paper ticks, as printed.
+    components: The letters that the paper ticks.
     published: The paper's scores on AVAD by metric.
   """
 

@@ -18,7 +18,7 @@ Cells = list[tuple[str, bool]]
 Key = TypeVar("Key", bound=Hashable)
 
 PUBLISHED_ON = "avad"
-"""The set on which the paper measured its Table 1, in lower case."""
+"""The set of the paper's Table 1, in lower case."""
 ABLATION_METHODS = frozenset(row.method for row in ROWS)
 """The methods that are rows of Table 1."""
 
@@ -78,7 +78,7 @@ class AblationTable:
 
   Attributes:
     name: The name of the set.
-    is_published: Whether the paper's numbers are shown: the set is the paper's.
+    is_published: Whether the set is the paper's, so that the paper's numbers are shown.
     rows: The rows.
     differences: The comparisons whose rows are all there.
   """

@@ -1,4 +1,4 @@
-"""Maps that look at nothing, which are scored beside every method on the same frames."""
+"""Baseline maps that ignore the frame. They are scored beside every method on the same frames."""
 
 from collections.abc import Callable
 
@@ -11,8 +11,8 @@ CENTRE_SIGMA = 0.2
 def centre_map(size: tuple[int, int]) -> np.ndarray:
   """Returns a Gaussian at the centre of a frame of `size` (H, W), uint8 with a maximum of 255.
 
-  It equals the students' centre factor as long as that keeps its width. It is a definition of its own, because what all
-  scores are compared with must not change with a model.
+  It equals `stajax.maps.final.centre_factor` today, but has its own definition, because the reference for all scores
+  must not change when a model does.
   """
   axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (CENTRE_SIGMA * n)) ** 2) for n in size]
   values = np.outer(*axes)

@@ -1,7 +1,7 @@
 """Metrics: scores of one predicted map against the fixations or the density of one frame.
 
 All are computed in float64 by the definitions of the MIT saliency benchmark's code, which the `stavis` protocol uses.
-A score that is not defined is NaN: the protocol decides what becomes of it. The arguments have the same meaning in all
+A score that is not defined is NaN: the protocol decides what to do with it. The arguments have the same meaning in all
 functions:
 
   prediction: The predicted map, (h, w) float, at any scale.
@@ -17,7 +17,9 @@ EPSILON = 2.0**-52
 
 
 def auc_judd(prediction: np.ndarray, fixations: np.ndarray, rng: np.random.Generator | None = None) -> float:
-  """Computes AUC-J: the area under the curve of fixated pixels against all others, by the fixated values as thresholds.
+  """Computes AUC-J: the area under the ROC curve of fixated pixels against all others.
+
+  The thresholds are the map's values at the fixated pixels.
 
   Args:
     prediction: See above.
@@ -36,7 +38,7 @@ def auc_judd(prediction: np.ndarray, fixations: np.ndarray, rng: np.random.Gener
   if num_fixated in (0, num_pixels) or np.isnan(values[0]):
     return np.nan
   thresholds = np.sort(values[fixated])[::-1]
-  candidates = np.sort(values[values >= thresholds[-1]])  # all that can be above a threshold
+  candidates = np.sort(values[values >= thresholds[-1]])  # only these can be above a threshold
   num_above = candidates.size - np.searchsorted(candidates, thresholds, side="left")
   rank = np.arange(1, num_fixated + 1)
   true_positives = np.concatenate([[0.0], rank / num_fixated, [1.0]])
@@ -55,8 +57,8 @@ def s_auc(
   """Computes the shuffled AUC of fixated pixels against pixels fixated at other times, averaged over random draws.
 
   Each draw takes min(number of fixated, number of other) of the other pixels without replacement. On thresholds that
-  are `step` apart the area under the curve is a sum over the drawn pixels of a number that depends on the pixel's
-  bin only, so that a draw is one multivariate hypergeometric count of pixels per bin.
+  are `step` apart, the area under the curve is a sum over the drawn pixels, and each term depends only on the pixel's
+  bin. So one draw is a multivariate hypergeometric count of pixels per bin.
 
   Args:
     prediction: See above.
@@ -116,7 +118,7 @@ def sim(prediction: np.ndarray, density: np.ndarray) -> float:
   """Computes the similarity: the common part of two maps, each min-max scaled and then divided by its sum.
 
   Returns:
-    0 for a density that is 0 everywhere (as the benchmark's code has it); NaN where a map is constant otherwise.
+    0 for a density that is 0 everywhere (as in the benchmark's code); NaN where a map is constant otherwise.
   """
   prediction = np.asarray(prediction, np.float64)
   if _is_constant(prediction):
@@ -143,7 +145,7 @@ def kl(prediction: np.ndarray, density: np.ndarray) -> float:
 def _s_auc_parts(
   prediction: np.ndarray, fixations: np.ndarray, other: np.ndarray, step: float
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
-  """Returns what the shuffled AUC is made of, or None where it is not defined.
+  """Returns the parts of the shuffled AUC, or None where it is not defined.
 
   Bin j holds the values that reach j thresholds 0, step, 2 step, … The trapezoids between two thresholds have the
   share of the other pixels in the bin as width and the mean share of fixated pixels above the two as height.

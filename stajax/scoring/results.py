@@ -21,7 +21,7 @@ class VideoScores:
     split: The test list that these maps serve; 0 for all lists.
     entries: How many rows of those lists name the video: its weight in the mean.
     frames: The scored frames, (n,) int64, 0-based.
-    num_asked: How many frames maps were asked for: more than n where maps are missing.
+    num_requested: How many frames were to be scored: more than n where maps are missing.
     scores: {method: {metric: (n,) float64}}.
     map_sizes: The sizes of the maps by method.
   """
@@ -31,14 +31,14 @@ class VideoScores:
   split: int
   entries: int
   frames: np.ndarray
-  num_asked: int
+  num_requested: int
   scores: dict[str, dict[str, np.ndarray]]
   map_sizes: Sizes
 
 
 @dataclass(frozen=True)
 class Evaluation:
-  """The scores of all videos frame by frame, and what is needed to read them.
+  """The scores of all videos frame by frame, and what is needed to interpret them.
 
   Attributes:
     videos: The scored videos.

@@ -25,10 +25,10 @@ from stajax.scoring.baselines import BASELINES
 from stajax.scoring.results import Evaluation, Sizes, VideoScores
 
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
-"""(video, 0-based frames) → chunks of (some of them, {method: (k, h, w) uint8}); a frame left out is not scored."""
+"""(video, 0-based frames) → chunks of (some of them, {method: (k, h, w) uint8}); the others are not scored."""
 
 TASK_FRAMES = 64
-"""How many frames a worker scores at a time."""
+"""The number of frames that a worker scores at a time."""
 
 
 def evaluate_videos(
@@ -43,11 +43,11 @@ def evaluate_videos(
 
   Args:
     videos: The videos of a tree.
-    method_maps: Maps that serve every test list; or {split: maps} where each split's list has maps of its own (lists
-      without a number are then scored with each of them).
+    method_maps: Maps that serve every test list; or {split: maps} if each split's list has its own maps (lists without
+      a number are then scored with each of them).
     settings: Which frames are scored, and how.
     groups: {"<database>/<subset>": video names} that are reported as sets too.
-    processes: How many worker processes there are; None: one a core; 1: no other process.
+    processes: The number of worker processes; None for one per core, 1 to score in this process.
     progress: Whether to show a progress bar.
 
   Returns:
@@ -97,7 +97,7 @@ class _Scorer:
     executor: Where the tasks run.
     max_pending: How many tasks may be under way, which bounds the maps in memory.
     seed: The seed of all random parts.
-    bar: The progress bar, moved on by every scored frame.
+    bar: The progress bar, which advances with every scored frame.
   """
 
   executor: Executor
@@ -127,17 +127,17 @@ class _Scorer:
     return _Fixations(size, {i: positions for i, (_, positions) in zip(frames, found)})
 
   def _score_split(
-    self, video: StavisVideo, asked: Sequence[int], fixations: _Fixations, split: int, method_maps: MethodMaps
+    self, video: StavisVideo, requested: Sequence[int], fixations: _Fixations, split: int, method_maps: MethodMaps
   ) -> VideoScores:
     frames: list[int] = []
     sizes: Sizes = {method: {fixations.size} for method in BASELINES}
-    tasks = self._score_tasks(video, fixations, method_maps(video, asked), frames, sizes)
+    tasks = self._score_tasks(video, fixations, method_maps(video, requested), frames, sizes)
     parts: list[dict[str, dict[str, np.ndarray]]] = []
     for part in self._run(tasks):
       parts.append(part)
       self.bar.update(len(next(iter(part["centre"].values()))))
     if not frames:
-      raise StavisError(f"{video.database}/{video.name}: none of its frames to be scored has a map")
+      raise StavisError(f"{video.database}/{video.name}: none of the frames to score has a map")
     if any(part.keys() != parts[0].keys() for part in parts):
       raise ValueError(f"{video.database}/{video.name}: some frames have maps of other methods than the rest")
     order = np.argsort(frames, kind="stable")
@@ -146,7 +146,7 @@ class _Scorer:
       for method in parts[0]
     }
     entries, ordered = _num_entries(video, split), np.array(frames, np.int64)[order]
-    return VideoScores(video.database, video.name, split, entries, ordered, len(asked), scores, sizes)
+    return VideoScores(video.database, video.name, split, entries, ordered, len(requested), scores, sizes)
 
   def _score_tasks(
     self,
@@ -215,7 +215,7 @@ def _score_task(
       raise StavisError(f"{path}: density {density.shape}, expected {size} as the fixations have")
     for method, prepared in baselines.items():
       rows[method].append(protocol.score_frame(prepared, fixations, density, union, seed))
-    scores: dict[tuple, dict[str, float]] = {}  # rows of an ablation are often the maps of another method
+    scores: dict[tuple, dict[str, float]] = {}  # an ablation's row often has the maps of another method
     for method, values in maps.items():
       key = values[k].shape, values[k].tobytes()
       if key not in scores:

@@ -1,4 +1,4 @@
-"""Reads files of named arrays: both formats of PyTorch, NumPy's npz, safetensors. Nothing in them can run."""
+"""Reads files of named arrays: both formats of PyTorch, NumPy's npz, and safetensors. Nothing in them is executed."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from stajax.weights import torch_file
 from stajax.weights.store import Arrays, WeightsError
 
 _MAX_INFLATION = 1032
-"""How many bytes one byte of a deflated stream can become at most."""
+"""The most bytes that one byte of a deflated stream can become."""
 _HEADER_READERS = {
   (1, 0): np.lib.format.read_array_header_1_0,
   (2, 0): np.lib.format.read_array_header_2_0,
@@ -25,7 +25,7 @@ def open_arrays(path: str | Path) -> Iterator[Arrays]:
   """Opens a file of arrays, whatever its name says about its format. They can be read until the block ends.
 
   Raises:
-    WeightsError: It is missing, of no known format or damaged, or it asks for more than arrays.
+    WeightsError: The file is missing, damaged or of no known format, or it asks for more than arrays.
   """
   path = Path(path)
   try:

@@ -26,7 +26,7 @@ from stajax.weights.store import Arrays, WeightsError, check_names, flatten
 
 VGGSOUND_CATEGORIES = 309
 
-# The places of the convolutions in torchvision's `features`, which count activations and poolings too.
+# The indices of the convolutions in torchvision's `features`, which also counts activations and poolings.
 _FEATURES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # torchvision's file names
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
@@ -64,26 +64,26 @@ class _Layout:
   """How one publisher names parameters.
 
   Attributes:
-    anchors: Names by which it is recognised. What stands before the first one (`audnet.`, `module.`) stands before all.
+    anchors: Names by which it is recognised. All names share the prefix of the first, such as `audnet.` or `module.`.
     network: Returns the shapes of our variables.
     source: Returns the name in the file, given one of ours.
     is_torch: Whether axes are in PyTorch's order.
-    known_spare: A pattern of names that are known to be of no use here.
+    unused: A pattern of names that no network here needs.
   """
 
   anchors: tuple[str, ...]
   network: Callable[[], dict[str, tuple[int, ...]]]
   source: Callable[[str], str]
   is_torch: bool = True
-  known_spare: str = r"(?!)"
+  unused: str = r"(?!)"
 
 
 def read(path: str | Path) -> Converted:
   """Reads VGG-16 of torchvision or as npz, VGGSound's ResNet-18 of either pooling, or weights with our own names.
 
   Raises:
-    WeightsError: The file is unreadable, unknown or damaged, or parameters are missing, spare or of another shape; they
-      are named.
+    WeightsError: The file is unreadable, unknown or damaged, or parameters are missing, spare or of another shape; the
+      message names them.
   """
   path = Path(path)
   with open_arrays(path) as arrays:
@@ -117,7 +117,7 @@ def digest(path: str | Path) -> str:
 def _rename(
   path: Path, arrays: Arrays, kind: str, layout: _Layout, prefix: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-  """Returns the arrays of a layout under our names, and the names in the file that are known to be of no use."""
+  """Returns the arrays of a layout under our names, and the names in the file that no network here needs."""
   wanted, shapes = layout.network(), arrays.shapes
   axes = {target: _axes(target, len(shape), layout.is_torch) for target, shape in wanted.items()}
   source = {target: prefix + layout.source(target) for target in wanted}
@@ -127,7 +127,7 @@ def _rename(
   check_names(
     path,
     [f"missing {name}" for name in expected if name not in shapes],
-    [f"spare {name[:80]}" for name in others if not re.fullmatch(re.escape(prefix) + layout.known_spare, name)],
+    [f"spare {name[:80]}" for name in others if not re.fullmatch(re.escape(prefix) + layout.unused, name)],
     [
       f"{name} is {shapes[name]}, expected {shape}"
       for name, shape in expected.items()
@@ -148,12 +148,12 @@ def _float32(path: Path, name: str, arrays: Arrays) -> np.ndarray:
   with np.errstate(over="ignore"):
     array = np.asarray(arrays.read(name)).astype(np.float32)
   if not np.isfinite(array).all():
-    raise WeightsError(f"{path}: {name} has values that are no finite numbers")
+    raise WeightsError(f"{path}: {name} has values that are not finite")
   return array
 
 
 def _prefix(layout: _Layout, names: Mapping[str, object]) -> str | None:
-  """Returns what stands before all names if they are of the layout, else None."""
+  """Returns the prefix of all names if they have this layout, else None."""
   first = [name.removesuffix(layout.anchors[0]) for name in names if name.endswith(layout.anchors[0])]
   for prefix in first:
     if all(prefix + anchor in names for anchor in layout.anchors):
@@ -204,16 +204,16 @@ def _vggsound_layout(pooling: Pooling, anchors: tuple[str, ...], classify: str) 
     ("layer1.0.conv1.weight", *anchors),
     functools.partial(_vggsound, pooling),
     functools.partial(_vggsound_name, classify),
-    known_spare=r".*\.num_batches_tracked",
+    unused=r".*\.num_batches_tracked",
   )
 
 
 _LAYOUTS = {
   "torchvision's VGG-16": _Layout(
-    ("features.0.weight",), _vgg16, _torchvision_name, known_spare=r"classifier\.[036]\.(weight|bias)"
+    ("features.0.weight",), _vgg16, _torchvision_name, unused=r"classifier\.[036]\.(weight|bias)"
   ),
   "VGG-16 as npz": _Layout(("conv1_1/kernel",), _vgg16, _npz_name, is_torch=False),
   "VGGSound's ResNet-18 with netvlad pooling": _vggsound_layout("netvlad", ("fc_.bias",), "fc_"),
   "VGGSound's ResNet-18 with average pooling": _vggsound_layout("average", (), "fc"),
 }
-"""The layouts that are recognised, by what they hold; the first one whose anchors are all there is taken."""
+"""The layouts by what they hold. The first one whose anchors are all there is taken."""

@@ -1,6 +1,6 @@
 """Downloads published weights from their publishers: whole, checked, and moved into place at the end.
 
-A connection that breaks is resumed where it broke, and no file may be larger than it is known to be. `pooch`, the usual
+A connection that breaks is resumed where it broke, and no file may be larger than its known limit. `pooch`, the usual
 library for this, does neither, which is why `requests` is used directly.
 """
 
@@ -20,9 +20,9 @@ from stajax.files import atomic_file
 from stajax.weights.convert import digest
 
 _CHUNK = 1 << 16
-"""How many bytes a broken connection loses at most."""
+"""The most bytes that a broken connection can lose."""
 _TIMEOUT = (20, 60)
-"""How many seconds to wait for a connection, and for more bytes."""
+"""The seconds to wait for a connection, and for more bytes."""
 _BUSY = (429, 500, 502, 503, 504)
 _BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.Timeout)
 """What a connection that breaks raises."""
@@ -38,8 +38,8 @@ class Publication:
 
   Attributes:
     address: The address of the file.
-    limit: How many bytes it has at most.
-    sha256: The hexadecimal digits that its SHA-256 begins with; empty where the publisher does not tell any.
+    limit: The most bytes that it can have.
+    sha256: The hexadecimal digits that its SHA-256 begins with; empty if the publisher states none.
   """
 
   address: str
@@ -54,7 +54,7 @@ class Publication:
 
 _VGGSOUND = "http://www.robots.ox.ac.uk/~vgg/data/vggsound/models"
 PUBLICATIONS = {
-  # It has 553,433,881 bytes. The publisher tells the first 8 digits, in the name; the others are known from the file.
+  # It has 553,433,881 bytes. The publisher states the first 8 digits, in the name; the others come from the file.
   "vgg16": Publication(
     "https://download.pytorch.org/models/vgg16-397923af.pth",
     600_000_000,
@@ -73,8 +73,8 @@ def fetch(publication: Publication, folder: Path, tries: int = 5, wait: float = 
   Args:
     publication: What to download.
     folder: Where the file goes, under the publisher's name; it is made if it is missing.
-    tries: How often in all a connection may be opened.
-    wait: How many seconds to wait before the second try; the time doubles for each later one.
+    tries: The total number of connections that may be opened.
+    wait: The seconds to wait before the second try; the time doubles with each later one.
 
   Returns:
     The file and its SHA-256.
@@ -175,7 +175,7 @@ class _Download:
   def _check_size(self, size: int) -> None:
     address, limit = self.publication.address, self.publication.limit
     if size > limit:
-      raise FetchError(f"{address}: has more than {limit} bytes, which the file cannot have")
+      raise FetchError(f"{address}: has more than {limit} bytes, the most that this file can have")
 
 
 def _reason(error: BaseException) -> str:

@@ -22,14 +22,14 @@ class PickleError(ValueError):
 
 
 class Ignored:
-  """Stands for an object that nobody asks about, such as the arguments of a training."""
+  """Stands for an object that nobody needs, such as the arguments of a training."""
 
 
 def load(stream: BytesIO, allowed: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
-  """Reads one pickle from where the stream is, and leaves the stream behind it.
+  """Reads one pickle from the stream's position, and leaves the stream at the pickle's end.
 
   Args:
-    stream: Where the pickle is. Its length bounds what is allocated.
+    stream: Holds the pickle. Its length bounds what is allocated.
     allowed: What a name such as `collections.OrderedDict` stands for: a function, which the pickle may call with
       arguments, or any other value.
     persistent: Returns what a persistent identifier stands for.
@@ -39,7 +39,7 @@ def load(stream: BytesIO, allowed: Mapping[str, Any], persistent: Callable[[Any]
     `allowed` and `persistent` gave.
 
   Raises:
-    PickleError: The pickle is damaged or too long, or it asks for anything else; the first such name is told.
+    PickleError: The pickle is damaged or too long, or it asks for anything else; the message says for what.
   """
   machine = _Machine(allowed, persistent)
   try:
@@ -72,7 +72,7 @@ class _Machine:
     self.stack.append(value)
 
   def take(self, count: int) -> list[Any]:
-    """Takes the last items from the stack."""
+    """Removes the last items from the stack, and returns them."""
     if len(self.stack) < count:
       raise IndexError
     return self._take_from(len(self.stack) - count)
@@ -119,7 +119,7 @@ class _Machine:
     _expect(self.stack[-1], dict | Ignored)
 
   def refuse_instance(self, name: str) -> None:
-    """Refuses the step that makes an instance of a class; a name that is not allowed is told."""
+    """Refuses to make an instance of a class; the message names a class that is not allowed."""
     self.push_named(name)
     raise PickleError("its pickle has the step INST, which is refused")
 
@@ -166,7 +166,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], object]] = {
 
 
 def _key(key: Any) -> str:
-  """Returns a key as a string: hashes of nested tuples may take for ever, those of chosen numbers may collide."""
+  """Returns a key as a string: hashing nested tuples may take forever, and chosen numbers may collide."""
   if isinstance(key, str):
     return key
   if isinstance(key, int | float | None) and (isinstance(key, float | None) or abs(key) < 2**63):

@@ -17,7 +17,7 @@ from stajax.files import sha256_of_bytes, write_bytes
 _ABOUT = "stajax"
 """The key of the files' metadata."""
 _MAX_SHOWN = 5
-"""How many faults of a kind a message names."""
+"""The most faults of each kind that a message names."""
 
 
 class WeightsError(ValueError):
@@ -49,7 +49,7 @@ def save(path: str | Path, variables: Mapping[str, Any], about: Mapping[str, Any
     The SHA-256 of the file.
   """
   flat = flatten(jax.device_get(variables))
-  # One entry, as the library writes several in no certain order.
+  # A single entry, because the library writes several in no fixed order.
   metadata = None if about is None else {_ABOUT: json.dumps(about, sort_keys=True)}
   data = safetensors.numpy.save({name: np.ascontiguousarray(flat[name]) for name in sorted(flat)}, metadata)
   write_bytes(path, data)
@@ -64,7 +64,8 @@ def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     expected: Variables of the same structure, arrays or shapes.
 
   Raises:
-    WeightsError: The file is unreadable, or parameters are missing, spare, or of another shape or type; they are named.
+    WeightsError: The file is unreadable, or parameters are missing, spare, or of another shape or type; the message
+      names them.
   """
   flat = read(path)
   check_fit(path, flat, flatten(expected))
@@ -78,10 +79,10 @@ def check_fit(path: str | Path, found: Mapping[str, Any], wanted: Mapping[str, A
     path: The file that the message names.
     found: The arrays by name.
     wanted: The wanted arrays or shapes by name.
-    what: What the arrays are for; the message says so.
+    what: What the arrays are for, for the message.
 
   Raises:
-    WeightsError: Arrays are missing, spare, or of another shape or type; they are named.
+    WeightsError: Arrays are missing, spare, or of another shape or type; the message names them.
   """
   both = [name for name in wanted if name in found]
   kinds = {name: [f"{x[name].dtype} {tuple(x[name].shape)}" for x in (found, wanted)] for name in both}
@@ -139,7 +140,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_about(path: str | Path) -> dict[str, Any]:
-  """Reads what `save` was told about a file; empty if it was told nothing.
+  """Reads what `save` was given as `about`; empty if it was given nothing.
 
   Raises:
     WeightsError: It is missing, not such a file, or what it says is not JSON.

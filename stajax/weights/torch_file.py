@@ -29,7 +29,7 @@ _MAX_PICKLE = 16 * 2**20
 _MAX_AXES = 16
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _STATES = ("model_state_dict", "state_dict", "model")
-"""Where a checkpoint keeps its parameters, if several of its entries hold tensors."""
+"""The entry of a checkpoint that has its parameters, if several entries hold tensors."""
 
 # NumPy has no bfloat16: it is read as the upper halves of float32.
 _BFLOAT16 = "bfloat16"
@@ -152,7 +152,7 @@ class _Members:
     return f"{self.root}{name}" in self.archive.NameToInfo
 
   def read(self, name: str, size: int | None = None) -> bytes:
-    """Reads a member, which has to have `size` bytes, or no more than a pickle may have; raises PickleError."""
+    """Reads a member of exactly `size` bytes, or of any size that a pickle may have; raises PickleError otherwise."""
     name = f"{self.root}{name}"
     info = self.archive.NameToInfo.get(name)
     if info is None:
@@ -236,7 +236,7 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
     raise PickleError("a tensor with an offset, a size or a stride that is negative or no number")
   count = math.prod(shape)
   last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides))
-  # Strides of 0 would make a large tensor of a small storage.
+  # Strides of 0 would make a large tensor out of a small storage.
   if count > storage.length or (count and last >= storage.length):
     raise PickleError(f"a tensor of {count} elements in a storage of {storage.length}")
   return _Tensor(storage, offset, tuple(shape), tuple(strides))
@@ -274,7 +274,7 @@ _ALLOWED: dict[str, Any] = {
     f"torch.{name}": Ignored()
     for name in ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
   },
-  # What checkpoints keep beside parameters, and nobody reads: the arguments of the training, numbers of NumPy's types.
+  # Checkpoints keep these beside parameters, and nobody reads them: the training's arguments, numbers of NumPy's types.
   "argparse.Namespace": _ignore,
   "numpy.dtype": _ignore,
   "numpy.core.multiarray.scalar": _ignore,
@@ -284,7 +284,7 @@ _ALLOWED: dict[str, Any] = {
 
 
 def _arrays(path: Path, value: Any, read: Callable[[_Storage], bytes]) -> Arrays:
-  """Returns the tensors that a pickle held as arrays, which `read` gives the bytes of."""
+  """Returns the tensors of a pickle as arrays; `read` gives the bytes of a storage."""
   tensors = _find_tensors(path, value)
 
   def array(name: str) -> np.ndarray:
@@ -308,7 +308,7 @@ def _find_tensors(path: Path, value: Any) -> Mapping[str, _Tensor]:
   if tensors := _tensors_of(value):
     return tensors
   if isinstance(value, dict):
-    # Each dictionary once, or thousands of names for one large dictionary would take for ever.
+    # Each dictionary once, or thousands of names for one large dictionary would take forever.
     once = {id(inner): (key, inner) for key, inner in value.items()}
     states = {key: state for key, inner in once.values() if (state := _tensors_of(inner))}
     chosen = [key for key in _STATES if key in states][:1] or list(states)

@@ -1,4 +1,4 @@
-"""Every example in README and the documentation is run, or its options are checked by the command's own parser."""
+"""Runs every example in README and the documentation, or checks its options with the command's own parser."""
 
 import argparse
 import functools
@@ -29,7 +29,7 @@ EXAMPLES = [block for block in BLOCKS if block.check != "shown"]
 
 SHELL = ("cd", "export", "source", "ls", "git")
 TOOLS = ("ruff", "pyright", "pre-commit", "sphinx-build", "sbatch", "kubectl", ".ci/run")
-"""Programs whose options are their own business; the files that they are given have to be there."""
+"""Programs whose options are not checked; the files that they are given have to exist."""
 
 
 class Parsed(Exception):
@@ -38,7 +38,7 @@ class Parsed(Exception):
 
 @pytest.fixture
 def parse_only(monkeypatch):
-  """Commands raise `Parsed` as soon as they have accepted their arguments, before they do anything."""
+  """Makes commands raise `Parsed` as soon as they have accepted their arguments, before they do anything."""
 
   read, parse_args = tyro.cli, argparse.ArgumentParser.parse_args
 
@@ -64,7 +64,7 @@ def parse_only(monkeypatch):
 
 @pytest.fixture(scope="module")
 def supplies(tmp_path_factory, model_folder):  # noqa: F811
-  """A folder with everything that the examples which are run find in their place."""
+  """Returns a folder with everything that the examples need to run."""
   folder = tmp_path_factory.mktemp("supplies")
   video = write_video(folder / "my_video.mp4", ramp(6), sound=clicks(0.6, [0.2]))
   for copy in ("videos/a.mp4", "CLIPS/violin/a.mp4", "CLIPS/dog/b.mp4", "RECORDED/a.mp4", "RECORDED/b.mp4"):

@@ -1,4 +1,4 @@
-"""What the documentation names exists: files, functions and tests, pages, and fields of the configuration."""
+"""Tests that what the documentation names exists: files, functions, tests, pages, fields of the configuration."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)([^)#]+)(?:#[\w-]+)?\)")
 
 
 def defined(path):
-  """The names that a Python file defines at its top level."""
+  """Returns the names that a Python file defines at its top level."""
   for node in ast.parse(path.read_text(encoding="utf-8")).body:
     match node:
       case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
@@ -26,7 +26,7 @@ def defined(path):
 
 
 def lines_outside_code(path):
-  """The lines of a page with their numbers, without its fenced blocks."""
+  """Returns the lines of a page with their numbers, without its fenced blocks."""
   inside = False
   for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
     if line.lstrip().startswith("```"):
@@ -44,7 +44,7 @@ def test_paths_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_links_within_the_repository_exist(page):
-  """Of a link to a Python file, the last word is a name that the file defines."""
+  """The last word of a link to a Python file is a name that the file defines."""
   for number, line in lines_outside_code(page):
     for text, target in LINK.findall(line):
       path, name = page.parent / target, text.strip("`").rpartition(".")[2]
@@ -65,7 +65,7 @@ def test_every_equation_has_code_and_a_test():
   assert found == set(range(1, 18))
 
 
-def test_no_page_is_a_stranger_to_the_site():
+def test_every_page_is_in_a_table_of_contents():
   index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
   assert all(
     re.search(rf"^{page.stem}$", index, re.MULTILINE) for page in (ROOT / "docs").glob("*.md") if page.stem != "index"

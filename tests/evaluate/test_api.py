@@ -1,4 +1,4 @@
-"""Evaluation from Python: the scores are those of the command."""
+"""Tests that evaluation from Python gives the scores of the command."""
 
 import json
 

@@ -129,7 +129,7 @@ def test_bad_videos_are_skipped_with_the_reason(tree):
   assert "eyeMap_00005.jpg: cannot be read" in reasons["bb"] and "fixMap_00003.mat" in reasons["ccc"]
 
 
-def test_errors_of_a_methods_maps(tree):
+def test_errors_in_the_maps_of_a_method(tree):
   videos = read_tree(tree).videos
   with pytest.raises(ValueError, match="m: found maps float64"):
     evaluate_videos(videos, lambda video, frames: iter([([0], {"m": np.zeros((1, 4, 4))})]), processes=1)
@@ -143,7 +143,7 @@ def test_errors_of_a_methods_maps(tree):
   assert found.set_scores() == {}
 
 
-def test_what_is_written(tree, tmp_path):
+def test_the_files_that_are_written(tree, tmp_path):
   tree_found = read_tree(tree)
   found = evaluate_videos(
     tree_found.videos, random_maps, Settings(first_frame=2), groups={"Tiny/few": ["a"], "Tiny/none": []}, processes=1
@@ -207,7 +207,7 @@ def test_undefined_scores_as_zero(tree):
   assert found.set_scores()["Tiny"]["uniform"]["nss"] == 0.0
 
 
-def test_synthetic_says_so(tmp_path):
+def test_synthetic_scores_are_labelled(tmp_path):
   write_tree(tmp_path, "synthetic", [["a"]], num_frames=1)
   found = evaluate_videos(read_tree(tmp_path).videos, random_maps, processes=1)
   about = describe(found)

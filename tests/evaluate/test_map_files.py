@@ -1,4 +1,4 @@
-"""Folders of maps: where the maps of a video are found, how they are read, and what is said about what is not right."""
+"""Tests of folders of maps: where a video's maps are found, how they are read, and what the errors say."""
 
 import math
 

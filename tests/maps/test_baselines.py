@@ -1,4 +1,4 @@
-"""The centre factor and the baselines without training."""
+"""Tests of the centre factor and of the baselines without training."""
 
 import numpy as np
 import pytest

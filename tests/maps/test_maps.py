@@ -72,7 +72,7 @@ def test_select_is_equations_1_2_and_4(sources, tags):
   np.testing.assert_array_equal(again, maps)
 
 
-def test_equation_4_by_its_granularities():
+def test_equation_4_as_printed():
   """This is Eq. 4 as printed, UC of three sources, SC of two, LC and CC of three, and Z."""
   rng = np.random.default_rng(3)
   granularities = [(rng.random(j), rng.random((j, 6, 7))) for j in (3, 2, 3, 3)]
@@ -138,7 +138,7 @@ def test_a_tie_with_another_category_does_not_count():
 
 
 def test_only_right_sources_count_by_their_confidence():
-  """Of two right sources whose CAMs are single pixels, and a wrong one, the pixels have the ratio of confidences."""
+  """Two right sources mark one pixel each, in the ratio of their confidences; a wrong source marks nothing."""
   class_maps = np.zeros((3, 1, 2, 2, 1), np.float32)
   class_maps[0, 0, 0, 0, 0], class_maps[1, 0, 0, 1, 0], class_maps[2, 0, 1, 0, 0] = 5, 0.1, 9
   confidences = np.array([[[0.8, 0.1]], [[0.4, 0.1]], [[0.5, 0.6]]], np.float32)
@@ -204,7 +204,7 @@ def test_final_map_is_equation_17(dtype):
 
 
 def test_the_factor_counts_once_in_each_term_of_equation_17():
-  """Nothing is lost of which no student is sure: a map that is the same everywhere gives the factor itself."""
+  """Uniform maps are not lost: where the students say the same everywhere, the factor itself remains."""
   maps = np.random.default_rng(0).random((3, 2, 5, 6))
   factor = final.centre_factor((5, 6)).astype(np.float64)
   for n, found in enumerate(final.final_map(*maps, factor)):

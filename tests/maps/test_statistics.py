@@ -1,4 +1,4 @@
-"""The four numbers of a map have known values."""
+"""Tests the four numbers of a map against known values."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The blur in time is a weighted mean over frames, however a video's maps come in parts."""
+"""Tests that the blur in time is a weighted mean over frames, however the maps are divided into parts."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_no_maps_give_none():
 
 
 def test_few_maps_are_kept():
-  """A map is given as soon as those behind it are there."""
+  """A map is returned as soon as the maps after it that it needs are there."""
   given = []
   parts = (given.append(t) or np.full((1, 1, 1), t, np.float32) for t in range(100))
   for t, _ in enumerate(blur_in_time(parts, 2.0)):

@@ -1,4 +1,4 @@
-"""Tests of a plan against the paper's Table 5, and of its counting against products that are counted one by one."""
+"""Tests of a plan against the paper's Table 5, and of its counts against products that are counted one by one."""
 
 import json
 import subprocess

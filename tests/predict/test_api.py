@@ -80,7 +80,7 @@ def test_a_model_folder_is_loaded(model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("folder", ["nothing", "empty"])
-def test_what_is_no_model_is_one_line(tmp_path, folder):
+def test_a_folder_without_a_model_is_one_line(tmp_path, folder):
   (tmp_path / "empty").mkdir()
   with pytest.raises(ValueError, match=f"^.*{folder}: not a model [^\n]*$"):
     stajax.load(tmp_path / folder)

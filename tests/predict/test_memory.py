@@ -1,4 +1,4 @@
-"""Tests that `stajax predict` takes no more memory for an hour of video than for a minute. They take minutes."""
+"""Tests that `stajax predict` takes no more memory for an hour of video than for a minute. This takes minutes."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 RATE, SOUND_RATE = 2, 8000
 STATUS = Path("/proc/self/status")
-# The peak is not that of `ru_maxrss`, which a child inherits from the process that starts it.
+# The peak is not read from `ru_maxrss`, which a child inherits from the process that starts it.
 CHILD = """
 import pathlib, sys
 from stajax.predict.__main__ import main

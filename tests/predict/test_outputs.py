@@ -116,7 +116,7 @@ def test_native_frames_are_interpolated_between_grid_maps(tmp_path, out):
   assert len(maps) == 17
 
 
-def test_every_frame_computes_each(tmp_path, out):
+def test_every_frame_computes_a_map_for_each(tmp_path, out):
   path = write_video(tmp_path / "a.mp4", spot(26), rate=25)
   model = Brightness()
   summary = predict_video(model, path, out, every_frame=True)

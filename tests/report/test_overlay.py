@@ -1,4 +1,4 @@
-"""Overlays colour only what is salient."""
+"""Tests that overlays colour only what is salient."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Methods are compared clip by clip over several reports."""
+"""Tests that methods are compared clip by clip over several reports."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def test_differences_are_of_the_same_clip(folders):
   assert found.run_means == pytest.approx((0.5, 5 / 3))
 
 
-def test_differences_of_a_set(folders):
+def test_differences_within_a_set(folders):
   found = paired.compare([paired.read_report(folder) for folder in folders], "a:b@d/odd", "nss")
   assert found.run_means == pytest.approx((-1.0, 0.5)) and found.num_clips == 3
 

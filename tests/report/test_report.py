@@ -1,4 +1,4 @@
-"""The page of a training run: self-contained, readable by machines and people, and true to what it was given."""
+"""Tests that a report's page is self-contained, readable by people and machines, and shows what it was given."""
 
 import base64
 import io
@@ -30,7 +30,7 @@ VOID = {"meta", "img", "br"}
 
 
 class Browser(HTMLParser):
-  """Finds what a browser would: every tag with its attributes, tables by caption, text, and whether tags are closed."""
+  """Collects what a browser would find: tags with their attributes, tables by caption, text, and unclosed tags."""
 
   def __init__(self, text: str):
     super().__init__()
@@ -121,7 +121,7 @@ def report(tmp_path_factory):
   return make_report(tmp_path_factory.mktemp("report"))
 
 
-def test_nothing_outside_is_needed(report):
+def test_the_page_is_self_contained(report):
   _, text = report
   page = Browser(text)
   assert page.open == []
@@ -137,7 +137,7 @@ def test_nothing_outside_is_needed(report):
   assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
 
 
-def test_readable_without_eyes_and_without_a_mouse(report):
+def test_the_page_is_accessible(report):
   page = Browser(report[1])
   assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
   assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
@@ -149,7 +149,7 @@ def test_readable_without_eyes_and_without_a_mouse(report):
   assert "prefers-color-scheme: dark" in report[1]
 
 
-def test_whatever_names_hold_is_text(report):
+def test_names_are_escaped(report):
   _, text = report
   visible = "".join(Browser(text).texts)
   assert f"{EVIL}.mp4, tag <b>" in visible and f"What {EVIL} is" in visible and f"synthetic/{EVIL}: no maps" in visible
@@ -178,7 +178,7 @@ def test_tables_hold_the_scores(report):
           assert (kind == "best") == (value == max(v for v in values if v is not None))
 
 
-def test_examples_are_all_there(tmp_path):
+def test_all_examples_are_shown(tmp_path):
   pytest.importorskip("librosa", reason="needs the extra `train`")
   examples = [make_example(f"clip {i}", seed=i) for i in range(5)]
   examples[1] = replace(examples[1], sound=np.random.default_rng(0).normal(size=(257, 98)))
@@ -254,13 +254,13 @@ def test_curves_follow_the_log():
 @pytest.mark.parametrize(
   "lines", [make_lines(20), [{"step": 20, "loss": float("nan")}], make_lines(40, other=1e-9), make_lines(60_000, 10)]
 )
-def test_odd_logs(lines, tmp_path):
+def test_unusual_logs(lines, tmp_path):
   _, text = make_report(tmp_path, curves={"sta": lines, "empty": []}, examples=())
   assert len(text) < 120_000 and "The log has no lines." in text and "STA: the student" in text
   assert f"After {lines[-1]['step']:,} steps: loss {lines[-1]['loss']:.3g}" in text
 
 
-def test_synthetic_is_said_at_the_top_and_once(tmp_path):
+def test_synthetic_is_stated_once_at_the_top(tmp_path):
   synthetic = "synthetic: rendered clips with sampled viewers, not eye tracking."
   _, text = make_report(tmp_path, notes=[synthetic])
   assert text.count("rendered clips with sampled viewers") == 1

@@ -1,4 +1,4 @@
-"""Published weights get our names, what does not fit is named, and `stajax weights convert` writes the result."""
+"""Tests that published weights get our names, that errors name what does not fit, and of `stajax weights convert`."""
 
 import hashlib
 import io
@@ -52,7 +52,7 @@ def as_npz(state):
 @pytest.mark.parametrize("container", ["zip", "legacy", "safetensors", "checkpoint"])
 @pytest.mark.parametrize("kind", parity.KINDS)
 def test_any_container_gives_the_same(tmp_path, kind, container):
-  """The same values are at the same places, whatever stands before the names."""
+  """The same values are in the same places, whatever prefix the names have."""
   state, path = STATES[kind], tmp_path / "weights"
   match container:
     case "zip":
@@ -93,7 +93,7 @@ def test_statistics_and_the_last_layer_have_their_places(tmp_path):
   np.testing.assert_array_equal(found["params/classify/kernel"].T, STATES["netvlad"]["audnet.fc_.weight"])
 
 
-def test_npz(tmp_path):
+def test_an_npz_gives_the_same(tmp_path):
   write_npz(tmp_path / "x.npz", as_npz(STATES["vgg16"]))
   write_state(write_zip, tmp_path / "x.pth", STATES["vgg16"])
   ours, theirs = (convert.read(tmp_path / name).arrays for name in ("x.npz", "x.pth"))
@@ -125,7 +125,7 @@ def test_what_does_not_fit_is_named(tmp_path):
     ("netvlad", "audnet.avgpool.centroids", "with netvlad pooling: missing audnet.avgpool.centroids"),
   ],
 )
-def test_a_part_of_a_network_is_refused(tmp_path, kind, drop, message):
+def test_an_incomplete_network_is_refused(tmp_path, kind, drop, message):
   write_safetensors(tmp_path / "x", {name: x for name, x in STATES[kind].items() if name != drop})
   assert_refused(tmp_path / "x", message)
 
@@ -147,11 +147,11 @@ def test_other_networks_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_values_that_are_no_numbers_are_refused(tmp_path, value):
+def test_values_that_are_not_finite_are_refused(tmp_path, value):
   state = as_npz(STATES["vgg16"])
   state["conv3_2/bias"][7] = value
   write_npz(tmp_path / "x", state)
-  assert_refused(tmp_path / "x", "conv3_2/bias has values that are no finite numbers")
+  assert_refused(tmp_path / "x", "conv3_2/bias has values that are not finite")
 
 
 def test_a_hash_in_the_name_is_checked(tmp_path):

@@ -82,7 +82,7 @@ def assert_refused(publication, folder, *messages, **how):
 
 
 @pytest.mark.parametrize("sha256", [SHA256, SHA256[:8], ""], ids=["whole", "first digits", "unknown"])
-def test_the_right_file(server, tmp_path, sha256):
+def test_the_right_file_is_downloaded(server, tmp_path, sha256):
   folder = tmp_path / "new" / "folder"
   path, found = quick(server.published(sha256=sha256), folder)
   assert path == folder / "vgg16.pth" and path.read_bytes() == CONTENT and found == SHA256
@@ -99,11 +99,11 @@ def test_a_file_that_is_there_is_not_downloaded_again(server, tmp_path):
   assert (tmp_path / "vgg16.pth").read_bytes() == b"damaged since" and len(server.requests) == 1
 
 
-def test_a_wrong_hash(server, tmp_path):
+def test_a_wrong_hash_is_refused(server, tmp_path):
   assert_refused(server.published(sha256="0" * 64), tmp_path, f"has SHA-256 {SHA256}, expected 000000")
 
 
-def test_a_leftover_of_a_killed_download_is_no_part_of_the_file(server, tmp_path):
+def test_the_leftover_of_a_killed_download_is_not_used(server, tmp_path):
   (tmp_path / "vgg16.pth.partial").write_bytes(b"of another version")
   assert quick(server.published(), tmp_path)[1] == SHA256
 
@@ -136,7 +136,7 @@ def test_a_truncated_file_of_unknown_length_is_found_by_its_hash(server, tmp_pat
   assert_refused(server.published(sha256=SHA256), tmp_path, "expected " + SHA256)
 
 
-def test_a_file_that_moved(server, tmp_path):
+def test_a_file_that_was_moved(server, tmp_path):
   server.script = [HTTPStatus.NOT_FOUND]
   assert_refused(server.published(), tmp_path, "404 Not Found")
   assert len(server.requests) == 1
@@ -155,7 +155,7 @@ def test_a_file_that_is_too_large(server, tmp_path, length):
   assert_refused(server.published(limit=2_999_999), tmp_path, "more than 2999999 bytes")
 
 
-def test_no_server(tmp_path):
+def test_a_server_that_does_not_answer(tmp_path):
   with Server() as server:
     publication = server.published()
   assert_refused(publication, tmp_path, "no connection", tries=2)

@@ -1,4 +1,4 @@
-"""Pickles of PyTorch's files are read without running anything in them, and within bounds of memory and time."""
+"""Tests that PyTorch's pickles are read without executing anything, within bounds of memory and time."""
 
 import contextlib
 import io
@@ -82,7 +82,7 @@ def test_a_pickle_that_would_run_a_command_is_refused(tmp_path, protocol, place)
   ],
 )
 @FORMATS
-def test_what_is_no_data_is_refused(tmp_path, write, opcodes, message):
+def test_anything_but_data_is_refused(tmp_path, write, opcodes, message):
   write(tmp_path / "x", {"x": Tensor("0", 12, (12,), (1,)), "y": Raw(opcodes)}, {"0": BASE})
   assert_refused(tmp_path / "x", message)
 

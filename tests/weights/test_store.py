@@ -1,4 +1,4 @@
-"""Weights files: what is written is read again, and what is wrong is one line that names the file."""
+"""Tests of weights files: they give back what was saved, and every error is one line that names the file."""
 
 import json
 import os

@@ -51,7 +51,7 @@ def test_tensors_are_read(tmp_path, write):
 
 @FORMATS
 def test_views_share_a_storage(tmp_path, write):
-  """Views are read by offset and strides; so are those of the older `_rebuild_tensor`, and parameters."""
+  """Views are read by offset and strides, including those of the older `_rebuild_tensor`, and so are parameters."""
   views = {
     "rows": Tensor("0", 12, (2, 3), (3, 1), 6),
     "transposed": Tensor("0", 12, (3, 4), (1, 3)),
@@ -93,7 +93,7 @@ def test_a_checkpoint_keeps_its_state_beside_other_things(tmp_path, write, key):
 
 
 @FORMATS
-def test_of_several_states_the_known_one_counts(tmp_path, write):
+def test_the_known_one_of_several_states_is_read(tmp_path, write):
   tensors = {name: {name: Tensor("0", 12, (12,), (1,))} for name in ("teacher", "state_dict", "ema")}
   write(tmp_path / "x", tensors, {"0": BASE})
   assert list(read(tmp_path / "x")) == ["state_dict"]
@@ -166,7 +166,7 @@ except ValueError as error: print(error)
 
 
 def test_a_storage_that_would_end_behind_the_file(tmp_path):
-  """Its length fits into the file, but not behind its own header; the directory of the zip file tells the same lie."""
+  """Its length fits into the file, but not behind its own header; the zip file's directory claims the same length."""
   path, count = tmp_path / "x", 12
   for _ in range(2):  # the length of a tensor's description depends on its count
     write_zip(path, {"x": Tensor("0", count, (count,), (1,))}, {"0": BASE})
@@ -193,7 +193,7 @@ def test_many_names_for_one_dictionary_take_no_time(tmp_path):
 
 @FORMATS
 def test_a_file_that_ends_early(tmp_path, write):
-  """Wherever it ends, the error is one line, and never an array of something else is returned."""
+  """Wherever it ends, the error is one line; an array with other content is never returned."""
   path = tmp_path / "x"
   write(path, {"x": Tensor("0", 12, (12,), (1,))}, {"0": BASE})
   whole = path.read_bytes()
@@ -275,7 +275,7 @@ def test_older_files_that_differ(tmp_path):
     (struct.pack("<Q", 2**60) + b"{", "not a readable safetensors file"),
   ],
 )
-def test_what_is_none_of_the_formats(tmp_path, content, message):
+def test_unknown_formats_are_refused(tmp_path, content, message):
   (tmp_path / "x").write_bytes(content)
   if message is not None:
     assert_refused(tmp_path / "x", message)
