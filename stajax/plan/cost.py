@@ -1,5 +1,6 @@
 """Turns compiled programs into numbers to plan with: time, memory, messages between chips, chip-hours."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -55,10 +56,7 @@ def _add(found: Collectives, kind: str, count: int, size: int) -> None:
 
 
 def _array_bytes(dtype: str, axes: str) -> int:
-  size = _BYTES[dtype]
-  for axis in axes.split(","):
-    size *= int(axis) if axis else 1
-  return size
+  return _BYTES[dtype] * math.prod(int(axis) for axis in axes.split(",") if axis)
 
 
 def exchange_seconds(found: Mapping[str, Mapping[str, int]], topology: Topology) -> float:

@@ -88,7 +88,7 @@ def write_page(out: str | Path, page: Page) -> None:
     banners=banners,
     notes=[line for line in page.notes if line not in banners],
     about={**page.about, "notes": [line for line in page.about["notes"] if line not in banners]},
-    tables=[tables.score_table(name, rows) for name, rows in shown.items() if rows],
+    tables=[(name, tables.score_rows(rows)) for name, rows in shown.items() if rows],
     metrics=[(name, metric.title, metric.meaning) for name, metric in METRICS.items()],
     methods=[(method, names.title_of(method), names.description_of(method)) for method in methods],
     sets=names.SETS,

@@ -24,19 +24,6 @@ ABLATION_METHODS = frozenset(row.method for row in ROWS)
 
 
 @dataclass(frozen=True)
-class ScoreTable:
-  """The scores of one set.
-
-  Attributes:
-    name: The name of the set.
-    rows: (method, whether it is a baseline, its cells); the best of a column is marked.
-  """
-
-  name: str
-  rows: list[tuple[str, bool, Cells]]
-
-
-@dataclass(frozen=True)
 class AblationRow:
   """One row of Table 1.
 
@@ -89,10 +76,9 @@ class AblationTable:
   differences: list[AblationDifference]
 
 
-def score_table(name: str, scores: Mapping[str, MetricScores]) -> ScoreTable:
-  """Makes the table of a set from {method: {metric: value}}."""
-  rows = [(method, method in BASELINES, cells) for method, cells in _mark_best(scores).items()]
-  return ScoreTable(name, rows)
+def score_rows(scores: Mapping[str, MetricScores]) -> list[tuple[str, bool, Cells]]:
+  """Returns (method, whether it is a baseline, its cells) for one set of `Scores`; the best of a metric is marked."""
+  return [(method, method in BASELINES, cells) for method, cells in _mark_best(scores).items()]
 
 
 def ablation_tables(scores: Scores, titles: Mapping[str, str]) -> list[AblationTable]:
