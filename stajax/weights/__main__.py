@@ -100,7 +100,7 @@ def _run(command: Fetch | Convert) -> int:
 
 
 def _shorten(names: Sequence[str]) -> str:
-  """Returns the first names, and how many more there are."""
+  """Returns the first names, and the number of the others."""
   more = len(names) - 6
   return ", ".join(names[:6]) + (f" and {more} more" if more > 0 else "")
 

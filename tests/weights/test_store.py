@@ -116,7 +116,7 @@ def tensor_file(header, data=b""):
   ],
   ids=["empty", "text", "pickle", "huge header", "short", "overflow", "float8", "folder"],
 )
-def test_what_is_no_weights_file_is_one_line(tmp_path, content):
+def test_a_file_without_weights_is_one_line(tmp_path, content):
   path = tmp_path / "w.safetensors"
   path.mkdir() if content is None else path.write_bytes(content)
   with pytest.raises(WeightsError, match="not a readable safetensors file") as error:
