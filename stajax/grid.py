@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 
 def reflect(index: npt.ArrayLike, size: npt.ArrayLike) -> np.ndarray:
-  """Reflects indices into [0, size) without repeating the edge, as often as needed: -1 becomes 1.
+  """Reflects indices into [0, size) without repeating the edge, as often as needed.
 
   Args:
-    index: Integers of any shape.
+    index: Integers of any shape; -1 becomes 1, and `size` becomes `size - 2`.
     size: The number of valid indices, at least 1, broadcast against `index`. For size 1 the result is always 0.
 
   Returns:

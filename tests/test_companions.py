@@ -1,4 +1,4 @@
-"""Companions: what they are by slow loops over small clips, and that draws are pure, even and independent."""
+"""Companions equal those of slow loops over small clips, and draws are pure, even and independent."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_long_companions_are_drawn_evenly():
     assert_even(np.where(drawn < 4, drawn, drawn - 9), 11)
   pairs = np.stack([first, second])
   assert len(np.unique(pairs, axis=1).T) == 11 * 10  # in any combination and order
-  # As even from clip to clip and from frame to frame as from seed to seed.
+  # Draws are as even between clips and frames as between seeds.
   assert_even(companions.long_companions(0, np.arange(4000), 0, 16) - 5, 11)
   frames = np.arange(4000)
   drawn = companions.long_companions(0, 0, frames, 5000)
@@ -122,7 +122,7 @@ def test_cross_companions_are_drawn_evenly():
   assert_even((three[:, 1] - three[:, 0]) % 3 - 1, 2)
 
 
-def test_without_any_partner_everything_is_long():
+def test_without_partners_cross_companions_are_long_ones():
   for tags in (np.eye(3), np.zeros((3, 2))):
     clips, frames = companions.TagGroups(tags, np.asarray([9, 12, 1])).cross_companions(5, np.arange(3), 0)
     assert clips.tolist() == [[0, 0], [1, 1], [2, 2]]
@@ -147,7 +147,7 @@ def test_draws_depend_on_seed_clip_and_frame_alone():
     assert any((drawn != expected).any() for drawn, expected in zip(draw(clip, frame, seed), whole, strict=True))
 
 
-def test_random_bits_are_those_of_splitmix64():
+def test_random_bits_equal_those_of_splitmix64():
   """Compares the first outputs from 0 that are published; the state grows by the golden ratio."""
   state = np.arange(3, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
   expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
@@ -179,7 +179,7 @@ def test_pools_have_items_of_distinct_clips_of_every_tag():
 
 @pytest.mark.parametrize("clip", [-1, 4, 9])
 def test_pool_companions_are_of_two_other_clips(clip):
-  pool = np.asarray([9, 4, 2, 9, 7])  # clip 9 is there for two of its tags
+  pool = np.asarray([9, 4, 2, 9, 7])  # clip 9 appears for two of its tags
   frames = np.arange(3000)
   drawn = companions.pool_companions(1, clip, frames, pool)
   assert drawn.shape == (3000, 2)
@@ -191,7 +191,7 @@ def test_pool_companions_are_of_two_other_clips(clip):
   np.testing.assert_array_equal(companions.pool_companions(1, clip, frames[::-7], pool), drawn[::-7])
 
 
-def test_small_pools():
+def test_small_pools_repeat_items_or_have_none():
   frames = np.arange(4)
   assert (companions.pool_companions(0, 3, frames, np.asarray([3, 5])) == 1).all()
   for pool in ([3], [3, 3], []):

@@ -1,4 +1,4 @@
-"""Trees in the STAViS layout: what is read, and what is said about what is not right."""
+"""Trees in the STAViS layout: how they are read, and messages about errors in them."""
 
 import shutil
 
@@ -40,7 +40,7 @@ def annotation(tree, name="fixMap_00001.mat", video="one"):
   return tree / "annotations" / "Tiny" / video / name
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_trees_are_read_as_they_were_written(tmp_path):
   frames, fixations, densities = make_video(tmp_path)
   write_fold_lists(tmp_path, "Tiny", [("one", 4, 8.0)])
   (video,) = read_tree(tmp_path).videos
@@ -66,14 +66,14 @@ def test_every_list_row_counts(tree):
 
 def test_sound_may_be_of_any_kind(tree):
   folder = tree / "video_audio" / "Tiny" / "one"
-  for kind in ("mp3", "ogg", "flac"):  # of several the kind that comes first in the list, which begins with WAV
+  for kind in ("mp3", "ogg", "flac"):  # of several kinds the first in the list is used, which begins with WAV
     (folder / f"one.{kind}").touch()
     assert read_tree(tree).videos[0].sound == folder / "one.wav"
   (folder / "one.wav").unlink()
   assert read_tree(tree).videos[0].sound == folder / "one.flac"
 
 
-def test_frames_go_by_number(tmp_path):
+def test_frames_are_sorted_by_number(tmp_path):
   make_video(tmp_path, n=12)
   folder = tmp_path / "video_frames" / "Tiny" / "one"
   for path in list(folder.iterdir()):
@@ -115,7 +115,7 @@ def test_bad_fold_lists_are_named(tree, text):
   assert "\n" not in str(error.value)
 
 
-def test_wrong_roots_and_databases(tree):
+def test_wrong_roots_and_databases_are_refused(tree):
   with pytest.raises(StavisError, match="no folder 'annotations'"):
     read_tree(tree / "fold_lists")
   with pytest.raises(StavisError, match="no database DIEM; found Tiny"):
@@ -169,7 +169,7 @@ def test_writer_refuses_other_folders_and_replaces_videos(tmp_path):
   assert len(list((tmp_path / "video_frames" / "Tiny" / "one").iterdir())) == 2
 
 
-def test_groups(tmp_path):
+def test_groups_are_read_as_they_were_written(tmp_path):
   assert read_groups(tmp_path) == {}
   write_groups(tmp_path, {"Tiny/foreign": ["b", "a"]})
   assert read_groups(tmp_path) == {"Tiny/foreign": ["a", "b"]}
@@ -179,7 +179,7 @@ def test_groups(tmp_path):
 
 
 @pytest.mark.skipif(not (SHARED / "data" / "fixations").is_dir(), reason="needs ../shared/data/fixations")
-def test_a_real_tree():
+def test_a_real_tree_is_read():
   found = read_tree(SHARED / "data" / "fixations")
   assert len(found.videos) == 8 and not found.skipped and not found.notes
   keiba = next(video for video in found.videos if video.name == "Keiba")
@@ -188,7 +188,7 @@ def test_a_real_tree():
   assert keiba.fixations(0).sum() == 25 and len(keiba.frame_paths) == 81
 
 
-def test_true_tags_of_a_tree(tmp_path):
+def test_true_tags_are_read_from_the_table(tmp_path):
   categories = ("Bark", "Church bell", "Bus")
   assert read_tags(tmp_path, categories) == {}
   table = tmp_path / "clips.csv"

@@ -1,4 +1,4 @@
-"""Atomic writing: whole or not at all, over what was there, whatever happens on the way."""
+"""Atomic writing: files and folders appear whole or not at all, and replace what was there before."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def test_a_file_stays_as_it_was_after_an_exception(tmp_path, error):
   assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
 
 
-def test_what_a_killed_process_left_is_replaced(tmp_path):
+def test_partial_files_of_killed_processes_are_replaced(tmp_path):
   files.partial_path(tmp_path / "file.txt").write_text("half of a file that was longer than the new one")
   files.write_text(tmp_path / "file.txt", "new")
   assert (tmp_path / "file.txt").read_text() == "new" and os.listdir(tmp_path) == ["file.txt"]
@@ -66,14 +66,14 @@ def test_a_folder_is_replaced_when_it_is_complete(tmp_path):
   assert os.listdir(path) == ["new"] and os.listdir(tmp_path) == ["model"]
 
 
-def test_json_with_names_that_are_not_utf8(tmp_path):
+def test_json_files_may_have_names_that_are_not_utf8(tmp_path):
   value = {"name": "Žluťoučký", "file": os.fsdecode(b"clip\xff.mp4")}
   files.write_json(tmp_path / "new" / "value.json", value)
   content = (tmp_path / "new" / "value.json").read_bytes()
   assert json.loads(content) == value and "Žluťoučký".encode() in content and content.endswith(b"}\n")
 
 
-def test_digests(tmp_path):
+def test_digests_are_those_of_hashlib(tmp_path):
   (tmp_path / "file").write_bytes(b"frame by frame")
   expected = hashlib.sha256(b"frame by frame").hexdigest()
   assert files.sha256_of_file(tmp_path / "file") == files.sha256_of_bytes(b"frame ", b"by frame") == expected

@@ -1,4 +1,4 @@
-"""Reflection at a clip's ends, against NumPy's padding, which repeats it as often as needed."""
+"""Reflection at a clip's ends, compared with NumPy's padding, which reflects as often as needed."""
 
 import numpy as np
 import pytest

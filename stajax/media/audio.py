@@ -10,7 +10,7 @@ from stajax.media.file import DEFAULT, MAX_GAP, Decoding, decode, open_media, se
 from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.media.video import MAX_STEP_BACK, first_frame_time
 
-SOUND_TOLERANCE = 0.05  # seconds by which a sound's time stamps and its number of samples may disagree
+SOUND_TOLERANCE = 0.05  # the largest difference in seconds between a sound's time stamps and its number of samples
 
 
 def audio_blocks(
@@ -18,14 +18,14 @@ def audio_blocks(
 ) -> Iterator[np.ndarray]:
   """Yields the sound of a file as mono at 16 kHz, aligned to the first frame: sample 0 is at time 0.
 
-  A late start is preceded by silence, an early one is cut, and what cannot be decoded is silent. Nothing is yielded
-  where there is no sound or none of it can be decoded. Samples have 16 bits, as in VGGSound's preparation. A file
-  without a picture starts at its first sample.
+  A late start is preceded by silence, sound before time 0 is cut, and parts that cannot be decoded are silent. Nothing
+  is yielded if there is no sound or none of it can be decoded. Samples have 16 bits, as in VGGSound's preparation.
+  Without a picture, time 0 is that of the first sample.
 
   Args:
     path: The media file.
     notes: Receives a line for each thing that had to be left out.
-    decoding: What the decoder of the first frame may take.
+    decoding: The limits of the decoder of the first frame.
 
   Yields:
     Blocks (n,) float32 in [-1, 1), n > 0.
@@ -40,7 +40,7 @@ def audio_blocks(
 def aligned_sound(
   path: str | Path, rate: int, layout: str, notes: list[str] | None = None, decoding: Decoding = DEFAULT
 ) -> Iterator[np.ndarray]:
-  """Yields what `audio_blocks` does at any rate and in any channel layout: blocks (channels, n) int16."""
+  """Yields the same sound as `audio_blocks` at any rate and in any channel layout, in blocks (channels, n) int16."""
   path = Path(path)
   picture_start = first_frame_time(path, decoding)
   with open_media(path) as container:
@@ -51,7 +51,7 @@ def aligned_sound(
     for item in decode(container, stream, notes, "sound"):
       if isinstance(item, av.AudioFrame):
         yield from track.add(item)
-      elif isinstance(item, av.Packet):  # could not be decoded
+      elif isinstance(item, av.Packet):  # a packet that could not be decoded
         lost_until = (seconds(item.pts, item.time_base) or 0.0) + (seconds(item.duration, item.time_base) or 0.0)
     yield from track.finish(lost_until)
     if not track.has_begun and notes is not None:
@@ -59,24 +59,24 @@ def aligned_sound(
 
 
 class _AlignedTrack:
-  """Joins sound frames on the clock of the picture, whatever gaps, repetitions and new clocks their times have."""
+  """Joins sound frames on the clock of the picture, even if their times have gaps, repetitions or new clocks."""
 
   def __init__(self, rate: int, layout: str, picture_start: float | None) -> None:
     """Makes an empty track.
 
     Args:
       rate: The number of samples per second.
-      layout: The channel layout by FFmpeg's name.
-      picture_start: The time of the first frame on the file's clock in seconds, None without a picture.
+      layout: FFmpeg's name of the channel layout.
+      picture_start: The time of the first frame on the file's clock in seconds, or None without a picture.
     """
     self._track, self._rate = _Track(rate, layout), rate
-    self._base = picture_start or 0.0  # time on the file's clock at which sample 0 is
+    self._base = picture_start or 0.0  # the time of sample 0 on the file's clock
     self._has_picture = picture_start is not None
-    self._position: float | None = None  # where the sound so far ends, in seconds on the file's clock
+    self._position: float | None = None  # the end of the sound so far, in seconds on the file's clock
 
   @property
   def has_begun(self) -> bool:
-    """Whether there was any frame."""
+    """Whether a frame has been added."""
     return self._position is not None
 
   def add(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
@@ -89,9 +89,9 @@ class _AlignedTrack:
       position = self._position
       start = position if frame.time is None else frame.time
     gap = start - position
-    if gap > MAX_GAP or gap < -MAX_STEP_BACK:  # another clock: go on without a gap
+    if gap > MAX_GAP or gap < -MAX_STEP_BACK:  # this is another clock, so the sound continues without a gap
       self._base, position = self._base + gap, start
-    elif gap < -SOUND_TOLERANCE:  # the same moment a second time
+    elif gap < -SOUND_TOLERANCE:  # this frame repeats a moment
       return
     elif gap > SOUND_TOLERANCE:
       yield from self._track.flush()
@@ -101,7 +101,7 @@ class _AlignedTrack:
     self._position = position + frame.samples / frame.sample_rate
 
   def finish(self, lost_until: float) -> Iterator[np.ndarray]:
-    """Yields the rest, and silence for what was lost at the end, up to a time on the file's clock in seconds."""
+    """Yields the rest, and silence for sound lost at the end, up to a time on the file's clock in seconds."""
     yield from self._track.flush()
     if self._position is not None and SOUND_TOLERANCE < lost_until - self._position <= MAX_GAP:
       yield from self._track.fill(self._sample_at(lost_until))

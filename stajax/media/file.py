@@ -1,6 +1,6 @@
-"""Media files as PyAV reads them: opening a file, finding its streams, and decoding that goes on after damage.
+"""Reading media files by PyAV: opening a file, finding its streams, and decoding that continues after damage.
 
-Files are never trusted: only the file itself is read (no playlist is followed), and sizes are limited.
+Files are never trusted: only the file itself is read, no playlist is followed, and sizes are limited.
 """
 
 from collections.abc import Iterator
@@ -18,21 +18,21 @@ from av.stream import Disposition
 MAX_SIDE = 16384
 MAX_PIXELS = 2**27
 MAX_GAP = 600.0  # seconds between two frames, or without sound; a longer gap is a damaged time stamp
-# Files of these formats only point at other files, or show any text as a picture.
+# Files in these formats only point at other files, or show any text as a picture.
 REFUSED_FORMATS = {"concat", "dash", "ffmetadata", "hls", "image2", "sdp", "tty"}
 
 
 class MediaError(Exception):
-  """A media file that cannot be used; the message is one line that names the file."""
+  """A media file cannot be used; the message is one line that names the file."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-  """What a decoder may take.
+  """The limits of a decoder.
 
   Attributes:
-    threads: The number of its threads. 0 stands for one for each core; with 1, a damaged file gives the same frames on
-      every machine.
+    threads: The number of its threads; 0 means one for each core. With 1, a damaged file gives the same frames on every
+      machine.
     max_pixels: The largest picture that is decoded.
   """
 
@@ -50,7 +50,7 @@ DEFAULT = Decoding()
 
 
 def check_is_file(path: Path) -> None:
-  """Raises MediaError unless there is a regular file that is not empty."""
+  """Raises MediaError unless a path is a regular file that is not empty."""
   if path.is_dir():
     raise MediaError(f"{path}: is a folder, expected a media file")
   if not path.is_file():
@@ -64,7 +64,7 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
   """Opens one local file for demuxing.
 
   Raises:
-    MediaError: There is no such file, or it is no regular file, empty, or no media file.
+    MediaError: There is no such file, or it is not a regular file, empty, or not a media file.
   """
   path = Path(path)
   check_is_file(path)
@@ -88,17 +88,17 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
 
 
 class _Unnamed:
-  """A file without its name, by which FFmpeg would take a JPEG file for one of a numbered series."""
+  """A file that hides its name, because FFmpeg would take a numbered JPEG file for part of a series."""
 
   def __init__(self, file: BinaryIO) -> None:
     self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 def video_stream(container: InputContainer, path: Path, decoding: Decoding) -> av.VideoStream:
-  """Returns the stream to show: of those that are no cover picture the default one, or else the first.
+  """Returns the stream to show: the default one or else the first, not counting cover pictures.
 
   Raises:
-    MediaError: There is no such stream, or nothing can decode it, or its picture is too large.
+    MediaError: There is no such stream, it has no decoder, or its picture is too large.
   """
   streams = [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
   if not streams:
@@ -110,13 +110,13 @@ def video_stream(container: InputContainer, path: Path, decoding: Decoding) -> a
   decoding.check(path, stream.codec_context.width, stream.codec_context.height)
   stream.thread_type = "AUTO"
   stream.codec_context.thread_count = decoding.threads
-  # FFmpeg counts what decoders pad, too.
+  # FFmpeg also counts the pixels that decoders add as padding.
   stream.codec_context.options = {"max_pixels": str(2 * decoding.max_pixels)}
   return stream
 
 
 def sound_stream(container: InputContainer) -> av.AudioStream | None:
-  """Returns the stream to hear: of those with a decoder the default one, or else the first; None if there is none."""
+  """Returns the stream to hear: the default one or else the first with a decoder; None if there is none."""
   streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
   return max(streams, key=lambda stream: Disposition.default in stream.disposition, default=None)
 
@@ -124,18 +124,18 @@ def sound_stream(container: InputContainer) -> av.AudioStream | None:
 def decode(
   container: InputContainer, stream: av.VideoStream | av.AudioStream, notes: list[str] | None, name: str
 ) -> Iterator[av.VideoFrame | av.AudioFrame | av.Packet]:
-  """Yields the frames of a stream. In place of a packet that cannot be decoded comes the packet itself.
+  """Yields the frames of a stream, and a packet itself if it cannot be decoded.
 
-  The rest of a file that cannot be read on is left out.
+  If reading fails, the rest of the file is left out.
 
   Args:
     container: An open file.
     stream: The stream to decode.
     notes: Receives a line if packets were damaged, and one if the file could not be read to its end.
-    name: What the notes call the stream.
+    name: The name of the stream in notes.
 
   Raises:
-    MemoryError: The process may not grow any more, which says nothing about the file.
+    MemoryError: The process may not grow any more, which is not a fault of the file.
   """
   packets, damaged, stopped = container.demux(stream), 0, ""
   while True:
@@ -162,7 +162,7 @@ def decode(
 
 
 def _last_packet(stream: av.VideoStream | av.AudioStream) -> av.Packet:
-  """Returns a packet that asks a decoder for the frames that it still holds; for None it gives them without a clock."""
+  """Returns a packet that asks a decoder for the frames that it still holds; None would give them without a clock."""
   packet = av.Packet()
   packet.stream = stream
   if stream.time_base is not None:
@@ -171,7 +171,7 @@ def _last_packet(stream: av.VideoStream | av.AudioStream) -> av.Packet:
 
 
 def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
-  """Returns a duration, or a time after 0, in seconds; None where the file does not say it."""
+  """Returns a duration, or a time after 0, in seconds; None if the file does not state it."""
   return None if not ticks or not time_base or ticks < 0 else float(ticks * time_base)
 
 

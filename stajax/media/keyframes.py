@@ -1,4 +1,4 @@
-"""A few short runs of frames from all over a video, found without decoding what lies between them."""
+"""Decodes a few short runs of frames from all over a video, without decoding the frames between them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,18 +14,18 @@ from stajax.media.video import GRID_TOLERANCE
 
 RUN = 3
 """The number of frames of a run."""
-MAX_PACKETS = 1024  # packets of a run, where times are missing or damaged
+MAX_PACKETS = 1024  # the largest number of packets of a run, for files whose times are missing or damaged
 
 
 def sampled_runs(
   path: str | Path, origin: float, count: int, spacing: float, side: int, seed: int, decoding: Decoding = DEFAULT
 ) -> list[tuple[float, list[np.ndarray]]]:
-  """Returns runs of three frames, each of which begins with a keyframe, since a decoder can begin nowhere else.
+  """Returns runs of three frames, each of which begins at a keyframe, where a decoder can start.
 
-  The file is read once, and only the packets of runs are decoded: of all keyframes `count` are drawn evenly, and it
-  need not be known how many there are (Vitter's algorithm R). Where every frame is a keyframe, those that lie in a run
-  do not begin another. This takes no index and no seeking, so that it costs about one reading of the file in any
-  container; some `count` · (1 + log(keyframes / count)) runs are decoded.
+  The file is read once, and only the packets of runs are decoded. Vitter's algorithm R draws `count` of all keyframes
+  evenly without knowing their number. If every frame is a keyframe, those inside a run do not begin another. Without an
+  index or seeking, this costs about one reading of the file in any container; about
+  `count` · (1 + log(keyframes / count)) runs are decoded.
 
   Args:
     path: The video file.
@@ -34,11 +34,11 @@ def sampled_runs(
     spacing: The time between frames of a run in seconds.
     side: Frames are squashed to side × side pixels.
     seed: The seed of the draw.
-    decoding: What the decoder may take.
+    decoding: The limits of the decoder.
 
   Returns:
-    In order of time, for each run: the seconds from the video's first frame to the run's middle one, and three frames
-    (side, side, 3) uint8 RGB. Of a video that is damaged or cannot be read to its end, what can be had.
+    For each run, in order of time: the seconds from the video's first frame to the run's middle one, and three frames
+    (side, side, 3) uint8 RGB. A video that is damaged or cannot be read to its end may give fewer runs.
 
   Raises:
     MediaError: The file cannot be opened.
@@ -48,7 +48,7 @@ def sampled_runs(
   with open_media(path) as container:
     stream = video_stream(container, path, decoding)
     decoder = _RunDecoder(stream, path, spacing, side, decoding)
-    slot, number = 0, 0  # of the run that is read; of all runs so far
+    slot, number = 0, 0  # the slot of the current run, and the number of runs so far
     begun, packets = 0.0, []
 
     def finish_run() -> None:
@@ -75,7 +75,7 @@ def sampled_runs(
 
 
 def _packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-  """Yields the packets of a stream as far as the file can be read."""
+  """Yields the packets of a stream up to where the file can be read."""
   demuxed = container.demux(stream)
   while True:
     try:
@@ -88,7 +88,7 @@ def _packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.P
 
 
 def _time(packet: av.Packet) -> float | None:
-  """Returns when a packet is decoded, on the file's clock: no frame is shown earlier than that."""
+  """Returns the time when a packet is decoded, on the file's clock; no frame is shown earlier."""
   ticks = packet.pts if packet.dts is None else packet.dts
   return None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
 
@@ -104,7 +104,7 @@ class _RunDecoder:
     self._stream, self._path, self._spacing, self._side, self._decoding = stream, path, spacing, side, decoding
 
   def decode(self, packets: list[av.Packet], begun: float) -> list[np.ndarray] | None:
-    """Returns the frames that are shown at the times of a run; None if there is none.
+    """Returns the frames that are shown at the times of a run, or None if there are none.
 
     Args:
       packets: The packets of the run, at least one.
@@ -115,9 +115,9 @@ class _RunDecoder:
     times, whole = [], []
     for frame in self._frames(packets):
       self._decoding.check(self._path, frame.width, frame.height)
-      # Not `frame.time`, which the last frames that a decoder gives do not have.
+      # This is not `frame.time`, because the last frames of a decoder lack it.
       time = None if frame.pts is None else float(frame.pts * packets[0].time_base)
-      # Frames before the keyframe may refer to what was not decoded.
+      # Frames before the keyframe may refer to frames that were not decoded.
       if time is not None and time >= begun - GRID_TOLERANCE:
         times.append(time)
         whole += deinterlacer.add(frame)
@@ -128,7 +128,7 @@ class _RunDecoder:
     return [converter.convert(whole[max(i, 0)]) for i in shown.tolist()]
 
   def _frames(self, packets: list[av.Packet]) -> list[av.VideoFrame]:
-    """Returns all frames of some packets that can be decoded; the decoder knows nothing of earlier ones."""
+    """Returns all frames that can be decoded from some packets, independently of earlier packets."""
     frames: list[av.VideoFrame] = []
     self._stream.codec_context.flush_buffers()
     for packet in (*packets, None):

@@ -1,7 +1,7 @@
-"""Limits on what a file may cost, and child processes that keep them.
+"""Limits for media files, and child processes that keep them.
 
-A media file can hang its decoder, crash it, or ask for any amount of memory. Each is therefore worked on by a child
-process; one that is too slow, too large or dead costs only its own file, whose failure says why.
+A media file can hang its decoder, crash it, or ask for any amount of memory. Therefore a child process works on each
+file. A child that takes too long, grows too large or dies costs only its own file, whose failure names the reason.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-FILES_PER_CHILD = 500  # then a fresh child replaces it, lest libraries that leak fill its memory
+FILES_PER_CHILD = 500  # a fresh child then replaces it, because libraries that leak would fill its memory
 
 
 @dataclass(frozen=True)
 class Limits:
-  """What one media file may cost.
+  """The limits for one media file.
 
   Attributes:
-    max_seconds: The duration at which a longer clip is cut.
-    max_pixels: The largest picture.
+    max_seconds: The duration at which longer clips are cut.
+    max_pixels: The largest number of pixels of a picture.
     max_bytes: The largest size of a file, or of all images of a folder together.
-    time_limit: The seconds that a child process may work on it.
-    memory: The bytes by which a child process may grow (its address space; enforced on Linux only).
+    time_limit: The number of seconds that a child process may work on a file.
+    memory: The number of bytes by which the address space of a child process may grow (enforced on Linux only).
   """
 
   max_seconds: float = 3600.0
@@ -49,7 +49,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Failure:
-  """A task that a limit ended, or whose process died. `reason` says why in a few words."""
+  """A task failed because a limit ended it or its process died; `reason` explains it in a few words."""
 
   reason: str
 
@@ -57,26 +57,26 @@ class Failure:
 def run_in_children(
   function: Callable[..., T], tasks: Iterable[tuple[Any, ...]], processes: int, limits: Limits | None = None
 ) -> Iterator[tuple[int, T | Failure]]:
-  """Calls a function for every task in child processes, and yields the results as they are finished.
+  """Calls a function for every task in child processes, and yields each result when it is finished.
 
   Args:
-    function: The function, which a module has; children load that module before their memory is limited.
-    tasks: The arguments of each call; only a few tasks are taken ahead.
+    function: A function of a module; children load the module before their memory is limited.
+    tasks: The arguments of each call; only a few tasks are taken in advance.
     processes: The number of processes that work at the same time.
-    limits: Limits on time and memory. Without any, a single process is this one.
+    limits: Limits on time and memory; without them, a single process is this one.
 
   Yields:
     The number of the task, and what the function returned or a `Failure`.
 
   Raises:
-    Exception: What the function raised.
+    Exception: Any exception that the function raised.
     OSError: The children cannot work.
   """
   if limits is None and processes <= 1:
     for index, arguments in enumerate(tasks):
       yield index, function(*arguments)
     return
-  from pebble import ProcessPool  # with the extra `train` only
+  from pebble import ProcessPool  # only the extra `train` installs it
 
   pool = ProcessPool(
     processes,
@@ -113,7 +113,7 @@ def _result(future: Future, limits: Limits | None) -> Any:
     return future.result()
   except ProcessExpired as error:
     if error.exitcode == -signal.SIGKILL:
-      return Failure("its process was killed, as systems do that run out of memory")
+      return Failure("its process was killed, which systems do when they run out of memory")
     name = f"signal {-error.exitcode}" if error.exitcode < 0 else f"exit code {error.exitcode}"
     return Failure(f"the decoder crashed ({name})")
   except MemoryError:
@@ -127,7 +127,7 @@ def _result(future: Future, limits: Limits | None) -> Any:
 
 
 def _begin(function: Callable[..., Any], memory: int | None) -> None:
-  """Prepares a child, which has loaded all that the function needs when it received the function."""
+  """Prepares a child, which loaded everything that the function needs when it received the function."""
   _end_with_parent()
   if memory is None:
     return
@@ -144,7 +144,7 @@ def _begin(function: Callable[..., Any], memory: int | None) -> None:
 
 
 def _end_with_parent() -> None:
-  """Ends this process when its parent ends: otherwise it would wait for work for ever."""
+  """Ends this process when its parent ends; otherwise it would wait for work forever."""
   parent = multiprocessing.parent_process()
   assert parent is not None
 

@@ -1,4 +1,4 @@
-"""Decoded frames made whole and turned into arrays."""
+"""Deinterlaces decoded frames and turns them into arrays."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,7 +9,7 @@ import numpy as np
 from av import error
 from av.video.reformatter import Interpolation, VideoReformatter
 
-_CLOCK = Fraction(1, 1000)  # of the filter that deinterlaces; no frame's time is read by it
+_CLOCK = Fraction(1, 1000)  # the clock of the deinterlacing filter, which does not read the times of frames
 
 
 def quarter_turns(frame: av.VideoFrame) -> int:
@@ -24,18 +24,18 @@ class FrameConverter:
     """Makes a converter.
 
     Args:
-      size: (height, width) that frames are squashed to; None for the size of the first one as it is displayed.
+      size: (height, width) that frames are squashed to; None for the size of the first frame as it is displayed.
       threads: The number of threads that convert.
     """
     self._size, self._threads, self._reformatter = size, threads, VideoReformatter()
     self._last: tuple[av.VideoFrame, np.ndarray] | None = None
 
   def convert(self, frame: av.VideoFrame) -> np.ndarray:
-    """Returns a frame as (h, w, 3) uint8; the same array for the same frame as before."""
+    """Returns a frame as (h, w, 3) uint8; the same frame as before gives the same array."""
     if self._last is not None and frame is self._last[0]:
       return self._last[1]
     turns = quarter_turns(frame)
-    if self._size is None:  # a stream may change its size; the first frame's is kept
+    if self._size is None:  # a stream may change its size, but the first frame's size is kept
       self._size = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
     width, height = self._size if turns % 2 else self._size[::-1]
     shrinks = width <= frame.width and height <= frame.height and (width, height) != (frame.width, frame.height)
@@ -49,18 +49,18 @@ class FrameConverter:
 
 
 class Deinterlacer:
-  """Makes whole frames of interlaced ones, as many as come in; the others pass as they are."""
+  """Turns each interlaced frame into a whole one; the other frames pass unchanged."""
 
-  MIN_SIDE = 4  # pixels; FFmpeg's filter takes no smaller picture
+  MIN_SIDE = 4  # pixels, because FFmpeg's filter takes no smaller picture
 
   def __init__(self, threads: int) -> None:
-    """Makes a deinterlacer that works in a number of threads."""
+    """Makes a deinterlacer with a number of threads."""
     self._threads = threads
     self._graph: av.filter.Graph | None = None
     self._source: tuple[int, int, str] | None = None
 
   def add(self, frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
-    """Yields the frames that are whole now; those of interlaced ones come later than they went in."""
+    """Yields the frames that are whole now; interlaced frames come out later than they went in."""
     source = (frame.width, frame.height, frame.format.name)
     if self._graph is not None and source != self._source:
       yield from self.finish()

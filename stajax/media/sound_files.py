@@ -1,7 +1,7 @@
-"""The sound files that lie beside frames or videos, of any kind and rate.
+"""Reads the sound files of any kind and rate that lie beside frames or videos.
 
-WAV files are read by PyAV, as the sound of videos is, so that the base install reads them. All other kinds are read by
-librosa and resampled by soxr: both come with the extra `train`, and take seconds to load.
+PyAV reads WAV files, as it reads the sound of videos, so that the base install can read them. librosa reads all other
+kinds and soxr resamples them; both come with the extra `train`, and take seconds to load.
 """
 
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from stajax.media.audio import audio_blocks
 from stajax.media.file import DEFAULT, Decoding, MediaError, check_is_file
 from stajax.media.spectrogram import SAMPLE_RATE
 
-_BLOCK = 2**16  # samples that are read at a time
-_MAX_SAMPLES = 2**28  # of all channels of an MP3 file: 50 minutes in stereo, 1 GiB
+_BLOCK = 2**16  # the number of samples that are read at a time
+_MAX_SAMPLES = 2**28  # the most samples of all channels of an MP3 file: 50 minutes in stereo, 1 GiB
 
 
 class LibraryMissing(ImportError):
-  """A library that reads a file is not installed; one line that names the file and says what to install."""
+  """A library that reads a file is missing; the message is one line with the file and what to install."""
 
 
 def sound_file_blocks(
@@ -27,16 +27,16 @@ def sound_file_blocks(
   """Yields the sound of a file that has no picture as mono at 16 kHz, from its first sample on.
 
   Args:
-    path: The file, whose kind its suffix says.
+    path: The file; its suffix names its kind.
     notes: Receives a line for each thing that had to be left out.
-    decoding: What a decoder may take.
+    decoding: The limits of the decoder.
 
   Yields:
     Blocks (n,) float32 in [-1, 1), n > 0, rounded to 16 bits as in VGGSound's preparation.
 
   Raises:
     MediaError: The file cannot be read.
-    LibraryMissing: librosa is not installed, and the file is no WAV file.
+    LibraryMissing: librosa is not installed, and the file is not a WAV file.
   """
   path = Path(path)
   if path.suffix.lower() == ".wav":
@@ -54,13 +54,13 @@ def _resampled_blocks(path: Path) -> Iterator[np.ndarray]:
     import soxr
   except ImportError as error:
     advice = "pip install 'stajax[train]', or convert the file to WAV"
-    raise LibraryMissing(f"{path}: is read by librosa, which is not installed ({error.name}): {advice}") from error
+    raise LibraryMissing(f"{path}: needs librosa, which is not installed ({error.name}): {advice}") from error
   check_is_file(path)
   try:
     with soundfile.SoundFile(path) as file:
       resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, num_channels=1, quality="HQ")
       length = _BLOCK
-      if file.format == "MP3":  # soundfile seeks after every read, which damages the decoding of MP3 alone
+      if file.format == "MP3":  # soundfile seeks after every read, which spoils the decoding of MP3, and only of MP3
         length = max(1, file.frames)
         if length * file.channels > _MAX_SAMPLES:
           raise MediaError(f"{path}: has {length} samples in {file.channels} channels, at most {_MAX_SAMPLES} are read")

@@ -1,4 +1,4 @@
-"""The one-second windows of a sound that is read from a file as a stream, in bounded memory."""
+"""Reads the one-second windows of a sound from a file as a stream, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from stajax.media.spectrogram import (
   window_columns,
 )
 
-SILENT = 1e-6  # standard deviation of a log-spectrogram, which is 0 but for rounding where nothing sounds
-EARLY_END = 0.25  # seconds; most sounds that end before their picture miss less, and windows are reflected over that
-# Columns (20 s, 2 MB) that are kept of the end of a sound. A picture may outlast its sound by that much, and windows
-# are reflected exactly; beyond it they stay at the beginning of what is kept.
+SILENT = 1e-6  # the log-spectrogram of silence has a smaller standard deviation, which only rounding keeps from 0
+EARLY_END = 0.25  # seconds; most sounds that end before their picture lack less, and windows are reflected over that
+# The number of columns (20 s, 2 MB) that are kept at the end of a sound. While a picture outlasts its sound by no more
+# than that, windows are reflected exactly; later windows stay at the first of these columns.
 KEPT_COLUMNS = 2048
-STRIP_COLUMNS = 4 * WINDOW_COLUMNS  # columns of one array that successive windows are views of
+STRIP_COLUMNS = 4 * WINDOW_COLUMNS  # the columns of the arrays that successive windows are views of
 
 ReadBlocks = Callable[[str | Path, list[str] | None], Iterator[np.ndarray]]
 """Yields the samples of a file, as `stajax.media.audio.audio_blocks` does; the list receives notes."""
 
 
 def pad_with_silence(blocks: Iterable[np.ndarray], end: float | None) -> Iterator[np.ndarray]:
-  """Yields the samples, and silence after them up to the end of a picture that outlasts them.
+  """Yields the samples, followed by silence up to the end of a picture that outlasts them.
 
   Args:
     blocks: (n,) samples of any length; nothing is yielded if there are no samples at all.
-    end: The end of the picture in seconds, None where it is not known. One that no real clip has is ignored.
+    end: The end of the picture in seconds, or None if it is not known. An absurdly late end is ignored.
   """
   length = 0
   for block in blocks:
@@ -53,7 +53,7 @@ def pad_with_silence(blocks: Iterable[np.ndarray], end: float | None) -> Iterato
 
 
 def is_audible(found: Statistics, notes: list[str]) -> bool:
-  """Returns whether there is a sound; one that is silent throughout counts as none, and `notes` says so."""
+  """Returns whether there is a sound; one that is silent throughout counts as none, and is noted in `notes`."""
   if found.num_columns and found.deviation < SILENT:
     notes.append("sound: silent throughout, not used")
   return found.num_columns > 0 and found.deviation >= SILENT
@@ -67,11 +67,11 @@ def file_windows(
   Args:
     path: The file.
     notes: Receives a line for each thing that had to be left out.
-    end: The end of the picture in seconds: a sound that ends earlier is followed by silence.
-    read: What reads the file: `stajax.media.sound_files.sound_file_blocks` for a sound without a picture.
+    end: The end of the picture in seconds; a sound that ends earlier is followed by silence.
+    read: The function that reads the file; `stajax.media.sound_files.sound_file_blocks` for a sound without a picture.
 
   Returns:
-    None if the sound is silent throughout or cannot be decoded.
+    The windows, or None if the sound is silent throughout or cannot be decoded.
   """
   whole = statistics(spectrogram_blocks(pad_with_silence(read(path, notes), end)))
   if not is_audible(whole, notes):
@@ -82,11 +82,11 @@ def file_windows(
 class SoundWindows:
   """Normalised one-second windows of a sound that is read once, front to back, in bounded memory.
 
-  Successive windows overlap: those of four frames a second would have every column four times.
+  Successive windows share memory, because the windows of four frames a second would copy every column four times.
   """
 
   def __init__(self, read_columns: Callable[[], Iterable[np.ndarray]], whole: Statistics) -> None:
-    """Begins at the front of a sound.
+    """Begins at the start of a sound.
 
     Args:
       read_columns: Returns a fresh iterator of column blocks (257, k).
@@ -99,16 +99,16 @@ class SoundWindows:
     self._strip, self._strip_first = np.zeros((NUM_BINS, 0), np.float32), 0
 
   def again(self) -> SoundWindows:
-    """Returns the same sound from its beginning, to be read once more."""
+    """Returns the same sound from its beginning, so that it can be read once more."""
     return SoundWindows(self._read_columns, self._whole)
 
   def window(self, time: float) -> np.ndarray:
     """Returns the second of sound around a time in seconds, (257, 98) float32; times must not decrease.
 
-    The array cannot be written to. It shares memory with those of later times: copy it to keep it without them.
+    The array is read-only and shares memory with the windows of later times; copy it to keep it without them.
 
     Raises:
-      ValueError: The window needs columns that are no longer kept, or the stream is shorter than its statistics say.
+      ValueError: The window needs columns that are no longer kept, or the stream has fewer columns than its statistics.
     """
     end = (self._whole.num_columns * HOP + SEGMENT) / SAMPLE_RATE
     outlasts = (KEPT_COLUMNS - 2 * WINDOW_COLUMNS) * HOP / SAMPLE_RATE

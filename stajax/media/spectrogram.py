@@ -1,4 +1,4 @@
-"""The log-spectrogram of VGGSound: 257 bins of sound at 16 kHz, whole or as a stream, and its one-second windows.
+"""The log-spectrogram of VGGSound, with 257 bins of sound at 16 kHz, whole or as a stream, and its one-second windows.
 
 Column j of a spectrogram covers the samples 159·j … 159·j + 511, so that its middle is sample 159·j + 256.
 """
@@ -17,7 +17,7 @@ HOP = 159
 WINDOW_COLUMNS = 98  # one second of sound, 16000 samples, has 98 columns
 FLOOR = 1e-7
 EPSILON = 1e-9  # added to a deviation before dividing by it
-BLOCK_SAMPLES = 16384  # samples that a stream transforms at a time
+BLOCK_SAMPLES = 16384  # the number of samples that a stream transforms at a time
 
 
 def log_spectrogram(samples: np.ndarray) -> np.ndarray:
@@ -29,7 +29,7 @@ def log_spectrogram(samples: np.ndarray) -> np.ndarray:
   Returns:
     (257, columns) float32; there are (n - 512) // 159 + 1 columns.
   """
-  # In float32 the result would be off by 1e-4 where the sound is faint.
+  # In float32, the result would be wrong by 1e-4 for faint sound.
   samples = np.pad(np.asarray(samples, np.float64), (0, max(0, SEGMENT - len(samples))))
   return np.log(_power(samples) + FLOOR).astype(np.float32)
 
@@ -41,26 +41,26 @@ def _power(samples: np.ndarray) -> np.ndarray:
     samples: (n,) float64, n at least 512.
 
   Returns:
-    (257, columns) float64, the one-sided power density of windowed segments whose mean is taken away.
+    (257, columns) float64, the one-sided power density of windowed segments after their means are subtracted.
   """
   segments = np.lib.stride_tricks.sliding_window_view(samples, SEGMENT)[::HOP]
   window = _tukey_window()
   spectrum = np.fft.rfft(window * (segments - segments.mean(axis=1, keepdims=True)))
   power = np.conjugate(spectrum) * spectrum
   power *= 1 / (SAMPLE_RATE * (window * window).sum())
-  power[:, 1:-1] *= 2  # the share of the negative frequencies, which the first and the last bin do not have
+  power[:, 1:-1] *= 2  # this adds the negative frequencies, which the first and the last bin do not have
   return power.real.T
 
 
 def _tukey_window() -> np.ndarray:
-  """Returns SciPy's default window, (512,) float64: it rises and falls as a cosine over an eighth of its length."""
+  """Returns SciPy's default window, (512,) float64, which rises and falls as a cosine over an eighth of its length."""
   width = SEGMENT // 8
   rise = 0.5 * (1 + np.cos(np.pi * (np.arange(width) / width - 1)))
   return np.concatenate([rise, np.ones(SEGMENT + 1 - 2 * width), rise[:0:-1]])  # the next period begins with rise[0]
 
 
 def spectrogram_blocks(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-  """Yields the `log_spectrogram` of a stream in bounded memory: blocks (257, k) that, joined, are that of all samples.
+  """Yields the `log_spectrogram` of a stream in bounded memory: blocks (257, k) that join to that of all samples.
 
   Args:
     blocks: (n,) samples of any length; nothing is yielded if there are no samples at all.
@@ -77,7 +77,7 @@ def spectrogram_blocks(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 class Statistics(NamedTuple):
-  """Mean and standard deviation of the spectrogram of a whole sound, and its number of columns."""
+  """The mean and standard deviation of the spectrogram of a whole sound, and its number of columns."""
 
   mean: float
   deviation: float
@@ -96,7 +96,7 @@ def statistics(columns: Iterable[np.ndarray]) -> Statistics:
       continue
     block = block.astype(np.float64)
     delta, total = float(block.mean()) - mean, count + block.size
-    # How squared deviations of two parts add up (Chan et al. 1979), without the cancellation of E[x²] - E[x]².
+    # This adds squared deviations of two parts (Chan et al. 1979), without the cancellation of E[x²] - E[x]².
     squares += float(np.square(block - block.mean()).sum()) + delta**2 * count * block.size / total
     mean += delta * block.size / total
     count, num_columns = total, num_columns + block.shape[1]
@@ -104,9 +104,9 @@ def statistics(columns: Iterable[np.ndarray]) -> Statistics:
 
 
 def window_columns(time: float | np.ndarray, num_columns: int | np.ndarray) -> np.ndarray:
-  """Returns which columns are the second of sound around a time; past the ends of the sound they are reflected.
+  """Returns the columns of the second of sound around a time; past the ends of the sound they are reflected.
 
-  Training, dense inference and the reading of files all take a frame's sound from here.
+  Training, dense inference and the reading of files all find a frame's sound by this function.
 
   Args:
     time: (…) seconds from the beginning of the sound.

@@ -1,9 +1,9 @@
-"""The pictures of media files: frames with their times, upright and deinterlaced, as they come or on a constant grid.
+"""The pictures of media files: upright, deinterlaced frames with their times, all of them or on a constant grid.
 
-Time 0 is the first frame's presentation time, for picture and sound alike, so that they stay in sync. Times that no
-real clip has are closed up, so that a damaged time stamp cannot ask for hours of frames.
+Time 0 is the first frame's presentation time for both picture and sound, so that they stay in sync. Absurdly long gaps
+between times are closed, so that a damaged time stamp cannot ask for hours of frames.
 
-A function that decodes takes `notes`, a list to which it appends one line for whatever it had to leave out.
+Functions that decode take `notes`, a list to which they append a line for each thing that they had to leave out.
 """
 
 from collections import deque
@@ -29,21 +29,21 @@ from stajax.media.file import (
 )
 from stajax.media.picture import Deinterlacer, FrameConverter, quarter_turns
 
-MAX_STEP_BACK = 1.0  # seconds; a longer step back is another clock, not disorder
-GRID_TOLERANCE = 1e-3  # seconds; Matroska rounds times to milliseconds
+MAX_STEP_BACK = 1.0  # seconds; a longer step back means another clock, not disorder
+GRID_TOLERANCE = 1e-3  # seconds, because Matroska rounds times to milliseconds
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-  """What `probe` found in a video file.
+  """The properties of a video file.
 
   Attributes:
     path: The file.
     width: The width of the picture as displayed (after the rotation that the file asks for), in pixels.
     height: Its height, likewise.
     rate: The average number of frames per second.
-    duration: The duration in seconds, None where the file does not say it.
-    has_sound: Whether there is a sound stream of which at least a part can be decoded.
+    duration: The duration in seconds, or None if the file does not state it.
+    has_sound: Whether there is a sound stream and at least a part of it can be decoded.
     origin: The time of the first frame on the file's own clock, in seconds.
     pixel_aspect: The width of a displayed pixel over its height.
   """
@@ -59,10 +59,10 @@ class MediaInfo:
 
 
 def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
-  """Opens a video file, decodes its first frame, and returns what the file is.
+  """Opens a video file, decodes its first frame, and returns the properties of the file.
 
   Raises:
-    MediaError: The file has no video stream, or no frame of it can be decoded, or the picture is too large.
+    MediaError: The file has no video stream, none of its frames can be decoded, or the picture is too large.
   """
   path = Path(path)
   with open_media(path) as container:
@@ -87,7 +87,7 @@ def _has_sound(path: Path) -> bool:
 
 
 def first_frame_time(path: str | Path, decoding: Decoding = DEFAULT) -> float | None:
-  """Returns the time of the first frame on the file's clock in seconds, None if there is no picture.
+  """Returns the time of the first frame on the file's clock in seconds, or None if there is no picture.
 
   Raises:
     MediaError: The file cannot be opened.
@@ -111,15 +111,15 @@ def native_frames(
 
   Args:
     path: The video file.
-    size: (height, width) that frames are squashed to; None for the size that is displayed.
+    size: (height, width) that frames are squashed to; None for the displayed size.
     notes: Receives a line for each thing that had to be left out.
-    decoding: What the decoder may take.
+    decoding: The limits of the decoder.
 
   Yields:
-    The time in seconds (the first is 0, then strictly increasing) and the frame (h, w, 3) uint8 RGB.
+    The time in seconds (0 at first, then strictly increasing) and the frame (h, w, 3) uint8 RGB.
 
   Raises:
-    MediaError: As `probe` raises it.
+    MediaError: As for `probe`.
   """
   converter = FrameConverter(size, decoding.threads)
   for time, frame, _ in _timed_frames(path, notes, decoding):
@@ -135,22 +135,22 @@ def frame_times(path: str | Path, decoding: Decoding = DEFAULT) -> Iterator[floa
 def grid_frames(
   path: str | Path, rate: float, side: int, notes: list[str] | None = None, decoding: Decoding = DEFAULT
 ) -> Iterator[tuple[float, np.ndarray]]:
-  """Yields a video at a constant rate: at time k / rate the last frame that is not later; at least one frame.
+  """Yields a video at a constant rate: at time k / rate, the last frame that is not later; at least one frame.
 
-  The grid goes on while the last frame is shown. A frame that is shown twice is the same array twice.
+  The grid continues while the last frame is shown. A frame that is shown twice is yielded as the same array.
 
   Args:
     path: The video file.
     rate: The number of grid frames per second.
     side: Frames are squashed to side × side pixels.
     notes: Receives a line for each thing that had to be left out.
-    decoding: What the decoder may take.
+    decoding: The limits of the decoder.
 
   Yields:
     The time in seconds and the frame (side, side, 3) uint8 RGB.
 
   Raises:
-    MediaError: As `probe` raises it.
+    MediaError: As for `probe`.
   """
   converter = FrameConverter((side, side), decoding.threads)
   index, shown, end = 0, None, 0.0
@@ -159,14 +159,14 @@ def grid_frames(
       yield index / rate, converter.convert(shown)
       index += 1
     shown, end = frame, time + duration
-  assert shown is not None  # there is a frame, or an exception
+  assert shown is not None  # without a frame there was an exception
   while index == 0 or index / rate + GRID_TOLERANCE < end:
     yield index / rate, converter.convert(shown)
     index += 1
 
 
 class _Clock:
-  """Gives frames times in seconds from the first one, which strictly increase."""
+  """Gives frames strictly increasing times in seconds from the first frame."""
 
   def __init__(self, interval: float) -> None:
     """Makes a clock for frames that usually follow each other after an interval in seconds."""
@@ -180,7 +180,7 @@ class _Clock:
       return self._time
     before = self._time
     time = before + self._interval if frame.time is None else frame.time - self._offset
-    if time > before + MAX_GAP or time < before - MAX_STEP_BACK:  # another clock: go on at the usual pace
+    if time > before + MAX_GAP or time < before - MAX_STEP_BACK:  # this is another clock, so the usual pace continues
       self._offset, time = self._offset + time - before - self._interval, before + self._interval
     elif time <= before:
       time = before + GRID_TOLERANCE
@@ -191,7 +191,7 @@ class _Clock:
 def _timed_frames(
   path: str | Path, notes: list[str] | None, decoding: Decoding
 ) -> Iterator[tuple[float, av.VideoFrame, float]]:
-  """Yields the time, the frame and its duration for every frame, in seconds from the first; times strictly increase."""
+  """Yields every frame with its time and duration, in seconds from the first frame; times strictly increase."""
   path = Path(path)
   with open_media(path) as container:
     stream = video_stream(container, path, decoding)
@@ -222,6 +222,6 @@ def _frames_of(
 
 
 def _rate(stream: av.VideoStream) -> float:
-  """Returns the average number of frames per second, or 25 where the file gives none that can be."""
+  """Returns the average number of frames per second, or 25 if the file states no plausible one."""
   rate = float(stream.average_rate or stream.guessed_rate or 0)
   return rate if 0.01 <= rate <= 1000 else 25.0

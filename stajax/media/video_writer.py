@@ -1,4 +1,4 @@
-"""Writes videos: frames at their own times, with the sound of the video that they were made of."""
+"""Writes videos: frames at their own times, with the sound of the video that they were made from."""
 
 import contextlib
 import io
@@ -21,21 +21,21 @@ from stajax.media.video import MediaInfo
 
 _TIME_BASE = Fraction(1, 90000)  # exact for every usual frame rate
 _COPIED_CODECS = {"aac", "ac3", "alac", "eac3", "mp3", "opus"}
-"""Sound that an mp4 file holds as it is; anything else becomes AAC."""
+"""The codecs of sound that mp4 files can hold unchanged; other sound becomes AAC."""
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _TRIAL_PACKETS = 20
 _FAULTS = (FFmpegError, ValueError, MediaError)
-"""What sound that cannot be read or written raises."""
+"""The exceptions of sound that cannot be read or written."""
 
 SoundPackets = Iterator[tuple[float, av.Packet]]
-"""Packets of sound, each with its start in seconds."""
+"""Sound packets, each with its start in seconds."""
 
 
 class VideoWriter:
   """Writes an H.264 mp4 with frames at their own times and the sound of the original, frame by frame.
 
-  It is a context manager. The file gets its name when everything is in it; after an exception nothing of it remains.
-  Sound packets are copied where mp4 can hold them, else encoded as AAC. Sound that cannot be written is left out, with
+  It is a context manager. The file gets its name when it is complete; after an exception nothing of it remains.
+  Sound packets are copied if mp4 can hold them, otherwise encoded as AAC. Sound that cannot be written is left out with
   a note; a video without sound gets no sound stream.
   """
 
@@ -45,7 +45,7 @@ class VideoWriter:
     Args:
       path: The mp4 file.
       info: The original video, as `probe` found it.
-      notes: Receives a line where sound had to be left out.
+      notes: Receives a line if sound had to be left out.
     """
     self.path, self.info, self.notes = Path(path), info, notes if notes is not None else []
     self._sound: SoundPackets = iter(())
@@ -63,7 +63,7 @@ class VideoWriter:
     self._opened.__exit__(kind, error, traceback)
 
   def _finish(self, kind: type | None, *_: object) -> None:
-    """Writes what is left after the last frame, unless there was an exception, and closes the file."""
+    """Writes the rest after the last frame, unless there was an exception, and closes the file."""
     if kind is None:
       for packet in self._stream.encode(None):
         self._mux_picture(packet)
@@ -72,7 +72,7 @@ class VideoWriter:
 
   def write(self, time: float, frame: np.ndarray) -> None:
     """Adds a frame (height, width, 3), uint8 RGB, at a time in seconds that is later than that of the one before."""
-    padding = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]  # yuv420p halves both sides
+    padding = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]  # because yuv420p halves both sides
     picture = av.VideoFrame.from_ndarray(np.pad(frame, padding, mode="edge"), format="rgb24")
     picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
     picture.pts, picture.time_base = round(time / _TIME_BASE), _TIME_BASE
@@ -81,7 +81,7 @@ class VideoWriter:
     self._mux_sound_until(time)
 
   def _start(self, with_sound: bool) -> None:
-    target = str(self._partial.absolute())  # a relative name could be taken for a protocol
+    target = str(self._partial.absolute())  # because a relative name could be taken for a protocol
     self._container = av.open(target, "w", format="mp4", container_options={"movflags": "+faststart"})
     rate = Fraction(self.info.rate).limit_denominator(1001)
     # A short look-ahead keeps few frames in memory.
@@ -99,7 +99,7 @@ class VideoWriter:
       self._close()
       if not with_sound:
         raise
-      self.notes.append(f"{self.path.name}: written without sound, which mp4 does not take ({error})")
+      self.notes.append(f"{self.path.name}: written without sound, which mp4 does not accept ({error})")
       self._start(False)
 
   def _open_sound(self) -> SoundPackets:
@@ -112,12 +112,12 @@ class VideoWriter:
     return _encoded_packets(self.info, self._container.add_stream("aac", rate=rate, layout=layout))
 
   def _mux_picture(self, packet: av.Packet) -> None:
-    if not packet.duration:  # decides how long the last frame is shown
+    if not packet.duration:  # it decides how long the last frame is shown
       packet.duration = round(1 / self.info.rate / float(packet.time_base or _TIME_BASE))
     self._container.mux(packet)
 
   def _mux_sound_until(self, time: float) -> None:
-    """Writes sound side by side with the picture, so that little has to wait in memory."""
+    """Writes the sound up to a time, so that little of it has to wait in memory."""
     try:
       self._waiting = self._waiting or next(self._sound, None)
       while self._waiting is not None and self._waiting[0] <= time:
@@ -144,7 +144,7 @@ def _open_sound_stream(info: MediaInfo) -> Iterator[tuple[InputContainer, av.Aud
 
 
 def _copied_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
-  """Yields the original's packets of sound, moved to the picture's time 0."""
+  """Yields the sound packets of the original, shifted to the picture's time 0."""
   with _open_sound_stream(info) as (container, stream):
     base = stream.time_base or Fraction(1, stream.sample_rate)
     shift, before, end = round(info.origin / base), None, 0.0
@@ -153,7 +153,7 @@ def _copied_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
         continue
       packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
       start, duration = float(packet.pts * base), float((packet.duration or 0) * base)
-      # mp4 takes only increasing times; sound that ended before the picture began is cut.
+      # mp4 accepts only increasing times; sound that ends before the picture begins is cut.
       if (before is not None and packet.dts <= before) or start + duration <= 0:
         continue
       if abs(start - end) > MAX_GAP:
@@ -164,7 +164,7 @@ def _copied_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
 
 
 def _can_copy(info: MediaInfo) -> bool:
-  """Tries mp4 with the sound's beginning, because a damaged header shows only when the file is closed."""
+  """Tries to write the beginning of the sound, because a damaged header shows only when the file is closed."""
   num_packets = 0
   try:
     with _open_sound_stream(info) as (_, stream), av.open(io.BytesIO(), "w", format="mp4") as trial:
@@ -178,7 +178,7 @@ def _can_copy(info: MediaInfo) -> bool:
 
 
 def _encoded_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
-  """Yields the original's sound as packets of AAC."""
+  """Yields the sound of the original as AAC packets."""
   rate, layout, length = target.sample_rate, target.layout.name, 0
 
   def with_starts(packets: list[av.Packet]) -> SoundPackets:
@@ -186,7 +186,7 @@ def _encoded_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
       yield float((packet.pts or 0) * (packet.time_base or Fraction(1, rate))), packet
 
   for block in aligned_sound(info.path, rate, layout):
-    samples = np.ascontiguousarray(block.T).reshape(1, -1)  # "s16" has its channels interleaved
+    samples = np.ascontiguousarray(block.T).reshape(1, -1)  # because "s16" interleaves the channels
     frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = rate, length, Fraction(1, rate)
     length += block.shape[1]

@@ -22,9 +22,7 @@ from stajax.prepare.clip_staging import PreparedClip
 from stajax.prepare.item_media import check_bytes, cut_frames, decode_sound, make_decoding
 from stajax.prepare.listing import Item
 
-SOUND_BEYOND = (
-  1.0  # seconds of sound that are kept after the picture, because the windows of the last frames reach into them
-)
+SOUND_BEYOND = 1.0  # seconds of sound that are kept after the picture, for the windows of its last frames
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,7 @@ from stajax.prepare.progress import (
 if TYPE_CHECKING:
   from stajax.prepare.assembly import Shard
 
-MAX_REMARKS = (
-  1000  # the most in a summary, because half of VGGSound's files are missing from most copies; `--check` lists all
-)
+MAX_REMARKS = 1000  # in a summary, because most copies of VGGSound lack half of its files; `--check` lists all
 
 
 class Workers(Protocol):

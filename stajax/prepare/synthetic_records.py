@@ -111,9 +111,7 @@ def _render(clips: ClipRange, index: int, staging: Path, tree: Path | None) -> N
     viewing = draw_viewing(clips.seed, index, clips.part, clips.settings)
     tree.mkdir(parents=True, exist_ok=True)
     write_video(tree, NAME, clip.name, clip.frames, clip.samples, zip(viewing.fixations, viewing.density))
-  ClipStaging(staging).write(
-    clips.key(index), _prepared(clip)
-  )  # it comes last, because a staged clip counts as finished
+  ClipStaging(staging).write(clips.key(index), _prepared(clip))  # last, because a staged clip counts as finished
 
 
 def _prepared(clip: SyntheticClip) -> PreparedClip:

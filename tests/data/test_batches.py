@@ -1,4 +1,4 @@
-"""Batches: exact resume, the same for any number of hosts, right content, and nothing read that is not needed."""
+"""Batches: exact resuming, the same content for any number of hosts, and no unnecessary reads."""
 
 import subprocess
 import sys
@@ -98,8 +98,8 @@ def test_global_batch_is_the_same_for_any_number_of_hosts(many, many_maps, num_h
     assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
 
 
-def test_groups_of_both_kinds_are_those_of_each(many, many_maps):
-  """This holds for all that a step sees, and the views are the same."""
+def test_groups_of_both_kinds_join_those_of_each_kind(many, many_maps):
+  """This holds for everything that a step sees, and the views are the same."""
   options = {"stop": 2, "maps": many_maps}
   kinds = (run(many, companions=kind, **options) for kind in ("short_long", "short", "long"))
   for both, *alone in zip(*kinds, strict=True):
@@ -124,7 +124,7 @@ def test_an_epoch_visits_every_item_once(records, maps):
 
 
 @pytest.mark.parametrize("granularity", [None, "short", "long", "cross"])
-def test_content_is_that_of_the_records(many, many_maps, granularity):
+def test_batches_have_the_content_of_the_records(many, many_maps, granularity):
   """Checks every node against a slow reading of its whole clip."""
   nodes, seen = 3 if granularity else 1, set()
   all_frames = np.arange(many.total_frames)
@@ -212,7 +212,7 @@ def test_boxes_are_cropped_further_alike_for_all_nodes(many):
   np.testing.assert_allclose(batch["box"], boxes[fragments(batch)], atol=1e-6)
 
 
-def test_switch_and_labels_are_those_of_the_frames(many):
+def test_switch_and_labels_belong_to_the_frames(many):
   generator = np.random.default_rng(1)
   switch = generator.integers(0, 2, many.total_frames).astype(np.uint8)
   labels = generator.uniform(size=(many.total_frames, 1)).astype(np.float32)
@@ -276,7 +276,7 @@ def test_a_damaged_shard_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("granularity", ["long", "cross"])
-def test_batches_without_damaged_clips_are_those_of_a_set_without_them(tmp_path, granularity):
+def test_leaving_out_damaged_clips_equals_a_set_without_them(tmp_path, granularity):
   path = fake_records(tmp_path / "all", number=6, max_shard_bytes=1).path
   for clip in (1, 4):
     shard = Records.open(path).frames.shards[clip]
@@ -333,8 +333,8 @@ def noise_records(path, side):
 
 
 @pytest.mark.parametrize(("side", "decode_size", "scaled_to"), [(64, 64, 64), (75, 75, 20), (75, 30, 30), (64, 64, 3)])
-def test_what_is_not_decoded_is_not_seen(tmp_path, side, decode_size, scaled_to):
-  """To the step, frames of which only boxes are decoded are the same as whole ones."""
+def test_pixels_that_are_not_decoded_are_not_used(tmp_path, side, decode_size, scaled_to):
+  """A step gets the same result from frames of which only boxes are decoded as from whole frames."""
   records = noise_records(tmp_path, side)
   generator = np.random.default_rng(6)
   corners = generator.uniform(0, 0.7, (records.total_frames, 2))
@@ -378,7 +378,7 @@ def test_a_frame_that_cannot_be_decoded_is_named(tmp_path, changes):
   assert str(tmp_path / "data") in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_what_was_read_leaves_no_threads(records):
+def test_reading_leaves_no_threads(records):
   """This holds for batches that are read to the end and for those that are left early."""
 
   def decoding():

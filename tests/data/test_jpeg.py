@@ -1,4 +1,4 @@
-"""Frames are what two other decoders make of their files; their memory is used again, but never too early."""
+"""Frames equal those of two other decoders; their memory is reused, but never too early."""
 
 import gc
 import io
@@ -29,7 +29,7 @@ def by_pillow(jpeg, ratio):
 @pytest.mark.parametrize("ratio", [1, 2, 4, 8])
 @pytest.mark.parametrize("side", [64, 75])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_pixels_are_those_of_other_decoders(ratio, side, threads):
+def test_pixels_equal_those_of_other_decoders(ratio, side, threads):
   jpegs = noise(13, side)
   frames = FrameDecoder(side, ratio, threads)(jpegs)
   assert frames.dtype == np.uint8 and frames.shape == (13, *[scaled_side(side, ratio)] * 2, 3)
@@ -38,8 +38,8 @@ def test_pixels_are_those_of_other_decoders(ratio, side, threads):
     np.testing.assert_array_equal(frame, tf.io.decode_jpeg(jpeg, 3, ratio, dct_method="INTEGER_ACCURATE"))
 
 
-def test_a_scaled_frame_is_where_the_resized_one_is():
-  """It is the mean of each 2×2 pixels of a smooth picture, within rounding: nothing is shifted by half a pixel."""
+def test_a_scaled_frame_is_not_shifted():
+  """It is the mean of each 2×2 pixels of a smooth picture, within rounding, without a shift by half a pixel."""
   small = np.random.default_rng(1).integers(0, 256, (6, 6, 3)).astype(np.uint8)
   jpeg = encode_jpeg(np.asarray(Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)))
   (whole,), (half,) = FrameDecoder(96, 1)([jpeg]), FrameDecoder(96, 2)([jpeg])
@@ -67,7 +67,7 @@ def test_repeated_files_are_decoded_once(monkeypatch):
   np.testing.assert_array_equal(frames, FrameDecoder(32, 1)(jpegs)[order])
 
 
-def test_memory_is_used_again_only_when_all_views_are_gone():
+def test_memory_is_reused_only_when_all_views_are_gone():
   first, second = noise(4, 32), noise(4, 32, seed=1)
   decoder = FrameDecoder(32, 1, 2)
   expected = FrameDecoder(32, 1)(first)

@@ -1,4 +1,4 @@
-"""Records and map sets: what goes in comes out, also by TensorFlow Datasets, and damage is named."""
+"""Records and map sets: they are read as they were written, also by TensorFlow Datasets, and damage is named."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def test_tfds_reads_what_was_staged(records):
   assert (frame, sound) == (len(frames), len(sounds))
 
 
-def test_records_are_what_tfds_would_write():
+def test_records_equal_those_of_tfds():
   features = {
     **set_features("clips", 32, CATEGORIES),
     "image": tfds.features.Image(shape=(4, 4, 1), dtype=np.uint8),
@@ -167,7 +167,7 @@ def test_damaged_clips_are_left_out_by_choice(tmp_path, monkeypatch, how):
       Records.open(whole.path).clip_frames(0)
 
 
-def test_skipping_has_bounds(tmp_path, monkeypatch):
+def test_damaged_tables_and_sets_without_intact_clips_are_refused(tmp_path, monkeypatch):
   path = fake_records(tmp_path).path
   monkeypatch.setattr(damage, "write_json", lambda *_, **__: (_ for _ in ()).throw(OSError("read-only")))
   assert open_intact(path).num_clips == 4 and not (path / damage.FILE).exists()
@@ -206,7 +206,7 @@ def write_maps(writer, records, clips):
     writer.write(clip, np.broadcast_to(ids[:, None, None], (len(ids), 6, 8)).astype(np.uint8), ids / 2)
 
 
-def test_map_set_has_frame_ids(tmp_path, records):
+def test_maps_are_read_by_frame_id(tmp_path, records):
   path = tmp_path / "scam"
   writer = MapWriter(path, records)
   write_maps(writer, records, [2, 0])

@@ -1,4 +1,4 @@
-"""The sampler: permutations, purity, and windows against slow transcriptions."""
+"""The sampler: permutations, purity, and windows compared with slow transcriptions."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_an_epoch_has_every_item_once(num_items):
     assert abs(np.corrcoef(epochs[0], np.arange(num_items))[0, 1]) < 0.3
 
 
-def test_items_are_those_of_the_public_shuffle():
+def test_items_equal_those_of_the_public_shuffle():
   position = tf.range(90, 130, dtype=tf.int64)
   expected = [
     tf.random.experimental.index_shuffle(p % 50, seed=tf.constant([7, p // 50], tf.int64), max_index=49).numpy()
@@ -70,8 +70,8 @@ def test_draws_depend_on_seed_and_position_alone():
   assert (draw(tf.range(40, dtype=tf.int64), 2)[1].numpy() != whole[1].numpy()).any()
 
 
-def test_a_crop_inside_boxes_is_two_crops_after_each_other():
-  """On an image of coordinates, cropped by hand at whole pixels."""
+def test_a_crop_inside_boxes_equals_two_successive_crops():
+  """Compares with an image of coordinates that is cropped by hand at whole pixels."""
   image = np.stack(np.mgrid[:64, :48], axis=-1)
   boxes = np.asarray([[[0.25, 0.5, 0.75, 1], [0, 0, 1, 1], [0.5, 0, 1, 0.5]]], np.float32)
   views = np.asarray([[0.25, 0.5, 0.5, 0.75]], np.float32)

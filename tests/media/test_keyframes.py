@@ -1,4 +1,4 @@
-"""Runs of frames from all over a video: they are the frames of their times, and most of the video is not decoded."""
+"""Runs of frames from all over a video: they have the right frames, and most of the video is not decoded."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ from stajax.media.video import native_frames, probe
     ("late.mkv", {"options": {"g": "24"}, "times": [7 + n / 20 for n in range(700)]}),
   ],
 )
-def test_runs_are_the_frames_of_their_times(tmp_path, monkeypatch, name, settings):
+def test_runs_have_the_frames_of_their_times(tmp_path, monkeypatch, name, settings):
   path, decoded = write_video(tmp_path / name, moving(700), rate=20, **settings), []
   decode = keyframes._RunDecoder.decode
 

@@ -1,4 +1,4 @@
-"""Child processes with limits: a task that hangs, dies or grows costs itself only."""
+"""Child processes with limits: a task that hangs, dies or grows affects no other task."""
 
 import multiprocessing
 import os
@@ -35,7 +35,7 @@ def act(kind: str, value: int) -> int:
   return 2 * value
 
 
-def test_a_task_that_exceeds_a_limit_costs_itself_only():
+def test_a_task_that_exceeds_a_limit_affects_no_other():
   tasks = [
     ("double", 1), ("die", signal.SIGSEGV), ("hang", 0), ("grow", 2**30), ("double", 2), ("grow", 2**26),
     ("die", signal.SIGKILL), ("limits", 0), ("double", 3),
@@ -44,11 +44,11 @@ def test_a_task_that_exceeds_a_limit_costs_itself_only():
   assert results == {
     0: 2, 1: Failure("the decoder crashed (signal 11)"), 2: Failure("took longer than 1.5 s"),
     3: Failure("needed more than 0.25 GiB of memory"), 4: 4, 5: 2**26,
-    6: Failure("its process was killed, as systems do that run out of memory"), 7: 0, 8: 6,
+    6: Failure("its process was killed, which systems do when they run out of memory"), 7: 0, 8: 6,
   }  # fmt: skip
 
 
-def test_exceptions_are_the_callers_and_few_tasks_are_taken_ahead():
+def test_exceptions_reach_the_caller_and_few_tasks_are_taken_in_advance():
   taken = []
 
   def tasks():

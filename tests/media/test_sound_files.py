@@ -1,4 +1,4 @@
-"""Sound files of any kind and rate that lie beside frames: what is read is what was written, at the time it was."""
+"""Sound files of any kind and rate that lie beside frames: they are read as they were written, in time."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def heard(path, notes=None):
   "kind, scale", [(np.uint8, 127), (np.int16, 32767), (np.int32, 2**31 - 1), (np.float32, 1), (np.float64, 1)]
 )
 @pytest.mark.parametrize("rate, channels", [(16000, 1), (8000, 2), (44100, 3)])
-def test_wav_of_any_format(tmp_path, kind, scale, rate, channels):
+def test_wav_files_of_any_format_are_read(tmp_path, kind, scale, rate, channels):
   wave = 0.5 * np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
   stored = (wave * scale + (128 if kind is np.uint8 else 0)).astype(kind)
   scipy.io.wavfile.write(tmp_path / "a.wav", rate, np.stack([stored] * channels, 1))
@@ -34,7 +34,7 @@ def test_wav_of_any_format(tmp_path, kind, scale, rate, channels):
   np.testing.assert_allclose(samples[500:15500], expected[500:15500], atol=0.02)
 
 
-def test_wav_without_sound(tmp_path):
+def test_wav_files_without_sound_are_refused_or_empty(tmp_path):
   (tmp_path / "a.wav").write_text("no sound")
   with pytest.raises(MediaError, match=r"a\.wav"):
     heard(tmp_path / "a.wav")
@@ -54,7 +54,7 @@ def test_clicks_are_at_their_times_in_every_kind_and_rate(tmp_path, kind, rate, 
 
 
 @pytest.mark.parametrize("kind", ["flac", "ogg", "mp3"])
-def test_blocks_of_a_long_sound_are_librosas_whole(tmp_path, kind):
+def test_blocks_of_a_long_sound_join_to_librosas_whole(tmp_path, kind):
   path = tmp_path / f"a.{kind}"
   soundfile.write(path, np.stack([noise(300_000), noise(300_000, 1)], axis=1), 44100)
   whole, _ = librosa.load(path, sr=16000, res_type="soxr_hq")
@@ -72,7 +72,7 @@ def test_an_mp3_file_that_is_too_long_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 96000])
 @pytest.mark.parametrize("frequency", [100, 1000, 3300])
-def test_resampling_keeps_a_sine_and_is_librosas(tmp_path, rate, frequency):
+def test_resampling_keeps_a_sine_and_equals_librosas(tmp_path, rate, frequency):
   path = tmp_path / "a.flac"
   soundfile.write(path, 0.5 * np.sin(2 * np.pi * frequency * np.arange(4 * rate) / rate), rate, "PCM_24")
   samples = heard(path)
@@ -111,7 +111,7 @@ def test_too_loud_samples_are_cut(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bad_files_are_one_line_that_names_them(tmp_path, kind):
+def test_bad_files_are_refused_in_one_line_that_names_them(tmp_path, kind):
   path = tmp_path / f"a.{kind}"
   for prepare, message in (
     (lambda: None, "no such file"), (path.touch, "is empty"), (lambda: path.write_text("no sound" * 99), ""),

@@ -1,4 +1,4 @@
-"""One-second windows of streams, against those of the whole sound."""
+"""One-second windows of streams, compared with those of the whole sound."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_sound_that_ends_early_is_followed_by_silence():
   blocks = [np.ones(16000, np.float32), np.ones(100, np.float32)]
   padded = np.concatenate(list(pad_with_silence(blocks, 3.5)))
   assert len(padded) == 56000 and padded[:16100].all() and not padded[16100:].any()
-  for end in (None, 0.5, 1.2, 1e6):  # not known, earlier, hardly later, absurd
+  for end in (None, 0.5, 1.2, 1e6):  # unknown, earlier, slightly later, absurd
     assert len(np.concatenate(list(pad_with_silence(blocks, end)))) == 16100
   assert list(pad_with_silence([], 3.0)) == []
 

@@ -1,4 +1,4 @@
-"""The spectrogram against SciPy, streams against the whole, windows against the definition."""
+"""The spectrogram compared with SciPy, streams with the whole sound, and windows with the definition."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def stored_sound() -> np.ndarray:
   return samples
 
 
-def test_spectrogram_is_vggsounds():
+def test_spectrogram_equals_vggsounds():
   samples = stored_sound()
   spectrogram = log_spectrogram(samples)
   assert spectrogram.shape == (257, 22) and spectrogram.dtype == np.float32
@@ -75,7 +75,7 @@ def test_stream_equals_the_whole(length, sizes):
 
 @pytest.mark.parametrize("length", [1, 511, 512, 671, 16384, 50000])
 @pytest.mark.parametrize("kind", ["noise", "16 bits", "faint", "silent", "loud"])
-def test_every_bit_is_scipys(length, kind):
+def test_every_bit_equals_scipys(length, kind):
   samples = noise(length, seed=length).astype(np.float64)
   samples = {
     "noise": samples, "16 bits": np.round(samples * 32768) / 32768, "faint": 1e-4 * samples, "silent": 0 * samples,
@@ -90,7 +90,7 @@ def test_every_bit_is_scipys(length, kind):
   assert statistics([found]) == statistics([expected])
 
 
-def test_axes_are_those_of_scipy_and_librosa():
+def test_axes_equal_those_of_scipy_and_librosa():
   frequencies, times = spectrogram_axes(98)
   expected = scipy.signal.spectrogram(np.zeros(16000), 16000, nperseg=512, noverlap=353)[:2]
   np.testing.assert_allclose(frequencies, expected[0])
@@ -100,13 +100,13 @@ def test_axes_are_those_of_scipy_and_librosa():
   np.testing.assert_allclose(times, librosa.frames_to_time(np.arange(98), sr=16000, hop_length=159, n_fft=512))
 
 
-def test_no_samples_no_columns():
+def test_no_samples_give_no_columns():
   assert list(spectrogram_blocks([])) == []
   assert list(spectrogram_blocks([np.zeros(0, np.float32)])) == []
   assert statistics([]) == (0.0, 0.0, 0)
 
 
-def test_statistics_are_those_of_the_whole_sound():
+def test_statistics_of_blocks_equal_those_of_the_whole_sound():
   columns = (noise(257 * 700).reshape(257, 700) * 0.01 + 1000).astype(np.float32)
   mean, deviation, count = statistics(np.split(columns, [1, 5, 5, 300], axis=1))
   assert count == 700
@@ -129,7 +129,7 @@ def test_window_is_the_second_around_its_time(time, num_columns):
   columns = window_columns(time, num_columns)
   centres = (np.arange(-200, 10000) * 159 + 256) / 16000
   distances = np.abs(centres - time)
-  assume(np.ptp(np.sort(distances)[:2]) > 1e-9)  # two are as near
+  assume(np.ptp(np.sort(distances)[:2]) > 1e-9)  # two columns are equally near
   nearest = int(np.argmin(distances)) - 200
   expected = [slow_reflect(index, num_columns) for index in range(nearest - 49, nearest + 49)]
   assert columns.tolist() == expected

@@ -1,4 +1,4 @@
-"""Media decoding: times, sizes, sync of picture and sound, and files that are odd, broken or hostile."""
+"""Media decoding: times, sizes, sync of picture and sound, and unusual, broken or hostile files."""
 
 import struct
 from fractions import Fraction
@@ -46,7 +46,7 @@ def test_grid_of_a_second_has_rate_frames(tmp_path, rate, count):
   assert len(list(grid_frames(path, 8.0, 16))) == count
 
 
-def test_one_frame_video(tmp_path):
+def test_videos_of_one_frame_are_decoded(tmp_path):
   path = write_video(tmp_path / "a.mp4", ramp(1), rate=25)
   assert [time for time, _ in grid_frames(path, 8.0, 16)] == [0.0]
   assert len(list(native_frames(path))) == 1
@@ -59,7 +59,7 @@ def test_one_frame_video(tmp_path):
   "name, codec, pixels", [("a.mkv", "ffv1", "gray10le"), ("a.mkv", "ffv1", "gray"), ("a.mkv", "ffv1", "yuv420p10le"),
                           ("a.avi", "mpeg4", "yuv420p"), ("a.ts", "mpeg4", "yuv420p"), ("a.webm", "libvpx", "yuv420p")]
 )  # fmt: skip
-def test_odd_sizes_grey_ten_bits_and_containers(tmp_path, name, codec, pixels):
+def test_odd_sizes_grey_ten_bits_and_containers_are_decoded(tmp_path, name, codec, pixels):
   height, width = (27, 35) if codec in ("ffv1", "libvpx") else (28, 36)
   path = write_video(tmp_path / name, ramp(5, height, width), codec=codec, pixels=pixels)
   info = probe(path)
@@ -106,7 +106,7 @@ def test_rotation_is_applied_as_the_file_says(tmp_path, rotation):
     ([0, 0.1, 30, 30.1, 31], [0, 0.1, 30, 30.1, 31]),
   ],
 )
-def test_absurd_times_are_closed_up(tmp_path, monkeypatch, shown, expected):
+def test_absurd_gaps_between_times_are_closed(tmp_path, monkeypatch, shown, expected):
   path = write_video(tmp_path / "a.mkv", ramp(5), codec="ffv1", pixels="bgr0")
   decoded = media._frames_of
 
@@ -145,7 +145,7 @@ def test_coded_sound_keeps_its_time(tmp_path, name, codec, rate):
   "codec, rate, channels",
   [("pcm_u8", 11025, 1), ("pcm_u8", 8000, 2), ("pcm_s24le", 96000, 6), ("pcm_f32le", 44100, 2), ("ac3", 48000, 6)],
 )
-def test_any_bits_rate_and_channels(tmp_path, codec, rate, channels):
+def test_sound_of_any_bits_rate_and_channels_is_read(tmp_path, codec, rate, channels):
   wave = clicks(2, [0.5, 1.25], rate, channels)
   samples = read_sound(write_video(tmp_path / "a.mkv", ramp(20), sound=wave, sound_codec=codec, sound_rate=rate))
   assert onsets(samples) == pytest.approx([0.5, 1.25], abs=4e-3)
@@ -271,7 +271,7 @@ def test_a_drive_that_stops_answering_leaves_frames_with_their_times(tmp_path, m
   assert grid[-1][0] > frames[-1][0] - 0.1
 
 
-def test_undecodable_sound_is_no_sound(tmp_path):
+def test_undecodable_sound_counts_as_no_sound(tmp_path):
   noise = np.random.default_rng(0).normal(0, 0.1, (1, 22050))
   path = write_video(tmp_path / "a.mkv", ramp(5), codec="ffv1", pixels="bgr0", sound=noise, sound_codec="flac")
   content = bytearray(path.read_bytes())

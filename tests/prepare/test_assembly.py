@@ -1,4 +1,4 @@
-"""Assembly writes whole clips into planned shards, with the same bytes whoever writes them, and refuses the rest."""
+"""Assembly writes whole clips into planned shards, always with the same bytes, and refuses clips that do not fit."""
 
 import json
 import os
@@ -57,7 +57,7 @@ def test_shards_hold_whole_clips_up_to_the_limit(whole):
     keys = [row.get("key", row.get("name")).decode().split("/")[0] for row in builder.as_data_source("data")]
     assert sum(lengths) == len(keys)
     shards = [set(part) for part in np.split(keys, np.cumsum(lengths)[:-1])]
-    assert sum(map(len, shards)) == len(set(keys))  # no clip is in two
+    assert sum(map(len, shards)) == len(set(keys))  # no clip is in two shards
     facts[name] = ([sorted(int(key.split()[-1]) for key in shard) for shard in shards], int(splits[0]["numBytes"]))
   assert facts["clips"][0] == [[0, 1, 2, 3, 4, 5]]
   assert facts["sounds"][0] == [[0], [1], [3], [4], [5]]  # one record is larger than a shard; clip 2 is silent
@@ -80,7 +80,7 @@ def test_shards_may_be_written_in_any_order_and_twice(staged, whole, tmp_path):
 
 
 def test_another_process_writes_the_same_bytes(staged, whole, tmp_path):
-  """The other process has other hashes of strings, so that sets are in another order there."""
+  """In the other process strings have other hashes, so that sets are in another order."""
   staging, keys = staged
   code = f"""
 from pathlib import Path
@@ -131,7 +131,7 @@ def test_assembling_again_gives_the_same_bytes(tmp_path, monkeypatch):
     assemble(staging, keys, tmp_path / "whole", CATEGORIES, SUMMARY)
 
 
-def test_assemble_refuses_what_does_not_fit(tmp_path):
+def test_assemble_refuses_clips_that_do_not_fit(tmp_path):
   clips = fake_clips()
   staging, keys = stage(tmp_path / "staging", clips)
   with pytest.raises(ValueError, match="'horn' is not one of the categories"):

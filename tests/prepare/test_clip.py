@@ -1,4 +1,4 @@
-"""One clip of real media: its frames, sound, segments and notes, and why it is refused."""
+"""Clips of real media: their frames, sound, segments and notes, and the reasons why items are refused."""
 
 import io
 from dataclasses import replace
@@ -21,7 +21,7 @@ from stajax.prepare.listing import Item
 SETTINGS = MediaSettings(rate=8.0, side=32)
 
 
-def prepared(
+def prepare(
   item: Item, settings: MediaSettings = SETTINGS, limits: Limits | None = None
 ) -> tuple[list[PreparedClip], list[str]]:
   notes: list[str] = []
@@ -29,7 +29,7 @@ def prepared(
 
 
 def one(item: Item, **changes) -> tuple[PreparedClip, list[str]]:
-  (clip,), notes = prepared(item, **changes)
+  (clip,), notes = prepare(item, **changes)
   return clip, notes
 
 
@@ -44,7 +44,7 @@ def sounding(columns: np.ndarray) -> list[float]:
   return [float(column * 159 + 512) / 16000 for column in loud[np.diff(loud, prepend=-100) > 10]]
 
 
-def test_a_clip_is_the_grid_and_the_sound_of_its_file(tmp_path):
+def test_a_clip_has_the_grid_frames_and_the_sound_of_its_file(tmp_path):
   path = write_video(tmp_path / "a.mp4", ramp(20), sound=clicks(2, [0.5]))
   clip, notes = one(Item("a", path, ("bell", "drum")))
   assert (clip.name, clip.tags, clip.flags, clip.rate, notes) == ("a", ("bell", "drum"), (), 8.0, [])
@@ -68,7 +68,7 @@ def test_frames_are_chosen_by_time_and_shared_while_they_are_shown(tmp_path):
   assert clip.frames[0] is clip.frames[2] and not clip.has_sound
 
 
-def test_sound_is_in_sync_where_it_is_late_early_or_short(tmp_path):
+def test_late_early_and_short_sound_is_in_sync(tmp_path):
   pcm = {"sound_codec": "pcm_s16le", "sound_rate": 16000}
   late = write_video(tmp_path / "late.mkv", ramp(20), sound=clicks(1, [0.5], 16000), sound_start=0.8, **pcm)
   assert sounding(one(Item("a", late))[0].columns) == pytest.approx([1.3], abs=0.04)
@@ -90,20 +90,20 @@ def test_sound_beyond_the_picture_is_cut_but_counts_for_its_mean(tmp_path):
   assert clip.sound_mean == pytest.approx(log_spectrogram(np.concatenate(list(audio_blocks(path)))).mean(), rel=1e-6)
 
 
-def test_silence_is_no_sound(tmp_path):
+def test_silence_counts_as_no_sound(tmp_path):
   path = write_video(tmp_path / "a.mp4", ramp(10), sound=np.zeros((2, 44100)))
   clip, notes = one(Item("a", path))
   assert not clip.has_sound and clip.columns.shape == (257, 0) and (clip.sound_mean, clip.sound_std) == (0, 0)
   assert notes == ["sound: silent throughout, not used"]
 
 
-def test_long_videos_are_segments_in_sync(tmp_path):
+def test_long_videos_become_segments_in_sync(tmp_path):
   times = [0.25, 1.1, 2.3, 3.05, 4.4, 5.3]
   wave = clicks(5.6, times, 16000)
   path = write_video(tmp_path / "a.mkv", ramp(56), sound=wave, sound_codec="pcm_s16le", sound_rate=16000)
   whole, _ = one(Item("a", path, ("bell",)))
   for segment, lengths in ((2.0, [16, 16, 13]), (2.5, [20, 25]), (4.0, [45])):
-    clips, notes = prepared(Item("a", path, ("bell",)), replace(SETTINGS, segment=segment))
+    clips, notes = prepare(Item("a", path, ("bell",)), replace(SETTINGS, segment=segment))
     assert [len(clip.frames) for clip in clips] == lengths and not notes
     assert [clip.name for clip in clips] == (["a"] if len(clips) == 1 else [f"a#{i:03d}" for i in range(len(clips))])
     assert [jpeg for clip in clips for jpeg in clip.frames] == whole.frames
@@ -115,7 +115,7 @@ def test_long_videos_are_segments_in_sync(tmp_path):
     }
 
 
-def test_a_long_clip_is_cut_and_says_so(tmp_path):
+def test_a_long_clip_is_cut_with_a_note(tmp_path):
   wave = clicks(5, [0.5, 1.5, 2.5], 16000)
   path = write_video(tmp_path / "a.mkv", ramp(50), sound=wave, sound_codec="pcm_s16le", sound_rate=16000)
   clip, notes = one(Item("a", path), limits=Limits(max_seconds=2))
@@ -127,7 +127,7 @@ def test_a_long_clip_is_cut_and_says_so(tmp_path):
   assert len(clip.frames) == 1 and notes[-1] == "longer than 0.01 s, cut there"
 
 
-def test_limits_and_missing_files_are_one_line(tmp_path):
+def test_exceeded_limits_and_missing_files_are_one_line(tmp_path):
   path = write_video(tmp_path / "a.mp4", ramp(4))
   size = path.stat().st_size
   for item, limits, message in (
@@ -139,7 +139,7 @@ def test_limits_and_missing_files_are_one_line(tmp_path):
     (Item("a", tmp_path, rate=8), Limits(), "holds no numbered images"),
   ):
     with pytest.raises(MediaError, match=message) as error:
-      prepared(item, limits=limits)
+      prepare(item, limits=limits)
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
 
 
@@ -160,7 +160,7 @@ def images(folder: Path, numbers: list[int], size: tuple[int, int] = (40, 30)) -
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("wav", 16000), ("flac", 44100), ("ogg", 48000), ("mp3", 22050)])
-def test_a_folder_of_images_is_a_video_with_its_sound_apart(tmp_path, kind, rate):
+def test_a_folder_of_images_is_a_video_with_a_sound_file(tmp_path, kind, rate):
   soundfile = pytest.importorskip("soundfile")
   folder = images(tmp_path / "images", list(range(1, 21)))
   soundfile.write(tmp_path / f"a.{kind}", clicks(2, [0.5, 1.25], rate)[0], rate)
@@ -189,10 +189,10 @@ def test_missing_and_damaged_images_are_noted(tmp_path):
   for path in folder.glob("*.png"):
     path.write_bytes(b"no image")
   with pytest.raises(MediaError, match="none of 7 images can be decoded"):
-    prepared(Item("a", folder, rate=8.0))
+    prepare(Item("a", folder, rate=8.0))
 
 
-def test_onsets_of_this_file_are_those_of_samples(tmp_path):
-  """`sounding` is compared with the samples that the spectrogram is made of."""
+def test_sounding_finds_the_onsets_of_the_samples(tmp_path):
+  """Compares `sounding` with the samples that the spectrogram is made from."""
   samples = clicks(2, [0.5, 1.25], 16000)[0]
   assert sounding(log_spectrogram(samples)) == pytest.approx(onsets(samples), abs=0.04)

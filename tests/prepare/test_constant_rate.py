@@ -1,4 +1,4 @@
-"""The frames of a video at a constant rate: each once, or those that a viewer sees where the rate varies."""
+"""The frames of a video at a constant rate: each frame once, or those that a viewer sees if the rate varies."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from stajax.prepare.constant_rate import ShownFrames, choose_frames
 
 
 def shown(path: Path, rate: float, max_seconds: float = 99) -> tuple[ShownFrames, list[str]]:
-  """Returns the frames of a video that says it has a rate, and the notes about them."""
+  """Returns the shown frames of a video that states a rate, and the notes about them."""
   notes: list[str] = []
   return choose_frames(replace(probe(path), rate=rate), Limits(max_seconds=max_seconds), notes), notes
 
@@ -22,7 +22,7 @@ def test_a_constant_rate_shows_every_frame_once(tmp_path, rate):
   path = write_video(tmp_path / "a.mkv", ramp(40), rate=rate, codec="ffv1", pixels="bgr0")  # times in milliseconds
   frames, notes = shown(path, float(rate))
   assert frames.rate == rate and frames.numbers.tolist() == list(range(40)) and not notes
-  frames, _ = shown(path, 1000.0)  # a file may give any rate
+  frames, _ = shown(path, 1000.0)  # a file may state any rate
   assert frames.rate == pytest.approx(rate, rel=1e-3) and len(frames) == 40
   frames, notes = shown(path, float(rate), max_seconds=1.0)
   assert len(frames) == rate and notes == ["longer than 1 s, cut there"]

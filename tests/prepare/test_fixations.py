@@ -1,4 +1,4 @@
-"""Tables of fixations: which frames and pixels their rows are about, and their density."""
+"""Tables of fixations: the frames and pixels of their rows, and the densities made from them."""
 
 from pathlib import Path
 
@@ -50,14 +50,14 @@ def test_frames_are_counted_from_zero_or_another_number(tmp_path):
   assert points(table)[0] == [(3, 4)] and points(table)[5] == [(7, 8)] and not notes
 
 
-def test_times_are_those_of_the_frame_that_is_shown(tmp_path):
+def test_times_belong_to_the_frame_that_is_shown(tmp_path):
   table, notes = read(tmp_path, "time,x,y\n0,1,1\n0.0999,2,2\n0.25,3,3\n0.5996,4,4\n-0.05,5,5\n0.65,6,6\n")
   assert points(table) == [[(1, 1)], [(2, 2)], [(3, 3)], [], [], []] and len(notes) == 1
   table, _ = read(tmp_path, "duration,time,x,y\n0.2,0.1,1,1\n0.1,0.25,2,2\n9,0.45,3,3\n0.1,-0.05,4,4\n-1,0.3,5,5\n")
   assert points(table) == [[(4, 4)], [(1, 1)], [(1, 1), (2, 2)], [(2, 2), (5, 5)], [(3, 3)], [(3, 3)]]
 
 
-def test_rows_count_the_frames_of_a_file_whose_rate_varies(tmp_path):
+def test_rows_of_a_video_with_a_varying_rate_count_its_own_frames(tmp_path):
   frames = ShownFrames(10.0, np.array([0, 0, 0, 2, 3, 3]), HEIGHT, WIDTH)
   table, notes = read(tmp_path, "frame,x,y\n0,1,1\n1,2,2\n2,3,3\n3,4,4\n", frames)
   assert points(table) == [[(1, 1)]] * 3 + [[(3, 3)]] + [[(4, 4)]] * 2
@@ -82,18 +82,18 @@ def test_the_density_is_the_gaussian_of_every_viewer(tmp_path, header):
   table, _ = read(tmp_path, "\n".join([header, *(sign.join(map(str, row)) for row in rows)]), sigma=0.1)
   fixated, density = annotation(table, 0)
   looked = np.zeros((HEIGHT, WIDTH))
-  looked[5, 10], looked[12, 20], looked[20, 30] = 2 / 3 + 1, 1 / 3, 1  # each viewer counts 1
+  looked[5, 10], looked[12, 20], looked[20, 30] = 2 / 3 + 1, 1 / 3, 1  # each viewer has weight 1
   expected = scipy.ndimage.gaussian_filter(looked, 4.0, mode="constant", truncate=20)
   np.testing.assert_allclose(density, expected / expected.max() * 255, atol=0.51)
   assert density.dtype == np.uint8 and density.max() == 255 and np.array_equal(fixated, looked > 0)
   rows = "\n".join(sign.join(map(str, row[:3])) for row in rows)
   table, _ = read(tmp_path, header.replace(f"{sign}viewer", "") + "\n" + rows, sigma=0.1)
-  looked[5, 10], looked[12, 20] = 3, 1  # without viewers each row counts 1
+  looked[5, 10], looked[12, 20] = 3, 1  # without viewers each row has weight 1
   expected = scipy.ndimage.gaussian_filter(looked, 4.0, mode="constant", truncate=20)
   np.testing.assert_allclose(annotation(table, 0)[1], expected / expected.max() * 255, atol=0.51)
 
 
-def test_many_gaussians_are_added():
+def test_many_gaussians_are_summed():
   rng = np.random.default_rng(0)
   y, x, weights = rng.integers(0, 8, 3000), rng.integers(0, 9, 3000), rng.random(3000).astype(np.float32)
   looked = np.zeros((8, 9))
@@ -118,13 +118,13 @@ def test_many_gaussians_are_added():
     ("frame,x,y\n" + "9" * 200_000 + "\n", "line 2: field larger than field limit"),
   ],
 )
-def test_bad_tables_are_one_line(tmp_path, text, message):
+def test_bad_tables_are_refused_in_one_line(tmp_path, text, message):
   with pytest.raises(ListingError) as error:
     read(tmp_path, text)
   assert message in str(error.value) and "table.csv" in str(error.value) and "\n" not in str(error.value)
 
 
-def test_tables_that_are_too_large(tmp_path, monkeypatch):
+def test_tables_that_are_too_large_or_unreadable_are_refused(tmp_path, monkeypatch):
   monkeypatch.setattr("stajax.prepare.fixations.MAX_LOOKS", 10)
   with pytest.raises(ListingError, match="its rows cover more than 10 frames in all"):
     read(tmp_path, "time,duration,x,y\n0,1e300,1,1\n0,0.5,1,1\n")

@@ -1,4 +1,4 @@
-"""Mutated media files: each becomes clips or a reason of one line, within its limits, and memory does not grow."""
+"""Damaged media files: each becomes clips or a one-line reason within its limits, and memory does not grow."""
 
 import io
 import os
@@ -22,11 +22,11 @@ from stajax.prepare.media_tasks import Outcome, Task, stage
 
 SETTINGS = MediaSettings(side=32)
 LIMITS = Limits(max_seconds=30, max_pixels=2**22, max_bytes=2**24, time_limit=20, memory=2**30)
-GROWTH = 48 * 2**20  # bytes between the middle of a child's work and its end, for hundreds of files as for dozens
+GROWTH = 48 * 2**20  # bytes that a child may grow in the second half of its work, for dozens or hundreds of files
 
 
 def originals(folder: Path) -> list[Path]:
-  """Writes small videos with many containers and codecs."""
+  """Writes small videos in many containers and codecs."""
   pixels = np.random.default_rng(0).integers(0, 256, (12, 24, 32, 3), np.uint8).repeat(2, 1).repeat(2, 2)
   wave = clicks(1.2, [0.3, 0.8], 16000) + 0.01 * np.sin(np.arange(19200))
   made = [
@@ -45,8 +45,8 @@ def originals(folder: Path) -> list[Path]:
   return made
 
 
-def huge(name: str, content: bytearray, rng: np.random.Generator) -> bytearray:
-  """Makes sizes of pictures, boxes or tables in the header absurd."""
+def enlarge_sizes(content: bytearray, rng: np.random.Generator) -> bytearray:
+  """Replaces sizes of pictures, boxes or tables in the header by absurd numbers."""
   for mark, skip, width in ((b"tkhd", 80, 8), (b"avc1", 24, 4), (b"mp4v", 24, 4), (b"jpeg", 24, 4), (b"stsz", 8, 8),
                             (b"stts", 4, 8), (b"mdat", -8, 4), (b"avih", 36, 8), (b"strf", 8, 8), (b"GIF89a", 0, 4),
                             (b"\xb0\x82", 0, 4), (b"\x16\x54\xae\x6b", 0, 8), (b"onMetaData", 20, 8)):  # fmt: skip
@@ -59,7 +59,7 @@ def huge(name: str, content: bytearray, rng: np.random.Generator) -> bytearray:
 
 
 def mutate(original: Path, others: list[Path], target: Path, rng: np.random.Generator) -> tuple[Path, str]:
-  """Writes a damaged copy; returns it and what was done."""
+  """Writes a damaged copy; returns its path and the kind of damage."""
   kind = str(rng.choice(["truncated", "flipped", "header", "zeroed", "huge", "extension", "empty", "spliced", "random"],
                         p=[0.18, 0.2, 0.15, 0.1, 0.17, 0.06, 0.02, 0.08, 0.04]))  # fmt: skip
   content = bytearray(original.read_bytes())
@@ -74,7 +74,7 @@ def mutate(original: Path, others: list[Path], target: Path, rng: np.random.Gene
     at, length = sorted(rng.integers(0, size, 2))
     content[at:length] = bytes([int(rng.choice([0, 255]))]) * (length - at)
   elif kind == "huge":
-    content = huge(original.name, content, rng)
+    content = enlarge_sizes(content, rng)
   elif kind == "extension":
     suffix = str(rng.choice([path.suffix for path in others] + [".wav", ".txt", ".m3u8", ""]))
   elif kind == "empty":

@@ -1,4 +1,4 @@
-"""What layouts have in common: paths that leave their root, media files of a folder, text, and missing numbers."""
+"""The common parts of all layouts: paths that leave their root, media files, text files and missing numbers."""
 
 import os
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_paths_are_not_file_names(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["-aB_9", "a b.mp4", "ä…mp4", "...", "-"])
-def test_file_names(tmp_path, name):
+def test_file_names_are_accepted(tmp_path, name):
   assert check_file_name(name, "") == name and resolve_inside(tmp_path, name, "x") == tmp_path / name / "x"
 
 
@@ -72,7 +72,7 @@ def test_files_that_cannot_be_read_as_text_are_named(tmp_path, monkeypatch):
       read_lines(tmp_path / name)
 
 
-def test_missing_numbers_in_words():
+def test_missing_numbers_are_described():
   assert find_missing_numbers([1, 2, 3], 3) == (0, "")
   assert find_missing_numbers([5, 2, 0, 9, 2], 7) == (5, "00001, 00003 to 00004, 00006 to 00007")
   assert find_missing_numbers([], 10**12, "img_{}") == (10**12, "img_1 to img_1000000000000")

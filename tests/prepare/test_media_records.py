@@ -1,4 +1,4 @@
-"""Prepared media files: what is kept, why others are not, resuming, and that a finished set stays as it is."""
+"""Prepared media files: their records, reasons for skipped files, resuming, and finished sets that stay unchanged."""
 
 import json
 import os
@@ -38,7 +38,7 @@ ARGUMENTS = ["--side", "32", "--processes", "2"]
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory) -> Path:
-  """Clips of two tags, one of them without sound, a damaged one that plays, and three that do not."""
+  """Clips of two tags, one of them without sound, a damaged file that can be decoded, and three that cannot."""
   root = tmp_path_factory.mktemp("tree") / "root"
   for tag in ("bell", "drum"):
     (root / tag).mkdir(parents=True)
@@ -77,7 +77,7 @@ def prepared(tree, tmp_path_factory) -> Path:
   return out
 
 
-def test_records_are_the_clips_and_the_summary_says_why_others_are_not(tree, prepared):
+def test_records_have_the_clips_and_the_summary_explains_skipped_files(tree, prepared):
   records = Records.open(prepared / "train")
   assert records.names == ("bell_a", "bell_b", "drum_c", "drum_half") and records.categories == ("bell", "drum")
   assert records.tags.tolist() == [[1, 0], [1, 0], [0, 1], [0, 1]]
@@ -119,7 +119,7 @@ def jpegs(prepared: Path, clip: int) -> list[bytes]:
   return [source[i]["image"] for i in range(first, first + number)]
 
 
-def test_a_finished_set_stays_and_other_settings_or_files_are_refused(tree, prepared, tmp_path, capsys):
+def test_a_finished_set_is_kept_and_other_settings_or_files_are_refused(tree, prepared, tmp_path, capsys):
   before = contents(prepared)
   command = ["folders", "--root", str(tree), "--out", str(prepared), *ARGUMENTS]
   assert main(command) == 1  # some files failed, as before
@@ -143,7 +143,7 @@ def test_a_finished_set_stays_and_other_settings_or_files_are_refused(tree, prep
   assert contents(prepared) == before
   unusable = ["folders", "--root", str(tree), "--out", str(tmp_path / "a"), "--max-bytes", "1"]
   assert main(unusable) == 3 and "none of 7 files can be used (first: bell/a.mp4: has " in capsys.readouterr().err
-  assert main([*command, "--time-limit", "200"]) == 1  # a limit that the clips do not depend on
+  assert main([*command, "--time-limit", "200"]) == 1  # the clips do not depend on this limit
 
 
 def test_check_writes_nothing(tree, capsys, tmp_path):
@@ -154,7 +154,7 @@ def test_check_writes_nothing(tree, capsys, tmp_path):
   assert lines[4].endswith("folders, 7 clips, 2 categories; 1 spare") and not (tmp_path / "out").exists()
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
+def test_a_killed_run_continues_to_the_same_bytes(tmp_path):
   root = tmp_path / "root" / "tag"
   root.mkdir(parents=True)
   for number in range(5):
@@ -168,7 +168,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
       time.sleep(0.002)
     process.kill()
   assert process.returncode == -signal.SIGKILL
-  assert 3 <= len(list(staging.glob("*.npz"))) < 9  # two files a clip, one for the damaged one
+  assert 3 <= len(list(staging.glob("*.npz"))) < 9  # two files for each clip, one for the damaged file
   assert main([*arguments, str(tmp_path / "out")]) == 1
   # The same without an interruption, in this process.
   listing, settings, limits = read_folders(root.parent), MediaSettings(side=256), Limits()
@@ -181,7 +181,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
   assert sorted(os.listdir(tmp_path / "out")) == ["train"] and summary["skipped"][0]["file"] == "tag/4.mkv"
 
 
-def test_an_interrupted_command_says_that_it_goes_on(tree, tmp_path, capsys, monkeypatch):
+def test_an_interrupted_command_says_that_it_can_continue(tree, tmp_path, capsys, monkeypatch):
   def interrupted(*arguments):
     raise KeyboardInterrupt
 
@@ -190,7 +190,7 @@ def test_an_interrupted_command_says_that_it_goes_on(tree, tmp_path, capsys, mon
   assert capsys.readouterr().err == "stajax prepare: interrupted; the same command goes on from here\n"
 
 
-def test_staging_keeps_what_an_earlier_run_made_of_unchanged_files(tree, tmp_path):
+def test_staging_keeps_the_outcomes_of_unchanged_files(tree, tmp_path):
   root = shutil.copytree(tree, tmp_path / "root")
   names = ("bell/a.mp4", "drum/empty.mp4", "drum/gone.mp4")
   listing = Listing("test", root, ("bell",), tuple(Item(f"{i}", root / name) for i, name in enumerate(names)))
@@ -217,7 +217,7 @@ def test_staging_keeps_what_an_earlier_run_made_of_unchanged_files(tree, tmp_pat
   assert plan_tasks(listing, "train", staging.folder, SETTINGS, Limits(time_limit=9)) == changed
 
 
-def test_parts_and_segments_are_sets_of_their_own(tree, tmp_path):
+def test_parts_are_separate_sets_and_segments_separate_clips(tree, tmp_path):
   items = (
     Item("a", tree / "bell" / "a.mp4", ("bell", "drum"), "val"),
     Item("a", tree / "bell" / "b.mkv", ("bell",), "train"),

@@ -1,4 +1,4 @@
-"""The command of every source: its help, and what it says of an option that is misspelled or missing."""
+"""The command of every source: its help, and its messages about misspelled or missing options."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The synthetic clips are reproducible, as difficult as promised, and looked at as the rule says."""
+"""Synthetic clips are reproducible and as difficult as documented, and viewers look where the rule says."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def digest(index: int, part: Part) -> str:
   return hashlib.sha256(clip.frames.tobytes() + clip.samples.tobytes()).hexdigest()
 
 
-def test_clip_has_the_promised_form():
+def test_clips_have_the_documented_form():
   clip = make_clip(SEED, 3, "train", SETTINGS)
   assert clip.frames.shape == (24, 64, 64, 3) and clip.frames.dtype == np.uint8
   assert clip.samples.shape == (48000,) and clip.samples.dtype == np.float32
@@ -93,7 +93,7 @@ def test_look_alikes_differ_in_one_source_only():
   assert not {*LOOKS} & {*PLAIN_PARTS}
 
 
-def test_bodies_colours_and_backgrounds_do_not_tell_the_tag():
+def test_bodies_colours_and_backgrounds_do_not_reveal_the_tag():
   def features(scene) -> np.ndarray:
     design, background = scene.objects[0].design, scene.background
     outline, fill, behind = (hash_to_unit(name) for name in (design.outline, design.texture, background.texture))
@@ -124,7 +124,7 @@ def test_held_out_textures_are_new():
 
 
 @pytest.mark.parametrize("part", ["train", "heldout"])
-def test_objects_are_in_the_frame_where_they_say_so(part):
+def test_objects_are_in_the_frame_when_present(part):
   cells = np.zeros((3, 3))
   for index in range(200):
     scene = make_scene(SEED, index, part, SETTINGS)
@@ -160,7 +160,7 @@ def test_parts_of_moving_objects_move_far_enough_to_be_seen():
   assert np.ptp(rocker.part_centre, axis=0).max() < 0.1 < np.ptp(rocker.centre, axis=0).max()
 
 
-def test_parts_are_drawn_where_they_are_said_to_be():
+def test_parts_are_drawn_at_their_centres():
   settings = Settings()
   y, x = (np.mgrid[:128, :128] + 0.5) / 128
   for index in range(10):
@@ -186,7 +186,7 @@ def density_of(scene, frame: int) -> np.ndarray:
 
 
 def slow_density(scene, frame: int) -> np.ndarray:
-  """Returns the density by the rule: Gaussians at nine points in each pixel, each normalised in the frame."""
+  """Returns the density according to the rule: Gaussians at nine points of each pixel, each normalised in the frame."""
   size, fine = scene.settings.size, 3 * scene.settings.size
   y, x = (np.mgrid[:fine, :fine] + 0.5) / fine
 
@@ -273,7 +273,7 @@ def test_viewing_is_blurred_fixations():
   np.testing.assert_allclose(viewing.density[frame], 255 * expected / expected.max(), atol=3)
 
 
-def test_timbres_are_told_apart_in_any_second():
+def test_timbres_differ_in_every_second():
   def features(sound: np.ndarray) -> np.ndarray:
     power = np.abs(np.fft.rfft(sound.reshape(50, 320) * np.hanning(320), axis=1)) ** 2
     return np.log(power + 1e-2).reshape(50, 161)[:, 1:].reshape(50, 20, 8).mean(axis=2)

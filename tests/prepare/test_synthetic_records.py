@@ -1,4 +1,4 @@
-"""Prepared synthetic clips: the same result after any interruption, and a tree that shows the records' clips."""
+"""Prepared synthetic clips: the same result after any interruption, and a tree with the same clips as the records."""
 
 import csv
 import os
@@ -54,7 +54,7 @@ def test_records_are_the_rendered_clips(prepared):
       np.testing.assert_allclose(records.sound_std[i], columns.std(), rtol=1e-4)
 
 
-def test_tree_shows_the_same_clips(prepared):
+def test_the_tree_has_the_same_clips(prepared):
   records, tree = Records.open(prepared / "heldout"), prepared / "heldout_tree"
   videos = read_tree(tree).videos
   assert [video.name for video in videos] == list(records.names)
@@ -78,7 +78,7 @@ def test_running_again_changes_nothing(prepared, monkeypatch, capsys):
   assert not list(prepared.glob(".*"))
 
 
-def test_refusals_are_one_line(prepared, tmp_path, capsys):
+def test_bad_arguments_are_refused_in_one_line(prepared, tmp_path, capsys):
   (tmp_path / "train").mkdir()
   for arguments, message in (
     (["synthetic", "--out", str(prepared), *ARGUMENTS, "--seed", "5"], "other settings (seed 4 there, 5 now)"),
@@ -94,7 +94,7 @@ def test_refusals_are_one_line(prepared, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("part", ["train", "heldout"])
-def test_an_interrupted_run_goes_on(prepared, tmp_path, monkeypatch, part):
+def test_an_interrupted_run_continues(prepared, tmp_path, monkeypatch, part):
   rendered = []
 
   def render(seed, index, part, settings):
@@ -112,7 +112,7 @@ def test_an_interrupted_run_goes_on(prepared, tmp_path, monkeypatch, part):
   assert contents(tmp_path) == contents(prepared)
 
 
-def test_a_killed_run_goes_on(prepared, tmp_path):
+def test_a_killed_run_continues(prepared, tmp_path):
   command = [sys.executable, "-m", "stajax.prepare", "synthetic", "--out", str(tmp_path), *ARGUMENTS]
   process = subprocess.Popen([*command, "--processes", "2"], stderr=subprocess.DEVNULL, start_new_session=True)
   staging = tmp_path / ".train.staging"

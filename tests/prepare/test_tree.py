@@ -24,8 +24,8 @@ PCM = {"sound_codec": "pcm_s16le", "sound_rate": 16000}
 
 
 @pytest.fixture
-def here(monkeypatch):
-  """Does everything in this process, because starting others takes seconds."""
+def in_this_process(monkeypatch):
+  """Does everything in this process, because starting child processes takes seconds."""
 
   def work(label, total, function, tasks, processes, limits):
     return enumerate([function(*arguments) for arguments in tasks])
@@ -35,7 +35,7 @@ def here(monkeypatch):
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-  """A video with a table and sound, one in a folder with its sound apart, and a broken one."""
+  """A video with a table and sound, one in a folder with a sound file, and a broken one."""
   root = tmp_path / "root"
   (root / "deep").mkdir(parents=True)
   write_video(root / "a.mkv", ramp(12), codec="ffv1", pixels="bgr0", sound=clicks(1.2, [0.5], 16000), **PCM)
@@ -51,7 +51,7 @@ def videos(root: Path, out: Path, *more: str) -> int:
 
 
 def test_a_folder_becomes_a_tree(root, tmp_path, capsys):
-  """Child processes do it here, as they do for users."""
+  """In this test child processes do the work, as they do for users."""
   pytest.importorskip("pebble")
   assert videos(root, tmp_path / "tree", "--database", "own") == 1
   printed = capsys.readouterr().out
@@ -82,7 +82,7 @@ def stamps(tree: Path) -> dict[str, int]:
   return {path.relative_to(tree).as_posix(): path.stat().st_ino for path in sorted(tree.rglob("img_00001.jpg"))}
 
 
-def test_finished_videos_stay_and_changed_ones_are_done_again(root, tmp_path, here):
+def test_finished_videos_stay_and_changed_ones_are_done_again(root, tmp_path, in_this_process):
   tree = tmp_path / "tree"
   assert videos(root, tree) == 1
   before = stamps(tree)
@@ -105,7 +105,7 @@ def test_finished_videos_stay_and_changed_ones_are_done_again(root, tmp_path, he
   assert [video.database for video in read_tree(tree).videos] == ["other", "videos"]
 
 
-def test_a_stopped_run_goes_on(root, tmp_path, monkeypatch):
+def test_a_stopped_run_continues(root, tmp_path, monkeypatch):
   done = []
 
   def work(label, total, function, tasks, processes, limits):
@@ -140,11 +140,11 @@ def test_a_killed_process_costs_its_video_only(root, tmp_path, monkeypatch, caps
   assert not list(tree.glob(".incoming*"))
   monkeypatch.undo()
   monkeypatch.setattr(progress, "work", lambda *arguments: enumerate([arguments[2](*task) for task in arguments[3]]))
-  assert videos(root, tree) == 1  # it is tried again, the broken one is not
+  assert videos(root, tree) == 1  # this video is tried again, the broken one is not
   assert len(read_stavis(tree).items) == 2
 
 
-def test_without_tables_a_tree_has_no_annotations(root, tmp_path, here, capsys):
+def test_without_tables_a_tree_has_no_annotations(root, tmp_path, in_this_process, capsys):
   (root / "a.csv").unlink()
   assert videos(root, tmp_path / "tree") == 1
   assert not (tmp_path / "tree" / "annotations").exists()
@@ -184,7 +184,7 @@ def test_check_names_tables_and_sounds(root, tmp_path, capsys):
   assert Remark("missing", "a.mkv", "has no table of fixations: it can be predicted, but not scored") in listing.remarks
 
 
-def test_refusals_are_one_line(root, tmp_path, here, capsys):
+def test_bad_arguments_are_refused_in_one_line(root, tmp_path, in_this_process, capsys):
   (tmp_path / "empty").mkdir()
   shutil.copy(root / "broken.mp4", tmp_path / "only.mp4")
   out = ["--out", str(tmp_path / "tree")]
@@ -201,7 +201,7 @@ def test_refusals_are_one_line(root, tmp_path, here, capsys):
     assert len(lines) == 1 and message in lines[0]
 
 
-def test_a_bad_table_or_sound(root, tmp_path, here, capsys):
+def test_a_bad_table_costs_its_video_and_a_bad_sound_is_left_out(root, tmp_path, in_this_process, capsys):
   (root / "a.csv").write_text("frame,x,y\n0,-1,0\n")
   (root / "deep" / "b c.wav").write_text("no sound")
   assert videos(root, tmp_path / "tree") == 1
@@ -211,7 +211,7 @@ def test_a_bad_table_or_sound(root, tmp_path, here, capsys):
   assert summary["counts"]["videos_without_sound"] == 1
 
 
-def test_a_varying_rate_in_a_tree(tmp_path, here):
+def test_a_video_with_a_varying_rate_is_shown_at_a_constant_one(tmp_path, in_this_process):
   (tmp_path / "in").mkdir()
   times = [0, 0.1, 0.2, 0.5, 0.6]
   write_video(tmp_path / "in" / "a.mkv", ramp(5), times, codec="ffv1", pixels="bgr0")
@@ -223,7 +223,7 @@ def test_a_varying_rate_in_a_tree(tmp_path, here):
   assert video.fps == pytest.approx(10) and video.annotated == [2, 3, 4] and video.sound is None
 
 
-def test_the_wav_is_written_as_before(tmp_path):
+def test_wav_files_equal_those_of_scipy(tmp_path):
   samples = np.sin(np.arange(5000) / 7) * 1.1
   tree_files.write_video(tmp_path, "Tiny", "a", ramp(2), (block for block in np.split(samples, 5)), None)
   scaled = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
@@ -254,7 +254,7 @@ def dhf1k(tmp_path) -> Path:
   return root
 
 
-def test_dhf1k_as_a_tree(dhf1k, tmp_path, here, capsys):
+def test_dhf1k_becomes_a_tree(dhf1k, tmp_path, in_this_process, capsys):
   tree = tmp_path / "tree"
   assert main(["dhf1k", "--root", str(tmp_path), "--tree", str(tree)]) == 0
   assert "DHF1K, 2 videos with 8 frames, 7 of them annotated, 2 without sound, 0 skipped" in capsys.readouterr().out

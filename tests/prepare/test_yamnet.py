@@ -1,4 +1,4 @@
-"""YAMNet's scores of real sound, and of the clips that records were made of."""
+"""YAMNet's scores of real sound, and of the clips that records were made from."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_another_file_is_refused(tmp_path, tagger):
 @pytest.mark.parametrize(
   ("clip", "label"), [("dog/video_02677.mp4", "Dog"), ("brass/playing_trumpet.mp4", "Music"), (None, "Silence")]
 )
-def test_yamnet_hears_what_sounds(shared, tagger, clip, label):
+def test_yamnet_recognises_real_sound(shared, tagger, clip, label):
   samples = np.zeros(48000, np.float32) if clip is None else read_sound(shared / "data" / "clips" / clip)
   yamnet = Yamnet(tagger)
   scores = yamnet.scores(samples, np.arange(0, len(samples) / 16000, 0.5))
@@ -50,8 +50,8 @@ def test_yamnet_hears_what_sounds(shared, tagger, clip, label):
   assert label in [yamnet.classes[i] for i in top] and scores.dtype == np.float16 and scores.min() >= 0
 
 
-def test_records_are_heard_as_their_clips(tmp_path, tagger, capsys):
-  """Finished records of a video in three segments: scores of a second around each frame, as its windows are cut."""
+def test_records_get_the_scores_of_their_clips(tmp_path, tagger, capsys):
+  """Finished records of a video in three segments get scores of the second around each frame within its segment."""
   (tmp_path / "root" / "a").mkdir(parents=True)
   noise = np.random.default_rng(0).normal(size=(1, 48000)).astype(np.float32)
   sound = 0.2 * noise * np.linspace(0, 1, 48000) + 0.5 * np.sin(np.arange(48000) / 5) * (np.arange(48000) % 9000 < 3000)
@@ -83,7 +83,7 @@ def test_records_are_heard_as_their_clips(tmp_path, tagger, capsys):
     expected = np.concatenate([yamnet.scores(window, middle) for window in windows])
     np.testing.assert_array_equal(found.clip_scores(f"a_x#{number:03d}", 8), expected)
   assert main([*command, "--tagger", str(tagger)]) == 0 and contents(out) == after
-  # Another tagger's scores are not mixed with these, and a sound that is another one now is noticed.
+  # The scores of another tagger are not mixed with these, and a changed sound is noticed.
   summary = out / "train" / "class_scores" / "summary.json"
   summary.write_text(summary.read_text().replace(yamnet.sha256, "0"))
   assert (

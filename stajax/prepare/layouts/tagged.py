@@ -8,11 +8,7 @@ from pathlib import Path
 
 from stajax.prepare.listing import Item, Remark, display_path, find_media_files
 
-PARTS = (
-  "test",
-  "val",
-  "train",
-)  # a clip in several parts belongs to the first, so that no clip is both trained and tested on
+PARTS = ("test", "val", "train")  # a clip in several belongs to the first: no clip is both trained and tested on
 
 
 @dataclass(frozen=True)

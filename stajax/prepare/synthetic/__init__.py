@@ -1,8 +1,8 @@
 """Synthetic clips with known answers: sounding objects among silent distractors, and viewers who look at them.
 
-They are the project's embedded data: everything can be run and scored with them where there is nothing else. They are
-hard in the ways that the method is about (see `categories`), and where viewers look is fixed by a rule (see `viewers`).
-Scores on them are scores on synthetic clips. Every function is pure: equal arguments give equal clips, in any order and
+They are the project's embedded data, with which everything can be run and scored without any other data. They are hard
+in the ways that the method addresses (see `categories`), and a rule fixes where viewers look (see `viewers`). Scores on
+them are scores on synthetic clips only. Every function is pure: equal arguments give equal clips, in any order and
 process.
 """
 
@@ -34,7 +34,7 @@ class SyntheticClip:
   """A rendered clip.
 
   Attributes:
-    name: A name that is unique within its seed, and can be that of a file.
+    name: A name that is unique within its seed and can be used as a file name.
     tag: One of CATEGORIES.
     flags: Some of "foreign" and "repeat".
     rate: The frames per second.
@@ -72,7 +72,7 @@ def draw_viewing(seed: int, index: int, part: Part, settings: Settings) -> Viewi
   """Draws the viewers of a held-out clip.
 
   Raises:
-    ValueError: As `make_clip`, or `part` is "train": training clips have tags only.
+    ValueError: As for `make_clip`, or `part` is "train", because training clips have tags only.
   """
   if part != "heldout":
     raise ValueError(f"only clips of the part 'heldout' have viewers, not those of {part!r}")

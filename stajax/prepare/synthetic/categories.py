@@ -1,8 +1,8 @@
-"""The ten tags of the synthetic clips, and which clip gets which tag and which difficulty.
+"""The ten tags of the synthetic clips, and the tag and difficulty of each clip.
 
-A tag is a look, a motion and a timbre. Look-alikes can be told apart by one source only:
+A tag is a look, a motion and a timbre. Look-alikes differ in one source only:
 
-  tag        look       motion                              timbre    told from its twin by
+  tag        look       motion                              timbre    differs from its twin in
   shaker     cross      to and fro, horizontally            bell      motion (hopper)
   hopper     cross      up and down                         bell      motion (shaker)
   orbiter    ring       on a small circle, part and all     buzz      motion (rocker)
@@ -14,7 +14,7 @@ A tag is a look, a motion and a timbre. Look-alikes can be told apart by one sou
   knocker    trefoil    to and fro, along a diagonal        knock     no twin
   organist   halves     swells and shrinks                  organ     no twin
 
-The look is the pattern of the small distinctive part alone; body, colours, size, place and background tell nothing.
+The look is the pattern of the small distinctive part alone; body, colours, size, place and background reveal nothing.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Category:
-  """What a tag stands for.
+  """The look, motion and timbre of a tag.
 
   Attributes:
     tag: The tag.
@@ -60,7 +60,7 @@ REPEAT_KINDS = ("returns", "copies", "leaves")
 
 @dataclass(frozen=True)
 class Plan:
-  """What is decided by a clip's index alone.
+  """The tag and difficulty of a clip, which depend on its index alone.
 
   Attributes:
     category: The category of the tagged object.
@@ -78,7 +78,7 @@ def plan_clip(index: int) -> Plan:
 
   They follow a pattern of period 100 in which the tags alternate: any 100 consecutive indices have each tag 10 times,
   exactly 36 foreign clips (half "over", half "instead"; 3 or 4 of each tag) and exactly 24 with repetition (2 or 3 of
-  each tag; 7, 9 and 8 of the three kinds), and 9 of them are both. The multipliers were chosen so that shorter runs are
+  each tag; 7, 9 and 8 of the three kinds); 9 clips are both. The multipliers were chosen so that shorter runs are
   close to this too: the first 60 have 21 and 14, of which 6 are both.
   """
   digit, row = index % 10, index // 10 % 10

@@ -1,4 +1,4 @@
-"""How objects move: each category's own motion, and ways in, out and across.
+"""The motion of objects: each category's own motion, and ways into, out of and across the frame.
 
 Lengths are fractions of the frame's side, (x, y) with x to the right and y down; angles are radians.
 Legend: n frames.
@@ -6,7 +6,7 @@ Legend: n frames.
 
 import numpy as np
 
-AMPLITUDE = 0.095  # of to-and-fro motion at full activity
+AMPLITUDE = 0.095  # the amplitude of to-and-fro motion at full activity
 MOTIONS = ("shake", "hop", "orbit", "rock", "turn", "dart", "slant", "pulse")
 
 
@@ -21,17 +21,17 @@ def make_motion(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
   """Draws an object's own motion, which begins at a random angle.
 
-  Between frames at 8 per second the part (of a rocker: the body) moves by about 6 to 10% of the frame.
+  Between frames at 8 per second, the part (or the body of a rocker) moves by about 6 to 10% of the frame.
 
   Args:
     kind: One of `MOTIONS`, or "still".
     rng: The random numbers.
     times: (n,) seconds.
-    activity: (n,) in [0, 1], how strong the motion is.
-    part_offset: (2,) from the object's centre to its distinctive part.
+    activity: (n,) in [0, 1], the strength of the motion.
+    part_offset: (2,) The vector from the object's centre to its distinctive part.
 
   Returns:
-    The offset of its centre (n, 2), its angle (n,) and its scale (n,).
+    The offset of the object's centre (n, 2), its angle (n,) and its scale (n,).
   """
   num_frames = times.shape[0]
   angle = np.full(num_frames, rng.uniform(0, 2 * np.pi))
@@ -55,7 +55,7 @@ def make_motion(
   elif kind == "pulse":
     scale = 1 + activity * (0.1 + 0.28 * np.sin(phase))  # never so small that the part's pattern is lost
   elif kind == "dart":
-    # Each jump goes to another side of the circle, at least 100 degrees away, so that it is never small.
+    # Each jump goes to a place on the circle at least 100 degrees away, so that no jump is small.
     stops = num_frames // 2 + 1
     direction = np.cumsum(rng.uniform(1.75, 2 * np.pi - 1.75, stops))
     direction = np.repeat(direction, 2)[rng.integers(2) :][:num_frames]

@@ -1,4 +1,4 @@
-"""The pixels of a synthetic clip: sprites, which are made once, are pasted into a drifting background frame by frame.
+"""Renders the pixels of a synthetic clip: sprites are made once and pasted into a drifting background in every frame.
 
 Legend: n frames, h w pixels.
 """
@@ -8,14 +8,14 @@ import math
 import numpy as np
 
 from stajax.prepare.synthetic.scene import Design, Scene, draw_colour, make_generator
-from stajax.prepare.synthetic.textures import OUTLINES, draw_part, make_texture
+from stajax.prepare.synthetic.textures import OUTLINES, TEXTURES, draw_part
 
 _SPRITE_DETAIL = 1.5  # sprite pixels per frame pixel
-_CLUTTER = (4, 10)  # the number of pieces in the background, each at most 7% of the frame across
+_CLUTTER = (4, 10)  # the range of the number of pieces in the background; each is at most 7% of the frame wide
 
 
 def _mix(share: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """Mixes two colours (3,) by the shares (h, w) of the second one: (h, w, 3)."""
+  """Mixes two colours (3,) by the shares (h, w) of the second one; returns (h, w, 3)."""
   return first + share[..., None] * (second - first)
 
 
@@ -38,7 +38,7 @@ def make_sprite(design: Design, size: int) -> np.ndarray:
   rim = radius * outline(np.arctan2(y, x))
   alpha = np.clip(0.5 + (rim - np.hypot(x, y)) / (1.5 * pixel), 0, 1)
   rng = np.random.Generator(np.random.Philox(np.random.SeedSequence(design.texture_seed)))
-  field = make_texture(design.texture, rng, steps.size, steps.size, design.texture_scale * design.diameter / pixel)
+  field = TEXTURES[design.texture](rng, steps.size, steps.size, design.texture_scale * design.diameter / pixel)
   colour = _mix(field, design.colours[0], design.colours[1])
   if design.part is not None:
     u, v = (x - design.part_offset[0]) / part_radius, (y - design.part_offset[1]) / part_radius
@@ -67,7 +67,7 @@ def paste(canvas: np.ndarray, sprite: np.ndarray, centre: np.ndarray, angle: flo
   cosine, sine = detail * math.cos(angle), detail * math.sin(angle)
   x = np.arange(left, right, dtype=np.float32) - np.float32(centre_x)
   y = (np.arange(top, bottom, dtype=np.float32) - np.float32(centre_y))[:, None]
-  # The sprite's border is transparent, so clipping the coordinates to it is the same as drawing nothing there.
+  # The sprite's border is transparent, so that coordinates outside can be clipped to it.
   last = np.float32(2 * half - 1.001)
   column = np.clip(np.float32(cosine) * x + np.float32(sine) * y + np.float32(half), 0, last)
   row = np.clip(np.float32(cosine) * y - np.float32(sine) * x + np.float32(half), 0, last)
@@ -85,15 +85,15 @@ def paste(canvas: np.ndarray, sprite: np.ndarray, centre: np.ndarray, angle: flo
 
 
 def _make_background(scene: Scene, size: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns the background's whole texture (h, w, 3) float32 and each frame's corner in it, (n, 2) pixels."""
+  """Returns the whole texture of the background (h, w, 3) float32, and each frame's corner in it, (n, 2) pixels."""
   rng = make_generator(scene.seed, scene.index, scene.part, "pixels")
   background = scene.background
   times = np.arange(scene.settings.num_frames)[:, None] / scene.settings.rate
-  # It turns back at half a frame, so that a long clip needs no larger texture.
+  # The path turns back after half a frame, so that long clips need no larger texture.
   path = background.velocity * size * times
   path = size / 2 - np.abs(np.mod(path, size) - size / 2)
   height, width = (size + 2 + math.ceil(reach) for reach in path.max(axis=0)[::-1])
-  field = make_texture(background.texture, rng, height, width, background.texture_scale * size)
+  field = TEXTURES[background.texture](rng, height, width, background.texture_scale * size)
   pixels = _mix(field, background.colours[0], background.colours[1]).astype(np.float32)
   for _ in range(rng.integers(*_CLUTTER, endpoint=True)):
     across, down = (int(side) for side in rng.integers(2, max(3, int(0.07 * size)), 2, endpoint=True))

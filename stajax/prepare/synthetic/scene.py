@@ -1,4 +1,4 @@
-"""What happens in a synthetic clip: which objects there are, where each of them is at each frame, and what sounds.
+"""The events of a synthetic clip: its objects, their places in each frame, and the sound.
 
 Lengths and positions are fractions of the frame's side, (x, y) with x to the right and y down; angles are radians.
 Legend: n frames.
@@ -23,7 +23,7 @@ PART_DIAMETER = (0.085, 0.11)
 DISTRACTOR_DIAMETER = (0.2, 0.33)
 SILENT_ACTIVITY = 0.75  # a silent object moves less than a sounding one
 DISTRACTOR_ACTIVITY = 0.6
-WANDER = 0.09  # the largest slow drift of an object along each axis, in the whole clip
+WANDER = 0.09  # the largest slow drift of an object along each axis during the whole clip
 MOVER_SPEED = (0.18, 0.35)  # per second
 BACKGROUND_SPEED = (0.02, 0.08)  # per second
 MIN_FRAMES = 8
@@ -31,12 +31,12 @@ MIN_FRAMES = 8
 
 @dataclass(frozen=True)
 class Settings:
-  """How clips are rendered.
+  """The settings of rendering.
 
   Attributes:
     size: The side of the frames in pixels.
     rate: The frames per second.
-    seconds: The length.
+    seconds: The length of a clip.
     viewers: The number of viewers of a held-out clip.
   """
 
@@ -57,18 +57,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Design:
-  """How an object looks.
+  """The appearance of an object.
 
   Attributes:
     outline: The name of the body's outline.
     diameter: The diameter of the body.
     texture: The family of the body's texture.
-    texture_scale: The size of its features in body diameters.
+    texture_scale: The size of the texture's features in body diameters.
     texture_seed: The seed of the texture.
-    colours: (4, 3) RGB in [0, 1]: two of the body, the light and the dark one of the part.
+    colours: (4, 3) RGB in [0, 1]: two colours of the body, the light and the dark colour of the part.
     part: A look, the plain part of a distractor, or None.
     part_diameter: The diameter of the part.
-    part_offset: (2,) from the body's centre to that of the part, at angle 0 and scale 1.
+    part_offset: (2,) The vector from the body's centre to the part's centre, at angle 0 and scale 1.
     part_angle: The angle of the part's pattern.
   """
 
@@ -86,15 +86,15 @@ class Design:
 
 @dataclass(frozen=True)
 class Thing:
-  """An object with its way through the clip.
+  """An object with its path through the clip.
 
   Attributes:
-    design: How it looks.
-    centre: (n, 2).
-    angle: (n,).
-    scale: (n,).
-    drawn: (n,) bool; it is also drawn for a frame on its way in or out.
-    present: (n,) bool, where its part is inside the frame.
+    design: The appearance of the object.
+    centre: (n, 2) The centre of the body.
+    angle: (n,) The angle.
+    scale: (n,) The scale.
+    drawn: (n,) bool, whether it is drawn, which includes one frame on its way in or out.
+    present: (n,) bool, whether its part is inside the frame.
   """
 
   design: Design
@@ -112,13 +112,13 @@ class Thing:
 
 @dataclass(frozen=True)
 class Background:
-  """What is behind everything.
+  """The background.
 
   Attributes:
     texture: The family of its texture.
     texture_scale: The size of the texture's features in frame sides.
     colours: (2, 3) RGB in [0, 1].
-    velocity: (2,) frame sides per second.
+    velocity: (2,) The velocity in frame sides per second.
   """
 
   texture: str
@@ -135,13 +135,13 @@ class Scene:
     seed: The seed of all clips.
     index: The index of the clip.
     part: "train" or "heldout".
-    settings: How it is rendered.
-    plan: Its tag and its difficulty.
-    background: What is behind everything.
+    settings: The settings of rendering.
+    plan: The clip's tag and difficulty.
+    background: The background.
     objects: The appearances of the tagged object in the order in which they come, all of one design.
     distractors: The distractors in the order in which they are drawn, all behind the objects.
-    movers: (n,) which distractor is the moving or new one that viewers look at.
-    activity: (n,) in [0, 1], of the tagged object; it drives its motion and its loudness.
+    movers: (n,) The index of the moving or new distractor that viewers look at.
+    activity: (n,) in [0, 1], the activity of the tagged object, which drives its motion and loudness.
     foreign: The other timbre that covers the track, or None.
   """
 
@@ -169,12 +169,12 @@ class Scene:
 
   @property
   def appearances(self) -> np.ndarray:
-    """(n,) int, how many times the tagged object has appeared so far, at least 1."""
+    """(n,) int, the number of times that the tagged object has appeared so far, at least 1."""
     return np.sum([np.maximum.accumulate(thing.present) for thing in self.objects], axis=0)
 
 
 def make_generator(seed: int, index: int, part: str, purpose: str) -> np.random.Generator:
-  """Returns the random numbers for one purpose in one clip, which no other clip or purpose shares."""
+  """Returns a generator of random numbers for one purpose in one clip, independent of all other clips and purposes."""
   if part not in PARTS:
     raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
   if seed < 0 or index < 0:
@@ -222,7 +222,7 @@ def _draw_design(rng: np.random.Generator, part: str, look: str | None, diameter
 
 
 def _draw_intervals(repeat: str | None, rng: np.random.Generator, n: int) -> list[tuple[int, int]]:
-  """Draws the first frame and the end of each appearance of the tagged object, in all at least 60% of the frames."""
+  """Draws the first frame and the end of each appearance of the tagged object, at least 60% of the frames in total."""
   if repeat == "leaves":
     return [(0, round(n * rng.uniform(0.65, 0.85)))]
   if repeat == "copies":
@@ -247,7 +247,7 @@ def _draw_appearance(
   interval: tuple[int, int],
   others: list[Thing],
 ) -> Thing:
-  """Draws the way of the tagged object within an interval of frames; it slides in and out over the nearest side."""
+  """Draws the path of the tagged object within an interval of frames; it slides in and out over the nearest side."""
   start, stop = interval
   offset, angle, scale = make_motion(kind, rng, times, activity, design.part_offset)
   offset = offset + rng.uniform(-WANDER, WANDER, 2) * np.linspace(-0.5, 0.5, times.size)[:, None]
@@ -256,7 +256,7 @@ def _draw_appearance(
   low = radius - part[start:stop].min(axis=0)
   high = 1 - radius - part[start:stop].max(axis=0)
   candidates = rng.uniform(low, high, (4 if others else 1, 2))
-  if others:  # a further appearance is somewhere else: the farthest of four uniform places
+  if others:  # a later appearance is elsewhere, at the farthest of four uniform places
     earlier = np.stack([thing.centre[thing.present].mean(axis=0) for thing in others])
     distance = np.linalg.norm(candidates[:, None] - earlier, axis=-1).min(axis=1)
     candidates = candidates[[np.argmax(distance)]]
@@ -271,7 +271,7 @@ def _draw_appearance(
 
 
 def _draw_drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -> Thing:
-  """Draws the way of a distractor that moves across the frame for the whole clip."""
+  """Draws the path of a distractor that moves across the frame during the whole clip."""
   direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(*MOVER_SPEED)
   path = rng.random(2) + speed * times[:, None] * np.array([np.cos(direction), np.sin(direction)])
   angle = rng.uniform(0, 2 * np.pi) + rng.uniform(-1.5, 1.5) * times
@@ -280,7 +280,7 @@ def _draw_drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -
 
 
 def _draw_bystander(rng: np.random.Generator, design: Design, times: np.ndarray, entry: int) -> Thing:
-  """Draws the way of a distractor that stays in its place, still or in motion, and slides in at frame `entry`."""
+  """Draws the path of a distractor that stays in its place, still or in motion, and slides in at frame `entry`."""
   kind = _pick(rng, ["still", "still", *MOTIONS])
   offset, angle, scale = make_motion(kind, rng, times, np.full(times.shape, DISTRACTOR_ACTIVITY), design.part_offset)
   place = rng.uniform(0.08, 0.92, 2)
@@ -296,7 +296,7 @@ def _draw_bystander(rng: np.random.Generator, design: Design, times: np.ndarray,
 def _draw_distractors(
   rng: np.random.Generator, part: Part, settings: Settings, times: np.ndarray
 ) -> tuple[list[Thing], np.ndarray]:
-  """Draws one distractor that moves across and up to two that stay; returns them, and which is the mover (n,)."""
+  """Draws one distractor that moves across and up to two that stay; returns them, and the index of the mover (n,)."""
 
   def draw_design() -> Design:
     return _draw_design(rng, part, _pick(rng, [*PLAIN_PARTS, None]), DISTRACTOR_DIAMETER)
@@ -325,7 +325,7 @@ def _draw_background(rng: np.random.Generator, part: Part) -> Background:
 
 
 def make_scene(seed: int, index: int, part: Part, settings: Settings) -> Scene:
-  """Decides everything that is seen and heard in a clip, except pixels and samples. It is a pure function.
+  """Decides everything that is seen and heard in a clip, except pixels and samples; it is a pure function.
 
   Raises:
     ValueError: `part` is unknown, or `seed` or `index` is negative.

@@ -1,7 +1,7 @@
 """Procedural textures of bodies and backgrounds, outlines of bodies, and the patterns of the distinctive parts.
 
-Textures are scalar fields in [0, 1], by which two colours are mixed later. The held-out clips use other families than
-the training clips. A texture says nothing about the tag; the pattern of the part is the look.
+Textures are scalar fields in [0, 1] that later mix two colours. The held-out clips use other families than the training
+clips. A texture reveals nothing about the tag; the pattern of the part is the look.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 Texture = Callable[[np.random.Generator, int, int, float], np.ndarray]
+"""Draws a texture (height, width) float64 in [0, 1] with random numbers, a height, a width and the size of features."""
 
 
 def _upsample(values: np.ndarray, size: int) -> np.ndarray:
@@ -34,7 +35,7 @@ def _noise(rng: np.random.Generator, height: int, width: int, scale: float) -> n
 
 
 def _coordinates(rng: np.random.Generator, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-  """Returns pixel coordinates (height, width) along a random direction and across it."""
+  """Returns the pixel coordinates (height, width) along and across a random direction."""
   angle = rng.uniform(0, 2 * np.pi)
   y, x = np.arange(height)[:, None], np.arange(width)[None, :]
   return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
@@ -93,11 +94,6 @@ HELDOUT_TEXTURES: dict[str, Texture] = {"cells": _cells, "weave": _weave, "rippl
 TEXTURES: dict[str, Texture] = {**TRAIN_TEXTURES, **HELDOUT_TEXTURES}
 
 
-def make_texture(family: str, rng: np.random.Generator, height: int, width: int, scale: float) -> np.ndarray:
-  """Draws a texture, (height, width) float64 in [0, 1]; `scale` is the size of its features in pixels."""
-  return TEXTURES[family](rng, height, width, scale)
-
-
 def _polygon(sides: int) -> Callable[[np.ndarray], np.ndarray]:
   wedge = np.pi / sides
   # The constant gives every outline the area of the unit disc.
@@ -116,7 +112,7 @@ OUTLINES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
   "bean": lambda angle: 1 + 0.15 * np.cos(angle) + 0.12 * np.sin(2 * angle),
 }
 
-_EDGE = 0.16  # width of a soft edge in part radii: about one pixel of a 128-pixel frame
+_EDGE = 0.16  # the width of a soft edge in part radii, about one pixel in a frame of 128 pixels
 
 
 def _soft(signed_distance: np.ndarray) -> np.ndarray:
@@ -139,7 +135,7 @@ LOOKS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
   "halves": lambda x, y: _soft(x) * _soft(0.9 - np.hypot(x, y)),
 }
 
-# Parts of silent distractors: never a look, nor the inverse of one (a light spot on dark is too near to a ring).
+# The parts of silent distractors, which are neither looks nor their inverses (a light spot on dark resembles a ring).
 PLAIN_PARTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
   "plain": lambda x, y: _soft(0.8 - np.hypot(x, y)),
   "dark": lambda x, y: np.zeros_like(x),
@@ -147,5 +143,5 @@ PLAIN_PARTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def draw_part(name: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Returns the share of a part's light colour in [0, 1]; x and y are in part radii and have one shape."""
+  """Returns the share of a part's light colour in [0, 1]; x and y are in part radii and have the same shape."""
   return (LOOKS.get(name) or PLAIN_PARTS[name])(x, y)

@@ -1,6 +1,6 @@
 """The sound of a synthetic clip: one of eight timbres, mixed with foreign sound and background noise.
 
-Every timbre can be told from the others in any second in which it sounds. Pitch, tempo and phase vary from clip to
+Every timbre differs from the others in any second in which it sounds. Pitch, tempo and phase vary from clip to
 clip; the held-out clips use pitches and tempos on both sides of those heard in training.
 Legend: s samples at 16 kHz.
 """
@@ -13,7 +13,7 @@ from scipy.signal import butter, sosfilt
 from stajax.prepare.synthetic.scene import Scene, make_generator
 
 SAMPLE_RATE = 16000
-TRAIN_FACTORS = (0.85, 1.15)  # of pitch and of tempo
+TRAIN_FACTORS = (0.85, 1.15)  # the range of factors of pitch and tempo
 HELDOUT_FACTORS = ((0.78, 0.85), (1.15, 1.25))
 OWN_UNDER_FOREIGN_DB = -10.0
 OUT_OF_FRAME_DB = -12.0
@@ -108,14 +108,14 @@ def _factor(rng: np.random.Generator, part: str) -> float:
 
 
 def synthesise(timbre: str, rng: np.random.Generator, part: str, num_samples: int) -> np.ndarray:
-  """Returns one variation of a timbre, (s,) float64 with the root mean square 1."""
+  """Returns one variation of a timbre, (s,) float64 with a root mean square of 1."""
   times = np.arange(num_samples) / SAMPLE_RATE
   sound = TIMBRES[timbre](rng, times, _factor(rng, part), _factor(rng, part))
   return sound / np.sqrt(np.mean(sound**2))
 
 
 def _noise(rng: np.random.Generator, num_samples: int) -> np.ndarray:
-  """Returns noise with a spectrum between white and pink, (s,) float64 with the root mean square 1."""
+  """Returns noise with a spectrum between white and pink, (s,) float64 with a root mean square of 1."""
   spectrum = np.fft.rfft(rng.standard_normal(num_samples))
   spectrum /= (np.arange(spectrum.size) + 20.0) ** rng.uniform(0.1, 0.5)
   noise = np.fft.irfft(spectrum, num_samples)
@@ -130,7 +130,7 @@ def make_track(scene: Scene) -> np.ndarray:
   """Returns the clip's sound, (round(seconds * 16000),) float32 mono at 16 kHz in [-1, 1].
 
   The object is as loud as it is active, and quieter while it is out of the frame. Foreign sound is as loud as the
-  object otherwise would be; the object is 10 dB below it or silent then.
+  object would otherwise be; then the object is 10 dB quieter or silent.
   """
   rng = make_generator(scene.seed, scene.index, scene.part, "sound")
   num_samples = round(scene.settings.seconds * SAMPLE_RATE)

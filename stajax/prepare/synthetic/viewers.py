@@ -1,11 +1,11 @@
-"""Where viewers look in a synthetic clip: a density that a rule fixes before any training, and fixations drawn from it.
+"""The places where viewers look in a synthetic clip: a density that a rule fixes, and fixations drawn from it.
 
-A frame's density is a mixture of Gaussians that are cut off at the frame's sides. Of the viewers, 60% look at the
-distinctive part of the sounding tagged object, 15% at its body, 10% at the mover (the distractor that came last,
-otherwise the one that moves across) and 15% at the middle.
+The density of a frame is a mixture of Gaussians that are cut off at the frame's sides. 60% of the viewers look at the
+distinctive part of the sounding tagged object, 15% at its body, 10% at the mover (the distractor that came last, or
+else the one that moves across) and 15% at the middle.
 
-The object's 75% shrink with every appearance (`REPEAT_FACTORS`) and are split among the copies that are in the frame;
-they are 0 where the object makes no sound of its own or is out of the frame. What the object loses goes to the mover.
+The object's 75% shrink with every appearance (`REPEAT_FACTORS`) and are split among its copies in the frame. They are
+0 while the object makes no sound of its own or is out of the frame. What the object loses goes to the mover.
 Legend: n frames, k components, v viewers.
 """
 
@@ -21,24 +21,24 @@ PART_SHARE = 0.60
 BODY_SHARE = 0.15
 MOVER_SHARE = 0.10
 CENTRE_SHARE = 0.15
-REPEAT_FACTORS = (1.0, 0.5, 0.25)  # of the object's share at its first, second and third appearance
+REPEAT_FACTORS = (1.0, 0.5, 0.25)  # factors of the object's share at its first, second and third appearance
 
-# Standard deviations as parts of the thing's own diameter, or of the frame's side.
+# Standard deviations as fractions of an object's diameter or of the frame's side.
 PART_SIGMA = 0.5
 BODY_SIGMA = 0.3
 CENTRE_SIGMA = 0.2
-DENSITY_SIGMA = 1 / 40  # of the Gaussian that turns fixations into a density map, in frame sides
+DENSITY_SIGMA = 1 / 40  # for the Gaussian that turns fixations into a density map, in frame sides
 HOLD_FRAMES = (2, 4)  # a viewer stays with what they look at for 2 to 4 frames
 
 
 @dataclass(frozen=True)
 class Mixture:
-  """Gaussians of all frames.
+  """The mixtures of Gaussians of all frames.
 
   Attributes:
-    weight: (n, k), which sum to 1 over k.
-    mean: (n, k, 2) as (x, y).
-    sigma: (n, k).
+    weight: (n, k) The weights, which sum to 1 over k.
+    mean: (n, k, 2) The means as (x, y).
+    sigma: (n, k) The standard deviations.
   """
 
   weight: np.ndarray
@@ -48,7 +48,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Viewing:
-  """Where the viewers of a clip look.
+  """The fixations of a clip's viewers.
 
   Attributes:
     fixations: (n, size, size) bool.
@@ -60,7 +60,7 @@ class Viewing:
 
 
 def make_mixture(scene: Scene) -> Mixture:
-  """Returns the mixture; its components are part and body of each appearance of the object, the mover, the middle."""
+  """Returns the mixtures: the part and the body of each appearance of the object, then the mover and the middle."""
   n = scene.settings.num_frames
   present = np.stack([thing.present for thing in scene.objects], axis=1)
   factor = np.asarray(REPEAT_FACTORS)[scene.appearances - 1] * (present.any(axis=1) & scene.sounds)
@@ -80,11 +80,11 @@ def make_mixture(scene: Scene) -> Mixture:
 
 
 def sample_positions(scene: Scene, num_viewers: int, rng: np.random.Generator) -> np.ndarray:
-  """Draws where each viewer looks at each frame, (n, v, 2) in [0, 1) as (x, y).
+  """Draws the place where each viewer looks in each frame, (n, v, 2) in [0, 1) as (x, y).
 
-  A viewer keeps three uniform numbers for 2 to 4 frames: one chooses the component, two are quantiles that choose the
-  place within it, so that the gaze follows a moving object. New numbers come at times that do not depend on them;
-  therefore they are uniform at every frame, and the gaze has exactly that frame's density.
+  A viewer keeps three uniform numbers for 2 to 4 frames: one chooses the component, and two are quantiles that choose
+  the place within it, so that the gaze follows a moving object. The times of new numbers do not depend on the numbers;
+  therefore these are uniform in every frame, and the gaze has exactly the density of the frame.
   """
   mixture = make_mixture(scene)
   n = scene.settings.num_frames
@@ -103,7 +103,7 @@ def sample_positions(scene: Scene, num_viewers: int, rng: np.random.Generator) -
 
 
 def make_viewing(scene: Scene) -> Viewing:
-  """Draws one fixation of each viewer for every frame, and blurs them as eye-tracking sets do."""
+  """Draws one fixation of each viewer for every frame, and blurs the fixations as eye-tracking sets do."""
   size, n = scene.settings.size, scene.settings.num_frames
   rng = make_generator(scene.seed, scene.index, scene.part, "viewers")
   pixel = (sample_positions(scene, scene.settings.viewers, rng) * size).astype(int)

@@ -1,4 +1,4 @@
-"""AVE: trees in its exact layout, with each trap that its files are known for, and from them to records."""
+"""The source `ave`: trees in its exact layout, the known problems of its files, and records made from them."""
 
 from collections import Counter
 from pathlib import Path
@@ -23,25 +23,25 @@ ROWS = {
 
 
 def make_ave(root: Path, rows: dict[str, str] = ROWS, header: bool = True, videos: str = "AVE") -> Path:
-  """A tree whose media files are empty."""
+  """Writes a tree whose media files are empty."""
   (root / videos).mkdir(parents=True, exist_ok=True)
   (root / ANNOTATIONS).write_text("\n".join([HEADER] * header + list(rows)) + "\n")
   for part, name in SPLITS.items():
-    (root / name).write_text("".join(f"{row}\n" for row, of in rows.items() if of == part))
+    (root / name).write_text("".join(f"{row}\n" for row, row_part in rows.items() if row_part == part))
   for row in rows:
     (root / videos / f"{row.split('&')[1]}.mp4").touch()
   return root
 
 
-def items_of(listing) -> dict[str, tuple[str, tuple[str, ...]]]:
+def parts_and_tags(listing) -> dict[str, tuple[str, tuple[str, ...]]]:
   return {item.name: (item.part, item.tags) for item in listing.items}
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_parts_and_tags_are_those_of_the_files(tmp_path, header):
+def test_parts_and_tags_come_from_the_lists(tmp_path, header):
   listing = read_ave(make_ave(tmp_path / "AVE_Dataset", header=header))
   assert (listing.source, listing.categories) == ("ave", CATEGORIES)
-  assert items_of(listing) == {
+  assert parts_and_tags(listing) == {
     "RUhOCu3LNXM": ("train", ("Church bell",)),
     "-5iqgBW_VLo": ("train", ("Male speech, man speaking",)),
     "two_labels_": ("train", ("Truck", "Bus")),
@@ -57,7 +57,7 @@ def test_parts_and_tags_are_those_of_the_files(tmp_path, header):
 
 
 def test_categories_are_in_the_published_order():
-  """Written down apart from the module: the 28 numbers that the authors' features have."""
+  """Compares some of the 28 numbers in the authors' features, which are written out here again."""
   published = {
     0: "Church bell", 1: "Male speech, man speaking", 2: "Bark", 3: "Fixed-wing aircraft, airplane",
     7: "Violin, fiddle", 10: "Frying (food)", 13: "Motorcycle", 14: "Acoustic guitar", 17: "Banjo",
@@ -67,8 +67,8 @@ def test_categories_are_in_the_published_order():
   assert {number: CATEGORIES[number] for number in published} == published
 
 
-def test_the_whole_set_has_the_published_numbers(tmp_path):
-  """4,143 rows of 4,097 videos in three files, of which 46 have two labels."""
+def test_a_whole_set_has_the_published_counts(tmp_path):
+  """The three split files have 4,143 rows for 4,097 videos, 46 of which have two labels."""
   rows = {}
   for number in range(4097):
     part = "train" if number < 3339 - 46 else "val" if number < 3339 - 46 + 402 else "test"
@@ -94,17 +94,17 @@ def test_missing_and_spare_files_are_named(tmp_path):
   )
 
 
-def test_a_video_of_two_parts_is_held_out(tmp_path):
+def test_a_video_in_two_parts_is_held_out(tmp_path):
   rows = {**ROWS, "Clock&tested_____&good&0&10": "train", "Cat&two_labels_&good&0&10": "val"}
   listing = read_ave(make_ave(tmp_path, rows))
-  assert items_of(listing)["tested_____"] == ("test", ("Frying (food)", "Clock"))
-  assert items_of(listing)["two_labels_"] == ("val", ("Cat", "Truck", "Bus"))
+  assert parts_and_tags(listing)["tested_____"] == ("test", ("Frying (food)", "Clock"))
+  assert parts_and_tags(listing)["two_labels_"] == ("val", ("Cat", "Truck", "Bus"))
   reasons = [remark.reason for remark in listing.remarks if remark.kind == "doubtful"]
   assert "tested_____ is in train, but in test by testSet.txt, line 2: in test only, never in train" in reasons
   assert len(reasons) == 3
 
 
-def test_without_split_files_all_is_for_training(tmp_path):
+def test_without_split_files_everything_is_for_training(tmp_path):
   root = make_ave(tmp_path)
   for name in SPLITS.values():
     (root / name).unlink()
@@ -115,26 +115,26 @@ def test_without_split_files_all_is_for_training(tmp_path):
   )
   (root / "testSet.txt").write_text("Frying (food)&tested_____&good&0&10\n")
   listing = read_ave(root)
-  assert items_of(listing) == {"tested_____": ("test", ("Frying (food)",))}
+  assert parts_and_tags(listing) == {"tested_____": ("test", ("Frying (food)",))}
   found = [(remark.kind, remark.file) for remark in listing.remarks]
   assert ("missing", "valSet.txt") in found and ("dropped", "Annotations.txt, line 2") in found
   assert not [remark for remark in listing.remarks if remark.kind == "spare"]
 
 
-def test_lists_that_disagree_are_doubtful(tmp_path):
+def test_rows_in_which_lists_disagree_are_doubtful(tmp_path):
   root = make_ave(tmp_path)
   (root / "trainSet.txt").write_text("Goat&RUhOCu3LNXM&good&0&10\nGoat&RUhOCu3LNXM&good&0&10\n")
   listing = read_ave(root)
-  assert items_of(listing)["RUhOCu3LNXM"] == ("train", ("Goat", "Church bell"))
+  assert parts_and_tags(listing)["RUhOCu3LNXM"] == ("train", ("Goat", "Church bell"))
   found = {remark.file: remark for remark in listing.remarks}
   assert found["trainSet.txt, line 1"].reason == "RUhOCu3LNXM is not 'Goat' in Annotations.txt"
   assert found["trainSet.txt, line 2"].kind == "dropped"
   assert "is 'Church bell' here" in found["Annotations.txt, line 2"].reason
   (root / ANNOTATIONS).unlink()
-  assert items_of(read_ave(root))["RUhOCu3LNXM"] == ("train", ("Goat",))
+  assert parts_and_tags(read_ave(root))["RUhOCu3LNXM"] == ("train", ("Goat",))
 
 
-def test_other_places_of_lists_and_videos(tmp_path):
+def test_lists_and_videos_may_lie_elsewhere(tmp_path):
   expected = {"RUhOCu3LNXM", "-5iqgBW_VLo", "two_labels_", "validation_", "tested_____"}
   inner = make_ave(tmp_path / "a" / "AVE_Dataset")
   above = read_ave(tmp_path / "a")
@@ -158,7 +158,7 @@ def test_other_places_of_lists_and_videos(tmp_path):
     ("Cat&/etc/passwd&good&0&10", "line 2: '/etc/passwd' is not the name of a file"),
   ],
 )
-def test_rows_that_must_not_be_used(tmp_path, row, message, capsys):
+def test_rows_with_unknown_categories_or_paths_are_refused(tmp_path, row, message, capsys):
   root = make_ave(tmp_path / "root")
   (root / ANNOTATIONS).write_text(f"{HEADER}\n{row}\n")
   assert main(["ave", "--root", str(root), "--check"]) == 2
@@ -166,7 +166,7 @@ def test_rows_that_must_not_be_used(tmp_path, row, message, capsys):
   assert error.count("\n") == 1 and message in error and str(root / ANNOTATIONS) in error
 
 
-def test_odd_rows_are_dropped(tmp_path):
+def test_malformed_rows_are_dropped(tmp_path):
   root = make_ave(tmp_path)
   with (root / ANNOTATIONS).open("a") as file:
     file.write("\n\nCat&tested_____&good&0\nCat&tested_____&good&0&ten\nCat&tested_____&good&x&9\nCat, a, good, 0, 9")
@@ -176,19 +176,19 @@ def test_odd_rows_are_dropped(tmp_path):
   assert len(listing.items) == 5
 
 
-def test_links_do_not_lead_out(tmp_path):
+def test_links_that_lead_out_are_not_followed(tmp_path):
   root = make_ave(tmp_path / "root")
   (tmp_path / "secret.mp4").touch()
   (root / "AVE" / "tested_____.mp4").unlink()
   (root / "AVE" / "tested_____.mp4").symlink_to(tmp_path / "secret.mp4")
-  assert "tested_____" not in items_of(read_ave(root))
+  assert "tested_____" not in parts_and_tags(read_ave(root))
   (root / "AVE").rename(tmp_path / "elsewhere")
   (root / "AVE").symlink_to(tmp_path / "elsewhere")
   with pytest.raises(ListingError, match="AVE: leads out of"):
     read_ave(root)
 
 
-def test_from_the_layout_to_records(tmp_path, capsys):
+def test_a_tree_becomes_records(tmp_path, capsys):
   tfds = pytest.importorskip("tensorflow_datasets")
   pytest.importorskip("pebble")
   from stajax.data.records import Records
@@ -200,7 +200,7 @@ def test_from_the_layout_to_records(tmp_path, capsys):
   assert main([*command, "--check"]) == 0
   checked = capsys.readouterr().out.splitlines()
   assert "test: 1 clips" in checked and "       1 Frying (food)" in checked and checked[-1].endswith("1 dropped")
-  assert main([*command, "--out", str(tmp_path / "out")]) == 1  # one file is empty
+  assert main([*command, "--out", str(tmp_path / "out")]) == 1  # because one file is empty
   assert "-5iqgBW_VLo.mp4: is empty" in capsys.readouterr().out
   train, test = (Records.open(tmp_path / "out" / part) for part in ("train", "test"))
   assert train.names == ("RUhOCu3LNXM", "two_labels_") and test.names == ("tested_____",)

@@ -1,4 +1,4 @@
-"""DHF1K: its official parts, the annotation files of its videos, and what is missing or spare."""
+"""The source `dhf1k`: its official parts, the annotation files of its videos, and missing and spare files."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The source `folders`: which clips it lists, what it remarks, and links that lead out of the folder."""
+"""The source `folders`: the clips that it lists, its remarks, and links that lead out of the folder."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from stajax.prepare.listing import Item, ListingError, Remark
 
 
 def files(root: Path, *names: str) -> Path:
-  """Writes files that hold their own names, because nothing is decoded here."""
+  """Writes files with their own names as content, because nothing is decoded here."""
   for name in names:
     touch(root / name, name)
   return root
@@ -38,7 +38,7 @@ def test_folders_are_tags(tmp_path):
   )
 
 
-def test_doubtful_folders(tmp_path):
+def test_repeated_files_and_folders_named_as_parts_are_doubtful(tmp_path):
   listing = read_folders(files(tmp_path / "a", "dog/same.mp4", "cat/same.mp4", "cat/other.mp4"))
   (remark,) = listing.remarks
   assert (remark.kind, remark.file) == ("doubtful", "dog/same.mp4") and "cat/same.mp4" in remark.reason
@@ -67,7 +67,7 @@ def test_folders_without_clips_are_refused(tmp_path, names, message):
     read_folders(files(tmp_path / "root", *names))
 
 
-def test_names_of_files_need_not_be_text(tmp_path):
+def test_file_names_need_not_be_utf8_but_tags_must(tmp_path):
   root = files(tmp_path / "root", "dog/a.mp4")
   for name in (b"dog/\xff.mp4", b"dog/\xfe.txt"):
     try:

@@ -1,4 +1,4 @@
-"""Eye-tracking sets in the layout of STAViS: which videos are listed, and what is remarked about odd trees."""
+"""The source `stavis`: the videos that it lists, and its remarks about incomplete trees."""
 
 import shutil
 from pathlib import Path
@@ -46,7 +46,7 @@ def tree(tmp_path) -> Path:
   return tmp_path
 
 
-def test_sound_of_every_kind_is_found_wav_first(tree):
+def test_sound_of_every_kind_is_found_and_wav_comes_first(tree):
   folder = tree / "video_audio" / "DIEM" / "one_minute"
   for kind in ("wav", "flac", "ogg", "mp3"):
     touch(folder / f"one_minute.{kind}")
@@ -69,7 +69,7 @@ def test_videos_are_listed_once_with_their_rate(tree):
     Item("AVAD/V28_Dog1", frames / "AVAD/V28_Dog1", (), "train", 25.0, sound / "AVAD/V28_Dog1/V28_Dog1.wav"),
     Item("DIEM/training", frames / "DIEM/training", (), "train", 30.0, sound / "DIEM/training/training.wav"),
   )  # fmt: skip
-  # A single split leaves most videos out by intent; three splits do so by accident.
+  # A single split leaves most videos out on purpose; three splits do so by accident.
   assert listing.remarks == (
     Remark("doubtful", "video_frames/AVAD/V28_Dog1", "is never scored: no test list names it"),
   )
@@ -87,7 +87,7 @@ def test_a_video_listed_twice_is_one_clip_that_counts_twice(tree):
   assert "3 frames at 29.97 a second in AVAD_list_test_2_fps.txt, 3 at 30" in (reasons["video_frames/AVAD/V26_Piano2"])
 
 
-def test_what_is_missing_is_named_file_by_file(tree):
+def test_missing_and_spare_files_are_named(tree):
   (tree / "video_frames/DIEM/one_minute/img_00002.jpg").unlink()
   (tree / "annotations/DIEM/one_minute/fixMap_00001.mat").unlink()
   (tree / "annotations/DIEM/one_minute/maps/eyeMap_00003.jpg").unlink()
@@ -134,7 +134,7 @@ def test_databases_without_lists_need_a_rate(tree):
   assert (item.name, item.part, item.rate, item.sound_file) == ("Mine/a", "test", 8.0, None)
 
 
-def test_wrong_trees(tree):
+def test_wrong_trees_and_lists_are_refused(tree):
   with pytest.raises(ListingError, match="it has no folder 'video_frames'"):
     read_stavis(tree / "fold_lists")
   with pytest.raises(ListingError, match="no database SumMe; found AVAD, DIEM"):
@@ -142,7 +142,7 @@ def test_wrong_trees(tree):
   write_list(tree, "AVAD_list_test_1", ["../DIEM/one_minute 3 25"])
   with pytest.raises(StavisError, match="is not the name of a folder"):
     read_stavis(tree)
-  write_list(tree, "AVAD_list_test_1", [f"V3_Speech3 {10**12} 25"])  # must not take memory for each
+  write_list(tree, "AVAD_list_test_1", [f"V3_Speech3 {10**12} 25"])  # this must not take memory for every frame
   assert (
     "999999999997 of 1000000000000 files"
     in {r.file: r.reason for r in read_stavis(tree).remarks}["video_frames/AVAD/V3_Speech3"]
@@ -162,7 +162,7 @@ def test_links_that_lead_out_are_dropped(tree, tmp_path_factory):
   assert dropped == [("video_frames/AVAD/V3_Speech3", True), ("video_frames/DIEM/one_minute", True)]
 
 
-def test_the_real_tree():
+def test_a_real_tree_is_listed():
   root = SHARED / "data" / "fixations"
   if not root.is_dir():
     pytest.skip("shared/data/fixations is not there")
@@ -173,7 +173,7 @@ def test_the_real_tree():
   assert listing.remarks == (Remark("doubtful", "video_audio/HEVC", "no sound: all its videos are silent"),)
 
 
-def test_from_the_tree_to_records(tmp_path, capsys):
+def test_a_tree_becomes_records(tmp_path, capsys):
   tfds = pytest.importorskip("tensorflow_datasets")
   pytest.importorskip("pebble")
   from stajax.data.records import Records
@@ -184,7 +184,7 @@ def test_from_the_tree_to_records(tmp_path, capsys):
   write_video(root, "Tiny", "b", ramp(10), None, None)
   write_list(root, "Tiny_list_test_1", ["b 10 10", "a 10 10"])
   command = ["stavis", "--root", str(root), "--side", "32", "--processes", "1"]
-  assert main([*command, "--check"]) == 1  # no annotations
+  assert main([*command, "--check"]) == 1  # because annotations are missing
   assert "missing  annotations/Tiny/b: no such folder: the video cannot be scored" in capsys.readouterr().out
   assert main([*command, "--out", str(tmp_path / "out")]) == 0
   records = Records.open(tmp_path / "out" / "test")

@@ -1,4 +1,4 @@
-"""The source `csv`: which clips a table lists, what is remarked, and paths that leave the root."""
+"""The source `csv`: the clips that a table lists, its remarks, and paths that leave the root."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def table(tmp_path: Path, text: str, *names: str) -> tuple[Path, Path]:
   return path, root
 
 
-def test_table_rows_are_clips(tmp_path):
+def test_rows_of_a_table_become_clips(tmp_path):
   listing = read_table(*table(
     tmp_path,
     'Path , Tags, extra,part\n"x/a.mp4",dog; cat,1,test\nb.mkv,"speech, woman|dog",2,\n\nb.mkv,horse,3,train\n'
@@ -46,7 +46,7 @@ def test_table_rows_are_clips(tmp_path):
   )
 
 
-def test_table_with_tabs(tmp_path):
+def test_a_table_may_have_tabs(tmp_path):
   listing = read_table(*table(tmp_path, "tags\tpath\ndog, barking\ta.mp4\n", "a.mp4"))
   assert listing.items == (Item("a", tmp_path / "root" / "a.mp4", ("dog, barking",)),)
 
@@ -68,7 +68,7 @@ def test_table_with_tabs(tmp_path):
     ("path,tags\na.mp4\0,dog\n", "line (contains NUL|2)"),
   ],
 )
-def test_tables_that_are_refused(tmp_path, text, message):
+def test_bad_tables_are_refused_in_one_line(tmp_path, text, message):
   path, root = table(tmp_path, text, "a.mp4")
   touch(tmp_path / "secret" / "s.mp4")
   (root / "out").symlink_to(tmp_path / "secret")
@@ -85,9 +85,9 @@ def test_unreadable_tables_are_refused(tmp_path):
       read_table(table_path, folder)
 
 
-def test_check_lists_every_remark_and_counts(tmp_path, capsys):
+def test_check_lists_every_remark_and_counts_the_clips(tmp_path, capsys):
   path, root = table(tmp_path, "path,tags,part\na.mp4,dog;cat,\ngone.mp4,dog,test\nb.mp4,dog,val\n", "a.mp4", "b.mp4")
-  assert main(["csv", "--table", str(path), "--root", str(root), "--check"]) == 1  # something is missing
+  assert main(["csv", "--table", str(path), "--root", str(root), "--check"]) == 1  # because a file is missing
   assert capsys.readouterr().out.splitlines() == [
     "missing  gone.mp4: listed in table.csv, line 3, is not there",
     "train: 1 clips",

@@ -1,4 +1,4 @@
-"""VGGSound: its tables in both forms, the traps that they are known for, and from them to records."""
+"""The source `vggsound`: its tables in both forms, their known problems, and records made from them."""
 
 import csv
 from pathlib import Path
@@ -27,7 +27,7 @@ def write_rows(path: Path, rows) -> None:
 
 
 def make_vggsound(root: Path, rows=ROWS, folder: str = "video", stat: bool = True) -> Path:
-  """The table and empty media files, as the download scripts leave them."""
+  """Writes a table and empty media files, as download scripts leave them."""
   write_rows(root / "vggsound.csv", rows)
   if stat:
     write_rows(root / "stat.csv", [(label, 7, "group, of it") for label in reversed(LABELS)])
@@ -42,7 +42,7 @@ def test_rows_become_clips(tmp_path):
   assert '"female speech, woman speaking"' in (root / "vggsound.csv").read_text()
   listing = read_vggsound(root)
   assert (listing.source, listing.categories, len(LABELS)) == ("vggsound", tuple(LABELS), 309)
-  assert listing.categories.index("Zonkey braying") == 0  # sorted by code point, as Python does
+  assert listing.categories.index("Zonkey braying") == 0  # sorted by code point, as in Python
   assert not listing.remarks
   path = root / "video" / "---g-f_I2yQ_000001.mp4"
   assert listing.items[0] == Item("---g-f_I2yQ_000001", path, ("people marching",), "test")
@@ -53,7 +53,7 @@ def test_rows_become_clips(tmp_path):
   ]
 
 
-def test_without_stat_the_rows_give_the_categories(tmp_path):
+def test_without_stat_csv_the_categories_come_from_the_rows(tmp_path):
   listing = read_vggsound(make_vggsound(tmp_path, stat=False))
   assert listing.categories == ("female speech, woman speaking", "people marching", "waterfall burbling")
   assert [(remark.kind, remark.file) for remark in listing.remarks] == [
@@ -70,7 +70,7 @@ def test_files_are_found_in_any_folder(tmp_path, folder):
   assert len(listing.items) == 4 and not listing.remarks
 
 
-def test_files_of_other_names_and_suffixes_are_found(tmp_path):
+def test_files_with_other_names_and_suffixes_are_found(tmp_path):
   root = make_vggsound(tmp_path)
   names = ["--0PQM4-hqg_30.webm", "5AjnVLjvJQ0_0_10000.mkv", "zzzzzzzzzzz_123456.000_123466.000.mp4"]
   for (video, start, *_), name in zip(ROWS[1:], names):
@@ -83,7 +83,7 @@ def test_files_of_other_names_and_suffixes_are_found(tmp_path):
   )
 
 
-def test_missing_spare_and_repeated_are_named(tmp_path):
+def test_missing_spare_and_repeated_clips_are_named(tmp_path):
   repeated = [ROWS[0], (*ROWS[1][:2], "airplane", "train"), (*ROWS[2][:3], "test")]
   repeated.append(("gone_______", 7, "airplane", "test"))
   root = make_vggsound(tmp_path, [*ROWS, *repeated])
@@ -105,7 +105,7 @@ def test_missing_spare_and_repeated_are_named(tmp_path):
   assert "line 8" in listing.remarks[3].reason and "in test only, never in train" in listing.remarks[2].reason
 
 
-def test_the_form_of_the_repository(tmp_path):
+def test_tables_in_the_form_of_the_repository_are_read(tmp_path):
   root = make_vggsound(tmp_path)
   (root / "vggsound.csv").unlink()
   write_rows(root / "data" / "test.csv", [("---g-f_I2yQ_000001.mp4", "people marching")])
@@ -144,7 +144,7 @@ def test_table_and_videos_may_lie_elsewhere(tmp_path):
     (("abc", 30), "expected YouTubeID"),
   ],
 )
-def test_bad_rows_are_one_line(tmp_path, capsys, row, message):
+def test_bad_rows_are_refused_in_one_line(tmp_path, capsys, row, message):
   root = make_vggsound(tmp_path)
   write_rows(root / "vggsound.csv", [*ROWS, row])
   assert main(["vggsound", "--root", str(root), "--check"]) == 2
@@ -152,7 +152,7 @@ def test_bad_rows_are_one_line(tmp_path, capsys, row, message):
   assert error.count("\n") == 1 and message in error and f"{root / 'vggsound.csv'}, line 5: " in error
 
 
-def test_a_header_line_is_passed_over(tmp_path):
+def test_a_header_line_is_skipped_and_tables_without_rows_are_refused(tmp_path):
   root = make_vggsound(tmp_path)
   write_rows(root / "vggsound.csv", [("youtube_id", "start", "label", "split"), *ROWS])
   assert len(read_vggsound(root).items) == 4
@@ -164,7 +164,7 @@ def test_a_header_line_is_passed_over(tmp_path):
     read_vggsound(root)
 
 
-def test_from_the_layout_to_records(tmp_path):
+def test_a_tree_becomes_records(tmp_path):
   tfds = pytest.importorskip("tensorflow_datasets")
   pytest.importorskip("pebble")
   from stajax.data.records import Records
@@ -174,7 +174,7 @@ def test_from_the_layout_to_records(tmp_path):
     write_video(root / "video" / f"{name}.mp4", ramp(10), sound=clicks(1, [0.5]))
   (root / "video" / "zzzzzzzzzzz_123456.mp4").unlink()
   command = ["vggsound", "--root", str(root), "--side", "32", "--processes", "1"]
-  assert main([*command, "--check"]) == 1  # a file is missing
+  assert main([*command, "--check"]) == 1  # because a file is missing
   assert main([*command, "--out", str(tmp_path / "out")]) == 0
   train = Records.open(tmp_path / "out" / "train")
   assert train.names == ("--0PQM4-hqg_000030", "5AjnVLjvJQ0_000000") and train.categories == tuple(LABELS)
