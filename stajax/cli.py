@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 if TYPE_CHECKING:
   from stajax.config import Config
@@ -123,6 +123,7 @@ def override(
     ConfigError: An override of `init` cannot be used.
     SystemExit: See `parse`.
   """
+  import pydantic
   import tyro
 
   from stajax import config as configuration
@@ -131,12 +132,18 @@ def override(
   class Init:
     init: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
+  class Config(configuration.Config):
+    """The fields of the configuration, which are options, too."""
+
+    init: Annotated[dict[configuration.Part, str], tyro.conf.Fixed] = pydantic.Field(default_factory=dict)
+
   files, arguments = parse_known(program, Init, arguments, add_help=False)
   config = configuration.with_files(config, files.init)
   if not arguments:
     return config
-  usage = f"{program} --config FILE"
-  return parse(program, configuration.Config, arguments, ("--init", *known), usage, default=config)
+  usage, default = f"{program} --config FILE", Config.model_construct(**dict(config))
+  found = parse(program, Config, arguments, ("--init", *known), usage, default=default)
+  return configuration.Config.model_validate(dict(found))
 
 
 def run(program: str, command: Callable[[], int], errors: tuple[type[Exception], ...] = (OSError, ValueError)) -> int:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-import tyro
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
@@ -208,7 +207,7 @@ class Config(_Frozen):
   data: Data = Data()
   network: Network = Network()
   features: Features = Features()
-  init: Annotated[dict[Part, str], tyro.conf.Fixed] = {}
+  init: dict[Part, str] = {}
   """Files of trained weights that parts of the networks start from; `stajax weights convert` wrote or can read them."""
   s_coarse: Training = Training()
   st_coarse: Training = Training()
