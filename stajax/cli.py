@@ -135,7 +135,9 @@ def override(
   class Config(configuration.Config):
     """The fields of the configuration, which are options, too."""
 
-    init: Annotated[dict[configuration.Part, str], tyro.conf.Fixed] = pydantic.Field(default_factory=dict)
+    init: Annotated[dict[configuration.Part, str], tyro.conf.Fixed] = pydantic.Field(
+      default_factory=dict[configuration.Part, str]
+    )
 
   files, arguments = parse_known(program, Init, arguments, add_help=False)
   config = configuration.with_files(config, files.init)
