@@ -1,8 +1,8 @@
 """The method on a folder of real clips, on a machine without an accelerator: a frozen VGG-16 and a linear neck.
 
   stajax prepare folders --root CLIPS --out DATA --rate 4
-  stajax weights fetch vgg16
-  python -m stajax.train --config configs/clips.py --data.path DATA --init visual=vgg16.safetensors
+  stajax weights fetch vgg16 --out .
+  python -m stajax.train --config configs/clips.py --data.path DATA --init visual=vgg16-397923af.pth
 
 A few dozen clips are enough to begin with, since what is trained from scratch is small, and features are computed once.
 """

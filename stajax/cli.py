@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -58,6 +59,9 @@ def parse(
   try:
     with contextlib.redirect_stderr(message):
       return read(argv)
+  except BrokenPipeError:  # whoever reads the text of `--help`, such as `head`, has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(0) from None
   except SystemExit as stop:
     if not stop.code:
       raise

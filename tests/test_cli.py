@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import stajax
+from helpers.paths import CONFIGS
 from stajax import __main__ as console
 from stajax import cli, runtime
 from stajax.train import __main__ as train
@@ -157,6 +158,14 @@ def test_train_help_lists_the_fields(tmp_path, capsys):
   with pytest.raises(SystemExit) as stop:
     train.main(["--config", str(path), "--help"])
   assert stop.value.code == 0 and "--sta.optimizer.learning-rate" in capsys.readouterr().out
+
+
+def test_help_ends_quietly_when_its_reader_does():
+  command = [sys.executable, "-m", "stajax.train", "--config", str(CONFIGS / "quickstart.py"), "--help"]
+  with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    assert process.stdout and process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 0
 
 
 def test_what_the_user_set_in_the_environment_stays(monkeypatch):

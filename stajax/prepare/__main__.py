@@ -36,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
   if argv[:1] in (["-h"], ["--help"]):
     print(str(__doc__).strip())
     return 0
-  if not argv or argv[0] not in SOURCES:
-    return cli.fail(PROGRAM, cli.unknown("source", argv[0] if argv else "", SOURCES))
+  if not argv:
+    return cli.fail(PROGRAM, f"no source: expected one of {', '.join(SOURCES)} (see `{PROGRAM} --help`)")
+  if argv[0] not in SOURCES:
+    return cli.fail(PROGRAM, cli.unknown("source", argv[0], SOURCES))
   usage, config = f"{PROGRAM} {argv[0]}", (tyro.conf.OmitArgPrefixes,)
   arguments = cli.parse(PROGRAM, SOURCES[argv[0]], argv[1:], usage=usage, config=config)
   return cli.run(PROGRAM, lambda: _run(arguments))

@@ -86,7 +86,7 @@ def test_bad_arguments_are_refused_in_one_line(prepared, tmp_path, capsys):
     (["synthetic", "--out", str(tmp_path / "a"), "--clips", "0"], "number of clips is 0"),
     (["synthetic", "--out", str(tmp_path / "a"), "--size", "8"], "size >= 16"),
     (["nothing", "--out", str(tmp_path)], "unknown source 'nothing'; Known: ave, "),
-    ([], "unknown source ''; Known: ave, "),
+    ([], "no source: expected one of ave, "),
   ):
     assert main(arguments) == 2
     lines = capsys.readouterr().err.strip().splitlines()
