@@ -153,7 +153,9 @@ def override(
 
 
 def run(program: str, command: Callable[[], int], errors: tuple[type[Exception], ...] = (OSError, ValueError)) -> int:
-  """Runs a command; returns its exit code, or 2 after a line on stderr if the input is bad.
+  """Runs a command; returns its exit code, or 2 after a line on stderr if the input is bad or a package is missing.
+
+  The base install is for prediction and scoring. What a command needs beside is in the extra `train`.
 
   Args:
     program: The command's name.
@@ -164,6 +166,11 @@ def run(program: str, command: Callable[[], int], errors: tuple[type[Exception],
     return command()
   except errors as error:
     return fail(program, error)
+  except ModuleNotFoundError as error:
+    name = (error.name or "").partition(".")[0]
+    if name in ("", "stajax"):
+      raise
+    return fail(program, f"needs the package {name}, which is not installed: pip install 'stajax[train]'")
   except KeyboardInterrupt:
     return fail(program, "interrupted", INTERRUPTED)
 

@@ -126,6 +126,53 @@ def test_errors_and_exit_codes(capsys):
   assert cli.one_line(KeyError("a"), Path("b.mp4")) == "b.mp4: KeyError: 'a'"
 
 
+def test_a_missing_package_is_one_line_that_says_what_to_install(capsys):
+  def load(name):
+    raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+  assert cli.run("stajax test", lambda: load("tensorflow.io")) == 2
+  error = capsys.readouterr().err
+  assert error == "stajax test: needs the package tensorflow, which is not installed: pip install 'stajax[train]'\n"
+  with pytest.raises(ModuleNotFoundError):  # a mistake of ours
+    cli.run("stajax test", lambda: load("stajax.nothing"))
+
+
+HIDDEN = ("tensorflow", "tensorflow_datasets", "array_record", "simplejpeg", "librosa", "tensorboard", "pebble")
+AS_BASE_INSTALL = f"import sys; sys.modules.update(dict.fromkeys({HIDDEN})); from stajax.__main__ import main; "
+
+
+@pytest.mark.parametrize(
+  "arguments",
+  [
+    ["prepare", "folders", "--root", "media", "--out", "records"],
+    ["prepare", "videos", "--root", "media/a", "--out", "tree"],
+    ["prepare", "synthetic", "--out", "records"],
+    ["train", "--config", "tiny.py", "--workdir", "work"],
+  ],
+)
+def test_the_base_install_says_what_preparation_and_training_need(arguments, tmp_path):
+  (tmp_path / "media" / "a").mkdir(parents=True)
+  (tmp_path / "media" / "a" / "a.mp4").write_bytes(b"video")
+  (tmp_path / "tiny.py").write_text("from stajax.config import Config\nconfig = Config(name='tiny')\n")
+  code = f"{AS_BASE_INSTALL}sys.exit(main({arguments!r}))"
+  child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+  assert child.returncode == 2 and not child.stdout
+  assert child.stderr.startswith(f"stajax {arguments[0]}: needs the package "), child.stderr
+  assert child.stderr.endswith("pip install 'stajax[train]'\n") and child.stderr.count("\n") == 1
+
+
+def test_interrupted_training_ends_with_one_line(monkeypatch, tmp_path, capsys):
+  from stajax.config import Config
+  from stajax.train.stages import runner
+
+  def interrupt(*_):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(runner, "run_all", interrupt)
+  assert train.run(Config(name="tiny"), tmp_path) == cli.INTERRUPTED
+  assert capsys.readouterr().err == "stajax train: interrupted\n"
+
+
 @pytest.mark.parametrize(
   ("text", "message"),
   [

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
@@ -29,8 +29,13 @@ def load(
     batch: The number of frames that are computed together.
 
   Raises:
-    ValueError: The folder has no model that can be used; a line that names the file.
+    ValueError: The folder has no model that can be used; a line that names the file. Or an argument is not one of
+      those that are possible.
   """
+  if student is not None and student not in get_args(StudentName):
+    raise ValueError(f"student {student!r}: expected one of {', '.join(get_args(StudentName))}, or None")
+  if batch < 1:
+    raise ValueError(f"batch {batch}: expected at least 1")
   runtime.configure()
   from stajax.inference.predictor import load_predictor  # JAX takes a second to load
 

@@ -84,3 +84,12 @@ def test_a_folder_without_a_model_is_one_line(tmp_path, folder):
   (tmp_path / "empty").mkdir()
   with pytest.raises(ValueError, match=f"^.*{folder}: not a model [^\n]*$"):
     stajax.load(tmp_path / folder)
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [({"student": "sta_plus"}, r"student 'sta_plus': expected one of sta, .*sta_plus_long"), ({"batch": 0}, "batch 0")],
+)
+def test_wrong_options_of_a_model_are_told(tmp_path, options, message):
+  with pytest.raises(ValueError, match=message):
+    stajax.load(tmp_path, **options)
