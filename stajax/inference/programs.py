@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +50,8 @@ class BatchProgram:
   def _write(
     self, variables: Any, buffers: Buffers | None, first: jax.Array, *inputs: jax.Array, **common: Buffers
   ) -> Buffers:
+    import chex  # here, because loading it would take 20 ms of every prediction's start
+
     entries = self._compute(variables, *inputs, **common)
     chex.assert_equal_shape_prefix([*entries.values(), *inputs], 1)
     if buffers is None:
@@ -112,6 +113,8 @@ class Programs:
     return {"audio": self._network.apply(variables, sound, method="encode_sound")}
 
   def _fuse(self, variables: Any, fragments: jax.Array, switch: jax.Array, features: Buffers) -> Buffers:
+    import chex
+
     chex.assert_shape(fragments, (None, self._network.num_times))
     chex.assert_shape(switch, fragments.shape[:1])
     middles = fragments[:, self._network.num_times // 2]
@@ -121,6 +124,8 @@ class Programs:
   def _reason(
     self, variables: Any, nodes: jax.Array, features: Buffers, groups: jax.Array, select: jax.Array
   ) -> ClassMaps | jax.Array:
+    import chex
+
     # With fewer or more nodes the C-GCN would compute something else.
     chex.assert_shape(groups, (None, self._network.num_nodes))
     grouped = nodes[groups]
