@@ -225,7 +225,7 @@ def _misspelled(argv: Sequence[str], known: Iterable[str]) -> str:
 
 def _option_names(show_help: Callable[[], object]) -> set[str]:
   text = io.StringIO()
-  with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+  with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
     show_help()
   return set(re.findall(r"--[\w.-]+", text.getvalue()))
 

@@ -76,9 +76,10 @@ def test_every_verb_hints_at_the_nearest_option(arguments, nearest, capsys):
   assert error.startswith(f"stajax {arguments[0]}: unknown option --") and f"did you mean `{nearest}`?" in error
 
 
-def test_train_without_a_configuration_shows_how():
+@pytest.mark.parametrize("arguments", [[], ["--config"]])
+def test_train_without_a_configuration_shows_how(arguments):
   utf8 = {**os.environ, "PYTHONIOENCODING": "utf-8"}  # where tyro draws boxes around errors
-  child = subprocess.run([sys.executable, "-m", "stajax.train"], capture_output=True, text=True, env=utf8)
+  child = subprocess.run([sys.executable, "-m", "stajax.train", *arguments], capture_output=True, text=True, env=utf8)
   assert child.returncode == 2 and not child.stdout
   assert child.stderr.startswith("stajax train: Missing") and "--config" in child.stderr
   assert child.stderr.count("\n") == 1
@@ -161,16 +162,23 @@ def test_the_base_install_says_what_preparation_and_training_need(arguments, tmp
   assert child.stderr.endswith("pip install 'stajax[train]'\n") and child.stderr.count("\n") == 1
 
 
-def test_interrupted_training_ends_with_one_line(monkeypatch, tmp_path, capsys):
+@pytest.mark.parametrize(
+  ("error", "code", "message"),
+  [
+    (KeyboardInterrupt(), cli.INTERRUPTED, "interrupted"),
+    (OSError(28, "No space left on device", "work"), 2, "[Errno 28] No space left on device: 'work'"),
+  ],
+)
+def test_training_that_is_stopped_ends_with_one_line(monkeypatch, tmp_path, capsys, error, code, message):
   from stajax.config import Config
   from stajax.train.stages import runner
 
-  def interrupt(*_):
-    raise KeyboardInterrupt
+  def stop(*_):
+    raise error
 
-  monkeypatch.setattr(runner, "run_all", interrupt)
-  assert train.run(Config(name="tiny"), tmp_path) == cli.INTERRUPTED
-  assert capsys.readouterr().err == "stajax train: interrupted\n"
+  monkeypatch.setattr(runner, "run_all", stop)
+  assert train.run(Config(name="tiny"), tmp_path) == code
+  assert capsys.readouterr().err == f"stajax train: {message}\n"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(config: configuration.Config, workdir: Path, distributed: bool = False) -> int:
   """Trains, and prints a line at the end; returns the exit code of `main`."""
-  return cli.run(PROGRAM, lambda: _run(config, workdir, distributed), errors=())
+  return cli.run(PROGRAM, lambda: _run(config, workdir, distributed), errors=(OSError,))
 
 
 def _run(config: configuration.Config, workdir: Path, distributed: bool) -> int:
