@@ -50,7 +50,9 @@ def run_all(config: Config, folder: Path) -> str:
     _run_stage(stage, run)
   seconds = time.monotonic() - started
   took = f"{len(unfinished)} stages in {seconds:.0f} s" if unfinished else "everything was done already"
-  return f"{config.name}: {took}; report: {run.workdir.report / 'index.html'}, model: {run.workdir.model}"
+  page = run.workdir.report / "index.html"
+  report = page if page.is_file() else "none, as there are no held-out clips with viewers"
+  return f"{config.name}: {took}; report: {report}; model: {run.workdir.model}"
 
 
 def _claim(config: Config, workdir: Workdir) -> None:
