@@ -31,7 +31,7 @@ COMPANIONS = "companions.safetensors"
 VISUAL = "visual.safetensors"
 """The file of the visual backbone that all networks share, where it is frozen."""
 HEARD = "/heard"
-"""Ends the name of companions whose audio switch is 1."""
+"""The end of the names of companions whose audio switch is 1."""
 
 
 class ModelError(ValueError):
@@ -66,7 +66,7 @@ class Model:
 
 
 def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Model:
-  """Reads networks of a model folder, or of the work folder that contains it.
+  """Reads networks from a model folder, or from the work folder that contains it.
 
   Args:
     folder: The folder.
@@ -151,7 +151,7 @@ def visual_shapes(config: Config) -> dict[str, Any]:
 
 
 def with_visual(variables: Mapping[str, Any], visual: Any) -> dict[str, Any]:
-  """Returns a network's variables with the frozen backbone among them; those of a network that sees nothing as is."""
+  """Returns a network's variables with the frozen backbone among them; a network that sees nothing stays as it is."""
   if "neck" not in variables["params"]:
     return dict(variables)
   return {**variables, "params": {**variables["params"], "visual": visual}}
@@ -165,7 +165,7 @@ def save(
   Args:
     folder: The folder.
     files: The file of each network's weights.
-    companions: Those of `Model`.
+    companions: The companions, as in `Model`.
     config: The configuration of the training.
     **about: `categories`, `rate`, `side`, `trained_on` and `sha256` of `Model`, and provenance.
   """

@@ -30,7 +30,7 @@ Role = Literal["coarse", "tagger", "switch", "fine", "granular", "student", "all
 Branch = Literal["s", "st", "sa", "sound", "sta"]
 
 NUM_FOLDS = 3
-"""Parts of the training clips; the tagger of a part has not learned from it."""
+"""The number of parts of the training clips; the tagger of a part does not learn from it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ NETWORKS = {spec.name: spec for spec in _ROWS}
 
 
 def names_of(*roles: Role) -> tuple[str, ...]:
-  """The names of the networks that have one of the roles, in the order of the roles."""
+  """Returns the names of the networks that have one of the roles, in the order of the roles."""
   return tuple(spec.name for role in roles for spec in _ROWS if spec.role == role)
 
 
@@ -271,7 +271,7 @@ def expected_variables(network: Network, size: int, stored: bool = False) -> Any
 
 def initialise(network: Network, size: int, key: jax.Array, stored: bool = False) -> dict[str, Any]:
   """Draws a network's variables; without the visual backbone where its stages are stored."""
-  # Compiles the draw of each shape once in a process, where one program for all of a network takes half a minute.
+  # This compiles the draw of each shape once per process; one program for a whole network would take half a minute.
   inputs, fixed = example_inputs(network, size, 1, stored), _size_of_maps(network, stored, size)
   return dict(network.lazy_init(key, **inputs, **fixed))
 

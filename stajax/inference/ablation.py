@@ -1,6 +1,6 @@
 """The ablation of the paper's Table 1: the maps of its rows, for videos and for clips of records.
 
-How the rows are read is in `stajax.report.table_1`. A network is the same in all rows; what a row leaves out is left
+`stajax.report.table_1` says how the rows are read. A network is the same in all rows; what a row leaves out is left
 out at inference, and its title says so: the audio switch is forced to 1 (rows 9 and 22; in row 9 for the coarse SA
 too, so its crops may differ), the FRL is removed (row 21) or added (row 12). `stajax.train.ablation_variants`
 trains what rows 9, 21 and 22 really need. No TensorFlow is needed here.
@@ -92,7 +92,7 @@ def make_sources(model: Model, batch: int) -> Sources:
 def method_maps(
   model: Model, batch: int, tags: Mapping[str, tuple[int, ...]], retrained: Retrained | None = None
 ) -> MethodMaps:
-  """Returns what computes the maps of all rows for native frames of a video.
+  """Returns a function that computes the maps of all rows for native frames of a video.
 
   The frames of a fragment are the native ones that are nearest to the grid's spacing.
 
@@ -112,13 +112,13 @@ def method_maps(
     def clips() -> Iterator[Clip]:
       return switched_windows(video_samples(video, model.side), reach, switch)
 
-    yield from _chosen(video_maps(sources, clips, tags.get(video.name), retrained), frames)
+    yield from _select_frames(video_maps(sources, clips, tags.get(video.name), retrained), frames)
 
   return maps
 
 
 def switched_windows(samples: Iterable[Sample], reach: int, switch: DenseNetwork) -> Iterator[Clip]:
-  """Divides a video into windows with their audio switch as a network sets it."""
+  """Divides a video into windows whose audio switch is set by a network."""
   for clip in windows(samples, reach):
     yield clip.with_switch(switch_values(switch, clip))
 
@@ -133,7 +133,7 @@ def video_maps(
 
   Args:
     sources: The usual sources.
-    clips: Opens the video as windows with their switch; it is called twice where the tag is to be predicted.
+    clips: A function that opens the video as windows with their switch; it is called twice to predict a tag.
     tags: The true tags as category indices; None to predict one.
     retrained: For the rows that have a variant, the sources that were trained for it.
 
@@ -150,7 +150,7 @@ def video_maps(
     yield range(first, first + count), clip_maps(ClipSources(sources, clip, tags), variants)
 
 
-def _chosen(
+def _select_frames(
   parts: Iterable[tuple[range, dict[str, np.ndarray]]], frames: Sequence[int]
 ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
   """Selects the maps of some frames, in chunks."""

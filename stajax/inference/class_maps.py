@@ -1,4 +1,4 @@
-"""Class activation maps of a clip by all sources: what SCAM and SCAM+ are made of, and the ablation's rows.
+"""Class activation maps of a clip from all sources, of which SCAM, SCAM+ and the ablation's rows are made.
 
 Axes: n samples of a clip, H W map, k the clip's tags, c categories, P companions from other clips.
 """
@@ -29,7 +29,7 @@ Pool = tuple[jax.Array, np.ndarray]
 
 @dataclass(frozen=True)
 class Toggles:
-  """What the ablation changes of sources at inference; without changes sources are as usual.
+  """What the ablation changes about sources at inference; by default nothing.
 
   Attributes:
     always_heard: Whether the audio switch is forced to 1.
@@ -48,8 +48,9 @@ class Sources:
   """The networks whose class maps are fused, and what they need.
 
   Attributes:
-    network: Returns the network of a name, given whether it has fixation refine layers.
-    pool: Returns companions from other clips, given a network's name, the tags, and whether sound is always heard.
+    network: A function of a network's name, and of whether it has fixation refine layers, that returns the network.
+    pool: A function of a network's name, the tags, and whether sound is always heard, that returns companions from
+      other clips.
     maps: The sizes and thresholds.
     seed: The seed of the companions.
     crops: The names of the networks that see the fine crops.
@@ -147,10 +148,10 @@ class ClipSources:
     return self._boxes[always_heard]
 
   def _key(self, name: str, toggles: Toggles) -> tuple[str, Toggles]:
-    """Returns what tells results apart: the source, and those toggles that change it."""
+    """Returns the key of a source's results: its name, and those toggles that change it."""
     spec, refine = networks.NETWORKS[name], toggles.refine
     if spec.refine == "never" or refine is (spec.refine == "usually"):
-      refine = None  # as it is anyway
+      refine = None  # this is what is usual anyway
     # Crops depend on what is heard.
     return name, Toggles(toggles.always_heard and (spec.hears or name in self._sources.crops), refine)
 
@@ -181,7 +182,7 @@ class ClipSources:
       return clip
     boxes = self.boxes(always_heard)
     if always_heard and not np.array_equal(boxes, self.boxes()):
-      # Crops of other boxes are other images.
+      # Crops from other boxes are other images.
       return replace(clip, boxes=boxes, features=self._heard_features, stored=None)
     return replace(clip, boxes=boxes)
 

@@ -1,4 +1,4 @@
-"""Clips of videos: the samples that inference sees at once, and what has been computed of them.
+"""Clips of videos: the samples that inference sees at once, and what has been computed from them.
 
 A clip is a list of samples of one video, of a part of a long one (`windows`), or of several short ones (`joined`).
 Axes: n samples of a clip.
@@ -44,7 +44,7 @@ class Overlap:
 
 @dataclass
 class Clip:
-  """Successive samples of a video, and what has been computed of them.
+  """Successive samples of a video, and what has been computed from them.
 
   Attributes:
     samples: The samples in order of time.
@@ -57,8 +57,8 @@ class Clip:
     stored: Reads a stage (n, …) of a frozen backbone that is computed already, given the size of the frames, whether
       they are crops, and the stage's name.
     overlap: The samples that the window before has encoded.
-    capacity: The number of samples that buffers have room for at least.
-    starts: The samples that videos begin with; the samples of other videos are nobody's neighbours.
+    capacity: The least number of samples that buffers have room for.
+    starts: The samples that videos begin with; no sample has neighbours in another video.
   """
 
   samples: Sequence[Sample]
@@ -84,12 +84,12 @@ class Clip:
 
   @property
   def has_sound(self) -> np.ndarray:
-    """(n,) bool, which samples have sound."""
+    """Whether each sample has sound, (n,) bool."""
     return np.array([sound is not None for _, sound in self.samples], bool)
 
   @property
   def is_part(self) -> bool:
-    """Whether its video, or videos, go on before or after its samples."""
+    """Whether its video, or one of its videos, has more samples before or after these."""
     return self.first > 0 or len(self.targets) < len(self)
 
   @property
@@ -121,7 +121,7 @@ class Clip:
 def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: int = WINDOW) -> Iterator[Clip]:
   """Divides a video of any length into clips of `length` targets with `margin` · `reach` neighbours to either side.
 
-  The last clip has what is left: up to its neighbours' number more, or less. A bounded number of samples is held.
+  The last clip has all remaining targets: up to `margin` · `reach` more, or fewer. A bounded number of samples is held.
   Frames that two windows share are encoded once, unless they are cropped.
   """
   margin *= reach
@@ -140,14 +140,14 @@ def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: 
     if is_last:
       return
     dropped = max(end - margin, 0)
-    # The last window has as much room, so that it needs no programs of its own.
+    # The last window gets as much room, so that it needs no programs of its own.
     overlap, capacity = Overlap(clip.features, dropped, len(held) - dropped), clip.used_capacity
     del clip  # and its samples, before others are read
     held, first, begin = held[dropped:], first + dropped, end - dropped
 
 
 def joined(videos: Sequence[Sequence[Sample]], reach: int = 1) -> Clip:
-  """Joins short videos to one clip, so that they share batches; results are those of each by itself, in order."""
+  """Joins short videos into one clip, so that they share batches; results are those of each by itself, in order."""
   starts = np.cumsum([0, *map(len, videos[:-1])]).tolist()
   return Clip([sample for samples in videos for sample in samples], reach, starts=tuple(starts))
 

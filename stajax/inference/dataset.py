@@ -21,10 +21,10 @@ _CHUNK = 64
 StartMaps = Callable[[Clip, Reservoir | None], Pending[SomePart]]
 """Starts the computation of the maps of a clip's targets, given the reservoir of its video, if it has one."""
 VideoPart = tuple[StavisVideo, SomePart | Exception]
-"""A video, and the maps of its next frames, or the exception for which there are no more."""
+"""A video, and the maps of its next frames, or the exception because of which there are no more."""
 
 
-def set_maps(
+def compute_dataset_maps(
   predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo]
 ) -> Iterator[VideoPart[SomePart]]:
   """Computes the maps of all frames of all videos, in parts: those of one video come in order, and together.
@@ -35,8 +35,8 @@ def set_maps(
     videos: The videos.
 
   Yields:
-    A video, and the maps of its next frames, blurred in time as the predictor does; or, where the video cannot be read
-    on, the exception that says why.
+    A video, and the maps of its next frames, blurred in time as the predictor does; or, where the rest of the video
+    cannot be read, the exception that says why.
   """
   packs = pack(videos, predictor.rate, max(WINDOW, predictor.batch))
   finished = finish_in_turn(pending for together in packs for pending in _start_pack(predictor, start, together))
@@ -45,18 +45,18 @@ def set_maps(
 
 
 def pack(videos: Sequence[StavisVideo], rate: float, length: int = WINDOW) -> list[list[StavisVideo]]:
-  """Puts videos together that are computed together, of at most `length` frames in all; longer ones stay alone.
+  """Groups videos to be computed together, with at most `length` frames in a group; longer videos stay alone.
 
   Args:
     videos: The videos.
-    rate: Frames a second of the model's grid: videos share a batch if their neighbours in time are as many frames
-      apart.
+    rate: Frames a second of the model's grid: videos share a batch if their neighbours in time are equally many
+      frames apart.
     length: The most frames that are computed together.
   """
   packs: list[list[StavisVideo]] = []
   unfilled: dict[int, list[StavisVideo]] = {}
   for video in videos:
-    # One that may be several windows is not the same beside others; a rate that is missing is told when it is read.
+    # A video of several windows would have other maps in a group; a missing rate is reported when the video is read.
     if video.fps is None or video.num_frames > WINDOW:
       packs.append([video])
       continue
@@ -69,7 +69,7 @@ def pack(videos: Sequence[StavisVideo], rate: float, length: int = WINDOW) -> li
 
 
 def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> MethodMaps:
-  """Returns what computes all students' maps for native frames of a video.
+  """Returns a function that computes all students' maps for native frames of a video.
 
   The frames of a fragment are the native ones that are nearest to the grid's spacing.
 
@@ -83,7 +83,7 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> Met
 
   def parts(video: StavisVideo) -> Iterator[dict[str, np.ndarray] | Exception]:
     together = beside.get(_key(video), [video])
-    found = set_maps(predictor, predictor.start_method_maps, together)
+    found = compute_dataset_maps(predictor, predictor.start_method_maps, together)
     in_bytes = ((_key(of), part if isinstance(part, Exception) else _to_bytes(part)) for of, part in found)
     if len(together) == 1:
       yield from (part for _, part in in_bytes)
@@ -110,7 +110,7 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> Met
 def _start_pack(
   predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo]
 ) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
-  """Starts the videos of a pack: several as one clip, one alone a window after the other."""
+  """Starts the videos of a pack: several as one clip, a single one window by window."""
   return _start_windows(predictor, start, *videos) if len(videos) == 1 else _start_joined(predictor, start, videos)
 
 
@@ -122,7 +122,7 @@ def _start_windows(
     reservoir = predictor.make_reservoir(partial(read_fragments, video, reach, predictor.side, predictor.seed))
     for clip in windows(samples, reach):
       yield partial(_finish, start(clip, reservoir), [(video, len(clip.targets))])
-  except Exception as error:  # as below: FFmpeg's, Pillow's, the disk's
+  except Exception as error:  # of FFmpeg, Pillow or the disk: one video must not stop the others
     failed: list[VideoPart[SomePart]] = [(video, error)]
     yield lambda: failed
 
@@ -149,7 +149,7 @@ def _finish(pending: Pending[SomePart], counts: Sequence[tuple[StavisVideo, int]
   """Waits for the maps of a clip, and gives each of its videos as many as it has frames there."""
   try:
     maps = pending()
-  except Exception as error:  # XLA's
+  except Exception as error:  # of XLA
     return [(video, error) for video, _ in counts]
   first = 0
   parts: list[VideoPart[SomePart]] = []
@@ -160,7 +160,7 @@ def _finish(pending: Pending[SomePart], counts: Sequence[tuple[StavisVideo, int]
 
 
 def _blurred(predictor: Predictor, parts: Iterator[VideoPart[SomePart]]) -> Iterator[VideoPart[SomePart]]:
-  """Blurs the parts of one video in time; an exception stays the last of them."""
+  """Blurs the parts of one video in time; an exception stays last."""
   video, first = next(parts)
   failed: list[Exception] = []
 

@@ -3,8 +3,7 @@
 For each clip (`stajax.inference.clip`) a network's three parts run one after the other: all frames are encoded,
 fragments read their neighbours' features, groups read their companions' fragments. Features stay on the device and are
 kept with the clip, so that networks whose encoders are equal (a frozen backbone) share them. Buffers have few sizes, so
-one compiled program serves every length. What goes to the device is put there explicitly, and results are waited for by
-`fetch`.
+one compiled program serves every length. Inputs are put on the device explicitly, and `fetch` waits for results.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -23,8 +22,8 @@ from stajax.inference.clip import Clip, Overlap, sounds
 from stajax.inference.programs import BatchProgram, Buffers, shared_programs
 from stajax.nets.base import Network
 
-Batch = Callable[[slice], tuple[np.ndarray, ...]]
-"""Returns the inputs (≤ B, …) of a program for a slice of a clip's samples."""
+BatchInputs = Callable[[slice], tuple[np.ndarray, ...]]
+"""A function that returns the inputs (≤ B, …) of a program for a slice of a clip's samples."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class DenseNetwork:
       samples = np.where(samples >= len(clip), samples - len(clip) + nodes.shape[0], samples)
       nodes = jnp.concatenate([nodes, groups.pool.astype(nodes.dtype)])
     selected = jax.device_put(np.asarray(select, np.int32))
-    batches = (_filled(samples[at : at + self._batch], self._batch) for at in range(0, len(targets), self._batch))
+    batches = (_fill_batch(samples[at : at + self._batch], self._batch) for at in range(0, len(targets), self._batch))
     reason, variables = self._programs.reason, self.variables
     return [reason(variables, nodes, features, jax.device_put(batch), selected) for batch in batches]
 
@@ -119,7 +118,7 @@ class DenseNetwork:
     missing = [stage for stage in self.network.backbone_stages if stage not in kept]
     if missing and clip.stored is not None:
       values = {stage: clip.stored(self.size, self._cropped, stage) for stage in missing}
-      kept |= {stage: _padded(x, self._capacity(clip)) for stage, x in values.items()}
+      kept |= {stage: _pad(x, self._capacity(clip)) for stage, x in values.items()}
     elif missing:
       kept = self._encode(clip, self._stages_key, self._programs.backbone, self._images(clip))
     return {stage: kept[stage] for stage in self.network.backbone_stages}
@@ -141,8 +140,8 @@ class DenseNetwork:
       self._encode(clip, self._sound_key, programs.encode_sound, lambda at: (sounds(clip.samples[at]),))
     return features | clip.features[self._sound_key]
 
-  def _images(self, clip: Clip) -> Batch:
-    """Returns what gives the frames of a slice and, for crops, their boxes."""
+  def _images(self, clip: Clip) -> BatchInputs:
+    """Returns a function that gives the frames of a slice and, for crops, their boxes."""
 
     def images(at: slice) -> tuple[np.ndarray, ...]:
       frames = np.stack([frame for frame, _ in clip.samples[at]])
@@ -163,7 +162,7 @@ class DenseNetwork:
 
     return self._run_batches(clip, self._programs.fuse, fragments, features=self._features(clip))["nodes"]
 
-  def _encode(self, clip: Clip, key: str, program: BatchProgram, inputs: Batch, **common: Buffers) -> Buffers:
+  def _encode(self, clip: Clip, key: str, program: BatchProgram, inputs: BatchInputs, **common: Buffers) -> Buffers:
     """Runs an encoder on the samples that the window before has not encoded, and keeps the features with the clip."""
     overlap = clip.overlap
     # Boxes depend on the window, so crops of common frames may differ.
@@ -177,7 +176,7 @@ class DenseNetwork:
     self,
     clip: Clip,
     program: BatchProgram,
-    inputs: Batch,
+    inputs: BatchInputs,
     encoded: tuple[Overlap, Buffers] | None = None,
     **common: Buffers,
   ) -> Buffers:
@@ -186,8 +185,8 @@ class DenseNetwork:
     Args:
       clip: The clip.
       program: The program.
-      inputs: Returns its inputs when they are needed.
-      encoded: The overlap with the window before and the buffers of that one, from which it is copied.
+      inputs: A function that returns its inputs when they are needed.
+      encoded: The overlap with the window before, and the buffers of that window, from which it is copied.
       **common: What the program needs for every batch.
     """
     example = [x.repeat(self._batch, axis=0) for x in inputs(slice(0, 1))]
@@ -199,13 +198,13 @@ class DenseNetwork:
       buffers = _copy_overlap(buffers, before, jax.device_put(np.int32(overlap.start)), overlap.count)
       begin = overlap.count
     for at in range(begin, len(clip), self._batch):
-      batch = [_filled(x, self._batch) for x in inputs(slice(at, at + self._batch))]
+      batch = [_fill_batch(x, self._batch) for x in inputs(slice(at, at + self._batch))]
       buffers = program.write(self.variables, buffers, *jax.device_put((np.int32(at), *batch)), **common)
     assert buffers is not None
     return buffers
 
   def _capacity(self, clip: Clip) -> int:
-    """Returns for how many samples buffers have room: a power of two of batches, and what the clip asks for at least.
+    """Returns the number of samples that buffers have room for: a power of two of batches, or more if the clip asks.
 
     There is room for one more batch where the first one does not begin at a multiple of the batch's size.
     """
@@ -216,10 +215,10 @@ class DenseNetwork:
 def fetch(results: Sequence[Any], count: int) -> Any:
   """Waits for launched results, and returns the first `count` of all batches on the host."""
 
-  def joined(*parts: np.ndarray) -> np.ndarray:
+  def join(*parts: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)[:count]
 
-  return jax.tree.map(joined, *jax.device_get(list(results)))
+  return jax.tree.map(join, *jax.device_get(list(results)))
 
 
 @jax.jit
@@ -240,7 +239,7 @@ def make_tagger(
     network: The tagger's module.
     variables: Its variables.
     batch: The number of sounds that are computed at a time.
-    activation: Turns logits into confidences.
+    activation: A function that turns logits into confidences.
   """
   variables = jax.device_put(variables)
 
@@ -249,7 +248,7 @@ def make_tagger(
     return activation(network.apply(variables, sound[:, None]).logits)
 
   def hear(clip: Clip) -> np.ndarray:
-    batches = (_filled(sounds(clip.samples[at : at + batch]), batch) for at in range(0, len(clip), batch))
+    batches = (_fill_batch(sounds(clip.samples[at : at + batch]), batch) for at in range(0, len(clip), batch))
     return fetch([confidences(variables, jax.device_put(sound)) for sound in batches], len(clip))
 
   return hear
@@ -262,14 +261,14 @@ def _copy_overlap(buffers: Buffers, before: Buffers, start: jax.Array, count: in
   return {name: jax.lax.dynamic_update_slice_in_dim(x, shared[name], 0, 0) for name, x in buffers.items()}
 
 
-def _padded(values: np.ndarray, length: int) -> jax.Array:
+def _pad(values: np.ndarray, length: int) -> jax.Array:
   """Puts (n, …) on the device, with zeros up to `length`."""
   padded = np.zeros((length, *values.shape[1:]), values.dtype)
   padded[: len(values)] = values
   return jax.device_put(padded)
 
 
-def _filled(x: np.ndarray, batch: int) -> np.ndarray:
+def _fill_batch(x: np.ndarray, batch: int) -> np.ndarray:
   """Fills (≤ B, …) up to (B, …) with the last entry."""
   return x if len(x) == batch else np.concatenate([x, x[-1:].repeat(batch - len(x), axis=0)])
 

@@ -1,4 +1,4 @@
-"""Results that a device still computes, so that it need not wait for the host."""
+"""Results that a device is still computing, so that it need not wait for the host."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -6,7 +6,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 Pending = Callable[[], Result]
-"""Waits for what was started, and returns its result."""
+"""A function that waits for what was started, and returns its result."""
 
 
 def finish_in_turn(pending: Iterable[Pending[Result]]) -> Iterator[Result]:

@@ -44,7 +44,7 @@ class Predictor:
     trained_on: What they were trained on, `synthetic` for the embedded clips.
     batch: The number of frames that are computed together.
     seed: The seed of companions.
-    made_with: What the maps depend on beside the video, as values for JSON.
+    made_with: What the maps depend on besides the video, as values for JSON.
     notes: Lines for people about the model.
     centre: Whether `maps` have the centre factor of `stajax.maps.final`.
 
@@ -92,8 +92,8 @@ class Predictor:
       samples: The video's frames (side, side, 3) uint8, each with its normalised second of sound (257, 98) float32 or
         None, in order.
       reach: The number of samples between neighbours in time.
-      fragments: Finds the fragments from all over the video that long companions are drawn from. It is called once,
-        and only if the video is longer than a window. None: long companions are taken from the same window.
+      fragments: A function that finds the fragments from all over the video that long companions are drawn from. It is
+        called once, and only if the video is longer than a window. None if long companions are from the same window.
     """
     reservoir = None if fragments is None else self.make_reservoir(fragments)
 
@@ -145,7 +145,7 @@ class Predictor:
   def clip_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """Returns the maps (n, H, W) of every student and of their fusion for all frames of a clip.
 
-    With the centre factor each method is there without it, too.
+    With the centre factor, each method is there without it, too.
     """
     parts = list(self.blur_in_time([self._start_student_maps(clip)()], clip.reach))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

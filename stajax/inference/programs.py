@@ -59,17 +59,17 @@ class BatchProgram:
     return {name: jax.lax.dynamic_update_slice_in_dim(x, entries[name], first, 0) for name, x in buffers.items()}
 
   def make_buffers(self, capacity: int, variables: Any, *inputs: np.ndarray, **common: Buffers) -> Buffers | None:
-    """Makes buffers of zeros for so many samples; None for one batch, as they are not needed then.
+    """Makes buffers of zeros for `capacity` samples; returns None for one batch, which needs no buffers.
 
     Args:
       capacity: n.
       variables: The network's variables.
-      *inputs: Those of any batch.
+      *inputs: The inputs of any batch.
       **common: As for `write`.
     """
     if capacity == len(inputs[0]):
       return None
-    if self._shapes is None:  # found once, since that means to trace the program
+    if self._shapes is None:  # found once, since that traces the program
       entries: Buffers = jax.eval_shape(self._compute, variables, *inputs, **common)
       self._shapes = tuple((name, x.shape[1:], x.dtype) for name, x in entries.items())
     buffers: Buffers = _zeros(capacity, self._shapes)
@@ -142,7 +142,7 @@ _SHARED: "weakref.WeakValueDictionary[tuple[Network, int, tuple[str, ...]], Prog
 
 
 def shared_programs(network: Network, size: int, keep_stages: tuple[str, ...]) -> Programs:
-  """Returns the programs of a network; equal networks, as both STA+ are, share them, so each is compiled once."""
+  """Returns the programs of a network; equal networks, such as both STA+, share them, so each is compiled once."""
   key = (network, size, keep_stages)
   found = _SHARED.get(key)
   if found is None:

@@ -1,6 +1,6 @@
 """Long-term companions for videos of any length: a few fragments from all over a video, which all windows share.
 
-A window holds its neighbours only, so without these a target's long companions are from the same few seconds.
+A window holds only a few seconds, so without these a target's long companions would all be from the same ones.
 """
 
 # pyright: reportUnknownMemberType=false
@@ -40,8 +40,8 @@ class Reservoir:
   """The fragments of one video, which are read when a window first needs them, encoded once, and dropped.
 
   Args:
-    read: Finds the fragments; fewer than two are not used.
-    with_switch: Returns a clip with its audio switch set.
+    read: A function that finds the fragments; fewer than two are not used.
+    with_switch: A function that returns a clip with its audio switch set.
   """
 
   def __init__(self, read: Callable[[], Fragments], with_switch: Callable[[Clip], Clip]) -> None:
@@ -75,9 +75,9 @@ class Reservoir:
       window: The window that needs them, on which the network, or another one of its model, has run.
     """
     if not self._nodes:
-      # There are always as many, so that programs fit: the last one stands for those that are missing.
+      # The number is always the same, so that programs fit: the last one stands for those that are missing.
       runs = joined([*self._runs, *self._runs[-1:] * (SIZE - len(self._runs))])
-      # With the room of a window the programs of windows serve, which take much more memory than larger buffers.
+      # With a window's room, the programs of windows can be used; others would take more memory than larger buffers do.
       runs.capacity = window.used_capacity
       middles = jax.device_put(np.arange(RUN // 2, SIZE * RUN, RUN))
       for heard, clip in ((True, runs.with_all_heard()), (False, self._with_switch(runs))):
@@ -86,7 +86,9 @@ class Reservoir:
     return self._nodes[always_heard]
 
 
-def of_file(info: MediaInfo, sound: SoundWindows | None, rate: float, reach: int, side: int, seed: int) -> Fragments:
+def read_file_fragments(
+  info: MediaInfo, sound: SoundWindows | None, rate: float, reach: int, side: int, seed: int
+) -> Fragments:
   """Reads the fragments of a video file, see `stajax.media.keyframes`: few where the file has few keyframes.
 
   Args:

@@ -17,7 +17,7 @@ from stajax.media.sound_files import LibraryMissing, sound_file_blocks
 from stajax.media.sound_windows import SoundWindows, file_windows
 
 _AHEAD, _READERS = 32, 4
-"""How many frames are decoded before they are asked for, and how many threads do it."""
+"""How many frames are decoded ahead, and how many threads decode them."""
 
 
 def reach_of(video: StavisVideo, rate: float) -> int:

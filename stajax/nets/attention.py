@@ -40,7 +40,7 @@ def messages(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> list[jax
 
 
 def _messages_together(queries: Nodes, keys: Nodes, values: Nodes, block: int) -> list[jax.Array]:
-  """Computes the same with all pairs of nodes as one batch."""
+  """Computes what `messages` computes, with all pairs of nodes as one batch."""
   pairs = [(node, other) for node in range(len(queries)) for other in _others(node, len(keys))]
   receivers, others = zip(*pairs, strict=True)
 
@@ -72,7 +72,7 @@ def _attend(queries: jax.Array, keys: jax.Array, values: jax.Array, block: int, 
 
 
 def _attend_to(queries: jax.Array, keys: jax.Array, values: jax.Array, num_others: int, positions: int) -> jax.Array:
-  """Computes the same, but attends to the first `positions` keys only."""
+  """Computes what `_attend` computes, but attends to the first `positions` keys only."""
   scores = jnp.einsum("mqc,mpc->mqp", queries, keys, preferred_element_type=jnp.float32)
   if positions < keys.shape[1]:
     scores = jnp.where(jnp.arange(keys.shape[1]) < positions, scores, -jnp.inf)

@@ -61,7 +61,7 @@ class NetworkSizes:
 
 
 class Network(Protocol):
-  """What training, dense inference and planning ask of a network; every module of the method answers it.
+  """What training, dense inference and planning need from a network; every module of the method has it.
 
   A network is called with those of `frames`, `sound` and `switch` that it takes, or with the `stages` of its backbone
   in place of the frames. `apply`, `init` and `lazy_init` are Flax's.

@@ -91,7 +91,7 @@ class Classifier(AudioVisualModule):
     self.bias = self.param("bias", nn.initializers.zeros, (outputs,), jnp.float32)
     if self.plus:
       self.graph = self.make_graph(outputs)
-      # As it begins, the network says of what companions confirm the same as its branch.
+      # Thus a new network says the same as its branch about whatever its companions confirm.
       gain = _CONFIRMED ** (self.sizes.reasoning_steps if self.has_frl else 0)
       self.conclude = nn.Conv(outputs, (1, 1), use_bias=False, dtype=dtype, kernel_init=_scaled_identity(gain))
       self.conclude_bias = self.param("conclude_bias", nn.initializers.zeros, (outputs,), jnp.float32)

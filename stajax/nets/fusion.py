@@ -22,7 +22,7 @@ def _keeps_variance(num_terms: int, followed_by_relu: bool) -> nn.initializers.I
   hardly depends on the sound, and with gradients as small: networks learned to do without sound.
 
   Args:
-    num_terms: The number of the kernel's positions, with all inputs each, that every output is a sum over.
+    num_terms: The number of the kernel's positions, each with all inputs, that every output is a sum over.
     followed_by_relu: Whether a ReLU follows, which takes half of the variance.
   """
 

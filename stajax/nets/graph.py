@@ -23,7 +23,7 @@ REFINEMENT_RATE = 0.6
 
 
 class ConservativeGCN(nn.Module):
-  """Lets every node attend to every other one and keep what of itself they confirm, `steps` times; all nodes at once.
+  """Lets every node attend to all others and keep what they confirm of it, `steps` times and for all nodes at once.
 
   Attributes:
     features: c.
@@ -50,10 +50,10 @@ class ConservativeGCN(nn.Module):
     """
     # A 1×1 convolution is a dense layer on every position.
     query, key = (nn.Dense(self.features, dtype=self.dtype, name=name) for name in ("query", "key"))
-    # Each node apart: put together, a TPU would spend more time on copying them than on attention.
+    # Nodes are kept apart: if they were stacked, a TPU would spend more time on copying them than on attention.
     states = [rearrange(nodes[:, node], "b h w c -> b (h w) c").astype(jnp.float32) for node in range(nodes.shape[1])]
     for step in range(self.steps):
-      # In the last step nobody hears what the others become: leaving them out saves a third where one node is read.
+      # After the last step only `read` nodes are used: leaving the others out saves a third where one node is read.
       receivers = states[:read] if step == self.steps - 1 else states
       queries, keys = [query(x) for x in receivers], [key(x) for x in states]
       received: Any = messages(queries, keys, [x.astype(self.dtype) for x in states], self.block)  # Eqs. 5 and 6

@@ -1,4 +1,4 @@
-"""The convolution block that every network is built of, with any normalisation.
+"""The convolution block that every network is built from, with any normalisation.
 
 Axes: m any merged batch, h w space, c channels.
 """

@@ -1,6 +1,6 @@
 """VGG-16's first stage for TPUs, on pairs of neighbouring pixels that lie side by side as channels.
 
-A TPU pads 3 and 64 channels to 128 lanes, so that more than half of the stage's work and traffic is for nothing; two
+A TPU pads 3 and 64 channels to 128 lanes, so that more than half of the stage's work and traffic is wasted; two
 pixels of 64 channels fill them. The sums are those of the plain stage, with zeros added.
 
 Axes: m merged batch, h w space, p the two pixels of a pair, c i o channels.
@@ -20,8 +20,8 @@ Weights = Mapping[str, jax.Array]
 def pack_kernel(kernel: jax.Array) -> jax.Array:
   """Returns a 3×3 kernel (3, 3, i, o) for pairs of pixels: (3, 2, 2i, 2o).
 
-  What comes out for pixels x and x+1 needs x−1 … x+2. These are two pairs if the pairs that go in begin one pixel
-  before those that come out; with equal beginnings they would be spread over three. A quarter of the taps are zero.
+  The output for pixels x and x+1 needs the input from x−1 to x+2. These are two pairs if input pairs begin one pixel
+  before output pairs; if both began at the same pixel, they would be spread over three. A quarter of the taps are zero.
   """
   taps = [jnp.pad(kernel, ((0, 0), (place, 1 - place), (0, 0), (0, 0))) for place in (0, 1)]
   return rearrange(jnp.stack(taps, axis=-2), "h (w p) i q o -> h w (p i) (q o)", p=2)
@@ -33,7 +33,7 @@ def first_stage(x: jax.Array, first: Weights, second: Weights) -> jax.Array:
   Args:
     x: (m, h, w, 3) with w even; any number of channels will do.
     first: The weights of the first convolution.
-    second: Those of the second one.
+    second: The weights of the second one.
 
   Returns:
     (m, ⌊h/2⌋, w/2, o) in the dtype of x.

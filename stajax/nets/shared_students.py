@@ -1,4 +1,4 @@
-"""The three students as one network: backbones and neck run once, and what comes after them three times.
+"""The three students as one network: backbones and neck run once, and the parts after them three times.
 
 The axes have the names of `stajax.nets.student`; n is 5: the target, its two short companions, its two long ones.
 """
@@ -76,7 +76,7 @@ def split(variables: Mapping[str, Any], student: str) -> dict[str, Any]:
 
 
 def join(variables: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns one network's variables as `Students` has parts of their names: those of its own in each student."""
+  """Returns one network's variables in the layout of `Students`: the common parts once, the others in each student."""
   joined = {}
   for collection, parts in variables.items():
     own = {part: x for part, x in parts.items() if part not in COMMON}

@@ -16,7 +16,7 @@ from stajax.nets.layers import ConvBlock
 
 _REFINED = 32
 _RARE = nn.initializers.constant(-3.0)
-"""The last bias of a new network: it predicts that some 5% of a frame's pixels are fixated, as it is in the data."""
+"""The last bias of a new network: it predicts that some 5% of a frame's pixels are fixated, as in the data."""
 
 
 class FixationModule(AudioVisualModule):
@@ -148,8 +148,8 @@ class Student(FixationModule):
   def _read_out(self, states: jax.Array, spatial: jax.Array, train: bool) -> jax.Array:
     """Computes Eq. 15 up to one logit (m, h, w, 1) at the scale of `s`.
 
-    Ref_1 and ↑ are both linear, and ↑ keeps constants, so their order does not matter: in this one, 32 channels at
-    full size are never made.
+    Ref_1 and ↑ are both linear, and ↑ keeps constants, so their order does not matter: in this order, 32 channels
+    at full size are never made.
     """
     both = jnp.concatenate([states.astype(spatial.dtype), spatial], axis=-1)
     return self.ref_1(self.ref_32(both, train))

@@ -1,4 +1,4 @@
-"""The visual backbone, VGG-16 at stride 8, and the neck that makes the spatial map `s` of it (paper §3.3).
+"""The visual backbone, VGG-16 at stride 8, and the neck that makes the spatial map `s` from it (paper §3.3).
 
 Axes: m merged batch, H W input, h w map, c channels.
 """
@@ -84,8 +84,8 @@ class VGG16(nn.Module):
   def _packs(self, x: jax.Array) -> bool:
     """Returns whether `stajax.nets.packed` can compute the first stage, with channels that fill half a TPU's lanes.
 
-    It cannot where each layer is wanted by itself: to make parameters, which are the same everywhere for that reason,
-    or to look at activations.
+    It cannot where each layer is needed by itself: to make parameters, which are the same on all devices for that
+    reason, or to look at activations.
     """
     if self.is_initializing() or self.is_mutable_collection("intermediates"):
       return False
@@ -111,7 +111,7 @@ def stage_shapes(size: int, width: float) -> dict[str, tuple[int, int, int]]:
 
 
 class Neck(nn.Module):
-  """Makes the spatial map s (m, h, w, num_categories) of `f5` by `depth` 3×3 convolutions and a 1×1 one.
+  """Makes the spatial map s (m, h, w, num_categories) from `f5` by `depth` 3×3 convolutions and a 1×1 one.
 
   Attributes:
     num_categories: c of the spatial map.

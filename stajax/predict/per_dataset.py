@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from stajax.eyetracking import StavisVideo
 from stajax.files import partial_path, write_json
-from stajax.inference.dataset import set_maps
+from stajax.inference.dataset import compute_dataset_maps
 from stajax.inference.predictor import Predictor, to_uint8
 
 ABOUT = "predict.json"
@@ -46,7 +46,7 @@ def predict_dataset(
   _check_provenance(out, predictor.made_with, len(missing) < len(videos))
   bar = tqdm(total=sum(video.num_frames for video in missing), unit="map", disable=None)
   with ThreadPoolExecutor(os.cpu_count()) as writers, bar:
-    found = set_maps(predictor, predictor.start_final_maps, missing)
+    found = compute_dataset_maps(predictor, predictor.start_final_maps, missing)
     for folder, parts in itertools.groupby(found, key=lambda part: _folder(out, part[0])):
       video = by_folder[folder]
       try:

@@ -82,10 +82,10 @@ class MapStream:
       yield frame, None if self._sound is None else self._sound.window(time)
 
   def _fragments(self) -> "Fragments":
-    from stajax.inference.reservoir import of_file  # loads JAX
+    from stajax.inference.reservoir import read_file_fragments  # loads JAX
 
     info, rate = self.provenance.info, self.provenance.rate
-    return of_file(info, self._sound, rate, self._reach, self._predictor.side, self._predictor.seed)
+    return read_file_fragments(info, self._sound, rate, self._reach, self._predictor.side, self._predictor.seed)
 
 
 @dataclass(frozen=True)

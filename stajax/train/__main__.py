@@ -67,7 +67,7 @@ def _run(config: configuration.Config, workdir: Path, distributed: bool) -> int:
 def _join_hosts() -> None:
   import jax
 
-  # SLURM, Open MPI and Cloud TPU are detected; elsewhere the launcher says it (see `launch/`).
+  # JAX finds the hosts under SLURM, Open MPI and Cloud TPU; elsewhere the launcher names them (see `launch/`).
   number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
   jax.distributed.initialize(
     num_processes=None if number is None else int(number), process_id=None if index is None else int(index)

@@ -1,7 +1,7 @@
-"""Networks of the ablation that are trained otherwise: always hearing (rows 9 and 22), without FRL (row 21).
+"""Networks that are retrained for the ablation: always hearing (rows 9 and 22), or without the FRL (row 21).
 
-Each is trained as its usual one, from the same networks and the same random numbers, into `ablation/VARIANT/NAME/` of
-the work folder of a finished training. What is there already is not trained again.
+Each is trained like its usual counterpart, from the same networks and with the same random numbers, into
+`ablation/VARIANT/NAME/` of the work folder of a finished training. Finished networks are not trained again.
 """
 
 import functools
@@ -39,10 +39,10 @@ def retrain(workdir: Path, base: Sources, batch: int) -> dict[Variant, Sources]:
     batch: The number of frames that are computed together.
 
   Returns:
-    For each variant the sources, with the variant's networks in the places of the usual ones.
+    The sources of each variant, with the variant's networks in place of the usual ones.
 
   Raises:
-    RetrainingError: This is not such a folder, or the training failed.
+    RetrainingError: The folder is not that of a finished training, or retraining failed.
     ConfigError, RecordError, WeightsError: A file in it cannot be used.
   """
   path = workdir / "config.json"
@@ -59,9 +59,9 @@ def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> S
   folder, refine = run.workdir.variant(variant), False if variant == "no_frl" else None
   for name in RETRAINED[variant]:
     if not (folder / name / WEIGHTS).is_file():
-      how = train_network.Variant(folder / name, always_heard=variant == "always_heard", refine=refine)
+      settings = train_network.Variant(folder / name, always_heard=variant == "always_heard", refine=refine)
       try:
-        train_network.train(name, run, how)
+        train_network.train(name, run, settings)
       except TrainingError as error:
         raise RetrainingError(f"ablation/{variant}: {error}") from None
 
@@ -70,8 +70,8 @@ def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> S
     variables, num_categories = run.trained.variables(name, folder / name), len(run.data.records.categories)
     return make_dense(name, variables, run.config, num_categories, batch, refine)
 
-  def network(name: str, asked: bool | None) -> DenseNetwork:
-    return retrained(name) if name in RETRAINED[variant] else base.network(name, asked)
+  def network(name: str, requested: bool | None) -> DenseNetwork:
+    return retrained(name) if name in RETRAINED[variant] else base.network(name, requested)
 
   # Companions of other clips are fragments as this variant's networks see them.
   pool = folder / models.COMPANIONS

@@ -1,7 +1,7 @@
 """Off-the-shelf taggers in place of taggers that are trained here (§3.3 of the paper).
 
-They give confidences in classes of their own. A table (`stajax.train.tag_table`) says which of the classes are the tags
-of the clips.
+Such a tagger gives confidences in its own classes. A table (`stajax.train.tag_table`) says which of these classes
+correspond to the tags of the clips.
 """
 
 import sys
@@ -42,7 +42,7 @@ class ExternalTagger:
     can_label: Whether the tagger has a class for every tag of a clip, (C,) bool.
     provenance: What the labels depend on, as JSON values.
     table_text: The text of the table.
-    advice: One line on the tags for which there is no class; empty if there is none.
+    advice: One line on the tags that have no class; empty if all have one.
   """
 
   confidences: Callable[[int], np.ndarray]
@@ -55,7 +55,7 @@ class ExternalTagger:
 
 @dataclass(frozen=True)
 class _Scores:
-  """What a tagger says in its own classes.
+  """The scores of a tagger in its own classes.
 
   Attributes:
     of_clip: A function of a training clip's index that returns the scores (n, classes) in [0, 1].
@@ -103,18 +103,18 @@ def open_external_tagger(run: Run) -> ExternalTagger:
 
 
 def table_path(run: Run) -> Path:
-  """Returns where the table of tags and classes lies."""
+  """Returns the path of the table of tags and classes."""
   given = run.config.hearing.mapping
   return Path(given) if given else run.workdir.tag_table
 
 
 def used_table(run: Run) -> Path:
-  """Returns where the copy lies of the table with which the switch's labels were begun."""
+  """Returns the path of the copy of the table that the switch's labels were begun with."""
   return run.workdir.stage("tag_heard") / run.workdir.tag_table.name
 
 
 def check(run: Run) -> None:
-  """Checks tagger and table before hours of training, and prints which tags are not covered.
+  """Checks the tagger and its table before hours of training, and prints which tags are not covered.
 
   Raises:
     ConfigError: See `open_external_tagger`; or the table has changed since the switch's labels were begun with it.
@@ -130,7 +130,7 @@ def check(run: Run) -> None:
 
 
 def summarise(tagger: ExternalTagger, run: Run, labels: np.ndarray) -> dict[str, Any]:
-  """Returns what the stage says that made the labels (frames,): counts in all and by tag, and a line for people."""
+  """Summarises the labels (frames,) for `done.json`: counts over all frames and by tag, and one line for people."""
   records = run.data.records
   labelled = records.has_sound[records.clip_of_frame] & (labels != UNLABELLED)
   tagged = records.tags[records.clip_of_frame] > 0
@@ -182,7 +182,7 @@ def _advice(
 
 
 def _open_yamnet_scores(run: Run) -> _Scores:
-  """Opens what `stajax prepare … --tagger` stored beside the records."""
+  """Opens the scores that `stajax prepare … --tagger` stored beside the records."""
   records = run.data.records
   found = ClassScores.open(records.path)
   return _Scores(

@@ -1,7 +1,7 @@
-"""Parts that networks begin with: files of trained weights (`--init NAME=FILE`), which become part of the work folder.
+"""Parts that networks begin with: files of trained weights (`--init NAME=FILE`), which are copied to the work folder.
 
-What is read from them lies in `init/NAME.safetensors` of the work folder from the beginning, so a run goes on without
-the files. A file that is there and differs from the one that the run began with is refused.
+The copies lie in `init/NAME.safetensors` of the work folder from the beginning, so a run goes on without the files. A
+file that is still there but differs from the one that the run began with is refused.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,7 +22,7 @@ def read(config: Config, workdir: Workdir) -> dict[Part, convert.Converted]:
   """Reads the files that the configuration names and the work folder does not have, and checks that they fit.
 
   Returns:
-    What `save` writes, by part; only arrays of that part.
+    What `save` writes, by part; each has only the arrays of its part.
 
   Raises:
     WeightsError: A file is unreadable, of an unknown kind, does not fit, or is not the one that the run began with; one
@@ -39,7 +39,7 @@ def read(config: Config, workdir: Workdir) -> dict[Part, convert.Converted]:
         )
     else:
       converted = convert.read(file)
-      # All networks that have a part have it in the same sizes, and this one has all parts.
+      # A part has the same sizes in every network, and this network has all parts.
       network, size = networks.make_network("sa_coarse", config, 1), config.sa_coarse.size
       arrays = store.select(file, converted.arrays, part, networks.expected_variables(network, size))
       parts[part] = convert.Converted(arrays, converted.kind, converted.left_out, converted.sha256)
@@ -60,15 +60,15 @@ def save(parts: Mapping[Part, convert.Converted], config: Config, workdir: Workd
 def insert(
   name: str, config: Config, workdir: Workdir, variables: Mapping[str, Any], random: Collection[str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-  """Puts the parts of the files in the place of random ones.
+  """Replaces random parts by those of the files.
 
   Args:
     name: The name of the network, for the line that is printed.
     config: The configuration, which names the files.
     workdir: The work folder, which has copies of the files.
     variables: The network's initial variables.
-    random: The names of the variables that are random still. What comes from a finished network descends from the
-      files already.
+    random: The names of the variables that are still random. Those of a finished network descend from the files
+      already.
 
   Returns:
     The variables, and the SHA-256 of the file of every part that was taken from one.

@@ -11,7 +11,7 @@ from stajax.files import write_text
 class Log:
   """Writes the scalars of one training; a context manager.
 
-  After a resume, the lines of steps that are done again are dropped first.
+  On a resume, the lines of steps that will be repeated are dropped first.
   """
 
   def __init__(self, folder: str | Path, start_step: int) -> None:

@@ -27,14 +27,14 @@ class TrainingError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-  """What the loop is to do.
+  """What the loop has to do.
 
   Attributes:
     name: The name of the stage, for messages.
     folder: Where checkpoints and logs are written.
     steps: The number of steps of the whole training.
-    checkpoint_every: The steps between checkpoints; one more is saved at the end.
-    log_every: The steps between lines of the log, which are means over the steps between.
+    checkpoint_every: The number of steps between checkpoints; one more is saved at the end.
+    log_every: The number of steps between lines of the log; each line has the means over these steps.
   """
 
   name: str
@@ -44,7 +44,7 @@ class Job:
   log_every: int
 
 
-class _Done(NamedTuple):
+class _PendingStep(NamedTuple):
   """A step whose metrics have not been fetched yet."""
 
   step: int
@@ -66,7 +66,7 @@ def train(
     job: The number of steps, and where and how often to save and log.
     state: The initial state.
     train_step: The jitted function (state, batch) → (state, metrics).
-    batches: Returns the batches of the steps from a first one up to a last one; they depend on nothing but the step.
+    batches: Returns the batches of the steps from a first one up to a last one; a batch depends on its step alone.
     clip_names: The names of the clips by index, for messages.
     mesh: The devices.
 
@@ -88,14 +88,15 @@ def train(
         if compiled is None:
           compiled = train_step.lower(state, on_devices).compile()
         state, metrics = compiled(state, on_devices)
-        pending.append(_Done(step, batch["clip"], metrics))
+        pending.append(_PendingStep(step, batch["clip"], metrics))
         is_saved = step % job.checkpoint_every == 0 or step == job.steps
         if step % job.log_every == 0 or is_saved:
           scalars = _mean_metrics(job.name, pending, clip_names)
-          progress.update(len(pending), len(pending) * _global_batch(on_devices), scalars)
+          global_batch = len(next(iter(on_devices.values())))
+          progress.update(len(pending), len(pending) * global_batch, scalars)
           log.write(step, {**scalars, "examples_per_second": progress.rate})
           pending = []
-        if is_saved:  # only after the metrics were looked at, so that a state that a NaN spoiled is never saved
+        if is_saved:  # only after the metrics were checked, so that a state that a NaN spoiled is never saved
           checkpoints.save(step, state)
   return state
 
@@ -119,7 +120,7 @@ def put_on_devices(batch: HostBatch, mesh: Mesh) -> dict[str, jax.Array]:
 def _resume(name: str, state: State, checkpoints: checkpoint.Checkpoints) -> State:
   """Returns the state of the last checkpoint, or the given one if there is none.
 
-  Prints in what the environment differs from that of the checkpoint.
+  Prints how the environment differs from the one that wrote the checkpoint.
   """
   restored = checkpoints.restore(state)
   if restored is None:
@@ -134,21 +135,17 @@ def _resume(name: str, state: State, checkpoints: checkpoint.Checkpoints) -> Sta
   return state
 
 
-def _global_batch(batch: Mapping[str, jax.Array]) -> int:
-  return next(iter(batch.values())).shape[0]
-
-
-def _mean_metrics(name: str, pending: Sequence[_Done], clip_names: Sequence[str]) -> dict[str, float]:
+def _mean_metrics(name: str, pending: Sequence[_PendingStep], clip_names: Sequence[str]) -> dict[str, float]:
   """Returns the means of the metrics of the last steps, fetched at once.
 
   Raises:
     TrainingError: A loss is not finite.
   """
-  fetched = jax.device_get([done.metrics for done in pending])
-  for done, metrics in zip(pending, fetched, strict=True):
+  fetched = jax.device_get([step.metrics for step in pending])
+  for step, metrics in zip(pending, fetched, strict=True):
     if not np.isfinite(metrics["loss"]):
-      names = sorted({clip_names[int(clip)] for clip in np.ravel(done.clips)})
-      at = f"the loss is {metrics['loss']} at step {done.step}"
+      names = sorted({clip_names[int(clip)] for clip in np.ravel(step.clips)})
+      at = f"the loss is {metrics['loss']} at step {step.step}"
       raise TrainingError(f"stage {name}: {at}; clips: {', '.join(names)}")
   return _means(fetched)
 
@@ -158,7 +155,7 @@ def _means(metrics: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 
 class _Progress:
-  """A bar with the losses, the examples a second and the time left; a context manager."""
+  """A progress bar with the losses, the examples per second and the time left; a context manager."""
 
   def __init__(self, name: str, start: int, steps: int) -> None:
     self._bar = tqdm(desc=f"train {name}", initial=start, total=steps, unit="step", dynamic_ncols=True)

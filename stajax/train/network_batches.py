@@ -1,4 +1,4 @@
-"""What each network learns from: the frames with what is known about them, and the batches of them."""
+"""What each network learns from: frames with what is known about them, and batches of these frames."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ def find_training_set(name: str, run: Run, always_heard: bool = False) -> Traini
 
   Args:
     name: The name of the network.
-    run: The run, in which the stages are finished that the network needs.
+    run: The run, whose stages that the network needs are finished.
     always_heard: Whether the audio switch is on wherever there is sound.
   """
   spec, data = networks.NETWORKS[name], run.data
@@ -57,7 +57,7 @@ class NetworkBatches:
     """
     Args:
       name: The name of the network.
-      run: The run, in which the stages are finished that the network needs.
+      run: The run, whose stages that the network needs are finished.
       network: The module.
       seed: The seed that orders the frames and draws companions and augmentations.
       always_heard: Whether the audio switch is on wherever there is sound.
@@ -83,13 +83,13 @@ class NetworkBatches:
     self._sampling = Sampling(seed, training.batch, training.min_scale, training.flip, views)
 
   def training(self, start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """Yields the batches of the steps [start, stop), of which neither targets nor companions are validation clips."""
+    """Yields the batches of the steps [start, stop); neither targets nor companions are from validation clips."""
     items = self._set.epoch[~self._is_validation]
     learned = dataclasses.replace(self._set, items=items, partners=~self._is_validation_clip)
     return self._make(learned, range(start, stop))
 
   def validation(self) -> Iterator[Mapping[str, np.ndarray]]:
-    """Yields batches of all frames of the validation clips; the last one may have some frames once more."""
+    """Yields batches of all frames of the validation clips; the last batch may repeat some frames."""
     steps = -(-self.num_validation_frames // self._sampling.global_batch)
     return self._make(dataclasses.replace(self._set, items=self._set.epoch[self._is_validation]), range(steps))
 

@@ -24,7 +24,7 @@ def group(path: Sequence[Any]) -> int:
 def make_schedule(
   learning_rate: float, steps: int, warmup: int, schedule: Literal["constant", "cosine"]
 ) -> optax.Schedule:
-  """Makes a learning rate that grows linearly over `warmup` steps, and then is constant or a cosine to 0 at `steps`."""
+  """Makes a learning rate that grows linearly for `warmup` steps, then is constant or a cosine to 0 at `steps`."""
   if schedule == "constant":
     after = optax.constant_schedule(learning_rate)
   else:
@@ -42,7 +42,7 @@ def make_optimizer(
   """Makes an optimiser.
 
   Args:
-    name: `sgd` adds the weight decay to the gradient, as PyTorch does; `adam` decays apart from it (AdamW).
+    name: `sgd` adds the weight decay to the gradient, as PyTorch does; `adam` decays separately from it (AdamW).
     schedule: The learning rate by step.
     momentum: The Nesterov momentum, or Adam's b1.
     weight_decay: The decay of kernels; biases and normalisation are not decayed.

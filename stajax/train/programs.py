@@ -13,10 +13,10 @@ from stajax.train import optimizer, step
 
 
 class Programs(NamedTuple):
-  """What trains a network, whatever it learns from.
+  """The programs that train and evaluate a network, whatever it learns from.
 
   Attributes:
-    optimizer: What turns gradients into updates.
+    optimizer: The optimiser, which turns gradients into updates.
     train_step: See `stajax.train.step.make_train_step`.
     evaluation_step: See `stajax.train.step.make_evaluation_step`.
   """

@@ -34,7 +34,7 @@ class TrainedNetworks:
 
     Args:
       name: The name of the network.
-      folder: Where its weights lie, if it was trained otherwise than usual.
+      folder: The folder of its weights; None for that of its stage.
     """
     path = (folder or self._workdir.stage(name)) / WEIGHTS
     found = models.load_network(name, self._config, self._num_categories, path)

@@ -26,7 +26,7 @@ Statistics = dict[str, Any]
 BRANCH_WEIGHT = 0.4  # of deep supervision
 
 STAGES = ("f3", "f4", "f5")
-"""What a batch has in place of `frames` where the features of a frozen backbone are stored."""
+"""The keys that a batch has in place of `frames` where the features of a frozen backbone are stored."""
 
 _STATISTICS = "batch_stats"
 
@@ -90,7 +90,7 @@ def make_train_step(
   Args:
     network: The module to train.
     loss: One of this module's losses.
-    optimizer: What turns gradients into updates.
+    optimizer: The optimiser, which turns gradients into updates.
     mesh: The devices.
     frozen: The top-level parts of the parameters that stay as they are; no gradient is computed for them.
 
@@ -142,7 +142,7 @@ def classification_loss(size: int) -> Loss:
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
     out, statistics = _apply(network, variables, batch, size, train)
     tags = batch["tags"]
-    # One output would be broadcast against many labels.
+    # Otherwise one output would be broadcast against many labels.
     chex.assert_equal_shape([out.logits, tags[:, 0]])
     value = jnp.mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]))
     if network.num_nodes > 1:
@@ -188,7 +188,7 @@ def _apply(
   inputs: dict[str, Any] = {}
   stages = {name: batch[name] for name in STAGES if name in batch}
   if stages:
-    # A student writes maps of a size that its stages do not tell.
+    # A student cannot tell the size of its maps from the stages.
     inputs = {"stages": stages, **({"size": (size, size)} if network.predicts_maps else {})}
   elif network.num_times:
     chex.assert_shape(batch["frames"], (None, network.num_nodes, network.num_times, None, None, 3))
@@ -206,7 +206,7 @@ def _apply(
 
 
 def _parts(tree: Any) -> dict[str, Any]:
-  """Returns a tree of variables as what it is: a dictionary of the network's top-level parts."""
+  """Casts a tree of variables to its type, a dictionary of the network's top-level parts."""
   return cast(dict[str, Any], tree)
 
 

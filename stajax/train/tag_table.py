@@ -1,4 +1,4 @@
-"""The table that says which classes of an off-the-shelf tagger are the tags of the clips.
+"""The table that says which classes of an off-the-shelf tagger correspond to the tags of the clips.
 
 The table has rows `tag,class`. A tag may have several rows, and so may a class. A row without a class says that the
 tagger does not know the tag. A row without a tag names a class that is no tag of these clips: where it is louder than
@@ -24,7 +24,7 @@ _SILENCE = "Silence"  # a class of YAMNet
 
 
 def guess_rows(tags: Sequence[str], classes: Sequence[str]) -> list[tuple[str, str]]:
-  """Returns rows for the classes that have a tag's name, whatever its case, plural and punctuation.
+  """Returns rows that match tags to classes of the same name; case, plurals and punctuation do not matter.
 
   A part of the name is enough for classes such as "Violin, fiddle" or "Frying (food)". A tag that no class fits gets a
   row without a class. Silence becomes a class that is no tag.
@@ -40,12 +40,12 @@ def guess_rows(tags: Sequence[str], classes: Sequence[str]) -> list[tuple[str, s
 
 
 def _bare(name: str) -> str:
-  """Returns a name without what is in parentheses."""
+  """Returns a name without its parts in parentheses."""
   return re.sub(r"\([^)]*\)", " ", name)
 
 
 def _plain(name: str) -> str:
-  """Returns a name in small letters, without punctuation and the s of plurals."""
+  """Returns a name in lower case, without punctuation and without the s of plurals."""
   return " ".join(re.sub(r"(?<=..[^s])s$", "", word) for word in re.findall(r"[^\W_]+", name.casefold()))
 
 
@@ -63,7 +63,7 @@ def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> tuple
     The class indices of each tag and then those of the rows without a tag; and the text of the table.
 
   Raises:
-    ConfigError: The table cannot be read, or a row is not one of a known tag and a known class; the line is named.
+    ConfigError: The table cannot be read, or a row has an unknown tag or class; the message names the line.
   """
   try:
     lines = read_lines(path)
@@ -90,10 +90,10 @@ def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> tuple
 def _parse_row(
   fields: tuple[str, ...], tags: Sequence[str], classes: Sequence[str], where: str
 ) -> tuple[int, list[int]]:
-  """Returns the index of a row's tag, -1 if it has none, and that of its class, if it has one."""
+  """Returns the index of a row's tag, or -1 if it has none, and a list with the index of its class, if it has one."""
   if len(fields) != 2:
     found = f"found {len(fields)} columns, expected tag,class"
-    raise ConfigError(f"{where}: {found}; a name with a comma is put in double quotes")
+    raise ConfigError(f"{where}: {found}; put a name with a comma in double quotes")
   tag, name = fields
   at = _find(tag, tags, f"{where}: {{!r}} is not a tag of the clips") if tag else -1
   return at, [_find(name, classes, f"{where}: {{!r}} is not a class of the tagger")] if name else []

@@ -21,15 +21,15 @@ from stajax.train.workdir import WEIGHTS
 from stajax.weights import store
 
 ORDER = tuple(name for name in networks.NETWORKS if name != networks.ALL_STUDENTS)
-"""The networks that there are in the end. A network's place gives its random numbers, so new ones come last."""
+"""The networks that a finished training has. A network's place gives its random numbers, so new ones come last."""
 
 
 @dataclass(frozen=True)
 class Variant:
-  """How a network is trained otherwise than usual, for the ablation.
+  """How a network of the ablation is trained differently from the usual one.
 
   Attributes:
-    folder: Where it is written.
+    folder: The folder that it is written to.
     always_heard: Whether its audio switch is on wherever there is sound.
     refine: Whether it has fixation refine layers; see `stajax.networks.make_network`.
   """
@@ -87,10 +87,10 @@ def _initial_variables(name: str, run: Run, network: Any) -> tuple[dict[str, Any
 
 
 def start_from_finished(name: str, run: Run, variables: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
-  """Puts the variables of finished networks in the place of random ones where they fit; the first that fits counts.
+  """Replaces random variables by those of finished networks where they fit; the first network that fits counts.
 
   Returns:
-    The variables, and the names of those that are random still.
+    The variables, and the names of those that are still random.
   """
   random, start = set(store.flatten(variables)), networks.training_of(name, run.config).start
   for source in reversed(start):
@@ -100,7 +100,7 @@ def start_from_finished(name: str, run: Run, variables: dict[str, Any]) -> tuple
     variables, missing = store.merge(variables, finished)
     random &= set(missing)
   if start:
-    # What is new in one of several students is named by its part of the student.
+    # A part that is new in one of several students is named without the student.
     new = sorted({parts[parts[0] in networks.STUDENTS] for parts in (key.split("/")[1:] for key in random)})
     tqdm.write(f"{name}: starts from {', '.join(start)}; new: {', '.join(new) or 'nothing'}")
   return variables, random
@@ -109,7 +109,7 @@ def start_from_finished(name: str, run: Run, variables: dict[str, Any]) -> tuple
 def _evaluate(
   name: str, run: Run, programs: Programs, variables: Mapping[str, Any], batches: NetworkBatches
 ) -> dict[str, Any]:
-  """Evaluates a network on the validation clips; returns what `done.json` says about it, nothing without such clips."""
+  """Evaluates a network on the validation clips; returns what `done.json` says about it, if there are any."""
   if batches.num_validation_frames == 0:
     return {}
   metrics = loop.evaluate(programs.evaluation_step, variables, batches.validation(), run.mesh)
@@ -125,10 +125,10 @@ def _count_clips_alone_in_tag(run: Run) -> int:
 
 
 def extract_student(name: str, run: Run) -> dict[str, Any]:
-  """Gives one of the students that were trained together weights of its own; returns what `done.json` says.
+  """Gives one of the students that were trained together its own weights; returns what `done.json` says.
 
   Raises:
-    WeightsError: The weights of the three cannot be read.
+    WeightsError: The joint weights cannot be read.
   """
   if jax.process_index() != 0:
     return {}

@@ -26,7 +26,7 @@ UNLABELLED = 2
 
 
 class TrainingData:
-  """The training clips of a configuration; what is read or computed is kept."""
+  """The training clips of a configuration; whatever is read or computed is cached."""
 
   def __init__(self, config: Config, workdir: Workdir) -> None:
     self._config, self._workdir = config, workdir
@@ -35,13 +35,13 @@ class TrainingData:
 
   @property
   def folder(self) -> Path:
-    """The prepared folder: `train`, and `heldout` with `heldout_tree` where there are viewers."""
+    """The prepared folder, which has `train` and, if there are viewers, also `heldout` and `heldout_tree`."""
     is_synthetic = self._config.data.source == "synthetic"
     return self._workdir.data if is_synthetic else Path(self._config.data.path or "")
 
   @cached_property
   def records(self) -> Records:
-    """The records of the training clips. Says on the first use what is damaged."""
+    """The records of the training clips. The first use prints which clips are damaged."""
     path = self.folder / "train"
     records = open_intact(path) if self._config.data.damaged == "skip" else Records.open(path)
     if records.damaged:
@@ -99,7 +99,7 @@ class TrainingData:
   def clip(self, index: int) -> Clip:
     """Returns a training clip with its audio switch and its fine crops, once they are known."""
     config, has_boxes = self._config, self._workdir.done("scam_coarse") is not None
-    # Crops are cut from all pixels that are stored.
+    # Crops are cut from frames of the full stored size.
     side = self.records.side if has_boxes else largest_whole_frame(config)
     clip, frames = Clip(clip_samples(self.records, index, side)), frames_of(self.records, index)
     if self._workdir.done("switch_values") is not None:
@@ -123,7 +123,7 @@ def clip_tags(records: Records, clip: int) -> tuple[int, ...]:
 
 
 def frames_of(records: Records, clip: int) -> slice:
-  """Returns where the frames of a clip are among all frames."""
+  """Returns the slice that a clip's frames are among all frames."""
   first = int(records.first_frame[clip])
   return slice(first, first + int(records.num_frames[clip]))
 

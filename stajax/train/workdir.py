@@ -1,14 +1,14 @@
-"""The work folder of one training: where everything lies in it, and what its finished stages said.
+"""The work folder of one training: where everything in it lies, and what its finished stages reported.
 
 config.json            the resolved configuration
 init/                  the parts that networks begin with, where these are not random
 data/                  rendered clips, where the source is `synthetic`
-stages/NAME/           done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
+stages/NAME/           done.json; for a network also weights.safetensors, checkpoints/, log.jsonl, tensorboard/
 tables/                values of every grid frame: whether a tagger hears the tag, the audio switch, the fine crop
-tags.csv               which classes of an off-the-shelf tagger the tags are; it can be edited
-features/SIZE[_crops]/ what a frozen visual backbone makes of the training frames
+tags.csv               which classes of an off-the-shelf tagger are the tags; it can be edited
+features/SIZE[_crops]/ a frozen visual backbone's features of the training frames
 maps/scam_plus/        pseudo-fixations as records
-model/                 what `stajax predict` takes
+model/                 the trained model, for `stajax predict`
 report/                index.html, scores.json, …
 """
 
@@ -51,7 +51,7 @@ class Workdir:
     self.report = path / "report"
 
   def initial_part(self, part: str) -> Path:
-    """Returns where the initial weights of a part of the networks lie."""
+    """Returns the path of the initial weights of a part of the networks."""
     return self.path / "init" / f"{part}.safetensors"
 
   def stage(self, name: str) -> Path:
@@ -59,28 +59,28 @@ class Workdir:
     return self.path / "stages" / name
 
   def weights(self, network: str) -> Path:
-    """Returns where the weights of a trained network lie."""
+    """Returns the path of a trained network's weights."""
     return self.stage(network) / WEIGHTS
 
   def table(self, name: str) -> Path:
-    """Returns where a table of values of every grid frame lies."""
+    """Returns the path of a table of values of every grid frame."""
     return self.path / "tables" / name
 
   def features(self, size: int, cropped: bool) -> Path:
-    """Returns where the features of a frozen backbone lie, of whole frames or of crops at `size` pixels."""
+    """Returns the folder of a frozen backbone's features, of whole frames or of crops at `size` pixels."""
     return self.path / "features" / f"{size}{'_crops' if cropped else ''}"
 
   def variant(self, name: str) -> Path:
-    """Returns the folder of a variant of the ablation, whose networks are trained otherwise than usual."""
+    """Returns the folder of a variant of the ablation, whose networks are trained differently."""
     return self.path / "ablation" / name
 
   def done(self, stage: str) -> dict[str, Any] | None:
-    """Returns what a finished stage said, or None if the stage is not finished."""
+    """Returns the `done.json` of a stage, or None if the stage is not finished."""
     path = self.stage(stage) / "done.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
   def outcome(self, stage: str) -> dict[str, Any]:
-    """Returns what a finished stage said.
+    """Returns the `done.json` of a finished stage.
 
     Raises:
       WorkdirError: The stage is not finished.

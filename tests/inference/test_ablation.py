@@ -45,7 +45,7 @@ def test_rows_are_printed_in_the_paper():
   assert printed == {row.number: (row.components, row.published) for row in ROWS}
 
 
-def test_rows_are_what_their_ticks_say():
+def test_rows_are_what_their_ticks_mean():
   for row in ROWS:
     ticks = set(row.components)
     if row.number in (21, 23, 24):  # printed E, meant F
@@ -223,7 +223,7 @@ def test_long_videos_are_windows_with_the_tag_of_the_whole(monkeypatch):
 
 def test_chosen_frames_come_in_chunks():
   parts = [(range(0, 128), {"m": np.arange(128)}), (range(128, 200), {"m": np.arange(128, 200)})]
-  found = list(ablation._chosen(parts, [3, *range(100, 199, 2), 5]))
+  found = list(ablation._select_frames(parts, [3, *range(100, 199, 2), 5]))
   assert [i for chunk, _ in found for i in chunk] == [3, 5, *range(100, 199, 2)]
   assert all(list(maps["m"]) == chunk for chunk, maps in found)
 
@@ -302,7 +302,7 @@ def test_command_says_where_tags_are_predicted(tmp_path, monkeypatch, tags, note
     (["--model", "{0}", "--ablation", "--thresholds"], "--thresholds and --ablation: give one of them"),
   ],
 )
-def test_what_does_not_go_together_is_one_line(tmp_path, capsys, arguments, expected):
+def test_options_that_exclude_each_other_are_one_line(tmp_path, capsys, arguments, expected):
   filled = [argument.format(tmp_path) for argument in arguments]
   assert main([*filled, "--data", f"stavis:{tmp_path}", "--out", str(tmp_path / "out")]) == 2
   error = capsys.readouterr().err

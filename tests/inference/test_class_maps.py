@@ -28,7 +28,7 @@ SILENT = 4  # this sample has no sound
 POOL_CLIPS = np.array([0, 7, 3, 7])
 
 
-class Watched:
+class WatchedNetwork:
   """A network that remembers what it is run with; its results depend only on itself and on the video's sample."""
 
   def __init__(self, name, refine, calls):
@@ -59,13 +59,13 @@ class WatchedSources:
     self.sources = Sources(self.network, self.pool, Maps(size=SIZE, reach=reach), seed=5)
 
   def network(self, name, refine):
-    return Watched(name, refine, self.calls)
+    return WatchedNetwork(name, refine, self.calls)
 
   def pool(self, name, tags, always_heard):
     self.pools.append((name, tuple(tags), always_heard))
     return np.zeros((len(self.pool_clips), SIDE, SIDE, 5)), self.pool_clips
 
-  def took(self):
+  def take_calls(self):
     """Returns what was run since the last call."""
     calls = self.calls[:]
     self.calls.clear()
@@ -80,7 +80,9 @@ def make_clip(count=9, **attributes):
 
 def by_hand(clip, name, heard=False, refine=None, boxes=None):
   everything = Clip(clip.samples, first=clip.first, switch=clip.switch)
-  found = Watched(name, refine, []).run(everything.with_switch(np.ones(len(clip))) if heard else everything, TAGS)
+  found = WatchedNetwork(name, refine, []).run(
+    everything.with_switch(np.ones(len(clip))) if heard else everything, TAGS
+  )
   return source_maps(found.class_maps, (SIZE, SIZE), boxes), found.confidences
 
 
@@ -90,8 +92,8 @@ def coarse_by_hand(clip, heard=False, tags=TAGS):
 
 
 def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
-  world, clip = WatchedSources(), make_clip(targets=range(2, 7))
-  sources = ClipSources(world.sources, clip, TAGS)
+  watched, clip = WatchedSources(), make_clip(targets=range(2, 7))
+  sources = ClipSources(watched.sources, clip, TAGS)
   names = (*networks.FINE, *networks.GRANULAR)
   maps, found = sources.selected(names)
   for _ in range(2):
@@ -99,7 +101,7 @@ def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
     sources.averaged(networks.COARSE)
     sources.cam("sa")
     sources.boxes()
-  calls = world.took()
+  calls = watched.take_calls()
   assert sorted(call.name for call in calls) == sorted(networks.SOURCES) and {call.refine for call in calls} == {None}
   assert all(call.clip.targets == range(9) and call.clip.features is clip.features for call in calls)
   boxes = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
@@ -117,13 +119,13 @@ def test_each_source_runs_once_on_all_samples_and_results_are_of_the_targets():
 @pytest.mark.parametrize("reach", [1, 2])
 def test_only_fine_sources_see_boxes(reach):
   """Boxes are smoothed over frames of the grid, however close the samples are."""
-  world, clip = WatchedSources(reach=2), make_clip(15, reach=reach)
-  sources = ClipSources(world.sources, clip, TAGS)
+  watched, clip = WatchedSources(reach=2), make_clip(15, reach=reach)
+  sources = ClipSources(watched.sources, clip, TAGS)
   expected = coarse_boxes(coarse_by_hand(clip), 2 * reach, 2.0)
   assert np.ptp(expected, axis=0).max() > 0
   np.testing.assert_array_equal(sources.boxes(), expected)
   sources.stacked(networks.SOURCES)
-  for call in world.took():
+  for call in watched.take_calls():
     if call.name in networks.FINE:
       np.testing.assert_array_equal(call.clip.boxes, expected)
     else:
@@ -134,37 +136,37 @@ def test_networks_with_companions_see_crops_where_configured():
   assert networks.on_crops(Config(name="a")) == set(networks.FINE)
   crops = networks.on_crops(Config(name="a", plus_crops=True))
   assert set(crops) == {*networks.FINE, *networks.GRANULAR}
-  world, clip = WatchedSources(), make_clip()
-  sources = ClipSources(replace(world.sources, crops=crops), clip, TAGS)
+  watched, clip = WatchedSources(), make_clip()
+  sources = ClipSources(replace(watched.sources, crops=crops), clip, TAGS)
   expected = coarse_boxes(coarse_by_hand(clip), 1, 2.0)
   maps, _ = sources.source("st_plus_short")
   np.testing.assert_array_equal(maps, by_hand(clip, "st_plus_short", boxes=expected)[0])
-  world.took()
+  watched.take_calls()
   sources.stacked(networks.GRANULAR)
-  for call in world.took():
+  for call in watched.take_calls():
     np.testing.assert_array_equal(call.clip.boxes, expected)
     assert call.clip.features is clip.features
 
 
 def test_known_crops_are_not_computed_again():
-  world, boxes = WatchedSources(), make_boxes(9)
+  watched, boxes = WatchedSources(), make_boxes(9)
   clip = make_clip(boxes=boxes)
-  sources = ClipSources(world.sources, clip, TAGS)
+  sources = ClipSources(watched.sources, clip, TAGS)
   maps, _ = sources.source("s")
-  assert [call.name for call in world.took()] == ["s"]
+  assert [call.name for call in watched.take_calls()] == ["s"]
   np.testing.assert_array_equal(maps, by_hand(clip, "s", boxes=boxes)[0])
-  assert sources.source("s_coarse")[0].shape == maps.shape and world.took()[0].clip.boxes is None
+  assert sources.source("s_coarse")[0].shape == maps.shape and watched.take_calls()[0].clip.boxes is None
 
 
 def test_always_heard_changes_what_hears_and_crops():
-  world, clip = WatchedSources(), make_clip()
-  sources = ClipSources(world.sources, clip, TAGS)
+  watched, clip = WatchedSources(), make_clip()
+  sources = ClipSources(watched.sources, clip, TAGS)
   usual = {name: sources.source(name) for name in networks.SOURCES}
-  world.took(), world.pools.clear()
+  watched.take_calls(), watched.pools.clear()
   heard = {name: sources.source(name, Toggles(always_heard=True)) for name in networks.SOURCES}
-  calls = {call.name: call.clip for call in world.took()}
+  calls = {call.name: call.clip for call in watched.take_calls()}
   assert set(calls) == {"sa_coarse", *networks.FINE, "sa_plus_long", "sa_plus_cross"}
-  assert world.pools == [("sa_plus_cross", TAGS, True)]
+  assert watched.pools == [("sa_plus_cross", TAGS, True)]
   boxes = coarse_boxes(coarse_by_hand(clip, heard=True), 1, 2.0)
   np.testing.assert_array_equal(sources.boxes(always_heard=True), boxes)
   assert not np.array_equal(boxes, sources.boxes())
@@ -179,17 +181,17 @@ def test_always_heard_changes_what_hears_and_crops():
     np.testing.assert_array_equal(heard[name][1], confidences)
   for name in set(networks.SOURCES) - set(calls):
     assert heard[name] is usual[name]
-  assert all(usual[name] is sources.source(name) for name in networks.SOURCES) and not world.took()
+  assert all(usual[name] is sources.source(name) for name in networks.SOURCES) and not watched.take_calls()
 
 
 def test_refine_layers_are_removed_from_plus_and_added_to_coarse_s():
-  world, clip = WatchedSources(), make_clip()
-  sources = ClipSources(world.sources, clip, TAGS)
+  watched, clip = WatchedSources(), make_clip()
+  sources = ClipSources(watched.sources, clip, TAGS)
   usual = {name: sources.source(name) for name in networks.SOURCES}
-  world.took()
+  watched.take_calls()
   for refine, changed in ((False, set(networks.GRANULAR)), (True, {"s_coarse"})):
     found = {name: sources.source(name, Toggles(refine=refine)) for name in networks.SOURCES}
-    calls = world.took()
+    calls = watched.take_calls()
     assert {call.name for call in calls} == changed and all(call.refine is refine for call in calls)
     for name in networks.SOURCES:
       assert (found[name] is usual[name]) == (name not in changed)
@@ -199,9 +201,9 @@ def test_refine_layers_are_removed_from_plus_and_added_to_coarse_s():
 
 
 def test_companions_of_the_clip_itself():
-  world, clip = WatchedSources(), make_clip(20, targets=range(3, 6), reach=2)
-  ClipSources(world.sources, clip, TAGS, index=11).stacked(networks.GRANULAR)
-  for call in world.took():
+  watched, clip = WatchedSources(), make_clip(20, targets=range(3, 6), reach=2)
+  ClipSources(watched.sources, clip, TAGS, index=11).stacked(networks.GRANULAR)
+  for call in watched.take_calls():
     branch, granularity = call.name.split("_plus_")
     if granularity == "cross":
       continue
@@ -220,19 +222,19 @@ def test_companions_of_the_clip_itself():
 def test_companions_of_other_clips():
   """They are never from the own clip; one item is taken twice if it is alone, and long companions if there is none."""
   for index, pool_clips, others in ((7, POOL_CLIPS, {0, 2}), (-1, POOL_CLIPS, {0, 1, 2}), (2, np.array([6, 2]), {0})):
-    world, clip = WatchedSources(pool_clips), make_clip(12)
-    ClipSources(world.sources, clip, TAGS, index).source("s_plus_cross")
-    (call,) = world.took()
-    assert world.pools == [("s_plus_cross", TAGS, False)] and len(call.groups.pool) == len(pool_clips)
+    watched, clip = WatchedSources(pool_clips), make_clip(12)
+    ClipSources(watched.sources, clip, TAGS, index).source("s_plus_cross")
+    (call,) = watched.take_calls()
+    assert watched.pools == [("s_plus_cross", TAGS, False)] and len(call.groups.pool) == len(pool_clips)
     np.testing.assert_array_equal(call.groups.samples[:, 0], np.arange(12))
     chosen = call.groups.samples[:, 1:] - 12
     assert set(pool_clips[chosen].ravel()) == {pool_clips[i] for i in others} and index not in pool_clips[chosen]
     assert (chosen[:, 0] != chosen[:, 1]).all() == (len(others) > 1)
   for pool_clips in (np.array([4, 4]), np.array([], int)):
-    world, clip = WatchedSources(pool_clips), make_clip(12)
-    sources = ClipSources(world.sources, clip, TAGS, 4)
+    watched, clip = WatchedSources(pool_clips), make_clip(12)
+    sources = ClipSources(watched.sources, clip, TAGS, 4)
     sources.stacked(["st_plus_cross", "st_plus_long"])
-    cross, long = world.took()
+    cross, long = watched.take_calls()
     np.testing.assert_array_equal(cross.groups.samples, long.groups.samples)
 
 
@@ -271,21 +273,21 @@ def test_groups_stay_inside_their_window():
 def test_top_tag_is_that_of_the_mean_confidence():
   """Every frame counts once, heard as the switch says, also those that windows share."""
   clip, calls = make_clip(60), []
-  total = sum(Watched(name, None, []).run(clip).confidences.sum(axis=0) for name in networks.COARSE)
+  total = sum(WatchedNetwork(name, None, []).run(clip).confidences.sum(axis=0) for name in networks.COARSE)
 
   def parts():
     for window in windows(iter(clip.samples), 1, length=16):
       yield window.with_switch(clip.switch[window.first : window.first + len(window)])
 
-  assert top_tag(lambda name, refine: Watched(name, refine, calls), parts()) == np.argmax(total)
+  assert top_tag(lambda name, refine: WatchedNetwork(name, refine, calls), parts()) == np.argmax(total)
   assert {call.name for call in calls} == set(networks.COARSE) and {call.refine for call in calls} == {None}
 
 
 def test_the_switch_is_set_by_its_network_where_there_is_sound():
   clip, calls = make_clip(12, targets=range(3, 5)), []
-  network = Watched("switch", None, calls)
+  network = WatchedNetwork("switch", None, calls)
   values = switch_values(network, clip)
-  confidences = Watched("switch", None, []).run(Clip(clip.samples)).confidences[:, 0]
+  confidences = WatchedNetwork("switch", None, []).run(Clip(clip.samples)).confidences[:, 0]
   assert values.tolist() == [float(c > 0.5 and i != SILENT) for i, c in enumerate(confidences)]
   assert {0, 1} == set(values) and confidences[SILENT] > 0.5
   assert calls[0].clip.switch.tolist() == [i != SILENT for i in range(12)], "asked with all sound heard"

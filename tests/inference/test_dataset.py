@@ -40,7 +40,7 @@ def tree(tmp_path):
 
 
 def test_method_maps(predictor, tree, monkeypatch):
-  """Every native frame is predicted, at neighbours that are two frames apart; those asked for are given."""
+  """Every native frame is predicted, with neighbours two frames away; only the maps that are asked for are yielded."""
   videos = {video.name: video for video in read_tree(tree).videos}
   maps, calls, run = method_maps(predictor), [], predictor.start_method_maps
 
@@ -121,7 +121,7 @@ def test_joined_videos_have_the_maps_of_each_alone(predictor, reach):
 
 
 def count_calls(monkeypatch):
-  """How often the device is called, by what for."""
+  """Returns a counter of the calls of each program."""
   calls, real = collections.Counter(), programs.Programs.__init__
 
   def init(self, *arguments, **keywords):
@@ -148,18 +148,20 @@ def test_short_videos_share_calls_of_the_device(short_videos, model_folder, monk
   calls = count_calls(monkeypatch)
   predictor = tiny.load_predictor(model_folder, batch=16)
   videos = read_tree(short_videos).videos
-  found = list(dataset.set_maps(predictor, predictor.start_final_maps, videos))
+  found = list(dataset.compute_dataset_maps(predictor, predictor.start_final_maps, videos))
   assert [(video.name, maps.shape) for video, maps in found] == [(f"v{n}", (n, SIZE, SIZE)) for n in range(1, 8)]
   assert calls == dict.fromkeys(("encode_frames", "encode_sound", "fuse", "reason"), 8)
   calls.clear()
-  alone = [part for video in videos for part in dataset.set_maps(predictor, predictor.start_final_maps, [video])]
+  alone = [
+    part for video in videos for part in dataset.compute_dataset_maps(predictor, predictor.start_final_maps, [video])
+  ]
   assert calls["encode_frames"] == 28
   for (_, together), (_, maps) in zip(found, alone, strict=True):
     np.testing.assert_allclose(together, maps, atol=1e-4)  # scaled to [0, 1], which may enlarge rounding
 
 
 def test_method_maps_are_kept_until_they_are_asked_for(short_videos, predictor, monkeypatch):
-  """In any order, and more than once; a video that cannot be read is an error when it is asked for."""
+  """They are asked for in any order, and more than once; one that cannot be read is an error when it is asked for."""
   videos, begun, run = read_tree(short_videos).videos, [], predictor.start_method_maps
   videos[2].frame_paths[1].write_bytes(b"no picture")
   monkeypatch.setattr(predictor, "start_method_maps", lambda clip, *_: begun.append(len(clip)) or run(clip))
@@ -186,7 +188,7 @@ def read_maps(out):
 
 
 def test_a_whole_set_is_predicted_and_scored_the_same(short_videos, model_folder, tmp_path, capsys):
-  """Scores of the written maps are those of the model; videos that are there are left alone."""
+  """The written maps have the scores of the model; videos that are there already are left alone."""
   out, data = tmp_path / "maps", f"stavis:{short_videos}"
   arguments = ["--model", model_folder, "--data", data, "--out", out]
   assert run(*arguments) == 0
@@ -222,7 +224,7 @@ def test_a_whole_set_is_predicted_and_scored_the_same(short_videos, model_folder
 
 @pytest.mark.parametrize("student", networks.STUDENTS)
 def test_a_student_alone(short_videos, model_folder, predictor, tmp_path, student):
-  """The same maps as the student has among the three."""
+  """Its maps are the same as among the three."""
   arguments = ["--model", model_folder, "--data", f"stavis:{short_videos}", "--out", tmp_path / "o"]
   assert run(*arguments, "--student", student) == 0
   found, size = read_maps(tmp_path / "o"), SMALL if "plus" in student else SIZE

@@ -235,7 +235,7 @@ def traced_once(monkeypatch, *parts):
 
 
 def test_all_windows_run_one_program(random_variables, monkeypatch):
-  """The last ones too, which are shorter or longer than the others."""
+  """So do the last ones, which are shorter or longer than the others."""
   network, variables = make("st", random_variables)
   traced_once(monkeypatch, "_reason")
   dense = DenseNetwork(network, variables, SIZE, 4)

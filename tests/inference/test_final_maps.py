@@ -125,7 +125,7 @@ def test_videos_of_a_set_are_not_mixed(models, monkeypatch):
   monkeypatch.setattr(dataset, "_key", lambda video: video)
   monkeypatch.setattr(dataset, "reach_of", lambda video, rate: 1)
   found = {name: [] for name in videos}
-  for name, part in dataset.set_maps(blurring, blurring.start_final_maps, videos):
+  for name, part in dataset.compute_dataset_maps(blurring, blurring.start_final_maps, videos):
     found[name].append(part)
   np.testing.assert_allclose(np.concatenate(found["a"]), blur_in_time_by_hand(maps[:6], 2.0), rtol=1e-5)
   np.testing.assert_allclose(np.concatenate(found["b"]), blur_in_time_by_hand(maps[6:], 2.0), rtol=1e-5)

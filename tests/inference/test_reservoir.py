@@ -13,7 +13,7 @@ from stajax.eyetracking import read_tree
 from stajax.inference import predictor as prediction
 from stajax.inference import reservoir
 from stajax.inference.clip import Clip, joined, windows
-from stajax.inference.reservoir import SIZE, Fragments, of_file
+from stajax.inference.reservoir import SIZE, Fragments, read_file_fragments
 from stajax.inference.tree_video import read_fragments
 from stajax.media.keyframes import sampled_runs
 from stajax.media.sound_windows import file_windows
@@ -31,7 +31,7 @@ def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
                      sound_codec="pcm_s16le", sound_rate=16000)  # fmt: skip
   windows_of, info = file_windows(path, []), probe(path)
   windows_of.window(15.0)  # prediction has gone on meanwhile
-  found = of_file(info, windows_of, 4.0, 1, 24, seed=0)
+  found = read_file_fragments(info, windows_of, 4.0, 1, 24, seed=0)
   assert len(found.runs) == SIZE == len(found.at) and (np.diff(found.at) >= 0).all() and found.at[-1] < 160
   times = [time for time, _ in sampled_runs(path, info.origin, SIZE, 1 / 4, 24, 0)]
   np.testing.assert_array_equal(found.at, np.round(np.array(times) * 4))
@@ -39,7 +39,7 @@ def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
   for time, ((_, none), (_, heard), (_, nothing)) in zip(times, found.runs, strict=True):
     assert none is nothing is None
     np.testing.assert_array_equal(heard, fresh.window(time))
-  assert all(heard is None for _, (_, heard), _ in of_file(info, None, 4.0, 1, 24, seed=0).runs)
+  assert all(heard is None for _, (_, heard), _ in read_file_fragments(info, None, 4.0, 1, 24, seed=0).runs)
 
 
 @pytest.mark.usefixtures("small_programs")
@@ -81,8 +81,8 @@ def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, r
 @pytest.mark.usefixtures("small_programs")
 def test_short_videos_need_no_reservoir(predictor, tmp_path, monkeypatch):
   """A file that is one window is not read for fragments; a longer one is, once."""
-  asked, real = [], reservoir.of_file
-  monkeypatch.setattr(reservoir, "of_file", lambda *arguments: asked.append(arguments) or real(*arguments))
+  asked, real = [], reservoir.read_file_fragments
+  monkeypatch.setattr(reservoir, "read_file_fragments", lambda *arguments: asked.append(arguments) or real(*arguments))
   for count, times in ((60, 0), (400, 1)):
     wave = clicks(count / 4, np.arange(0.5, count / 4, 3), 16000)
     path = write_video(tmp_path / f"{count}.mp4", moving(count), rate=4, sound=wave, sound_rate=16000,

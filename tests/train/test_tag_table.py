@@ -55,7 +55,7 @@ def test_a_table_is_read_as_it_is_written(tmp_path):
     ("tag,class\nbell,bells\n", ", line 2: 'bells' is not a class of the tagger, the nearest is 'Bell'"),
     (
       "tag,class\nbell,Violin, fiddle\n",
-      ", line 2: found 3 columns, expected tag,class; a name with a comma is put in",
+      ", line 2: found 3 columns, expected tag,class; put a name with a comma in",
     ),
     ("tag,class\nbell\n", ", line 2: found 1 columns"),
     ("tag,class\nbell,\xff\n", ": cannot be read as text"),

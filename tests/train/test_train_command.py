@@ -244,7 +244,7 @@ def test_students_with_one_backbone(trained, shared):
 
 @pytest.mark.slow
 def test_killed_students_end_with_the_same_bits(trained, shared):
-  """And with a report."""
+  """They also end with a report."""
   killed = shared.with_name("killed")
   shutil.copytree(shared, killed)
   shutil.copytree(trained / "data" / "heldout_tree", killed / "data" / "heldout_tree")

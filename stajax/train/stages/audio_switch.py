@@ -18,13 +18,18 @@ from stajax.train.training_data import UNLABELLED, clip_tags, frames_of
 def label_sounds(run: Run) -> dict[str, Any]:
   """Makes the switch's labels: whether a tagger hears the clip's tag, for every frame. Returns what `done.json` says.
 
-  Taggers that are trained here label only clips from which they have not learned. An off-the-shelf tagger leaves the
-  clips unlabelled that have a tag for which it has no class.
+  Taggers that are trained here label only clips from which they have not learned. An off-the-shelf tagger leaves
+  clips unlabelled if they have a tag for which it has no class.
   """
   if run.config.hearing.kind == "trained":
+
+    def confidences(clip: int) -> np.ndarray:
+      tagger = run.trained.tagger(TAGGERS[run.data.folds[clip]])
+      return tagger(run.data.clip(clip))
+
     provenance = {"sha256": run.workdir.sha256_of(*TAGGERS)}
     can_label = np.ones(run.data.records.num_clips, bool)
-    labels = _label(run, lambda clip: _own_confidences(run, clip), can_label, provenance)
+    labels = _label(run, confidences, can_label, provenance)
     return {"frames": len(labels), "tag_heard": int(labels.sum())}
   tagger = external_taggers.open_external_tagger(run)
   if jax.process_index() == 0:
@@ -36,7 +41,7 @@ def label_sounds(run: Run) -> dict[str, Any]:
 def _label(
   run: Run, confidences: Callable[[int], np.ndarray], can_label: np.ndarray, provenance: dict[str, Any]
 ) -> np.ndarray:
-  """Returns the labels (frames,) uint8: 1 where a tag is heard, 0 where none is, and `UNLABELLED`."""
+  """Returns the labels (frames,) uint8: 1 where a tag is heard, 0 where none is, or `UNLABELLED`."""
   records = run.data.records
 
   def label(clip: int) -> np.ndarray:
@@ -48,11 +53,6 @@ def _label(
     return labels
 
   return make_table(run, "tag_heard", label, "what is heard", provenance)
-
-
-def _own_confidences(run: Run, clip: int) -> np.ndarray:
-  tagger = run.trained.tagger(TAGGERS[run.data.folds[clip]])
-  return tagger(run.data.clip(clip))
 
 
 def is_tag_heard(confidences: np.ndarray, tags: Sequence[int], share: float) -> np.ndarray:

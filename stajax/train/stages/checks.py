@@ -1,4 +1,4 @@
-"""What can be seen to be wrong with a configuration before anything is written."""
+"""The checks of a configuration before anything is written."""
 
 import jax
 
@@ -12,7 +12,7 @@ def check(config: Config) -> None:
   """Checks that a configuration can be run here.
 
   Raises:
-    ConfigError: It cannot; one line that names the field.
+    ConfigError: The configuration cannot be run; one line that names the field.
   """
   graph = make_graph(config)
   for stage in graph:
@@ -53,7 +53,7 @@ def _check_shared_students(config: Config) -> None:
     raise ConfigError("students.backbone is shared, but with network.backbone frozen all networks share one already")
   parts = (*COMMON, *networks.STUDENTS)
   if unknown := set(config.sta.frozen) - set(parts):
-    raise ConfigError(f"sta.frozen has {min(unknown)!r}, expected of shared students some of {', '.join(parts)}")
+    raise ConfigError(f"sta.frozen has {min(unknown)!r}, expected for shared students some of {', '.join(parts)}")
 
 
 def _check_hearing(config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Values of all training frames, computed clip by clip: hosts share the clips, and what was done is not done again."""
+"""Values of all training frames, computed clip by clip: hosts share the clips, and finished ones are kept."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +38,7 @@ def write_all(
   description: str,
   summary: dict[str, Any],
 ) -> None:
-  """Has a writer write what is computed of every training clip that it does not have yet.
+  """Computes and writes the values of every training clip that the writer does not have yet.
 
   Args:
     writer: The writer of a table or of maps.

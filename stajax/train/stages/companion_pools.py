@@ -1,4 +1,4 @@
-"""Fragments of training clips that networks take as companions of other clips' frames in inference."""
+"""Fragments of training clips that networks use at inference as companions of other clips' frames."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def compute_companions(data: TrainingData, seed: int, network: Callable[[str], D
     network: A function of a network's name that returns the network.
 
   Returns:
-    What `stajax.model.Model.companions` has.
+    The contents of `stajax.model.Model.companions`.
   """
   items = companions.pool_items(data.records.tags, data.records.num_frames, seed)
   place = np.array([(tag, i) for tag, members in enumerate(items) for i in range(len(members))])

@@ -17,7 +17,7 @@ def prepare_data(run: Run) -> dict[str, Any]:
   """Prepares the training clips; returns what `done.json` says.
 
   Raises:
-    ConfigError: The clips have another rate than the configuration says.
+    ConfigError: The rate of the clips differs from that of the configuration.
     RecordError: The records cannot be used, or too few of them have sound.
   """
   if run.config.data.source == "synthetic" and jax.process_index() == 0:
@@ -52,4 +52,4 @@ def _check_sound(run: Run) -> None:
   records = run.data.records
   if len(set(run.data.folds[records.has_sound])) < 2:
     found = f"{int(records.has_sound.sum())} of {records.num_clips} clips have sound"
-    raise RecordError(f"{records.path}: {found}, too few to learn when it belongs to what is seen")
+    raise RecordError(f"{records.path}: {found}, too few to learn when sound belongs to what is seen")

@@ -40,7 +40,7 @@ def write_report(run: Run) -> dict[str, Any]:
   """Writes `report/` in the work folder; returns what `done.json` says."""
   tree_folder = run.data.folder / "heldout_tree"
   if not tree_folder.is_dir():
-    reason = f"{tree_folder}: no held-out clips with viewers (a tree in the STAViS layout), so no report"
+    reason = f"{tree_folder}: no held-out clips with viewers (a tree in the STAViS layout), so there is no report"
     tqdm.write(reason)
     return {"skipped": reason}
   tree = read_tree(tree_folder)
@@ -145,7 +145,7 @@ def _second_of_sound(records: Records, clip: int, frame: int) -> np.ndarray | No
 
 
 def collect_facts(run: Run) -> dict[str, str]:
-  """Returns what the finished stages said, as texts by name."""
+  """Returns what the finished stages reported, as texts by name."""
   outcome = run.workdir.outcome
   data, maps, boxes = outcome("data"), outcome("scam_plus"), outcome("scam_coarse")
   switch, cross = outcome("switch_values"), outcome("s_plus_cross")
@@ -153,13 +153,13 @@ def collect_facts(run: Run) -> dict[str, str]:
     "Work folder": run.workdir.path.name,
     "Training clips": f"{data['clips']} clips, {data['frames']} frames, {data['provenance']}",
     "Pseudo-fixations": (
-      f"{maps['frames']} frames; {maps['frames_without_target']} where no source found the tag, not learned from"
+      f"{maps['frames']} frames; {maps['frames_without_target']} have no target, as no source found the tag"
     ),
     "Fine crops": f"{boxes['mean_area']:.0%} of the frame on average; {boxes['whole_frames']} whole frames",
     "Audio switch": (
-      f"on in {switch['on']} of {switch['frames']} frames; as the tagger says in {switch['agrees_with_tagger']:.0%}"
+      f"on in {switch['on']} of {switch['frames']} frames; agrees with the tagger in {switch['agrees_with_tagger']:.0%}"
     ),
-    "Clips alone in their tag": f"{cross['clips_alone_in_tag']}, with long companions for cross ones",
+    "Clips alone in their tag": f"{cross['clips_alone_in_tag']}, which get long companions instead of cross-clip ones",
   }
   if "says" in (heard := outcome("tag_heard")):
     facts["Sound tagger"] = heard["says"]

@@ -27,7 +27,7 @@ SHARED = {"students": Students(backbone="shared")}
     ({"data": Data()}, "data.path is missing"),
     (SHARED | {"sta": Training(start=("sta_plus_long",))}, "sta.start has 'sta_plus_long', expected one of s_coarse"),
     (SHARED | {"sta": Training(start=("students",))}, "sta.start has 'students', expected one of s_coarse"),
-    (SHARED | {"sta": Training(frozen=("visual", "graph"))}, "sta.frozen has 'graph', expected of shared students"),
+    (SHARED | {"sta": Training(frozen=("visual", "graph"))}, "sta.frozen has 'graph', expected for shared students"),
     (SHARED | {"network": Network(backbone="frozen")}, "students.backbone is shared, but with network.backbone frozen"),
   ],
 )
