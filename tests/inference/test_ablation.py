@@ -297,7 +297,7 @@ def test_command_says_where_tags_are_predicted(tmp_path, monkeypatch, tags, note
   "arguments, expected",
   [
     (["--maps", "{0}", "--ablation"], "--ablation takes a model"),
-    (["--model", "{0}", "--retrain"], "--retrain is for --ablation"),
+    (["--model", "{0}", "--retrain"], "--retrain needs --ablation"),
     (["--model", "{0}", "--ablation", "--retrain"], "is not the work folder of a training: it has no folder 'stages'"),
     (["--model", "{0}", "--ablation", "--thresholds"], "--thresholds and --ablation: give one of them"),
   ],
