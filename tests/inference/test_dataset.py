@@ -192,7 +192,7 @@ def test_a_whole_set_is_predicted_and_scored_the_same(short_videos, model_folder
   out, data = tmp_path / "maps", f"stavis:{short_videos}"
   arguments = ["--model", model_folder, "--data", data, "--out", out]
   assert run(*arguments) == 0
-  assert "7 of 7 videos, 0 were there, 28 maps" in capsys.readouterr().out
+  assert "7 of 7 videos, 0 were already there, 28 maps" in capsys.readouterr().out
   written = read_maps(out)
   assert list(written) == [f"Tiny/v{count}/img_{n:05d}.png" for count in range(1, 8) for n in range(1, count + 1)]
   assert all(x.shape == (SIZE, SIZE) and x.dtype == np.uint8 and x.max() == 255 for x in written.values())
@@ -211,7 +211,7 @@ def test_a_whole_set_is_predicted_and_scored_the_same(short_videos, model_folder
   (out / "Tiny" / "v5").rename(tmp_path / "gone")
   (out / "Tiny" / ".v5.partial").mkdir()
   assert run(*arguments) == 0 and kept.read_bytes() == b"untouched"
-  assert "1 of 7 videos, 6 were there, 5 maps" in capsys.readouterr().out
+  assert "1 of 7 videos, 6 were already there, 5 maps" in capsys.readouterr().out
   again = np.stack([np.asarray(Image.open(path)) for path in sorted((out / "Tiny" / "v5").iterdir())])
   before = np.stack([written[f"Tiny/v5/img_{n:05d}.png"] for n in range(1, 6)])
   assert np.abs(again.astype(int) - before).max() <= 1 and not (out / "Tiny" / ".v5.partial").exists()
@@ -244,7 +244,7 @@ def test_a_bad_video_does_not_stop_the_others(short_videos, model_folder, tmp_pa
   captured = capsys.readouterr()
   lines = [line for line in captured.err.splitlines() if "map/s" not in line]
   assert len(lines) == 1 and "v4/img_00003.jpg: not a readable frame" in lines[0]
-  assert "6 of 7 videos, 0 were there, 24 maps" in captured.out and "1 failed" in captured.out
+  assert "6 of 7 videos, 0 were already there, 24 maps" in captured.out and "1 failed" in captured.out
   assert sorted(path.name for path in (tmp_path / "o" / "Tiny").iterdir()) == ["v1", "v2", "v3", "v5", "v6", "v7"]
 
 
