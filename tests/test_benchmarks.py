@@ -133,14 +133,22 @@ def test_metrics_and_their_page(tmp_path, capsys):
   assert len({line.count("|") for line in found.splitlines() if line.startswith("|")}) == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"title": 1, "versions": {}, "machine": {}, "unit": "x"}'])
-def test_another_file_is_refused_in_one_line(tmp_path, capsys, text):
+@pytest.mark.parametrize(
+  ("text", "reason"),
+  [
+    ("{", "not JSON"),
+    ("[]", "not a benchmark's result"),
+    ("{}", "not a benchmark's result"),
+    ('{"title": 1, "versions": {}, "machine": {}, "unit": "x"}', "not a benchmark's result"),
+  ],
+)
+def test_another_file_is_refused_in_one_line(tmp_path, capsys, text, reason):
   path = tmp_path / "result.json"
   path.write_text(text)
   assert page.main([str(path), "--out", str(tmp_path / "page.md")]) == 2
   assert page.main([str(tmp_path / "none.json"), "--out", str(tmp_path / "page.md")]) == 2
   error = capsys.readouterr().err
-  assert error.count("\n") == 2 and f"{path}: not a benchmark's result" in error
+  assert error.count("\n") == 2 and f"{path}: {reason}" in error
 
 
 def test_the_kept_results_make_a_page(tmp_path):

@@ -41,7 +41,7 @@ def test_maps_past_the_end_overlays_and_doubles(tmp_path):
   save(tmp_path / "v" / "img_00001.jpg", np.zeros((4, 4, 3), np.uint8))  # STANet's overlay beside its map
   files, notes = map_files.find_maps(tmp_path, "DIEM", "v", 4)
   assert [path.name for path in files.values()] == ["img_00001.png", "img_00002.png"]
-  assert ".png files are read, .jpg files beside them are not" in notes[0]
+  assert ".png files are read; the .jpg files beside them are not" in notes[0]
   assert "1 files past frame 4 are ignored" in notes[1]
   save(tmp_path / "v" / "img_1.png", grey)
   with pytest.raises(StavisError, match=r"img_1\.png: a second map for frame 1"):
