@@ -5,15 +5,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import stajax
-from stajax import config as configuration
-from stajax.config import Config
 from stajax.files import atomic_folder, write_json, write_text
 from stajax.networks import (
   GRANULAR,
@@ -25,6 +23,9 @@ from stajax.networks import (
   training_of,
 )
 from stajax.weights import store
+
+if TYPE_CHECKING:  # loaded late: pydantic would take a tenth of prediction's start-up
+  from stajax.config import Config
 
 FORMAT = 2
 COMPANIONS = "companions.safetensors"
@@ -55,7 +56,7 @@ class Model:
       each one's clip, -1 where there are fewer than P.
   """
 
-  config: Config
+  config: "Config"
   categories: tuple[str, ...]
   rate: float
   side: int
@@ -110,7 +111,9 @@ def _read_description(folder: Path) -> dict[str, Any]:
   return {"categories": categories, "rate": rate, "side": side, "trained_on": trained_on, "sha256": sha256}
 
 
-def _read_config(path: Path) -> Config:
+def _read_config(path: Path) -> "Config":
+  from stajax import config as configuration  # late, see above
+
   try:
     return configuration.loads(path.read_text(encoding="utf-8"), str(path))
   except OSError as error:
@@ -119,7 +122,7 @@ def _read_config(path: Path) -> Config:
     raise ModelError(f"{path}: not text ({error})") from None
 
 
-def load_network(name: str, config: Config, num_categories: int, path: Path) -> dict[str, Any]:
+def load_network(name: str, config: "Config", num_categories: int, path: Path) -> dict[str, Any]:
   """Reads the variables of a network as it was trained: without the visual backbone where that is frozen.
 
   Args:
@@ -135,7 +138,7 @@ def load_network(name: str, config: Config, num_categories: int, path: Path) -> 
   return store.load(path, expected_variables(network, size, config.has_frozen_backbone))
 
 
-def load_visual(config: Config, path: Path) -> Any:
+def load_visual(config: "Config", path: Path) -> Any:
   """Reads the parameters of the frozen visual backbone onto the device.
 
   Raises:
@@ -144,7 +147,7 @@ def load_visual(config: Config, path: Path) -> Any:
   return jax.device_put(store.load(path, {"params": visual_shapes(config)})["params"]["visual"])
 
 
-def visual_shapes(config: Config) -> dict[str, Any]:
+def visual_shapes(config: "Config") -> dict[str, Any]:
   """Returns the shapes of {"visual": parameters}, by `conv1_1 … conv5_3`."""
   frames = jax.ShapeDtypeStruct((1, config.s_coarse.size, config.s_coarse.size, 3), jnp.float32)
   return {"visual": jax.eval_shape(make_backbone(config).init, jax.random.key(0), frames)["params"]}
@@ -158,7 +161,7 @@ def with_visual(variables: Mapping[str, Any], visual: Any) -> dict[str, Any]:
 
 
 def save(
-  folder: Path, files: Mapping[str, Path], companions: Mapping[str, np.ndarray], config: Config, **about: Any
+  folder: Path, files: Mapping[str, Path], companions: Mapping[str, np.ndarray], config: "Config", **about: Any
 ) -> None:
   """Writes a model folder at once: it is complete or absent.
 
@@ -169,6 +172,8 @@ def save(
     config: The configuration of the training.
     **about: `categories`, `rate`, `side`, `trained_on` and `sha256` of `Model`, and provenance.
   """
+  from stajax import config as configuration  # late, see above
+
   with atomic_folder(folder) as partial:
     for name, path in files.items():
       shutil.copyfile(path, partial / f"{name}.safetensors")

@@ -11,13 +11,12 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from stajax.companions import Granularity
-from stajax.config import Config, Training
 from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
 from stajax.nets.base import Network, NetworkSizes
 from stajax.nets.classifier import Classifier, Source
@@ -25,6 +24,9 @@ from stajax.nets.shared_students import Students
 from stajax.nets.student import Student
 from stajax.nets.tagger import Tagger
 from stajax.nets.visual import VGG16, stage_shapes
+
+if TYPE_CHECKING:  # as in stajax.model
+  from stajax.config import Config, Training
 
 Role = Literal["coarse", "tagger", "switch", "fine", "granular", "student", "all students"]
 Branch = Literal["s", "st", "sa", "sound", "sta"]
@@ -151,25 +153,25 @@ MODEL_NETWORKS = (*SOURCES, SWITCH, *STUDENTS)
 """The networks whose weights a model folder has."""
 
 
-def training_of(name: str, config: Config) -> Training:
+def training_of(name: str, config: "Config") -> "Training":
   """Returns the part of the configuration that says how a network is trained."""
   spec = NETWORKS[name]
   shared = config.shares_students and spec.role == "student"
   return getattr(config, NETWORKS[ALL_STUDENTS].config_field if shared else spec.config_field)
 
 
-def sees_crops(name: str, config: Config) -> bool:
+def sees_crops(name: str, config: "Config") -> bool:
   """Returns whether a network sees the fine crops instead of whole frames."""
   crops = NETWORKS[name].crops
   return config.plus_crops if crops == "configured" else crops == "always"
 
 
-def on_crops(config: Config) -> frozenset[str]:
+def on_crops(config: "Config") -> frozenset[str]:
   """Returns the names of the networks that see the fine crops."""
   return frozenset(name for name in NETWORKS if sees_crops(name, config))
 
 
-def make_network(name: str, config: Config, num_categories: int, refine: bool | None = None) -> Network:
+def make_network(name: str, config: "Config", num_categories: int, refine: bool | None = None) -> Network:
   """Builds the module of a network.
 
   Args:
@@ -183,12 +185,12 @@ def make_network(name: str, config: Config, num_categories: int, refine: bool | 
   return NETWORKS[name].module(num_categories=num_categories, sizes=_sizes(config), frl=refine, frozen=frozen)
 
 
-def make_backbone(config: Config) -> VGG16:
+def make_backbone(config: "Config") -> VGG16:
   """Builds the visual backbone that all networks have."""
   return _sizes(config).make_visual()
 
 
-def _sizes(config: Config) -> NetworkSizes:
+def _sizes(config: "Config") -> NetworkSizes:
   settings: dict[str, Any] = config.network.model_dump(exclude={"backbone", "dtype"})
   if config.network.dtype == "auto":
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
@@ -197,7 +199,7 @@ def _sizes(config: Config) -> NetworkSizes:
   return NetworkSizes(**settings, dtype=dtype)
 
 
-def shared_stages(name: str, config: Config) -> tuple[str, ...]:
+def shared_stages(name: str, config: "Config") -> tuple[str, ...]:
   """Returns the stages of a network's backbone that other networks read too; () where there are none.
 
   A frame is encoded to these stages once for all of the networks.
@@ -205,7 +207,7 @@ def shared_stages(name: str, config: Config) -> tuple[str, ...]:
   if config.has_frozen_backbone:
     return stages_at(training_of(name, config).size, sees_crops(name, config), config)
 
-  def keeps_backbone(training: Training) -> bool:
+  def keeps_backbone(training: "Training") -> bool:
     return bool(training.start) and "visual" in training.frozen
 
   classifiers = (*SOURCES, SWITCH)
@@ -216,7 +218,7 @@ def shared_stages(name: str, config: Config) -> tuple[str, ...]:
   return ("f5",) if is_start or keeps_backbone(training_of(name, config)) else ()
 
 
-def stages_at(size: int, cropped: bool, config: Config) -> tuple[str, ...]:
+def stages_at(size: int, cropped: bool, config: "Config") -> tuple[str, ...]:
   """Returns the stages of a frozen backbone that networks read of frames, or of crops, at `size` pixels."""
   read: set[str] = set()
   for name in MODEL_NETWORKS:

@@ -8,7 +8,7 @@ Axes: n samples of a clip, H W map, k the clip's tags, c categories, P companion
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,14 @@ import numpy as np
 
 from stajax import companions, model, networks
 from stajax.companions import Granularity
-from stajax.config import Config, Maps
 from stajax.inference.clip import Clip
 from stajax.inference.dense import DenseNetwork, Groups, fetch
 from stajax.inference.programs import ClassMaps
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, average_over_tags, select, source_maps
+
+if TYPE_CHECKING:  # as in stajax.model
+  from stajax.config import Config, Maps
 
 Pool = tuple[jax.Array, np.ndarray]
 """Fragments of other clips (P, h, w, c), and the number of each one's clip (P,)."""
@@ -58,13 +60,13 @@ class Sources:
 
   network: Callable[[str, bool | None], DenseNetwork]
   pool: Callable[[str, Sequence[int], bool], Pool]
-  maps: Maps
+  maps: "Maps"
   seed: int
   crops: Collection[str] = networks.FINE
 
 
 def make_dense(
-  name: str, variables: Mapping[str, Any], config: Config, num_categories: int, batch: int, refine: bool | None = None
+  name: str, variables: Mapping[str, Any], config: "Config", num_categories: int, batch: int, refine: bool | None = None
 ) -> DenseNetwork:
   """Returns a trained network, compiled for whole clips.
 
