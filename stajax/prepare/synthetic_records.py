@@ -26,6 +26,7 @@ from stajax.prepare.synthetic import CATEGORIES, Part, Settings, SyntheticClip, 
 from stajax.prepare.tree_files import ANNOTATIONS, FRAMES, SOUND, write_fold_lists, write_groups, write_video
 
 NAME = "synthetic"  # the name of the source and of the tree's database
+GENERATOR = 2  # the version of what is drawn, so that clips of two versions never mix; 2 has rivals
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,22 @@ class ClipRange:
 
   def facts(self) -> dict[str, Any]:
     """Returns what the clips depend on, as JSON values."""
-    return {"seed": self.seed, "num_clips": self.num_clips, "part": self.part, **asdict(self.settings)}
+    return {
+      "seed": self.seed,
+      "num_clips": self.num_clips,
+      "part": self.part,
+      "generator": GENERATOR,
+      **asdict(self.settings),
+    }
 
   def name(self, index: int) -> str:
     """Returns the name of a clip."""
     return f"{self.part}_{index:05d}"
 
   def key(self, index: int) -> str:
-    """Returns the staging key of a clip. The version is part of it, so that clips of two versions never mix."""
-    return staging_key(f"synthetic/{self.part}/{self.seed}/{index}", {**asdict(self.settings), "version": __version__})
+    """Returns the staging key of a clip, which has the versions too."""
+    versions = {"generator": GENERATOR, "version": __version__}
+    return staging_key(f"synthetic/{self.part}/{self.seed}/{index}", {**asdict(self.settings), **versions})
 
 
 def prepare_synthetic(out: Path, clips: ClipRange, processes: int = 1, tree: Path | None = None) -> dict[str, Any]:

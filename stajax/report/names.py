@@ -57,6 +57,8 @@ METHODS = {
 SETS = {
   "synthetic/foreign": "clips whose sound is foreign to the tag",
   "synthetic/repeat": "clips whose object repeats or leaves",
+  "synthetic/rivals": "clips in which silent objects of other categories are seen, too",
+  "synthetic/no_rivals": "clips in which the tagged object is the only one of any category",
 }
 """Descriptions of the sets within a database."""
 

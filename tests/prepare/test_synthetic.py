@@ -1,5 +1,6 @@
 """Synthetic clips are reproducible and as difficult as documented, and viewers look where the rule says."""
 
+import collections
 import hashlib
 import os
 import subprocess
@@ -37,7 +38,7 @@ def test_clips_have_the_documented_form():
   assert clip.frames.shape == (24, 64, 64, 3) and clip.frames.dtype == np.uint8
   assert clip.samples.shape == (48000,) and clip.samples.dtype == np.float32
   assert np.abs(clip.samples).max() <= 1 and np.abs(clip.samples).max() > 0.1
-  assert clip.tag == "rocker" and clip.rate == 8.0 and clip.flags == ("foreign", "repeat")
+  assert clip.tag == "rocker" and clip.rate == 8.0 and clip.flags == ("foreign", "repeat", "rivals")
   short = make_clip(SEED, 3, "train", Settings(size=20, rate=10, seconds=1.25))
   assert short.frames.shape == (12, 20, 20, 3) and short.samples.shape == (20000,)
   assert make_clip(SEED, 0, "train", Settings(size=20, seconds=30)).frames.shape[0] == 240
@@ -81,6 +82,69 @@ def test_difficulties_have_exact_shares_whatever_the_tag(start):
 def test_a_small_held_out_part_has_its_difficulties_too():
   plans = [plan_clip(i) for i in range(60)]
   assert sum(p.foreign is not None for p in plans) >= 18 and sum(p.repeat is not None for p in plans) >= 12
+
+
+def visible(index: int) -> frozenset[str]:
+  plan = plan_clip(index)
+  return frozenset([plan.category.tag, *(rival.tag for rival in plan.rivals)])
+
+
+def right_by_sight(indices: range, num_visible: int) -> float:
+  """Returns how often the best rule is right about the tag that knows the visible categories, but not the sound."""
+  counts: dict[frozenset[str], collections.Counter[str]] = {}
+  for index in indices:
+    if len(visible(index)) == num_visible:
+      counts.setdefault(visible(index), collections.Counter())[plan_clip(index).category.tag] += 1
+  return sum(max(of.values()) for of in counts.values()) / sum(sum(of.values()) for of in counts.values())
+
+
+def test_what_is_visible_does_not_say_which_object_the_tag_is_about():
+  assert right_by_sight(range(1200), 2) == 1 / 2 and right_by_sight(range(1200), 3) == 1 / 3
+  assert right_by_sight(range(400), 2) == 1 / 2 and right_by_sight(range(300), 3) == 1 / 3
+  # Categories are equally often rivals, and so they are tags; all pairs and threes that can be are there.
+  rivals = collections.Counter(rival.tag for index in range(1200) for rival in plan_clip(index).rivals)
+  assert rivals == dict.fromkeys(CATEGORIES, 120)
+  sets = {visible(index) for index in range(1200)}
+  assert sorted(collections.Counter(map(len, sets)).items()) == [(1, 10), (2, 40), (3, 80)]
+
+
+@pytest.mark.parametrize("start", [0, 20, 150])
+def test_most_clips_have_rivals_whatever_their_difficulty(start):
+  plans = [plan_clip(i) for i in range(start, start + 100)]
+  numbers = collections.Counter(len(p.rivals) for p in plans)
+  assert numbers == {0: 20, 1: 60, 2: 20}
+  for difficulty in ("foreign", "repeat"):
+    hard = [p for p in plans if getattr(p, difficulty)]
+    assert abs(sum(bool(p.rivals) for p in hard) / len(hard) - 0.8) < 0.06
+
+
+def test_own_sound_names_the_tag_among_what_is_visible():
+  for plan in map(plan_clip, range(1200)):
+    assert not {plan.category.look, plan.category.timbre} & {x for r in plan.rivals for x in (r.look, r.timbre)}
+    assert len({r.look for r in plan.rivals}) == len(plan.rivals)
+
+
+def test_rivals_look_and_move_like_tagged_objects():
+  """Nothing but the category differs: a rule that has learned from many clips picks the tagged object by chance."""
+
+  def features(scene, place: int) -> list[float]:
+    things = (scene.objects, *scene.rivals)[place]
+    first, path = things[0], things[0].part_centre
+    design, steps = first.design, np.linalg.norm(np.diff(path, axis=0), axis=1)
+    present = np.any([thing.present for thing in things], axis=0)
+    whole = [design.diameter, design.part_diameter, design.texture_scale, *design.colours.ravel()]
+    place_and_path = [*path[0], *np.abs(path[0] - 0.5), steps.mean(), steps.std(), np.ptp(first.scale)]
+    return [*whole, *place_and_path, len(things), present.mean(), float(scene.order.index(place))]
+
+  scenes = [make_scene(SEED, i, "train", SETTINGS) for i in range(1200)]
+  scenes = [scene for scene in scenes if len(scene.rivals) == 1]
+  difference = np.array([np.subtract(features(scene, 0), features(scene, 1)) for scene in scenes])
+  difference /= difference.std(axis=0)
+  half = len(scenes) // 2
+  rule = np.linalg.lstsq(difference[:half], np.ones(half), rcond=None)[0]
+  right = np.mean(difference[half:] @ rule > 0)
+  assert abs(right - 0.5) < 3 * 0.5 / half**0.5
+  assert np.abs(difference.mean(axis=0)).max() < 4 / len(scenes) ** 0.5
 
 
 def test_look_alikes_differ_in_one_source_only():
@@ -130,7 +194,7 @@ def test_objects_are_in_the_frame_when_present(part):
     scene = make_scene(SEED, index, part, SETTINGS)
     assert scene.present.mean() >= 0.6
     assert 1 <= len(scene.distractors) <= 3
-    for thing in scene.objects:
+    for thing in (thing for things in (scene.objects, *scene.rivals) for thing in things):
       radius = 0.5 * thing.design.part_diameter * thing.scale[:, None]
       inside = np.all((thing.part_centre >= radius - 1e-9) & (thing.part_centre <= 1 - radius + 1e-9), axis=1)
       outside = np.any((thing.part_centre <= -radius + 1e-9) | (thing.part_centre >= 1 + radius - 1e-9), axis=1)
@@ -296,7 +360,7 @@ def test_foreign_sound_is_another_timbre():
   for index in range(100):
     scene = make_scene(SEED, index, "train", SETTINGS)
     assert (scene.foreign is not None) == (scene.plan.foreign is not None)
-    assert scene.foreign != scene.plan.category.timbre
+    assert scene.foreign not in {scene.plan.category.timbre, *(rival.timbre for rival in scene.plan.rivals)}
 
 
 def test_bad_arguments_are_named():

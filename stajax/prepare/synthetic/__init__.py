@@ -1,4 +1,4 @@
-"""Synthetic clips with known answers: sounding objects among silent distractors, and viewers who look at them.
+"""Synthetic clips with known answers: sounding objects among silent rivals, and viewers who look at what sounds.
 
 They are the project's embedded data, with which everything can be run and scored without any other data. They are hard
 in the ways that the method addresses (see `categories`), and a rule fixes where viewers look (see `viewers`). Scores on
@@ -36,7 +36,7 @@ class SyntheticClip:
   Attributes:
     name: A name that is unique within its seed and can be used as a file name.
     tag: One of CATEGORIES.
-    flags: Some of "foreign" and "repeat".
+    flags: Some of "foreign" and "repeat", and one of "rivals" and "no_rivals".
     rate: The frames per second.
     frames: (n, size, size, 3) uint8 RGB.
     samples: (round(seconds * 16000),) float32 mono at 16 kHz in [-1, 1].
@@ -57,10 +57,12 @@ def make_clip(seed: int, index: int, part: Part, settings: Settings) -> Syntheti
     ValueError: `part` is neither "train" nor "heldout", or `seed` or `index` is negative.
   """
   scene = make_scene(seed, index, part, settings)
-  flags = [flag for flag, value in (("foreign", scene.plan.foreign), ("repeat", scene.plan.repeat)) if value]
+  plan = scene.plan
+  flags = [flag for flag, value in (("foreign", plan.foreign), ("repeat", plan.repeat)) if value]
+  flags.append("rivals" if plan.rivals else "no_rivals")
   return SyntheticClip(
     name=f"{part}_{index:05d}",
-    tag=scene.plan.category.tag,
+    tag=plan.category.tag,
     flags=tuple(flags),
     rate=settings.rate,
     frames=render(scene),

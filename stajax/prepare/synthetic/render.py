@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from stajax.prepare.synthetic.scene import Design, Scene, draw_colour, make_generator
+from stajax.prepare.synthetic.design import Design, draw_colour
+from stajax.prepare.synthetic.scene import Scene, make_generator
 from stajax.prepare.synthetic.textures import OUTLINES, TEXTURES, draw_part
 
 _SPRITE_DETAIL = 1.5  # sprite pixels per frame pixel
@@ -108,7 +109,7 @@ def render(scene: Scene) -> np.ndarray:
   size, num_frames = scene.settings.size, scene.settings.num_frames
   pixels, corners = _make_background(scene, size)
   sprites: dict[int, np.ndarray] = {}
-  things = [*scene.distractors, *scene.objects]
+  things = scene.things
   for thing in things:
     if id(thing.design) not in sprites:
       sprites[id(thing.design)] = make_sprite(thing.design, size)

@@ -4,24 +4,23 @@ Lengths and positions are fractions of the frame's side, (x, y) with x to the ri
 Legend: n frames.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
-from stajax.prepare.synthetic.categories import TABLE, Plan, plan_clip
+from stajax.prepare.synthetic.categories import REPEAT_KINDS, REPEAT_PERCENT, TABLE, Category, Plan, plan_clip
+from stajax.prepare.synthetic.design import Design, draw_colour, draw_design, pick
 from stajax.prepare.synthetic.motion import MOTIONS, bounce, find_way_out, make_motion, rotate
-from stajax.prepare.synthetic.textures import HELDOUT_TEXTURES, OUTLINES, PLAIN_PARTS, TRAIN_TEXTURES
+from stajax.prepare.synthetic.textures import HELDOUT_TEXTURES, PLAIN_PARTS, TRAIN_TEXTURES
 
-T = TypeVar("T")
 Part = Literal["train", "heldout"]
 PARTS: tuple[str, ...] = ("train", "heldout")
 
 BODY_DIAMETER = (0.25, 0.35)
-PART_DIAMETER = (0.085, 0.11)
 DISTRACTOR_DIAMETER = (0.2, 0.33)
-SILENT_ACTIVITY = 0.75  # a silent object moves less than a sounding one
+SILENT_ACTIVITY = 0.75  # where no object sounds, all of them move less
 DISTRACTOR_ACTIVITY = 0.6
 WANDER = 0.09  # the largest slow drift of an object along each axis during the whole clip
 MOVER_SPEED = (0.18, 0.35)  # per second
@@ -56,39 +55,11 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Design:
-  """The appearance of an object.
-
-  Attributes:
-    outline: The name of the body's outline.
-    diameter: The diameter of the body.
-    texture: The family of the body's texture.
-    texture_scale: The size of the texture's features in body diameters.
-    texture_seed: The seed of the texture.
-    colours: (4, 3) RGB in [0, 1]: two colours of the body, the light and the dark colour of the part.
-    part: A look, the plain part of a distractor, or None.
-    part_diameter: The diameter of the part.
-    part_offset: (2,) The vector from the body's centre to the part's centre, at angle 0 and scale 1.
-    part_angle: The angle of the part's pattern.
-  """
-
-  outline: str
-  diameter: float
-  texture: str
-  texture_scale: float
-  texture_seed: int
-  colours: np.ndarray
-  part: str | None
-  part_diameter: float
-  part_offset: np.ndarray
-  part_angle: float
-
-
-@dataclass(frozen=True)
 class Thing:
   """An object with its path through the clip.
 
   Attributes:
+    category: The name of its category; None for a distractor.
     design: The appearance of the object.
     centre: (n, 2) The centre of the body.
     angle: (n,) The angle.
@@ -97,6 +68,7 @@ class Thing:
     present: (n,) bool, whether its part is inside the frame.
   """
 
+  category: str | None
   design: Design
   centre: np.ndarray
   angle: np.ndarray
@@ -139,6 +111,8 @@ class Scene:
     plan: The clip's tag and difficulty.
     background: The background.
     objects: The appearances of the tagged object in the order in which they come, all of one design.
+    rivals: The appearances of every rival, alike.
+    order: The order in which the tagged object (0) and the rivals (1, 2) are drawn.
     distractors: The distractors in the order in which they are drawn, all behind the objects.
     movers: (n,) The index of the moving or new distractor that viewers look at.
     activity: (n,) in [0, 1], the activity of the tagged object, which drives its motion and loudness.
@@ -152,6 +126,8 @@ class Scene:
   plan: Plan
   background: Background
   objects: tuple[Thing, ...]
+  rivals: tuple[tuple[Thing, ...], ...]
+  order: tuple[int, ...]
   distractors: tuple[Thing, ...]
   movers: np.ndarray
   activity: np.ndarray
@@ -161,6 +137,12 @@ class Scene:
   def sounds(self) -> bool:
     """Whether the tagged object itself can be heard."""
     return self.plan.foreign != "instead"
+
+  @property
+  def things(self) -> tuple[Thing, ...]:
+    """All that is drawn over the background, from back to front."""
+    candidates = (self.objects, *self.rivals)
+    return (*self.distractors, *(thing for place in self.order for thing in candidates[place]))
 
   @property
   def present(self) -> np.ndarray:
@@ -183,46 +165,8 @@ def make_generator(seed: int, index: int, part: str, purpose: str) -> np.random.
   return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, PARTS.index(part), index, purpose_code])))
 
 
-def draw_colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> np.ndarray:
-  """Draws a colour of any hue, (3,) RGB in [0, 1]."""
-  hue, s, v = rng.uniform(0, 6), rng.uniform(*saturation), rng.uniform(*value)
-  distance = np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3)
-  return v * (1 - s + s * np.clip(distance - 1, 0, 1))
-
-
-def _pick(rng: np.random.Generator, names: Iterable[T]) -> T:
-  choices = list(names)
-  return choices[rng.integers(len(choices))]
-
-
-def _draw_design(rng: np.random.Generator, part: str, look: str | None, diameter: tuple[float, float]) -> Design:
-  outline = _pick(rng, OUTLINES)
-  across = rng.uniform(*diameter)
-  direction = rng.uniform(0, 2 * np.pi)
-  rim = 0.5 * across * OUTLINES[outline](np.array([direction]))[0]
-  return Design(
-    outline=outline,
-    diameter=across,
-    texture=_pick(rng, TRAIN_TEXTURES if part == "train" else HELDOUT_TEXTURES),
-    texture_scale=rng.uniform(0.25, 0.6),
-    texture_seed=int(rng.integers(2**31)),
-    colours=np.stack(
-      [
-        draw_colour(rng, (0.2, 0.9), (0.3, 0.8)),
-        draw_colour(rng, (0.2, 0.9), (0.3, 0.8)),
-        draw_colour(rng, (0.0, 0.35), (0.92, 1.0)),
-        draw_colour(rng, (0.3, 1.0), (0.05, 0.2)),
-      ]
-    ),
-    part=look,
-    part_diameter=rng.uniform(*PART_DIAMETER),
-    part_offset=rng.uniform(0.75, 1.0) * rim * np.array([np.cos(direction), np.sin(direction)]),
-    part_angle=rng.uniform(0, 2 * np.pi),
-  )
-
-
 def _draw_intervals(repeat: str | None, rng: np.random.Generator, n: int) -> list[tuple[int, int]]:
-  """Draws the first frame and the end of each appearance of the tagged object, at least 60% of the frames in total."""
+  """Draws the first frame and the end of each appearance of an object, at least 60% of the frames in total."""
   if repeat == "leaves":
     return [(0, round(n * rng.uniform(0.65, 0.85)))]
   if repeat == "copies":
@@ -238,25 +182,30 @@ def _draw_intervals(repeat: str | None, rng: np.random.Generator, n: int) -> lis
   return [(0, n)]
 
 
+def _draw_activity(rng: np.random.Generator, times: np.ndarray, level: float) -> np.ndarray:
+  """Draws an object's rhythm: its activity (n,), which swells and falls around 0.85 times the level."""
+  return level * (0.85 + 0.15 * np.sin(2 * np.pi * (rng.uniform(0.3, 0.6) * times + rng.random())))
+
+
 def _draw_appearance(
   rng: np.random.Generator,
+  category: Category,
   design: Design,
-  kind: str,
   times: np.ndarray,
   activity: np.ndarray,
   interval: tuple[int, int],
-  others: list[Thing],
+  others: Sequence[Thing],
 ) -> Thing:
-  """Draws the path of the tagged object within an interval of frames; it slides in and out over the nearest side."""
+  """Draws the path of an object within an interval of frames; it slides in and out over the nearest side."""
   start, stop = interval
-  offset, angle, scale = make_motion(kind, rng, times, activity, design.part_offset)
+  offset, angle, scale = make_motion(category.motion, rng, times, activity, design.part_offset)
   offset = offset + rng.uniform(-WANDER, WANDER, 2) * np.linspace(-0.5, 0.5, times.size)[:, None]
   part = offset + scale[:, None] * rotate(design.part_offset, angle)
   radius = 0.5 * design.part_diameter * scale.max()
   low = radius - part[start:stop].min(axis=0)
   high = 1 - radius - part[start:stop].max(axis=0)
   candidates = rng.uniform(low, high, (4 if others else 1, 2))
-  if others:  # a later appearance is elsewhere, at the farthest of four uniform places
+  if others:  # objects and later appearances are apart: each takes the farthest of four uniform places
     earlier = np.stack([thing.centre[thing.present].mean(axis=0) for thing in others])
     distance = np.linalg.norm(candidates[:, None] - earlier, axis=-1).min(axis=1)
     candidates = candidates[[np.argmax(distance)]]
@@ -267,7 +216,7 @@ def _draw_appearance(
   for frame in (start - 1, stop):
     if 0 <= frame < frames.size:
       centre[frame] += find_way_out(candidates[0] + part[frame], radius)
-  return Thing(design, centre, angle, scale, drawn, present)
+  return Thing(category.tag, design, centre, angle, scale, drawn, present)
 
 
 def _draw_drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -> Thing:
@@ -276,12 +225,12 @@ def _draw_drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -
   path = rng.random(2) + speed * times[:, None] * np.array([np.cos(direction), np.sin(direction)])
   angle = rng.uniform(0, 2 * np.pi) + rng.uniform(-1.5, 1.5) * times
   always = np.ones(times.shape, bool)
-  return Thing(design, bounce(path, 0.08, 0.92), angle, np.ones_like(times), always, always)
+  return Thing(None, design, bounce(path, 0.08, 0.92), angle, np.ones_like(times), always, always)
 
 
 def _draw_bystander(rng: np.random.Generator, design: Design, times: np.ndarray, entry: int) -> Thing:
   """Draws the path of a distractor that stays in its place, still or in motion, and slides in at frame `entry`."""
-  kind = _pick(rng, ["still", "still", *MOTIONS])
+  kind = pick(rng, ["still", "still", *MOTIONS])
   offset, angle, scale = make_motion(kind, rng, times, np.full(times.shape, DISTRACTOR_ACTIVITY), design.part_offset)
   place = rng.uniform(0.08, 0.92, 2)
   centre = place + offset
@@ -290,7 +239,7 @@ def _draw_bystander(rng: np.random.Generator, design: Design, times: np.ndarray,
     remaining = np.clip(1 - (frames - entry) / 3, 0, 1)
     centre = centre + remaining[:, None] * find_way_out(place, 0.0)
   drawn = frames >= entry
-  return Thing(design, centre, angle, scale, drawn, drawn)
+  return Thing(None, design, centre, angle, scale, drawn, drawn)
 
 
 def _draw_distractors(
@@ -298,16 +247,16 @@ def _draw_distractors(
 ) -> tuple[list[Thing], np.ndarray]:
   """Draws one distractor that moves across and up to two that stay; returns them, and the index of the mover (n,)."""
 
-  def draw_design() -> Design:
-    return _draw_design(rng, part, _pick(rng, [*PLAIN_PARTS, None]), DISTRACTOR_DIAMETER)
+  def draw_distractor() -> Design:
+    return draw_design(rng, part, pick(rng, [*PLAIN_PARTS, None]), DISTRACTOR_DIAMETER)
 
   n = settings.num_frames
-  distractors = [_draw_drifter(rng, draw_design(), times)]
+  distractors = [_draw_drifter(rng, draw_distractor(), times)]
   movers = np.zeros(n, int)
   for _ in range(rng.integers(0, 3)):
     is_new = movers.max() == 0 and rng.random() < 0.5
     entry = round(n * rng.uniform(0.2, 0.7)) if is_new else 0
-    distractors.append(_draw_bystander(rng, draw_design(), times, entry))
+    distractors.append(_draw_bystander(rng, draw_distractor(), times, entry))
     if is_new:
       movers[entry:] = len(distractors) - 1
   return distractors, movers
@@ -317,11 +266,41 @@ def _draw_background(rng: np.random.Generator, part: Part) -> Background:
   colour = draw_colour(rng, (0.0, 0.7), (0.3, 0.75))
   direction, speed = rng.uniform(0, 2 * np.pi), rng.uniform(*BACKGROUND_SPEED)
   return Background(
-    texture=_pick(rng, TRAIN_TEXTURES if part == "train" else HELDOUT_TEXTURES),
+    texture=pick(rng, TRAIN_TEXTURES if part == "train" else HELDOUT_TEXTURES),
     texture_scale=rng.uniform(0.12, 0.4),
     colours=np.stack([colour, np.clip(colour + rng.uniform(-0.22, 0.22, 3), 0, 1)]),
     velocity=speed * np.array([np.cos(direction), np.sin(direction)]),
   )
+
+
+def _draw_objects(
+  rng: np.random.Generator, part: Part, plan: Plan, times: np.ndarray
+) -> tuple[list[tuple[Thing, ...]], tuple[int, ...], np.ndarray]:
+  """Draws the tagged object and its rivals by the same rules and in a random order, so that nothing tells them apart.
+
+  Returns:
+    The appearances of the tagged object and of each rival, the order in which they were drawn, and the activity (n,) of
+    the tagged object.
+  """
+  categories = (plan.category, *plan.rivals)
+  level = SILENT_ACTIVITY if plan.foreign == "instead" else 1.0
+  order = tuple(int(place) for place in rng.permutation(len(categories)))
+  drawn: dict[int, list[Thing]] = {}
+  activities: dict[int, np.ndarray] = {}
+  for place in order:
+    category = categories[place]
+    repeat = plan.repeat if place == 0 else _draw_repeat(rng)
+    activities[place], drawn[place] = _draw_activity(rng, times, level), []
+    design = draw_design(rng, part, category.look, BODY_DIAMETER)
+    for interval in _draw_intervals(repeat, rng, times.size):
+      others = [thing for things in drawn.values() for thing in things]
+      drawn[place].append(_draw_appearance(rng, category, design, times, activities[place], interval, others))
+  return [tuple(drawn[place]) for place in range(len(categories))], order, activities[0]
+
+
+def _draw_repeat(rng: np.random.Generator) -> str | None:
+  """Draws the repetition of a rival, which is as frequent as that of a tagged object."""
+  return pick(rng, REPEAT_KINDS) if rng.random() < REPEAT_PERCENT / 100 else None
 
 
 def make_scene(seed: int, index: int, part: Part, settings: Settings) -> Scene:
@@ -333,17 +312,22 @@ def make_scene(seed: int, index: int, part: Part, settings: Settings) -> Scene:
   rng = make_generator(seed, index, part, "scene")
   plan = plan_clip(index)
   times = np.arange(settings.num_frames) / settings.rate
-  activity = 0.85 + 0.15 * np.sin(2 * np.pi * (rng.uniform(0.3, 0.6) * times + rng.random()))
-  if plan.foreign == "instead":
-    activity = activity * SILENT_ACTIVITY
-  design = _draw_design(rng, part, plan.category.look, BODY_DIAMETER)
-  objects: list[Thing] = []
-  for interval in _draw_intervals(plan.repeat, rng, settings.num_frames):
-    objects.append(_draw_appearance(rng, design, plan.category.motion, times, activity, interval, objects))
+  (objects, *rivals), order, activity = _draw_objects(rng, part, plan, times)
   distractors, movers = _draw_distractors(rng, part, settings, times)
-  background = _draw_background(rng, part)
-  timbres = sorted({category.timbre for category in TABLE} - {plan.category.timbre})
-  foreign = _pick(rng, timbres) if plan.foreign else None
+  visible = {category.timbre for category in (plan.category, *plan.rivals)}
+  timbres = sorted({category.timbre for category in TABLE} - visible)
   return Scene(
-    seed, index, part, settings, plan, background, tuple(objects), tuple(distractors), movers, activity, foreign
+    seed=seed,
+    index=index,
+    part=part,
+    settings=settings,
+    plan=plan,
+    background=_draw_background(rng, part),
+    objects=objects,
+    rivals=tuple(rivals),
+    order=order,
+    distractors=tuple(distractors),
+    movers=movers,
+    activity=activity,
+    foreign=pick(rng, timbres) if plan.foreign else None,
   )
