@@ -3,6 +3,7 @@
   stajax evaluate --model DIR --data stavis:ROOT --out DIR
   stajax evaluate --maps DIR --data stavis:ROOT --out DIR
   stajax evaluate --ablation --model DIR --data stavis:ROOT --out DIR
+  stajax evaluate --model DIR --data stavis:ROOT --out DIR --sense sound=other --sense motion=none
 
 The metrics are AUC-J, s-AUC, NSS, SIM and CC. It writes `scores.json`, `evaluation.json`, `per_video.csv` and
 `index.html`. Exit codes: 0 all videos are scored, 1 some could not be scored, 2 bad input, 3 no video could be scored.
@@ -13,11 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stajax import cli
+import tyro
+
+from stajax import cli, senses
 from stajax.evaluate import methods
 from stajax.eyetracking import StavisError, StavisTree, parse_data, read_groups, read_tree
 from stajax.report.page import Page, write_page
 from stajax.report.score_files import describe, write_scores
+from stajax.report.senses import compare_senses, format_comparison
 from stajax.report.tables import format_table
 from stajax.scoring.protocol import NanPolicy, Settings
 from stajax.scoring.results import Evaluation
@@ -47,6 +51,9 @@ class Arguments:
   """With --ablation and a work folder as --model: train the networks that rows 9, 21 and 22 really need."""
   thresholds: bool = False
   """Score all maps also with values below 0.3, 0.5 and 0.7 set to 0 (the paper's Table 3), as NAME_0.3 and so on."""
+  sense: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+  """Score the model also with a sense taken away, and compare: sound=other (that of another video, by --seed),
+  sound=none, motion=none, companions=none, or several at once, such as sound=none,motion=none. May be repeated."""
   databases: tuple[str, ...] = ()
   """The databases of the tree to score; all if none is named."""
   stride: int = 1
@@ -54,7 +61,7 @@ class Arguments:
   first_frame: int = 1
   """The first frame that is scored, counted from 1."""
   seed: int = 0
-  """The seed of the random parts of AUC-J (ties) and s-AUC (draws)."""
+  """The seed of the random parts of AUC-J (ties) and s-AUC (draws), and of who gets whose sound."""
   nan_policy: NanPolicy = "stavis"
   """Whether undefined scores are left out (stavis) or count as zero."""
   batch: int = 8
@@ -108,6 +115,9 @@ def _check(arguments: Arguments) -> None:
     raise StavisError(f"--retrain: {arguments.model} is not the work folder of a training: it has no folder 'stages'")
   if arguments.ablation and arguments.thresholds:
     raise StavisError("--thresholds and --ablation: give one of them")
+  if arguments.sense and (arguments.model is None or arguments.ablation):
+    what = "--ablation, whose rows" if arguments.ablation else "--maps, which"
+    raise StavisError(f"--sense takes the model's own predictions: give --model DIR without {what} cannot be made anew")
   if arguments.stride < 1 or arguments.first_frame < 1 or (arguments.processes or 1) < 1:
     raise StavisError("--stride, --first-frame and --processes must be at least 1")
 
@@ -120,8 +130,14 @@ def _choose_methods(arguments: Arguments, root: Path, tree: StavisTree) -> metho
     if arguments.ablation:
       chosen = methods.ablation_methods(arguments.model, arguments.batch, arguments.retrain, root, tree.videos)
     else:
-      chosen = methods.model_methods(arguments.model, arguments.batch, tree.videos)
+      chosen = methods.model_methods(
+        arguments.model, arguments.batch, tree.videos, _read_senses(arguments.sense), arguments.seed
+      )
   return methods.with_thresholds(chosen) if arguments.thresholds else chosen
+
+
+def _read_senses(texts: Sequence[str]) -> tuple[senses.Senses, ...]:
+  return tuple(dict.fromkeys(senses.parse(text) for text in texts))
 
 
 def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: StavisTree) -> None:
@@ -130,6 +146,8 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
   about = describe(evaluation, notes, tree.fold_lists, tree.skipped)
   if chosen.row_titles:
     about["rows"] = dict(chosen.row_titles)
+  if chosen.senses:
+    about["senses"] = compare_senses(evaluation, chosen.senses, chosen.sounding)
   scores = write_scores(evaluation, about, out)
   write_page(out, Page(chosen.title, scores, about, row_titles=chosen.row_titles))
   for note in notes[:_MAX_NOTES]:
@@ -137,6 +155,8 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
   if len(notes) > _MAX_NOTES:
     print(f"note: … and {len(notes) - _MAX_NOTES} more in {out / 'evaluation.json'}")
   print(format_table(scores))
+  if chosen.senses:
+    print(format_comparison(about["senses"]))
 
 
 def _summary(evaluation: Evaluation, num_skipped: int, out: Path) -> str:

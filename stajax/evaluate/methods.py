@@ -13,6 +13,7 @@ from stajax.eyetracking import StavisError, StavisVideo, read_tags
 from stajax.maps.scale import threshold_maps
 from stajax.report.table_1 import ROWS
 from stajax.scoring.videos import MethodMaps
+from stajax.senses import Senses
 
 THRESHOLDS = (0.3, 0.5, 0.7)
 THRESHOLDS_NOTE = (
@@ -31,27 +32,47 @@ class Methods:
     maps: The maps, by split: 0 for maps that serve every test list.
     notes: Lines for people. Reading the maps may add to them.
     row_titles: The titles of the ablation's rows by method; empty for anything else.
+    senses: What the maps of some methods ablate beside the usual ones.
+    sounding: The (database, name) of the videos that have sound, where that matters for `senses`.
   """
 
   title: str
   maps: Mapping[int, MethodMaps]
   notes: list[str] = field(default_factory=list)
   row_titles: Mapping[str, str] = field(default_factory=dict)
+  senses: Sequence[Senses] = ()
+  sounding: frozenset[tuple[str, str]] = frozenset()
 
 
-def model_methods(model: Path, batch: int, videos: Sequence[StavisVideo]) -> Methods:
+def model_methods(
+  model: Path, batch: int, videos: Sequence[StavisVideo], senses: Sequence[Senses] = (), seed: int = 0
+) -> Methods:
   """Returns the maps that a model predicts for the videos.
 
   Args:
     model: The model's folder, or the work folder of its training.
     batch: The number of frames that are computed together.
     videos: The videos whose maps will be asked for.
+    senses: What the maps of further methods ablate.
+    seed: The seed of the choice whose sound another sound is.
+
+  Raises:
+    ValueError: Another sound is asked for, and only one video has sound.
   """
   runtime.configure()
   from stajax.inference import dataset, predictor  # JAX is loaded only where a model runs
 
-  loaded = predictor.load_predictor(model, batch)
-  return Methods(f"Scores of {model.resolve().name}", {0: dataset.method_maps(loaded, videos)}, list(loaded.notes))
+  heard = {each.sound for each in senses}
+  sounding = dataset.sounding_videos(videos) if heard - {"own"} else []
+  donors = dataset.find_donors(sounding, seed) if "other" in heard else {}
+  loaded = predictor.load_predictor(model, batch, senses=senses)
+  return Methods(
+    f"Scores of {model.resolve().name}",
+    {0: dataset.method_maps(loaded, videos, donors)},
+    list(loaded.notes),
+    senses=senses,
+    sounding=frozenset((video.database, video.name) for video in sounding),
+  )
 
 
 def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos: Sequence[StavisVideo]) -> Methods:

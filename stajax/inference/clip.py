@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from stajax.grid import reflect
-from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS, normalise, window_columns
+from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS, duration, normalise, window_columns
+from stajax.senses import Sound
 
 if TYPE_CHECKING:
   from stajax.data.records import Records  # needs libraries that prediction does without
@@ -59,6 +60,10 @@ class Clip:
     overlap: The samples that the window before has encoded.
     capacity: The least number of samples that buffers have room for.
     starts: The samples that videos begin with; no sample has neighbours in another video.
+    other_sound: For every sample the second of another video's sound, None where that is silent; empty if no maps with
+      another sound are wanted.
+    sound: Whose sound the samples have; the copies of this clip may differ in it.
+    is_still: Whether the middle frame of a fragment stands for all of its frames.
   """
 
   samples: Sequence[Sample]
@@ -72,6 +77,9 @@ class Clip:
   overlap: Overlap | None = None
   capacity: int = 0
   starts: tuple[int, ...] = (0,)
+  other_sound: Sequence[np.ndarray | None] = ()
+  sound: Sound = "own"
+  is_still: bool = False
 
   def __post_init__(self) -> None:
     if not self.targets:
@@ -118,15 +126,23 @@ class Clip:
     return replace(self, switch=self.has_sound.astype(np.float32))
 
 
-def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: int = WINDOW) -> Iterator[Clip]:
+def windows(
+  samples: Iterable[Sample],
+  reach: int = 1,
+  margin: int = 4,
+  length: int = WINDOW,
+  other_sound: Iterable[np.ndarray | None] | None = None,
+) -> Iterator[Clip]:
   """Divides a video of any length into clips of `length` targets with `margin` · `reach` neighbours to either side.
 
   The last clip has all remaining targets: up to `margin` · `reach` more, or fewer. A bounded number of samples is held.
-  Frames that two windows share are encoded once, unless they are cropped.
+  Frames that two windows share are encoded once, unless they are cropped. `other_sound` is that of `Clip`, for all
+  samples.
   """
   margin *= reach
-  iterator, first, begin = iter(samples), 0, 0
-  held: list[Sample] = []
+  others = itertools.repeat(None) if other_sound is None else other_sound
+  iterator, first, begin = zip(samples, others), 0, 0
+  held: list[tuple[Sample, np.ndarray | None]] = []
   overlap, capacity = None, 0
   while True:
     wanted = begin + length + margin
@@ -135,7 +151,9 @@ def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: 
     end = len(held) if is_last else begin + length
     if begin == end:
       return
-    clip = Clip(held, reach, range(begin, end), first, overlap=overlap, capacity=capacity)
+    clip = Clip([sample for sample, _ in held], reach, range(begin, end), first, overlap=overlap, capacity=capacity)
+    if other_sound is not None:
+      clip.other_sound = [other for _, other in held]
     yield clip
     if is_last:
       return
@@ -146,21 +164,39 @@ def windows(samples: Iterable[Sample], reach: int = 1, margin: int = 4, length: 
     held, first, begin = held[dropped:], first + dropped, end - dropped
 
 
-def joined(videos: Sequence[Sequence[Sample]], reach: int = 1) -> Clip:
-  """Joins short videos into one clip, so that they share batches; results are those of each by itself, in order."""
+def joined(
+  videos: Sequence[Sequence[Sample]], reach: int = 1, other_sounds: Iterable[Sequence[np.ndarray | None]] = ()
+) -> Clip:
+  """Joins short videos into one clip, so that they share batches; results are those of each by itself, in order.
+
+  Args:
+    videos: The samples of every video.
+    reach: The number of samples between the frames of a fragment.
+    other_sounds: `Clip.other_sound` of every video.
+  """
   starts = np.cumsum([0, *map(len, videos[:-1])]).tolist()
-  return Clip([sample for samples in videos for sample in samples], reach, starts=tuple(starts))
+  others = list(itertools.chain.from_iterable(other_sounds))
+  samples = list(itertools.chain.from_iterable(videos))
+  return Clip(samples, reach, starts=tuple(starts), other_sound=others)
 
 
 def clip_samples(records: "Records", clip: int, size: int) -> list[Sample]:
   """Reads all samples of one clip of records, at the smallest stored size that is at least `size`."""
   frames = records.clip_frames(clip, size)
+  return list(zip(frames, clip_sound(records, clip, np.arange(len(frames)) / records.rate[clip]), strict=True))
+
+
+def clip_sound(records: "Records", clip: int, times: np.ndarray, loop: bool = False) -> list[np.ndarray | None]:
+  """Reads the seconds of a clip's sound around times in seconds, (257, 98) float32, None where it has no sound.
+
+  Past the end of the sound they are reflected; with `loop` the sound goes on from its beginning instead.
+  """
   if not records.has_sound[clip]:
-    return [(frame, None) for frame in frames]
+    return [None] * len(times)
   columns = records.clip_columns(clip).astype(np.float32)
   columns = normalise(columns, float(records.sound_mean[clip]), float(records.sound_std[clip]))
-  times = np.arange(len(frames)) / records.rate[clip]
-  return [(frame, columns[:, window_columns(time, columns.shape[1])]) for frame, time in zip(frames, times)]
+  count = columns.shape[1]
+  return [columns[:, window_columns(time, count)] for time in (times % duration(count) if loop else times)]
 
 
 def sounds(samples: Sequence[Sample]) -> np.ndarray:

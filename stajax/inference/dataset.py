@@ -2,8 +2,9 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from stajax.inference.clip import WINDOW, Clip, Sample, joined, windows
 from stajax.inference.pending import Pending, finish_in_turn
 from stajax.inference.predictor import Predictor, to_uint8
 from stajax.inference.reservoir import Reservoir
-from stajax.inference.tree_video import reach_of, read_fragments, video_samples
+from stajax.inference.tree_video import is_sounding, other_sound, reach_of, read_fragments, video_samples
 from stajax.maps.time_blur import SomePart
 from stajax.scoring.videos import MethodMaps
+from stajax.senses import choose_donors
 
 _CHUNK = 64
 
@@ -22,10 +24,14 @@ StartMaps = Callable[[Clip, Reservoir | None], Pending[SomePart]]
 """Starts the computation of the maps of a clip's targets, given the reservoir of its video, if it has one."""
 VideoPart = tuple[StavisVideo, SomePart | Exception]
 """A video, and the maps of its next frames, or the exception because of which there are no more."""
+VideoKey = tuple[str, str]
+"""The names of a video's database and of the video."""
+Donors = Mapping[VideoKey, StavisVideo]
+"""For every video with sound the video whose sound is exchanged for it; empty if no maps need another sound."""
 
 
 def compute_dataset_maps(
-  predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo]
+  predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo], donors: Donors | None = None
 ) -> Iterator[VideoPart[SomePart]]:
   """Computes the maps of all frames of all videos, in parts: those of one video come in order, and together.
 
@@ -33,13 +39,15 @@ def compute_dataset_maps(
     predictor: The students.
     start: The predictor's `start_final_maps` or `start_method_maps`.
     videos: The videos.
+    donors: The videos whose sound is heard where the predictor needs another sound.
 
   Yields:
     A video, and the maps of its next frames, blurred in time as the predictor does; or, where the rest of the video
     cannot be read, the exception that says why.
   """
   packs = pack(videos, predictor.rate, max(WINDOW, predictor.batch))
-  finished = finish_in_turn(pending for together in packs for pending in _start_pack(predictor, start, together))
+  reader = _Starter(predictor, start, donors or {})
+  finished = finish_in_turn(pending for together in packs for pending in reader.start(together))
   for _, parts in itertools.groupby(itertools.chain.from_iterable(finished), key=lambda part: _key(part[0])):
     yield from _blurred(predictor, parts)
 
@@ -68,7 +76,22 @@ def pack(videos: Sequence[StavisVideo], rate: float, length: int = WINDOW) -> li
   return packs
 
 
-def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> MethodMaps:
+def sounding_videos(videos: Sequence[StavisVideo]) -> list[StavisVideo]:
+  """Returns the videos that have sound which can be read and is not silent throughout."""
+  return [video for video in videos if is_sounding(video)]
+
+
+def find_donors(sounding: Sequence[StavisVideo], seed: int) -> Donors:
+  """Chooses for every video with sound another one, whose sound is exchanged for it.
+
+  Raises:
+    ValueError: Only one video has sound.
+  """
+  videos = {_key(video): video for video in sounding}
+  return {key: videos[donor] for key, donor in choose_donors(list(videos), seed).items()}
+
+
+def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = (), donors: Donors | None = None) -> MethodMaps:
   """Returns a function that computes all students' maps for native frames of a video.
 
   The frames of a fragment are the native ones that are nearest to the grid's spacing.
@@ -76,6 +99,7 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> Met
   Args:
     predictor: The students.
     videos: The videos that will be asked for: the maps of those that are computed together are kept until then.
+    donors: The videos whose sound is heard where the predictor needs another sound.
   """
   packs = pack(videos, predictor.rate, max(WINDOW, predictor.batch))
   beside = {_key(video): together for together in packs for video in together}
@@ -83,7 +107,7 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> Met
 
   def parts(video: StavisVideo) -> Iterator[dict[str, np.ndarray] | Exception]:
     together = beside.get(_key(video), [video])
-    found = compute_dataset_maps(predictor, predictor.start_method_maps, together)
+    found = compute_dataset_maps(predictor, predictor.start_method_maps, together, donors)
     in_bytes = ((_key(of), part if isinstance(part, Exception) else _to_bytes(part)) for of, part in found)
     if len(together) == 1:
       yield from (part for _, part in in_bytes)
@@ -107,42 +131,57 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = ()) -> Met
   return maps
 
 
-def _start_pack(
-  predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo]
-) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
-  """Starts the videos of a pack: several as one clip, a single one window by window."""
-  return _start_windows(predictor, start, *videos) if len(videos) == 1 else _start_joined(predictor, start, videos)
+@dataclass(frozen=True)
+class _Starter(Generic[SomePart]):
+  """Reads videos and starts the computation of their maps.
 
+  Attributes:
+    predictor: The students.
+    start_maps: Starts the maps of a clip.
+    donors: The videos whose sound is heard where the predictor needs another sound.
+  """
 
-def _start_windows(
-  predictor: Predictor, start: StartMaps[SomePart], video: StavisVideo
-) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
-  try:
-    samples, reach = video_samples(video, predictor.side), reach_of(video, predictor.rate)
-    reservoir = predictor.make_reservoir(partial(read_fragments, video, reach, predictor.side, predictor.seed))
-    for clip in windows(samples, reach):
-      yield partial(_finish, start(clip, reservoir), [(video, len(clip.targets))])
-  except Exception as error:  # of FFmpeg, Pillow or the disk: one video must not stop the others
-    failed: list[VideoPart[SomePart]] = [(video, error)]
-    yield lambda: failed
+  predictor: Predictor
+  start_maps: StartMaps[SomePart]
+  donors: Donors
 
+  def start(self, videos: Sequence[StavisVideo]) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
+    """Starts the videos of a pack: several as one clip, a single one window by window."""
+    return self._start_windows(*videos) if len(videos) == 1 else self._start_joined(videos)
 
-def _start_joined(
-  predictor: Predictor, start: StartMaps[SomePart], videos: Sequence[StavisVideo]
-) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
-  read: list[tuple[StavisVideo, list[Sample]]] = []
-  failed: list[VideoPart[SomePart]] = []
-  for video in videos:
+  def _start_windows(self, video: StavisVideo) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
+    side, seed, donor = self.predictor.side, self.predictor.seed, self.donors.get(_key(video))
     try:
-      read.append((video, list(video_samples(video, predictor.side))))
-    except Exception as error:  # one video must not stop the others
-      failed.append((video, error))
-  if read:
-    clip = joined([samples for _, samples in read], reach_of(videos[0], predictor.rate))
-    pending = partial(_finish, start(clip, None), [(video, len(samples)) for video, samples in read])
-  else:
-    pending = list[VideoPart[SomePart]]
-  yield lambda: [*failed, *pending()]
+      samples, reach = video_samples(video, side), reach_of(video, self.predictor.rate)
+      reservoir = self.predictor.make_reservoir(partial(read_fragments, video, reach, side, seed, donor))
+      for clip in windows(samples, reach, other_sound=self._other_sound(video)):
+        yield partial(_finish, self.start_maps(clip, reservoir), [(video, len(clip.targets))])
+    except Exception as error:  # of FFmpeg, Pillow or the disk: one video must not stop the others
+      failed: list[VideoPart[SomePart]] = [(video, error)]
+      yield lambda: failed
+
+  def _start_joined(self, videos: Sequence[StavisVideo]) -> Iterator[Pending[list[VideoPart[SomePart]]]]:
+    read: list[tuple[StavisVideo, list[Sample]]] = []
+    others: list[list[np.ndarray | None]] = []
+    failed: list[VideoPart[SomePart]] = []
+    for video in videos:
+      try:
+        samples, other = list(video_samples(video, self.predictor.side)), list(self._other_sound(video) or ())
+      except Exception as error:  # one video must not stop the others
+        failed.append((video, error))
+        continue
+      read.append((video, samples))
+      others.append(other)
+    if read:
+      clip = joined([samples for _, samples in read], reach_of(videos[0], self.predictor.rate), others)
+      pending = partial(_finish, self.start_maps(clip, None), [(video, len(samples)) for video, samples in read])
+    else:
+      pending = list[VideoPart[SomePart]]
+    yield lambda: [*failed, *pending()]
+
+  def _other_sound(self, video: StavisVideo) -> Iterator[np.ndarray | None] | None:
+    """Returns what `Clip.other_sound` is for a video's frames, None where no maps need it."""
+    return other_sound(video, self.donors.get(_key(video))) if self.donors else None
 
 
 def _finish(pending: Pending[SomePart], counts: Sequence[tuple[StavisVideo, int]]) -> list[VideoPart[SomePart]]:
@@ -186,5 +225,5 @@ def _to_bytes(maps: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {name: to_uint8(x) for name, x in maps.items()}
 
 
-def _key(video: StavisVideo) -> tuple[str, str]:
+def _key(video: StavisVideo) -> VideoKey:
   return video.database, video.name

@@ -136,9 +136,10 @@ class DenseNetwork:
     clip.features.setdefault(self._spatial_key, {"s": features["s"]})
     if not self.network.hears:
       return features
-    if self._sound_key not in clip.features:
-      self._encode(clip, self._sound_key, programs.encode_sound, lambda at: (sounds(clip.samples[at]),))
-    return features | clip.features[self._sound_key]
+    key = f"{clip.sound} {self._sound_key}"  # the copies of a clip share its features, but may differ in sound
+    if key not in clip.features:
+      self._encode(clip, key, programs.encode_sound, lambda at: (sounds(clip.samples[at]),))
+    return features | clip.features[key]
 
   def _images(self, clip: Clip) -> BatchInputs:
     """Returns a function that gives the frames of a slice and, for crops, their boxes."""
@@ -155,7 +156,7 @@ class DenseNetwork:
   def _nodes(self, clip: Clip) -> jax.Array:
     """Fuses the fragments of all samples: (capacity, h, w, c)."""
     num_times, index = self.network.num_times, np.arange(len(clip))
-    offsets = (np.arange(num_times) - num_times // 2) * clip.reach
+    offsets = (np.arange(num_times) - num_times // 2) * (0 if clip.is_still else clip.reach)
 
     def fragments(at: slice) -> tuple[np.ndarray, ...]:
       return clip.neighbours(index[at], offsets), clip.switch[at]

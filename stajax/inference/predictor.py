@@ -9,7 +9,8 @@
 # pyright: reportUnknownMemberType=false
 # JAX annotates its functions in part.
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,12 @@ from stajax.inference.clip import Clip, Sample, windows
 from stajax.inference.dense import DenseNetwork, Groups, fetch, take
 from stajax.inference.pending import Pending, finish_in_turn
 from stajax.inference.reservoir import Fragments, Reservoir
+from stajax.inference.senses import ALWAYS_HEARD, USUAL, Condition, apply, same_sample_groups
 from stajax.maps import baselines
 from stajax.maps.final import NO_CENTRE, blur_maps, centre_factor, final_map
 from stajax.maps.pseudo import resize
 from stajax.maps.time_blur import SomePart, blur_in_time
+from stajax.senses import OWN, Senses
 
 _BASELINES = (_SPECTRAL_RESIDUAL, _FEATURE_DISTANCE) = ("spectral_residual", "feature_distance")
 
@@ -47,12 +50,14 @@ class Predictor:
     made_with: What the maps depend on besides the video, as values for JSON.
     notes: Lines for people about the model.
     centre: Whether `maps` have the centre factor of `stajax.maps.final`.
+    senses: The ablations that the methods' maps have beside the usual ones.
 
   Args:
     model: The loaded model.
     batch: The number of frames that are computed together.
     students: The names of the students; the maps of one alone are the final ones, those of all three are fused.
     centre: Whether maps have the centre factor; None for what the model's configuration says.
+    senses: What `clip_maps` and `start_method_maps` shall ablate.
   """
 
   def __init__(
@@ -61,10 +66,12 @@ class Predictor:
     batch: int,
     students: Sequence[str] = networks.STUDENTS,
     centre: bool | None = None,
+    senses: Sequence[Senses] = (),
   ) -> None:
     self.rate, self.side, self.trained_on = model.rate, model.side, model.trained_on
     self.seed, self.batch, self._settings = model.config.seed, batch, model.config.maps
     self.centre = self._settings.centre if centre is None else centre
+    self.senses = tuple(senses)
     self.made_with: dict[str, Any] = {
       "trained_on": model.trained_on,
       "sha256": {name: model.sha256.get(name) for name in (networks.SWITCH, *students)},
@@ -108,7 +115,9 @@ class Predictor:
 
   def make_reservoir(self, fragments: Callable[[], Fragments]) -> Reservoir:
     """Returns the reservoir of a video, which the windows of the video share."""
-    return Reservoir(fragments, self.with_switch)
+    with_companions = [Condition(senses) for senses in self.senses if senses.companions == "own"]
+    conditions = (USUAL, ALWAYS_HEARD, *with_companions)
+    return Reservoir(fragments, lambda clip: {condition: self.show(clip, condition) for condition in conditions})
 
   def blur_in_time(self, parts: Iterable[SomePart], reach: int) -> Iterator[SomePart]:
     """Blurs the maps of a video in time as the configuration says, and yields them in other parts.
@@ -130,7 +139,7 @@ class Predictor:
       clip: The clip.
       reservoir: The reservoir of its video, if it has one.
     """
-    final = self._final_maps(self.launch(self.with_switch(clip), reservoir), self.centre)
+    final = self._final_maps(self.launch(self.show(clip), reservoir), self.centre)
     count = len(clip.targets)
     return lambda: fetch(final, count)
 
@@ -145,24 +154,44 @@ class Predictor:
   def clip_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """Returns the maps (n, H, W) of every student and of their fusion for all frames of a clip.
 
-    With the centre factor, each method is there without it, too.
+    With the centre factor, each method is there without it, too. Every method that an ablation of `senses` changes
+    has the ablation's suffix in its name.
     """
     parts = list(self.blur_in_time([self._start_student_maps(clip)()], clip.reach))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
   def _start_student_maps(self, clip: Clip, reservoir: Reservoir | None = None) -> Pending[dict[str, np.ndarray]]:
-    maps, count = self.launch(self.with_switch(clip), reservoir), len(clip.targets)
+    maps, count = self.launch(self.show(clip), reservoir), len(clip.targets)
     methods: dict[str, Launched] = {name: {name: batches} for name, batches in maps.items()}
     if len(maps) > 1:
       methods["final"] = maps
-      methods["final_no_switch"] = self.launch(clip.with_all_heard(), reservoir, always_heard=True)
+      methods["final_no_switch"] = self.launch(self.show(clip, ALWAYS_HEARD), reservoir, ALWAYS_HEARD)
     endings = {"": True, NO_CENTRE: False} if self.centre else {"": False}
     results = {
       f"{name}{ending}": self._final_maps(launched, centre)
       for ending, centre in endings.items()
       for name, launched in methods.items()
     }
+    for senses in self.senses:
+      ablated = self._ablate(senses, clip, reservoir, maps)
+      results |= {f"{name}{senses.suffix}": self._final_maps(x, self.centre) for name, x in ablated.items()}
     return lambda: {name: fetch(batches, count) for name, batches in results.items()}
+
+  def _ablate(self, senses: Senses, clip: Clip, reservoir: Reservoir | None, usual: Launched) -> dict[str, Launched]:
+    """Starts the maps of every method that an ablation changes, by the method's usual name.
+
+    Args:
+      senses: What is changed.
+      clip: The clip.
+      reservoir: The reservoir of its video, if it has one.
+      usual: The usual maps of the students, which those that are not changed keep.
+    """
+    needs_companions = replace(senses, companions="own") == OWN
+    changed = [name for name in usual if not needs_companions or networks.NETWORKS[name].companions is not None]
+    condition = Condition(senses)
+    maps = usual | self.launch(self.show(clip, condition), reservoir, condition, changed)
+    methods: dict[str, Launched] = {name: {name: maps[name]} for name in changed}
+    return methods | {"final": maps} if len(maps) > 1 else methods
 
   def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """Computes maps that need no training: from the frames alone, and from the features of an ImageNet backbone."""
@@ -179,30 +208,45 @@ class Predictor:
     """Returns the clip with its audio switch as the switch network sets it."""
     return clip.with_switch(switch_values(self._switch, clip))
 
-  def launch(self, clip: Clip, reservoir: Reservoir | None = None, always_heard: bool = False) -> Launched:
-    """Starts the computation of every student's maps of the clip's targets.
+  def show(self, clip: Clip, condition: Condition = USUAL) -> Clip:
+    """Returns the clip as the students see and hear it, with the audio switch that follows from that."""
+    shown = apply(condition.senses, clip)
+    return shown if condition.always_heard else self.with_switch(shown)
+
+  def launch(
+    self,
+    clip: Clip,
+    reservoir: Reservoir | None = None,
+    condition: Condition = USUAL,
+    students: Collection[str] | None = None,
+  ) -> Launched:
+    """Starts the computation of students' maps of the clip's targets.
 
     Args:
-      clip: The clip.
+      clip: The clip as it is shown under the condition.
       reservoir: The reservoir of its video, for long companions where the clip is only a part of the video.
-      always_heard: Whether the clip's switch is forced to 1, as that of the reservoir then is.
+      condition: The condition, under which the fragments of the reservoir are shown too.
+      students: The names of the students; None for all.
     """
     return {
-      name: student.launch(clip, groups=self._groups(name, clip, reservoir, always_heard))
+      name: student.launch(clip, groups=self._groups(name, clip, reservoir, condition))
       for name, student in self._students.items()
+      if students is None or name in students
     }
 
-  def _groups(self, name: str, clip: Clip, reservoir: Reservoir | None, always_heard: bool) -> Groups | None:
+  def _groups(self, name: str, clip: Clip, reservoir: Reservoir | None, condition: Condition) -> Groups | None:
     """Returns the groups of the clip's targets for a student, None where it has no companions."""
     student, granularity = self._students[name], networks.NETWORKS[name].companions
     if granularity is None:
       return None
+    if condition.senses.companions == "none":
+      return Groups(same_sample_groups(clip, student.network.num_nodes))
     samples = make_groups(clip, granularity, student.network.num_times, self.seed)
     if granularity == "long" and reservoir is not None and clip.is_part:
       chosen, are_two = reservoir.companions(self.seed, clip)
       if are_two.any():
         samples[are_two, 1:] = len(clip) + chosen[are_two]
-        return Groups(samples, reservoir.nodes(student, always_heard, clip))
+        return Groups(samples, reservoir.nodes(student, condition, clip))
     return Groups(samples)
 
   def _final_maps(self, launched: Launched, centre: bool) -> list[jax.Array]:
@@ -238,7 +282,11 @@ def _final(maps: tuple[jax.Array, ...], centre: bool, blur: float) -> jax.Array:
 
 
 def load_predictor(
-  folder: str | Path, batch: int = 8, only: str | None = None, centre: bool | None = None
+  folder: str | Path,
+  batch: int = 8,
+  only: str | None = None,
+  centre: bool | None = None,
+  senses: Sequence[Senses] = (),
 ) -> Predictor:
   """Loads the students of a model folder, or of the work folder of its training.
 
@@ -247,12 +295,13 @@ def load_predictor(
     batch: The number of frames that are computed together.
     only: One of the students, whose maps are then the final ones; None for all three, whose maps are fused.
     centre: Whether maps have the centre factor; None for what the model's configuration says.
+    senses: The ablations that the methods' maps have beside the usual ones.
 
   Raises:
     ModelError, ConfigError, WeightsError: The model cannot be used; a line that names the file.
   """
   students = networks.STUDENTS if only is None else (only,)
-  return Predictor(models.load(folder, (networks.SWITCH, *students)), batch, students, centre)
+  return Predictor(models.load(folder, (networks.SWITCH, *students)), batch, students, centre, senses)
 
 
 def to_uint8(maps: np.ndarray) -> np.ndarray:

@@ -6,8 +6,8 @@ A window holds only a few seconds, so without these a target's long companions w
 # pyright: reportUnknownMemberType=false
 # JAX annotates its functions in part.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from stajax import companions
 from stajax.inference.clip import Clip, Sample, joined
 from stajax.inference.dense import DenseNetwork, take
+from stajax.inference.senses import Condition
 from stajax.media.keyframes import RUN, sampled_runs
 from stajax.media.sound_windows import SoundWindows
 from stajax.media.video import MediaInfo
@@ -30,10 +31,12 @@ class Fragments:
   Attributes:
     runs: The three samples of each fragment, of which only the middle one needs sound.
     at: The number of each middle sample in its video, ascending.
+    other_sound: `Clip.other_sound` of each middle sample; empty if no maps with another sound are wanted.
   """
 
   runs: list[list[Sample]]
   at: np.ndarray
+  other_sound: list[np.ndarray | None] = field(default_factory=list[np.ndarray | None])
 
 
 class Reservoir:
@@ -41,14 +44,15 @@ class Reservoir:
 
   Args:
     read: A function that finds the fragments; fewer than two are not used.
-    with_switch: A function that returns a clip with its audio switch set.
+    show: A function that returns a clip as it is shown to networks under every condition that will be asked for, with
+      its audio switch set.
   """
 
-  def __init__(self, read: Callable[[], Fragments], with_switch: Callable[[Clip], Clip]) -> None:
-    self._read, self._with_switch = read, with_switch
-    self._at: np.ndarray | None = None
-    self._runs: list[list[Sample]] = []
-    self._nodes: dict[bool, jax.Array] = {}
+  def __init__(self, read: Callable[[], Fragments], show: Callable[[Clip], Mapping[Condition, Clip]]) -> None:
+    self._read, self._show = read, show
+    self._found: Fragments | None = None
+    self._at = np.zeros(0, np.int64)
+    self._nodes: dict[Condition, jax.Array] = {}
 
   def companions(self, seed: int, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Draws two different fragments that are far enough away for each of a window's targets.
@@ -60,30 +64,36 @@ class Reservoir:
     Returns:
       The numbers of the fragments (n, 2), and (n,) whether there are two.
     """
-    if self._at is None:
-      found = self._read()
-      self._at, self._runs = found.at, found.runs
+    if self._found is None and not self._nodes:
+      self._found = self._read()
+      self._at = self._found.at
     frames = clip.first + np.asarray(clip.targets)
     return companions.far_items(seed, frames, self._at, companions.LONG_GAP * clip.reach)
 
-  def nodes(self, network: DenseNetwork, always_heard: bool, window: Clip) -> jax.Array:
+  def nodes(self, network: DenseNetwork, condition: Condition, window: Clip) -> jax.Array:
     """Returns the fragments (SIZE, h, w, c) as a network sees them.
 
     Args:
       network: The network, which is the same for all windows.
-      always_heard: Whether the audio switch is forced to 1.
+      condition: How they are shown to the network.
       window: The window that needs them, on which the network, or another one of its model, has run.
     """
     if not self._nodes:
-      # The number is always the same, so that programs fit: the last one stands for those that are missing.
-      runs = joined([*self._runs, *self._runs[-1:] * (SIZE - len(self._runs))])
+      assert self._found is not None, "`companions` has read them"
+      runs = _join_fragments(self._found)
       # With a window's room, the programs of windows can be used; others would take more memory than larger buffers do.
       runs.capacity = window.used_capacity
       middles = jax.device_put(np.arange(RUN // 2, SIZE * RUN, RUN))
-      for heard, clip in ((True, runs.with_all_heard()), (False, self._with_switch(runs))):
-        self._nodes[heard] = take(network.nodes(clip), middles)
-      self._runs = []  # large, and there is one network with long companions
-    return self._nodes[always_heard]
+      self._nodes = {shown: take(network.nodes(clip), middles) for shown, clip in self._show(runs).items()}
+      self._found = None  # large, and there is one network with long companions
+    return self._nodes[condition]
+
+
+def _join_fragments(found: Fragments) -> Clip:
+  """Joins `SIZE` fragments into a clip: as many always, so that programs fit. The last stands for missing ones."""
+  missing = SIZE - len(found.runs)
+  others = [*found.other_sound, *found.other_sound[-1:] * missing]
+  return joined([*found.runs, *found.runs[-1:] * missing], other_sounds=[(None, other, None) for other in others])
 
 
 def read_file_fragments(

@@ -18,6 +18,7 @@ from stajax.media.spectrogram import (
   SEGMENT,
   WINDOW_COLUMNS,
   Statistics,
+  duration,
   normalise,
   spectrogram_blocks,
   statistics,
@@ -79,6 +80,17 @@ def file_windows(
   return SoundWindows(lambda: spectrogram_blocks(pad_with_silence(read(path, None), end)), whole)
 
 
+def looped_windows(sound: SoundWindows, times: Iterable[float]) -> Iterator[np.ndarray]:
+  """Yields the windows of a sound, which begins again when it ends; times must not decrease."""
+  seconds, rounds = sound.duration, 0.0
+  sound = sound.again()
+  for time in times:
+    found, within = divmod(time, seconds)
+    if found > rounds:
+      sound, rounds = sound.again(), found
+    yield sound.window(within)
+
+
 class SoundWindows:
   """Normalised one-second windows of a sound that is read once, front to back, in bounded memory.
 
@@ -97,6 +109,11 @@ class SoundWindows:
     self._kept: deque[np.ndarray] = deque()  # single columns; the first one is column `self._first`
     self._first = 0
     self._strip, self._strip_first = np.zeros((NUM_BINS, 0), np.float32), 0
+
+  @property
+  def duration(self) -> float:
+    """How many seconds the sound lasts."""
+    return duration(self._whole.num_columns)
 
   def again(self) -> SoundWindows:
     """Returns the same sound from its beginning, so that it can be read once more."""

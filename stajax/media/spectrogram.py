@@ -120,6 +120,11 @@ def window_columns(time: float | np.ndarray, num_columns: int | np.ndarray) -> n
   return reflect(columns, np.asarray(num_columns)[..., None])
 
 
+def duration(num_columns: int) -> float:
+  """Returns how many seconds of a sound its columns, at least 1, cover."""
+  return ((num_columns - 1) * HOP + SEGMENT) / SAMPLE_RATE
+
+
 def normalise(columns: np.ndarray, mean: float, deviation: float) -> np.ndarray:
   """Returns (columns - mean) / (deviation + 1e-9), float32, for the mean and deviation of the whole sound."""
   normalised = columns - np.float32(mean)

@@ -5,6 +5,7 @@ import re
 from stajax.maps.final import NO_CENTRE
 from stajax.report.table_1 import ROWS
 from stajax.scoring.protocol import METRICS
+from stajax.senses import OWN, split_method
 
 METHODS = {
   "centre": ("Centre", "Baseline: one Gaussian in the middle of every frame, whatever it shows."),
@@ -56,6 +57,8 @@ METHODS = {
 
 SETS = {
   "synthetic/foreign": "clips whose sound is foreign to the tag",
+  "synthetic/own_sound": "clips whose sound is not foreign",
+  "synthetic/rivals/own_sound": "clips with silent objects of other categories, whose sound is not foreign",
   "synthetic/repeat": "clips whose object repeats or leaves",
   "synthetic/rivals": "clips in which silent objects of other categories are seen, too",
   "synthetic/no_rivals": "clips in which the tagged object is the only one of any category",
@@ -100,12 +103,16 @@ _THRESHOLDED = re.compile(r"(.+)_(0\.\d+)")
 def title_of(name: str) -> str:
   """Returns the title of a method, metric or picture; a name that is not in the tables is its own title.
 
-  A method's name followed by `_0.3` is the method with values below 0.3 set to 0.
+  A method's name followed by `_0.3` is the method with values below 0.3 set to 0, and one followed by a suffix such as
+  `_no_sound` is the method without a sense.
   """
   if match := _THRESHOLDED.fullmatch(name):
     return f"{title_of(match[1])}, threshold {match[2]}"
   if name.endswith(NO_CENTRE):
     return f"{title_of(name.removesuffix(NO_CENTRE))}, without the centre factor"
+  method, senses = split_method(name)
+  if senses != OWN:
+    return ", ".join([title_of(method), *senses.changes])
   if name in METRICS:
     return METRICS[name].title
   if name in METHODS:
@@ -119,4 +126,7 @@ def description_of(method: str) -> str:
     return f"The same as {title_of(match[1])}, scaled to [0, 1], with values below {match[2]} set to 0."
   if method.endswith(NO_CENTRE):
     return "The same without the Gaussian at the centre that multiplies it."
+  own, senses = split_method(method)
+  if senses != OWN:
+    return f"The same as {title_of(own)}, but the model is given {' and '.join(senses.changes)}."
   return METHODS.get(method, ("", ""))[1]

@@ -11,9 +11,10 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from stajax.files import write_text
-from stajax.report import names, tables
+from stajax.report import names, senses, tables
 from stajax.report.table_1 import COMPONENTS
 from stajax.scoring.protocol import METRICS
+from stajax.senses import OWN, split_method
 
 LogLines = Sequence[Mapping[str, float]]
 """The lines of a stage's log, each with `step`, `loss` and other scalars."""
@@ -31,6 +32,7 @@ class Example:
     fixations: The fixated pixels, (H, W) bool, which are drawn as points on the viewers' picture.
     sound: The log-spectrogram of the second of sound around the frame, (257, n) float; None where there is none.
     note: A line below the pictures.
+    compared: The methods whose maps stand between frame and viewers in a row of their own, above all others.
   """
 
   title: str
@@ -40,6 +42,7 @@ class Example:
   fixations: np.ndarray | None = None
   sound: np.ndarray | None = None
   note: str = ""
+  compared: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ class Page:
   Attributes:
     title: The title of the page.
     scores: What `write_scores` returned. The methods `row_01` … `row_25` make a table of their own, the ablation.
-    about: What `describe` returned. Those of its notes that begin with "synthetic" become a banner at the top.
+    about: What `describe` returned. Those of its notes that begin with "synthetic" become a banner at the top. Under
+      `senses` it may have what `compare_senses` returned, which makes a section in place of rows in the tables.
     subtitle: One or two sentences on what the run is.
     notes: Further lines at the top, such as the provenance of the model; "synthetic…" as above.
     curves: The log of each stage.
@@ -76,7 +80,7 @@ def write_page(out: str | Path, page: Page) -> None:
   )
   template = resources.files("stajax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
   shown = {
-    name: {method: row for method, row in rows.items() if method not in tables.ABLATION_METHODS}
+    name: {method: row for method, row in rows.items() if not _is_shown_apart(method)}
     for name, rows in page.scores.items()
   }
   methods = list(dict.fromkeys(method for rows in shown.values() for method in rows))
@@ -94,6 +98,9 @@ def write_page(out: str | Path, page: Page) -> None:
     sets=names.SETS,
     ablation=tables.ablation_tables(page.scores, page.row_titles),
     components=COMPONENTS,
+    senses=page.about.get("senses"),
+    sense_tables=senses.sense_tables(page.about["senses"]) if "senses" in page.about else [],
+    sense_metrics=[(name, METRICS[name].title, METRICS[name].meaning) for name in senses.ORDER],
     map_sizes=_map_sizes(page.about["map_sizes_height_width"]),
     curves=[_curve(stage, log, f"curve{i}") for i, (stage, log) in enumerate(page.curves.items())],
     examples=[_gallery_row(example) for example in page.examples],
@@ -103,12 +110,19 @@ def write_page(out: str | Path, page: Page) -> None:
   write_text(Path(out) / "index.html", text)
 
 
+def _is_shown_apart(method: str) -> bool:
+  """Returns whether a method is a row of the paper's ablation, or lacks a sense."""
+  return method in tables.ABLATION_METHODS or split_method(method)[1] != OWN
+
+
 def _map_sizes(sizes: Mapping[str, Sequence[Sequence[int]]]) -> list[tuple[str, str]]:
   """Returns (sizes, titles of the methods whose maps have them)."""
   grouped: dict[str, list[str]] = {}
   for method, found in sizes.items():
     text = ", ".join(f"{height}×{width}" for height, width in found)
-    title = "rows of Table 1" if method in tables.ABLATION_METHODS else names.title_of(method)
+    title = names.title_of(method)
+    if _is_shown_apart(method):
+      title = "rows of Table 1" if method in tables.ABLATION_METHODS else "the same without a sense"
     grouped.setdefault(text, []).append(title)
   return [(text, ", ".join(dict.fromkeys(titles))) for text, titles in grouped.items()]
 
@@ -132,9 +146,11 @@ def _curve(stage: str, log: LogLines, identifier: str) -> dict[str, str]:
 def _gallery_row(example: Example) -> dict[str, Any]:
   from stajax.report import plots  # see above
 
-  pictures = [("frame", plots.picture(example.frame))]
-  if example.sound is not None:
-    pictures += [("sound", plots.spectrogram_picture(example.sound))]
-  pictures += [(name, plots.heat_picture(example.frame, values)) for name, values in example.maps.items()]
-  pictures += [("viewers", plots.heat_picture(example.frame, example.viewers, example.fixations))]
-  return {"title": example.title, "note": example.note, "pictures": pictures}
+  frame = ("frame", plots.picture(example.frame))
+  sound = [] if example.sound is None else [("sound", plots.spectrogram_picture(example.sound))]
+  maps = {name: plots.heat_picture(example.frame, values) for name, values in example.maps.items()}
+  viewers = ("viewers", plots.heat_picture(example.frame, example.viewers, example.fixations))
+  compared = [(name, maps[name]) for name in example.compared if name in maps]
+  others = [(name, picture) for name, picture in maps.items() if name not in example.compared]
+  rows = [[frame, *compared, viewers], [*sound, *others]] if compared else [[frame, *sound, *others, viewers]]
+  return {"title": example.title, "note": example.note, "rows": rows}

@@ -70,6 +70,7 @@ class Difference:
     run_means: The mean of each run.
     num_clips: How many differences there are; clips in which either score is undefined are left out.
     num_better: In how many of these A > B.
+    half_width: Half the width of the 95% interval of the mean, by Student's t; NaN with fewer than two differences.
   """
 
   mean: float
@@ -77,6 +78,14 @@ class Difference:
   run_means: tuple[float, ...]
   num_clips: int
   num_better: int
+
+  @property
+  def half_width(self) -> float:
+    if self.num_clips < 2:
+      return math.nan
+    from scipy.special import stdtrit  # imported late, as SciPy takes a while to load
+
+    return float(stdtrit(self.num_clips - 1, 0.975)) * self.error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +129,11 @@ def compare(reports: Sequence[Report], pair: str, metric: str) -> Difference:
   Raises:
     ValueError: A report lacks the method, the metric or the set.
   """
-  runs = [_differences(report, pair, metric) for report in reports]
+  return summarise([_differences(report, pair, metric) for report in reports])
+
+
+def summarise(runs: Sequence[np.ndarray]) -> Difference:
+  """Returns the difference of a pair from the differences (n,) of the clips of every run."""
   together = np.concatenate(runs)
   error = float(together.std(ddof=1) / math.sqrt(len(together))) if len(together) > 1 else math.nan
   return Difference(_mean(together), error, tuple(map(_mean, runs)), len(together), int(np.sum(together > 0)))

@@ -1,5 +1,6 @@
 """Tiny networks and clips for tests of inference, and whole networks that run on groups gathered by hand."""
 
+import collections
 import functools
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from stajax import model, networks
 from stajax.config import Config, Data, Maps, Network, Training
+from stajax.inference import programs
 from stajax.inference.clip import Clip, windows
 from stajax.inference.predictor import load_predictor
 from stajax.nets import base
@@ -192,3 +194,26 @@ def method_maps(predictor, samples, reach=1):
 @pytest.fixture(scope="module")
 def predictor(model_folder):
   return load_predictor(model_folder, batch=16)
+
+
+def count_calls(monkeypatch):
+  """Returns a counter of the calls of each program."""
+  calls, real = collections.Counter(), programs.Programs.__init__
+
+  def init(self, *arguments, **keywords):
+    real(self, *arguments, **keywords)
+    for name in ("encode_frames", "encode_sound", "fuse"):
+      program = getattr(self, name)
+      program.write = counted(name, program.write)
+    self.reason = counted("reason", self.reason)
+
+  def counted(name, function):
+    def call(*arguments, **keywords):
+      calls[name] += 1
+      return function(*arguments, **keywords)
+
+    return call
+
+  monkeypatch.setattr(programs.Programs, "__init__", init)
+  monkeypatch.setattr(programs, "_SHARED", {})
+  return calls

@@ -1,6 +1,5 @@
 """The videos of a data set share batches, and `predict --data` writes what `evaluate --model` scores."""
 
-import collections
 import json
 import sys
 
@@ -13,7 +12,7 @@ from helpers.tiny import SIZE, SMALL, make_samples
 from stajax import networks
 from stajax.evaluate import __main__ as evaluate
 from stajax.eyetracking import StavisError, StavisVideo, read_tree
-from stajax.inference import dataset, programs
+from stajax.inference import dataset
 from stajax.inference.clip import Clip, joined
 from stajax.inference.dataset import method_maps, pack
 from stajax.inference.tree_video import video_samples
@@ -120,32 +119,9 @@ def test_joined_videos_have_the_maps_of_each_alone(predictor, reach):
     assert np.std(alone, axis=0).max() > 1e-4
 
 
-def count_calls(monkeypatch):
-  """Returns a counter of the calls of each program."""
-  calls, real = collections.Counter(), programs.Programs.__init__
-
-  def init(self, *arguments, **keywords):
-    real(self, *arguments, **keywords)
-    for name in ("encode_frames", "encode_sound", "fuse"):
-      program = getattr(self, name)
-      program.write = counted(name, program.write)
-    self.reason = counted("reason", self.reason)
-
-  def counted(name, function):
-    def call(*arguments, **keywords):
-      calls[name] += 1
-      return function(*arguments, **keywords)
-
-    return call
-
-  monkeypatch.setattr(programs.Programs, "__init__", init)
-  monkeypatch.setattr(programs, "_SHARED", {})
-  return calls
-
-
 def test_short_videos_share_calls_of_the_device(short_videos, model_folder, monkeypatch):
   """28 frames in batches of 16 are two calls for each of four networks, where seven videos would be 28."""
-  calls = count_calls(monkeypatch)
+  calls = tiny.count_calls(monkeypatch)
   predictor = tiny.load_predictor(model_folder, batch=16)
   videos = read_tree(short_videos).videos
   found = list(dataset.compute_dataset_maps(predictor, predictor.start_final_maps, videos))

@@ -121,7 +121,7 @@ def test_videos_of_a_set_are_not_mixed(models, monkeypatch):
   error = ValueError("cut off")
   parts = [[("a", maps[:4])], [("a", maps[4:6]), ("b", maps[6:])], [("c", maps[:2])], [("c", error)]]
   monkeypatch.setattr(dataset, "pack", lambda *_: [None])
-  monkeypatch.setattr(dataset, "_start_pack", lambda *_: (functools.partial(list, part) for part in parts))
+  monkeypatch.setattr(dataset._Starter, "start", lambda *_: (functools.partial(list, part) for part in parts))
   monkeypatch.setattr(dataset, "_key", lambda video: video)
   monkeypatch.setattr(dataset, "reach_of", lambda video, rate: 1)
   found = {name: [] for name in videos}

@@ -201,6 +201,15 @@ def decode(uri):
   return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
+def test_compared_maps_stand_between_frame_and_viewers_above_the_others(tmp_path):
+  pytest.importorskip("librosa", reason="needs the extra `train`")
+  example = replace(make_example("clip 1"), compared=("scam", "sta", "missing"), sound=np.ones((257, 98)))
+  _, text = make_report(tmp_path, examples=[example])
+  alternatives = [value.partition(",")[0] for _, value in Browser(text).attributes("alt")]
+  assert alternatives == ["Frame", "SCAM", "STA", "Viewers", "Sound", "CAM S", "CAM ST", "CAM SA"]
+  assert text.count('<div class="grid pictures">') == 2
+
+
 def test_a_map_is_shown_relative_to_its_maximum():
   frame = np.full((256, 256, 3), 90, np.uint8)
   values = gaussian_filter(np.eye(16) * 1.0, 2)

@@ -32,6 +32,9 @@ METHODS = {
   *("cam_s", "cam_st", "cam_sa", "scam_average", "scam", "scam_plus"),
   *("sta", "sta_plus_short", "sta_plus_long", "final", "final_no_switch"),
 }
+STUDENTS = (*networks.STUDENTS, "final")
+ABLATED = {f"{name}_{which}_sound" for name in STUDENTS for which in ("other", "no")}
+ABLATED |= {"final_no_motion", "final_no_companions"}
 METRICS = {"auc_judd", "s_auc", "nss", "sim", "cc"}
 # Programs are small and few of them differ. Not all is frozen that could be, or hearing would not be learned.
 CONFIG = """
@@ -136,7 +139,7 @@ def test_nothing_half_done_is_left(trained):
 
 def test_report_scores_every_method_on_the_same_frames(trained):
   scores = json.loads((trained / "report" / "scores.json").read_text())
-  assert set(scores["synthetic"]) == METHODS | {row.method for row in ROWS} and len(ROWS) == 25
+  assert set(scores["synthetic"]) == METHODS | ABLATED | {row.method for row in ROWS} and len(ROWS) == 25
   assert all(set(row) == METRICS for row in scores["synthetic"].values())
   same = {"cam_s_coarse": 1, "scam_coarse": 5, "scam_average": 10, "scam": 11, "scam_plus": 25}
   for method, number in same.items():
@@ -145,6 +148,10 @@ def test_report_scores_every_method_on_the_same_frames(trained):
   assert "synthetic" in json.dumps(about["notes"]) and "toggled at inference" in json.dumps(about["notes"])
   page = (trained / "report" / "index.html").read_text()
   assert "synthetic" in page and 'src="http' not in page
+  assert done(trained, "report")["senses"] == about["senses"]["says"] and len(about["senses"]["says"]) == 4
+  for name, methods in about["senses"]["differences"].items():
+    assert set(methods) == ABLATED and name.startswith("synthetic")
+  assert all(line.partition(":")[0] in page for line in about["senses"]["says"]) and "Final, other sound" in page
 
 
 def has_begun(workdir: Path, stage: str) -> bool:

@@ -1,9 +1,10 @@
-"""The stage `report`: every method scored on the held-out clips, with learning curves and a gallery.
+"""The stage `report`: every method scored on the held-out clips, what each sense adds, learning curves and a gallery.
 
 CAMs and SCAM use a clip's true tag; students never see one.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ from stajax.data.records import Records
 from stajax.eyetracking import StavisVideo, read_groups, read_tree
 from stajax.inference.ablation import row_maps
 from stajax.inference.class_maps import ClipSources
-from stajax.inference.clip import Clip, clip_samples
+from stajax.inference.clip import Clip, clip_samples, clip_sound
 from stajax.inference.predictor import Predictor, to_uint8
 from stajax.media.spectrogram import window_columns
 from stajax.report.page import Example, Page, write_page
 from stajax.report.score_files import describe, write_scores
+from stajax.report.senses import FOREIGN, RIVALS, compare_senses
 from stajax.report.table_1 import ROWS
 from stajax.scoring.protocol import Settings
 from stajax.scoring.videos import evaluate_videos
+from stajax.senses import OWN, Senses, choose_donors, split_method
 from stajax.train.logs import read_log
 from stajax.train.run import Run
 from stajax.train.stages.graph import make_graph
@@ -34,6 +37,9 @@ _NOTES = (
   "CAMs, SCAM and SCAM+ use the true tag of a held-out clip; the students see none.",
   "Rows of the ablation: the audio switch and the FRL are toggled at inference, the networks are the same.",
 )
+_WITHOUT_SENSES = (Senses(sound="other"), Senses(sound="none"), Senses(motion="none"), Senses(companions="none"))
+_COMPARED = ("scam", "final", *(f"final{senses.suffix}" for senses in _WITHOUT_SENSES[:2]))
+"""The methods that stand side by side in the gallery."""
 
 
 def write_report(run: Run) -> dict[str, Any]:
@@ -45,7 +51,9 @@ def write_report(run: Run) -> dict[str, Any]:
     return {"skipped": reason}
   tree = read_tree(tree_folder)
   heldout = Records.open(run.data.folder / "heldout")
-  gallery, methods = Gallery(heldout, tree.videos), _Methods(run, heldout)
+  groups = read_groups(tree_folder)
+  methods = _Methods(run, heldout)
+  gallery = Gallery(heldout, tree.videos, _decisive_clips(groups), methods.describe_donor)
 
   def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     maps = methods.compute(heldout.names.index(video.name))
@@ -55,8 +63,14 @@ def write_report(run: Run) -> dict[str, Any]:
       yield chunk, {name: x[chunk] for name, x in maps.items()}
 
   settings = Settings(seed=run.config.seed, stride=run.config.score_stride)
-  evaluation = evaluate_videos(tree.videos, method_maps, settings, groups=read_groups(tree_folder), progress=True)
+  evaluation = evaluate_videos(tree.videos, method_maps, settings, groups=groups, progress=True)
   about = describe(evaluation, list(_NOTES), tree.fold_lists, tree.skipped)
+  sounding = {(video.database, video.name) for video in tree.videos if methods.has_sound(video.name)}
+  about["senses"] = compare_senses(evaluation, methods.senses, sounding)
+  if len(methods.senses) < len(_WITHOUT_SENSES):
+    about["senses"]["says"].insert(0, "Only one held-out clip has sound, so no sound can be exchanged.")
+  for line in about["senses"]["says"]:
+    tqdm.write(line)
   scores = write_scores(evaluation, about, run.workdir.report)
   subtitle = (
     f"Learned from the tags of {run.data.records.num_clips} clips, without eye tracking; scored on "
@@ -72,20 +86,51 @@ def write_report(run: Run) -> dict[str, Any]:
     facts=collect_facts(run),
   )
   write_page(run.workdir.report, page)
-  return {"scores": next(iter(scores.values()))}
+  return {"scores": next(iter(scores.values())), "senses": about["senses"]["says"]}
+
+
+def _decisive_clips(groups: Mapping[str, Sequence[str]]) -> set[str]:
+  """Returns the clips in which only the sound says who counts: those with rivals and without foreign sound."""
+
+  def named(kind: str) -> set[str]:
+    return {name for key, names in groups.items() if key.endswith(f"/{kind}") for name in names}
+
+  return named(RIVALS) - named(FOREIGN)
 
 
 class _Methods:
-  """Computes the maps of every method for held-out clips."""
+  """Computes the maps of every method for held-out clips.
+
+  Attributes:
+    senses: What is taken from the students; another sound only if there are at least two, or none at all.
+  """
 
   def __init__(self, run: Run, records: Records) -> None:
     self._run, self._records = run, records
-    self._predictor = Predictor(models.load(run.workdir.model), run.config.inference_batch)
+    sounding = np.flatnonzero(records.has_sound).tolist()
+    self._donors = choose_donors(sounding, run.config.seed) if len(sounding) > 1 else {}
+    self.senses = _WITHOUT_SENSES[1:] if len(sounding) == 1 else _WITHOUT_SENSES
+    model = models.load(run.workdir.model)
+    self._predictor = Predictor(model, run.config.inference_batch, senses=self.senses)
+
+  def has_sound(self, name: str) -> bool:
+    """Returns whether a clip has sound."""
+    return bool(self._records.has_sound[self._records.names.index(name)])
+
+  def describe_donor(self, name: str) -> str:
+    """Returns a line that says whose sound the clip's other sound is, "" if it has none."""
+    records = self._records
+    donor = self._donors.get(records.names.index(name))
+    return "" if donor is None else f"The other sound is that of {records.names[donor]}: {_tag_names(records, donor)}."
 
   def compute(self, index: int) -> dict[str, np.ndarray]:
     """Returns the maps of one clip, {method: (n, h, w) uint8, each with a maximum of 255}."""
     records = self._records
-    clip = self._predictor.with_switch(Clip(clip_samples(records, index, records.side)))
+    clip = Clip(clip_samples(records, index, records.side))
+    if index in self._donors:
+      times = np.arange(len(clip)) / records.rate[index]
+      clip.other_sound = clip_sound(records, self._donors[index], times, loop=True)
+    clip = self._predictor.with_switch(clip)
     sources = ClipSources(self._run.trained.sources(), clip, clip_tags(records, index))
     maps = {f"cam_{name}": sources.cam(name) for name in networks.COARSE}
     maps["scam_coarse"], _ = sources.selected(networks.COARSE)
@@ -93,25 +138,39 @@ class _Methods:
     maps["scam_average"] = sources.averaged(networks.FINE)
     maps["scam"], _ = sources.selected(networks.FINE)
     maps["scam_plus"], _ = sources.selected((*networks.FINE, *networks.GRANULAR))
-    maps |= self._predictor.clip_maps(clip)
+    maps |= {name: x for name, x in self._predictor.clip_maps(clip).items() if _is_reported(name)}
     maps |= {f"row_{row.number:02}": row_maps(sources, row) for row in ROWS}
     return {name: to_uint8(x) for name, x in maps.items()}
 
 
-class Gallery:
-  """Keeps the middle frame of the first clips of every tag, with its maps."""
+def _is_reported(method: str) -> bool:
+  """Returns whether maps are scored: of the students alone only those with changed sound are, beside the usual ones."""
+  name, senses = split_method(method)
+  return name == "final" or senses == OWN or senses.sound != "own"
 
-  def __init__(self, records: Records, videos: Sequence[StavisVideo]) -> None:
-    self._records = records
+
+class Gallery:
+  """Keeps the middle frame of the first clips of every tag, with its maps.
+
+  Args:
+    records: The held-out clips.
+    videos: Their videos with viewers.
+    preferred: The names of clips that come before all others.
+    describe: A function of a clip's name that returns a line about it.
+  """
+
+  def __init__(
+    self,
+    records: Records,
+    videos: Sequence[StavisVideo],
+    preferred: Collection[str] = (),
+    describe: Callable[[str], str] = lambda name: "",
+  ) -> None:
+    self._records, self._describe = records, describe
     named = {video.name for video in videos}
-    clips_of_tag: dict[tuple[int, ...], list[str]] = {}
-    for clip, name in enumerate(records.names):
-      if name in named:
-        clips_of_tag.setdefault(clip_tags(records, clip)[:1], []).append(name)
-    # The first clips of all tags come first, then the second ones.
-    most = max(map(len, clips_of_tag.values()))
-    chosen = [clips[i] for i in range(most) for clips in clips_of_tag.values() if i < len(clips)]
-    self._chosen = chosen[:_EXAMPLES]
+    first = [name for name in records.names if name in named and name in preferred]
+    then = [name for name in records.names if name in named and name not in preferred]
+    self._chosen = [*_alternate_tags(records, first), *_alternate_tags(records, then)][:_EXAMPLES]
     self._examples: dict[str, Example] = {}
 
   def add(self, video: StavisVideo, maps: dict[str, np.ndarray]) -> None:
@@ -120,20 +179,39 @@ class Gallery:
       return
     records, clip = self._records, self._records.names.index(video.name)
     frame = video.num_frames // 2
-    tags = ", ".join(records.categories[tag] for tag in clip_tags(records, clip)) or "no tag"
     flags = f" ({', '.join(records.flags[clip])})" if records.flags[clip] else ""
     self._examples[video.name] = Example(
-      title=f"{video.name}, frame {frame + 1}: {tags}{flags}",
+      title=f"{video.name}, frame {frame + 1}: {_tag_names(records, clip)}{flags}",
       frame=records.clip_frames(clip)[frame],
-      maps={name: x[frame] for name, x in maps.items() if not name.startswith("row_")},
+      maps={name: x[frame] for name, x in maps.items() if _is_drawn(name)},
       viewers=video.density(frame),
       fixations=video.fixations(frame),
       sound=_second_of_sound(records, clip, frame),
+      note=self._describe(video.name),
+      compared=_COMPARED,
     )
 
   def examples(self) -> list[Example]:
     """Returns the frames in the order in which they are shown."""
     return [self._examples[name] for name in self._chosen if name in self._examples]
+
+
+def _alternate_tags(records: Records, names: Sequence[str]) -> list[str]:
+  """Returns the first clips of all tags, then the second ones, and so on."""
+  clips_of_tag: dict[tuple[int, ...], list[str]] = {}
+  for name in names:
+    clips_of_tag.setdefault(clip_tags(records, records.names.index(name))[:1], []).append(name)
+  rounds = itertools.zip_longest(*clips_of_tag.values())
+  return [name for of_round in rounds for name in of_round if name is not None]
+
+
+def _is_drawn(method: str) -> bool:
+  """Returns whether the gallery has a method: neither rows of Table 1 nor, beside those compared, ablated senses."""
+  return method in _COMPARED or (not method.startswith("row_") and split_method(method)[1] == OWN)
+
+
+def _tag_names(records: Records, clip: int) -> str:
+  return ", ".join(records.categories[tag] for tag in clip_tags(records, clip)) or "no tag"
 
 
 def _second_of_sound(records: Records, clip: int, frame: int) -> np.ndarray | None:

@@ -10,7 +10,7 @@ from helpers.fake_records import NUM_FRAMES, fake_records
 pytest.importorskip("tensorflow")
 
 from stajax.media.spectrogram import window_columns
-from stajax.train.stages.write_report import Gallery
+from stajax.train.stages.write_report import Gallery, _decisive_clips
 
 
 def test_the_gallery_has_middle_frames_of_every_tag_and_their_sound(tmp_path):
@@ -32,6 +32,7 @@ def test_the_gallery_has_middle_frames_of_every_tag_and_their_sound(tmp_path):
   # In the order of the records: the first clips of all tags, and then the second ones.
   assert [example.title.split(",")[0] for example in examples] == [f"clip {clip}" for clip in (1, 2, 3, 5, 4)]
   assert examples[1].title == "clip 2, frame 7: bell (foreign, repeat)" and examples[2].title.endswith(": no tag")
+  assert all("final_other_sound" in example.compared and example.note == "" for example in examples)
   for example, clip in zip(examples, (1, 2, 3, 5, 4)):
     frame = NUM_FRAMES[clip] // 2
     assert example.maps == {"sta": frame} and example.viewers == frame and example.fixations == (clip, frame)
@@ -42,3 +43,27 @@ def test_the_gallery_has_middle_frames_of_every_tag_and_their_sound(tmp_path):
     columns = records.clip_columns(clip)
     at = window_columns(frame / records.rate[clip], columns.shape[1])
     np.testing.assert_array_equal(example.sound, columns[:, at])
+
+
+def test_preferred_clips_come_first_in_the_gallery(tmp_path):
+  """Only some ablated maps are drawn, and a line says whose sound the other sound is."""
+  records = fake_records(tmp_path / "heldout", number=6)
+  videos = [
+    SimpleNamespace(name=f"clip {clip}", num_frames=1, density=lambda frame: 0, fixations=lambda frame: 0)
+    for clip in range(6)
+  ]
+  gallery = Gallery(records, videos, {"clip 2", "clip 4", "clip 5", "elsewhere"}, "note of {}".format)
+  one = np.zeros((1, 2, 2))
+  names = ("final", "final_other_sound", "final_no_sound", "final_no_motion", "sta_no_sound", "sta", "row_01")
+  for video in videos:
+    gallery.add(video, dict.fromkeys(names, one))
+  examples = gallery.examples()
+  # Those of bell and drum, then the second one of bell; then the others in the same way.
+  assert [example.title.split(",")[0] for example in examples] == [f"clip {clip}" for clip in (2, 5, 4, 0, 1, 3)]
+  assert list(examples[0].maps) == ["final", "final_other_sound", "final_no_sound", "sta"]
+  assert examples[0].note == "note of clip 2"
+
+
+def test_decisive_clips_have_rivals_and_their_own_sound():
+  groups = {"synthetic/rivals": ["a", "b"], "synthetic/foreign": ["b", "c"], "synthetic/no_rivals": ["d"]}
+  assert _decisive_clips(groups) == {"a"} and _decisive_clips({"x/foreign": ["a"]}) == _decisive_clips({}) == set()
