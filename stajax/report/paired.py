@@ -149,7 +149,8 @@ def _differences(report: Report, pair: str, metric: str) -> np.ndarray:
     what = missing[0] if missing else group
     raise ValueError(f"{pair}: no {what!r} with {metric} in the report; found {found}")
   ours, theirs = report.scores[first][metric], report.scores[second][metric]
-  clips = [clip for clip in ours if clip in theirs and (not group or clip.split("/")[1] in report.groups[group])]
+  members = {f"{group.partition('/')[0]}/{name}" for name in report.groups.get(group, ())}
+  clips = [clip for clip in ours if clip in theirs and (not group or clip.rpartition("/")[0] in members)]
   differences = np.array([ours[clip] - theirs[clip] for clip in clips])
   return differences[~np.isnan(differences)]
 

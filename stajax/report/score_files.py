@@ -11,6 +11,7 @@ import numpy as np
 
 import stajax
 from stajax.files import write_json, write_text
+from stajax.report.senses import sets_of
 from stajax.report.tables import Scores
 from stajax.scoring.baselines import CENTRE_SIGMA
 from stajax.scoring.protocol import METRICS, SPLITS, STEP
@@ -79,7 +80,9 @@ def describe(
     "first_frame": settings.first_frame,
     "nan_policy": settings.nan_policy,
     "sets": {name: _describe_set(evaluation, videos) for name, videos in sets.items()},
-    "groups": {name: sorted({video.name for video in sets[name]}) for name in evaluation.groups if name in sets},
+    "groups": {
+      name: sorted({video.name for video in videos}) for name, videos in sets_of(evaluation).items() if "/" in name
+    },
     "map_sizes_height_width": evaluation.map_sizes,
     "fold_lists": [path.name for path in fold_lists],
     "skipped": [

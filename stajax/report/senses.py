@@ -275,24 +275,30 @@ class SenseTable:
 
   Attributes:
     name: The name of the set.
+    is_open: Whether it is shown at once: a database, or the clips in which only their own sound says who counts.
     rows: For each ablation its title, the NSS with and without, then the differences in every metric of `ORDER`, and
       the share of videos that are better; the first row of each method is marked.
   """
 
   name: str
+  is_open: bool
   rows: list[tuple[str, bool, list[str]]]
 
 
 def sense_tables(comparison: SenseComparison) -> list[SenseTable]:
   """Returns the comparison as tables, with the final map's rows first."""
-  return [SenseTable(name, _table_rows(of_set)) for name, of_set in comparison["differences"].items()]
+  return [
+    SenseTable(name, "/" not in name or name.endswith(f"/{RIVALS}/{OWN_SOUND}"), _table_rows(of_set))
+    for name, of_set in comparison["differences"].items()
+  ]
 
 
 def _table_rows(of_set: Mapping[str, Mapping[str, MetricDifference]]) -> list[tuple[str, bool, list[str]]]:
   def own(method: str) -> str:
     return split_method(method)[0]
 
-  ordered = sorted(of_set, key=lambda method: own(method) != "final")
+  found = ["final", *dict.fromkeys(map(own, of_set))]
+  ordered = sorted(of_set, key=lambda method: found.index(own(method)))
   rows: list[tuple[str, bool, list[str]]] = []
   last = ""
   for method in ordered:

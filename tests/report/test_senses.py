@@ -132,6 +132,7 @@ def test_the_page_has_a_section_in_place_of_rows(tmp_path):
   write_page(tmp_path, Page("Scores", scores, about))
   page = (tmp_path / "index.html").read_text()
   assert "final_no_sound" in scores["synthetic"]
+  assert about["groups"] == {"synthetic/foreign": ["v0"], "synthetic/own_sound": ["v1", "v2", "v3"]}
   section = page[page.index('id="senses"') : page.index('id="how"')]
   assert "What each sense adds on synthetic/own_sound" in section and "clips whose sound is not foreign" in section
   assert "Final, no sound" not in page[: page.index('id="senses"')] and "3 of 4" in section
