@@ -51,7 +51,9 @@ apidoc_modules = [
 default_role = "literal"  # docstrings write code between single backquotes
 autodoc_default_options = {"no-value": True}  # of constants
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "both"
+autodoc_typehints_description_target = "documented_params"  # otherwise fields of dataclasses would be listed twice
+maximum_signature_line_length = 100
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True  # attributes that are described twice would be listed twice
@@ -81,7 +83,13 @@ def escape_stars(app, what, name, obj, options, lines):
     lines[number] = "`".join(parts)
 
 
+def shorten_factories(app, what, name, obj, options, signature, returns):
+  """Writes defaults that are made anew as `...`: a signature with <factory> in it could not be laid out."""
+  return signature and signature.replace("<factory>", "..."), returns
+
+
 def setup(app):
   """Connects the changes above; Sphinx calls it."""
   app.connect("autodoc-process-docstring", show_indented_blocks, priority=400)  # before napoleon
   app.connect("autodoc-process-docstring", escape_stars, priority=600)  # after it
+  app.connect("autodoc-process-signature", shorten_factories)

@@ -116,7 +116,8 @@ def parse_data(data: str) -> Path:
     return Path(root)
   if (Path(data) / "annotations").is_dir():
     return Path(data)
-  raise StavisError(f"--data {data}: expected NAME:ROOT with NAME one of {', '.join(PROTOCOLS)}")
+  expected = f"NAME:ROOT with NAME one of {', '.join(PROTOCOLS)}, or a folder that has a folder annotations"
+  raise StavisError(f"data {data}: expected {expected}")
 
 
 def read_tree(

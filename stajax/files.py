@@ -5,6 +5,7 @@ in `.partial`. A process that is killed leaves at most such a partial file or fo
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -31,8 +32,13 @@ def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
   Args:
     path: The file to write, in an existing folder.
     shared: Whether other processes may write the same file at the same time; the last one to finish wins.
+
+  Raises:
+    FileNotFoundError: There is no such folder; the message names it.
   """
   path = Path(path)
+  if not path.parent.is_dir():
+    raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
   # Unshared files get no unique name, because nobody would ever remove what killed processes leave behind. Process ids
   # would not be unique either, because hosts that share a disk may have the same ones.
   partial = partial_path(path, uuid.uuid4().hex if shared else "")
@@ -49,12 +55,14 @@ def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
   """Yields an empty folder to fill, which replaces `path` when the block ends without an exception.
 
-  After an exception `path` is as it was before, and nothing of the new folder remains.
+  After an exception `path` is as it was before, and nothing of the new folder remains. Makes the folder that `path` is
+  in if it is missing.
   """
   path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
   partial = partial_path(path)
   shutil.rmtree(partial, ignore_errors=True)  # a process that was killed may have left it
-  partial.mkdir(parents=True)
+  partial.mkdir()
   try:
     yield partial
     shutil.rmtree(path, ignore_errors=True)

@@ -33,6 +33,15 @@ def test_a_file_stays_as_it_was_after_an_exception(tmp_path, error):
   assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_missing_folder_is_named(tmp_path, shared):
+  for folder in (tmp_path / "nowhere" / "to be found", tmp_path / "file"):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError) as error, files.atomic_file(folder / "a.npz", shared):
+      pass
+    assert str(error.value) == f"[Errno 2] no such folder: '{folder}'"
+
+
 def test_partial_files_of_killed_processes_are_replaced(tmp_path):
   files.partial_path(tmp_path / "file.txt").write_text("half of a file that was longer than the new one")
   files.write_text(tmp_path / "file.txt", "new")

@@ -9,6 +9,7 @@ The metrics are AUC-J, s-AUC, NSS, SIM and CC. It writes `scores.json`, `evaluat
 `index.html`. Exit codes: 0 all videos are scored, 1 some could not be scored, 2 bad input, 3 no video could be scored.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,6 +121,9 @@ def _check(arguments: Arguments) -> None:
     raise StavisError(f"--sense takes the model's own predictions: give --model DIR without {what} cannot be made anew")
   if arguments.stride < 1 or arguments.first_frame < 1 or (arguments.processes or 1) < 1:
     raise StavisError("--stride, --first-frame and --processes must be at least 1")
+  existing = next(path for path in (arguments.out.absolute(), *arguments.out.absolute().parents) if path.exists())
+  if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    raise StavisError(f"--out {arguments.out}: {existing} is not a folder in which files can be written")
 
 
 def _choose_methods(arguments: Arguments, root: Path, tree: StavisTree) -> methods.Methods:

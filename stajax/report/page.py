@@ -1,5 +1,6 @@
 """Writes `index.html`, the self-contained page of a training or an evaluation: scores, curves, examples and facts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -12,9 +13,13 @@ from markupsafe import Markup, escape
 
 from stajax.files import write_text
 from stajax.report import names, senses, tables
+from stajax.report.accuracy import accuracy_table
 from stajax.report.table_1 import COMPONENTS
 from stajax.scoring.protocol import METRICS
 from stajax.senses import OWN, split_method
+
+_SYNTHETIC = "synthetic"
+"""The notes that begin with this word make the banner."""
 
 LogLines = Sequence[Mapping[str, float]]
 """The lines of a stage's log, each with `step`, `loss` and other scalars."""
@@ -53,7 +58,8 @@ class Page:
     title: The title of the page.
     scores: What `write_scores` returned. The methods `row_01` … `row_25` make a table of their own, the ablation.
     about: What `describe` returned. Those of its notes that begin with "synthetic" become a banner at the top. Under
-      `senses` it may have what `compare_senses` returned, which makes a section in place of rows in the tables.
+      `senses` it may have what `compare_senses` returned, which makes a section in place of rows in the tables, and
+      under `accuracy` what `measure_accuracy` returned.
     subtitle: One or two sentences on what the run is.
     notes: Further lines at the top, such as the provenance of the model; "synthetic…" as above.
     curves: The log of each stage.
@@ -78,6 +84,7 @@ def write_page(out: str | Path, page: Page) -> None:
   environment = jinja2.Environment(
     autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
   )
+  environment.filters["code"] = _mark_code
   template = resources.files("stajax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
   shown = {
     name: {method: row for method, row in rows.items() if not _is_shown_apart(method)}
@@ -85,11 +92,11 @@ def write_page(out: str | Path, page: Page) -> None:
   }
   methods = list(dict.fromkeys(method for rows in shown.values() for method in rows))
   lines = list(dict.fromkeys([*page.notes, *page.about["notes"]]))
-  banners = [line for line in lines if line.startswith("synthetic")]
+  banners = [line for line in lines if line.startswith(_SYNTHETIC)]
   text = environment.from_string(template).render(
     title=page.title,
     subtitle=page.subtitle,
-    banners=banners,
+    banner=_join_banners(banners),
     notes=[line for line in page.notes if line not in banners],
     about={**page.about, "notes": [line for line in page.about["notes"] if line not in banners]},
     tables=[(name, tables.score_rows(rows)) for name, rows in shown.items() if rows],
@@ -101,6 +108,8 @@ def write_page(out: str | Path, page: Page) -> None:
     senses=page.about.get("senses"),
     sense_tables=senses.sense_tables(page.about["senses"]) if "senses" in page.about else [],
     sense_metrics=[(name, METRICS[name].title, METRICS[name].meaning) for name in senses.ORDER],
+    accuracy=page.about.get("accuracy"),
+    accuracy_table=accuracy_table(page.about["accuracy"]) if "accuracy" in page.about else None,
     map_sizes=_map_sizes(page.about["map_sizes_height_width"]),
     curves=[_curve(stage, log, f"curve{i}") for i, (stage, log) in enumerate(page.curves.items())],
     examples=[_gallery_row(example) for example in page.examples],
@@ -108,6 +117,17 @@ def write_page(out: str | Path, page: Page) -> None:
     title_of=names.title_of,
   )
   write_text(Path(out) / "index.html", text)
+
+
+def _join_banners(lines: Sequence[str]) -> str:
+  """Returns what lines such as "synthetic: this." and "synthetic: that." say, "this; that."; "" if there are none."""
+  said = [line.removeprefix(_SYNTHETIC).removeprefix(":").strip() for line in lines]
+  return "; ".join([*(text.removesuffix(".") for text in said[:-1]), *said[-1:]])
+
+
+def _mark_code(text: str) -> Markup:
+  """Returns a text as HTML in which what stands between backquotes is code."""
+  return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _is_shown_apart(method: str) -> bool:

@@ -72,6 +72,12 @@ def test_maps_that_cannot_be_used(tree, maps, message):
     stajax.evaluate_maps(maps, tree)
 
 
+@pytest.mark.parametrize("data", ["/nope", "mit:/nope"])
+def test_videos_that_are_not_there(data):
+  with pytest.raises(StavisError, match=f"^data {data}: expected NAME:ROOT with .* folder annotations$"):
+    stajax.evaluate_maps({}, data)
+
+
 def test_a_name_of_two_videos_needs_its_database(tree):
   write_tree(tree, "Other", [["a"]])
   maps = np.zeros((6, 4, 4), np.uint8)

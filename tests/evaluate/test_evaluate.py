@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -277,6 +278,18 @@ def test_bad_input_is_one_line(tree, tmp_path, capsys, arguments, expected):
   error = capsys.readouterr().err
   assert expected in error and error.count("\n") == 1
   assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["file", "file/out", "locked/new/out"])
+def test_a_folder_that_cannot_be_written_is_refused_at_once(tmp_path, capsys, monkeypatch, name):
+  """The superuser may write anywhere, so what is locked is made up."""
+  (tmp_path / "file").touch()
+  (tmp_path / "locked").mkdir()
+  monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "locked")
+  assert run("--maps", tmp_path, "--data", tmp_path / "not even read", "--out", tmp_path / name) == 2
+  error = capsys.readouterr().err
+  assert f"--out {tmp_path / name}: {tmp_path / name.partition('/')[0]} is not a folder" in error
+  assert error.count("\n") == 1 and sorted(path.name for path in tmp_path.iterdir()) == ["file", "locked"]
 
 
 def test_nothing_to_score(tree, tmp_path, capsys):

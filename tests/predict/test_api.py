@@ -39,6 +39,9 @@ def test_a_prediction_writes_the_files_of_the_command(tmp_path, every_frame):
   assert written == sorted(path.name for path in (tmp_path / "api").iterdir())
   for name in written:
     assert (tmp_path / "api" / name).read_bytes() == (tmp_path / "command" / name).read_bytes(), name
+  for save in (prediction.save_npz, prediction.save_json, prediction.save_overlay):
+    with pytest.raises(FileNotFoundError, match=r"no such folder: '.*/missing'$"):
+      save(tmp_path / "missing" / "a.x")
 
 
 def test_a_stream_gives_the_maps_one_by_one(tmp_path):

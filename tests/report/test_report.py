@@ -274,8 +274,21 @@ def test_synthetic_is_stated_once_at_the_top(tmp_path):
   _, text = make_report(tmp_path, notes=[synthetic])
   assert text.count("rendered clips with sampled viewers") == 1
   assert text.index("Synthetic clips:") < text.index("<table>")
+  model = "synthetic: the model was trained on `rendered` <clips>."
+  _, both = make_report(tmp_path, notes=[model, synthetic])
+  banners = re.findall(r'<p class="banner" role="note">(.*?)</p>', both)
+  assert banners == [
+    "<strong>Synthetic clips:</strong> the model was trained on <code>rendered</code> &lt;clips&gt;; "
+    "rendered clips with sampled viewers, not eye tracking."
+  ]
   _, other = make_report(tmp_path, make_evaluation("DIEM"))
   assert ("p", "banner") not in Browser(other).attributes("class") and "trained by" in other
+
+
+def test_what_is_code_in_notes_looks_like_code(tmp_path):
+  _, text = make_report(tmp_path, notes=["given by `--data <x>`"])
+  assert "given by <code>--data &lt;x&gt;</code>" in text and "The baseline <code>centre</code> is" in text
+  assert "`" not in text
 
 
 def test_equal_input_gives_equal_bytes(report, tmp_path):

@@ -154,6 +154,41 @@ def test_report_scores_every_method_on_the_same_frames(trained):
   assert all(line.partition(":")[0] in page for line in about["senses"]["says"]) and "Final, other sound" in page
 
 
+def test_report_says_who_names_the_tag(trained):
+  """The shares are those that the networks give when each is run on the held-out clips by itself."""
+  found = json.loads((trained / "report" / "evaluation.json").read_text())["accuracy"]["sets"]["synthetic"]
+  assert list(found["right"]) == ["tagger_0", *networks.SOURCES] and found["clips"] == 2 and found["frames"] == 16
+  code = """
+import json, sys
+import numpy as np
+from pathlib import Path
+from stajax import config, networks
+from stajax.data.records import Records
+from stajax.inference.clip import Clip, clip_samples
+from stajax.train.run import open_run
+folder = Path(sys.argv[1])
+run = open_run(config.loads((folder / "config.json").read_text(), "config.json"), folder)
+records = Records.open(folder / "data" / "heldout")
+right = dict.fromkeys(("tagger_0", "s_coarse", "st_coarse", "sa_coarse", "on"), 0)
+for i in range(len(records.names)):
+  clip = Clip(clip_samples(records, i, records.side))
+  heard = run.trained.dense(networks.SWITCH).run(clip).confidences[:, 0] > 0.5
+  right["on"] += int(heard.sum())
+  clip = clip.with_switch(heard)
+  for name in right:
+    if name != "on":
+      is_tagger = "tagger" in name
+      confidences = run.trained.tagger(name)(clip) if is_tagger else run.trained.dense(name).run(clip).confidences
+      right[name] += sum(int(records.tags[i][c]) for c in confidences.argmax(axis=1))
+print("counts", json.dumps(right))
+"""
+  counts = json.loads(finish(run("-c", code, str(trained))).partition("counts ")[2])
+  shares = {"on": found["switch_on"], **found["right"]}
+  assert {name: shares[name] for name in counts} == pytest.approx({name: n / 16 for name, n in counts.items()})
+  page = (trained / "report" / "index.html").read_text()
+  assert "Who names the tag" in page and "at most 1/k" in page
+
+
 def has_begun(workdir: Path, stage: str) -> bool:
   """Returns whether a stage has logged a training step, or has finished a clip."""
   if stage in (*NETWORKS, networks.ALL_STUDENTS):

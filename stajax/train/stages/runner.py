@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+from tqdm import tqdm
 
 from stajax import config as configuration
 from stajax.config import Config
@@ -47,6 +48,8 @@ def run_all(config: Config, folder: Path) -> str:
   graph = make_graph(config)
   unfinished = [stage for stage in graph if run.workdir.done(stage.name) is None]
   for stage in unfinished:
+    if jax.process_index() == 0:
+      tqdm.write(f"stage {graph.index(stage) + 1} of {len(graph)}: {stage.name}")
     _run_stage(stage, run)
   seconds = time.monotonic() - started
   took = f"{len(unfinished)} stages in {seconds:.0f} s" if unfinished else "everything was done already"

@@ -1,4 +1,4 @@
-"""The stage `report`: every method scored on the held-out clips, what each sense adds, learning curves and a gallery.
+"""The stage `report`: what methods score on the held-out clips, what each sense adds, who names the tag, and a gallery.
 
 CAMs and SCAM use a clip's true tag; students never see one.
 """
@@ -19,10 +19,12 @@ from stajax.inference.class_maps import ClipSources
 from stajax.inference.clip import Clip, clip_samples, clip_sound
 from stajax.inference.predictor import Predictor, to_uint8
 from stajax.media.spectrogram import window_columns
+from stajax.report.accuracy import ClipAnswers, measure_accuracy, names_tag
 from stajax.report.page import Example, Page, write_page
 from stajax.report.score_files import describe, write_scores
 from stajax.report.senses import FOREIGN, RIVALS, compare_senses
 from stajax.report.table_1 import ROWS
+from stajax.report.tables import ABLATION_METHODS
 from stajax.scoring.protocol import Settings
 from stajax.scoring.videos import evaluate_videos
 from stajax.senses import OWN, Senses, choose_donors, split_method
@@ -71,6 +73,7 @@ def write_report(run: Run) -> dict[str, Any]:
     about["senses"]["says"].insert(0, "Only one held-out clip has sound, so no sound can be exchanged.")
   for line in about["senses"]["says"]:
     tqdm.write(line)
+  about["accuracy"] = measure_accuracy(evaluation, methods.answers, len(heldout.categories))
   scores = write_scores(evaluation, about, run.workdir.report)
   subtitle = (
     f"Learned from the tags of {run.data.records.num_clips} clips, without eye tracking; scored on "
@@ -103,10 +106,12 @@ class _Methods:
 
   Attributes:
     senses: What is taken from the students; another sound only if there are at least two, or none at all.
+    answers: Who names the tag, for each clip whose maps have been computed and which has a tag, by the clip's name.
   """
 
   def __init__(self, run: Run, records: Records) -> None:
     self._run, self._records = run, records
+    self.answers: dict[str, ClipAnswers] = {}
     sounding = np.flatnonzero(records.has_sound).tolist()
     self._donors = choose_donors(sounding, run.config.seed) if len(sounding) > 1 else {}
     self.senses = _WITHOUT_SENSES[1:] if len(sounding) == 1 else _WITHOUT_SENSES
@@ -139,8 +144,19 @@ class _Methods:
     maps["scam"], _ = sources.selected(networks.FINE)
     maps["scam_plus"], _ = sources.selected((*networks.FINE, *networks.GRANULAR))
     maps |= {name: x for name, x in self._predictor.clip_maps(clip).items() if _is_reported(name)}
-    maps |= {f"row_{row.number:02}": row_maps(sources, row) for row in ROWS}
+    maps |= {row.method: row_maps(sources, row) for row in ROWS}
+    if sources.tags:
+      self.answers[records.names[index]] = self._check_answers(sources, clip)
     return {name: to_uint8(x) for name, x in maps.items()}
+
+  def _check_answers(self, sources: ClipSources, clip: Clip) -> ClipAnswers:
+    """Returns which networks name a tag of a clip; all but a tagger have been computed for the maps already."""
+    is_right: dict[str, np.ndarray] = {}
+    if self._run.config.hearing.kind == "trained":
+      first = networks.TAGGERS[0]
+      is_right[first] = names_tag(self._run.trained.tagger(first)(clip), sources.tags) & clip.has_sound
+    is_right |= {name: names_tag(sources.source(name)[1], sources.tags) for name in networks.SOURCES}
+    return ClipAnswers(is_right, clip.switch > 0)
 
 
 def _is_reported(method: str) -> bool:
@@ -207,7 +223,7 @@ def _alternate_tags(records: Records, names: Sequence[str]) -> list[str]:
 
 def _is_drawn(method: str) -> bool:
   """Returns whether the gallery has a method: neither rows of Table 1 nor, beside those compared, ablated senses."""
-  return method in _COMPARED or (not method.startswith("row_") and split_method(method)[1] == OWN)
+  return method in _COMPARED or (method not in ABLATION_METHODS and split_method(method)[1] == OWN)
 
 
 def _tag_names(records: Records, clip: int) -> str:

@@ -33,7 +33,7 @@ def fake_work(monkeypatch, fail=None):
   return calls
 
 
-def test_finished_stages_are_not_run_again(tmp_path, monkeypatch):
+def test_finished_stages_are_not_run_again(tmp_path, monkeypatch, capsys):
   names = [stage.name for stage in make_graph(runnable())]
   calls = fake_work(monkeypatch, fail="scam_coarse")
   with pytest.raises(RecordError):
@@ -41,8 +41,11 @@ def test_finished_stages_are_not_run_again(tmp_path, monkeypatch):
   stopped = names.index("scam_coarse")
   assert calls == names[: stopped + 1] and not (tmp_path / "stages" / "scam_coarse" / "done.json").exists()
   calls = fake_work(monkeypatch)
+  begun = capsys.readouterr().out.splitlines()
+  assert begun == [f"stage {i} of {len(names)}: {name}" for i, name in enumerate(names[: stopped + 1], 1)]
   assert f"{len(names) - stopped} stages in" in runner.run_all(runnable(), tmp_path)
   assert calls == names[stopped:]
+  assert capsys.readouterr().out.startswith(f"stage {stopped + 1} of {len(names)}: scam_coarse\n")
   done = json.loads((tmp_path / "stages" / "sta" / "done.json").read_text())
   assert done["stage"] == done["said"] == "sta" and done["seconds"] >= 0
   assert "everything was done already" in runner.run_all(runnable(), tmp_path)
