@@ -91,6 +91,11 @@ def _coarse(branch: Source) -> NetworkSpec:
   return NetworkSpec(name, "coarse", branch, module, name, refine="on request" if branch == "s" else "never")
 
 
+def _tagger(fold: int) -> NetworkSpec:
+  # SA and the switch start from it, and so take over a sound map whose channels stand for categories.
+  return NetworkSpec(f"tagger_{fold}", "tagger", "sound", partial(Tagger, has_map=True), "tagger", fold=fold)
+
+
 def _fine(branch: Source) -> NetworkSpec:
   return NetworkSpec(branch, "fine", branch, partial(Classifier, branch), branch, crops="always")
 
@@ -110,7 +115,7 @@ _ROWS = (
   _coarse("s"),
   _coarse("st"),
   _coarse("sa"),
-  *(NetworkSpec(f"tagger_{fold}", "tagger", "sound", Tagger, "tagger", fold=fold) for fold in range(NUM_FOLDS)),
+  *(_tagger(fold) for fold in range(NUM_FOLDS)),
   NetworkSpec("switch", "switch", "sa", partial(Classifier, "sa", num_outputs=1), "switch", learns="tag_heard"),
   _fine("s"),
   _fine("st"),

@@ -7,7 +7,8 @@ group. `__call__` composes them for training; dense inference composes them so t
 Axes: b batch, n nodes, t frames of a fragment, m merged batch, H W input, h w map, c categories, d audio features.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -31,8 +32,13 @@ _CONFIRMED = 1.45
 
 
 def _scaled_identity(gain: float) -> nn.initializers.Initializer:
-  """Initialises a 1×1 kernel (1, 1, c, c) that multiplies by `gain`."""
-  return lambda key, shape, dtype=jnp.float32: gain * jnp.eye(shape[-1], dtype=dtype).reshape(shape)
+  """Initialises a 1×1 kernel (1, 1, k·c, c) that multiplies the mean of k maps with c channels each by `gain`."""
+
+  def initialise(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+    num_maps = shape[-2] // shape[-1]
+    return gain / num_maps * jnp.tile(jnp.eye(shape[-1], dtype=dtype), (num_maps, 1)).reshape(shape)
+
+  return initialise
 
 
 class Classification(NamedTuple):
@@ -41,12 +47,12 @@ class Classification(NamedTuple):
   Attributes:
     class_maps: (b, h, w, c), where channel i is the CAM of category i; None from a network that sees nothing.
     logits: (b, c), the mean of the class maps plus a bias.
-    branch_logits: (b, n, c) of every node before reasoning; without reasoning (b, 1, c), the logits.
+    branch_logits: (b, n, c) of every node before reasoning, which learn the category as well; None without reasoning.
   """
 
   class_maps: jax.Array | None
   logits: jax.Array
-  branch_logits: jax.Array
+  branch_logits: jax.Array | None
 
 
 class Classifier(AudioVisualModule):
@@ -87,7 +93,10 @@ class Classifier(AudioVisualModule):
     # The classifier's bias is added after pooling: the logits are the same, and a class map is 0 where it sees
     # nothing for or against its category, as in the original CAM.
     outputs = self.num_categories if self.num_outputs is None else self.num_outputs
-    self.classify = nn.Conv(outputs, (1, 1), use_bias=False, dtype=dtype)
+    # Thus channel i of the spatial map comes to stand for category i, as that of the sound's map does.
+    has_categories = outputs == self.num_categories
+    kernel = _scaled_identity(1.0) if has_categories else nn.initializers.lecun_normal()
+    self.classify = nn.Conv(outputs, (1, 1), use_bias=False, dtype=dtype, kernel_init=kernel)
     self.bias = self.param("bias", nn.initializers.zeros, (outputs,), jnp.float32)
     if self.plus:
       self.graph = self.make_graph(outputs)
@@ -141,7 +150,7 @@ class Classifier(AudioVisualModule):
     if not self.plus:
       target = nodes[:, 0]
       logits = jnp.mean(target, axis=(1, 2)) + self.bias
-      return Classification(target, logits, logits[:, None])
+      return Classification(target, logits, None)
     target = self.conclude(self.graph(nodes + _FLOOR, read=1)[:, 0]).astype(jnp.float32) - _FLOOR
     logits = jnp.mean(target, axis=(1, 2)) + self.conclude_bias
     return Classification(target, logits, jnp.mean(nodes, axis=(2, 3)) + self.bias)

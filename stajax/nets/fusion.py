@@ -59,13 +59,13 @@ class SoundMap(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, audio: jax.Array, switch: jax.Array, size: Sequence[int]) -> jax.Array:
+  def __call__(self, audio: jax.Array, switch: jax.Array, size: Sequence[int] | None) -> jax.Array:
     """Returns the maps of sounds.
 
     Args:
       audio: (m, d) audio vectors a.
       switch: (m,) of 0 and 1; φ(a) = switch · a, so that switch 0 leaves a learned constant map.
-      size: (h, w).
+      size: (h, w); None for the map's own, (32, 32).
 
     Returns:
       (m, h, w, features).
@@ -91,7 +91,7 @@ class SoundMap(nn.Module):
         kernel_init=_keeps_variance(4, followed_by_relu=not is_last),
         name=f"double{doubling}",
       )(nn.relu(x))
-    if x.shape[1:3] != tuple(size):
+    if size is not None and x.shape[1:3] != tuple(size):
       x = jax.image.resize(x, (x.shape[0], *size, self.features), "bilinear")
     return x
 

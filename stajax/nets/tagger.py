@@ -9,10 +9,18 @@ import jax.numpy as jnp
 
 from stajax.nets.base import AudioVisualModule
 from stajax.nets.classifier import Classification
+from stajax.nets.fusion import SoundMap
 
 
 class Tagger(AudioVisualModule):
-  """The audio backbone and a linear classifier; its `sound` is that of SA, so either can start from the other."""
+  """The audio backbone and a linear classifier; its `sound` is that of SA, so either can start from the other.
+
+  Attributes:
+    has_map: Whether the mean of the map that SA makes of a sound has to name the category as well. A network that
+      starts from such a tagger begins with a map whose channel i says how much the sound speaks for category i.
+  """
+
+  has_map: bool = False
 
   @property
   def num_times(self) -> int:
@@ -25,8 +33,14 @@ class Tagger(AudioVisualModule):
   def setup(self) -> None:
     super().setup()
     self.classify = nn.Dense(self.num_categories, dtype=self.sizes.dtype)
+    if self.has_map:
+      self.sound_map = SoundMap(self.num_categories, self.sizes.dtype)
 
   def __call__(self, sound: jax.Array, train: bool = False) -> Classification:
     """Classifies the target's sound: (b, n, 257, s) to logits (b, c); there are no class maps."""
-    logits = self.classify(self.encode_sound(sound[:, 0], train)).astype(jnp.float32)
-    return Classification(None, logits, logits[:, None])
+    audio = self.encode_sound(sound[:, 0], train)
+    logits = self.classify(audio).astype(jnp.float32)
+    if not self.has_map:
+      return Classification(None, logits, None)
+    heard = self.sound_map(audio, jnp.ones(audio.shape[:1]), None)
+    return Classification(None, logits, jnp.mean(heard.astype(jnp.float32), axis=(1, 2))[:, None])

@@ -134,6 +134,7 @@ def classification_loss(size: int) -> Loss:
   """Returns the loss of Eq. 3 on frames scaled to `size`.
 
   Networks with companions have deep supervision: 0.4 times the mean of the losses of all branches before reasoning.
+  So have taggers, for the map of their sound.
   The metric `accuracy` says how often the top category is one of the tags.
   """
 
@@ -145,7 +146,7 @@ def classification_loss(size: int) -> Loss:
     # Otherwise one output would be broadcast against many labels.
     chex.assert_equal_shape([out.logits, tags[:, 0]])
     value = jnp.mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]))
-    if network.num_nodes > 1:
+    if out.branch_logits is not None:
       chex.assert_equal_shape([out.branch_logits, tags])
       value += BRANCH_WEIGHT * jnp.mean(losses.multilabel_soft_margin(out.branch_logits, tags))
     return value, (statistics, {"accuracy": jnp.mean(losses.is_right(out.logits, tags[:, 0]))})

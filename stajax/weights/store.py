@@ -166,23 +166,10 @@ def unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def merge(variables: Mapping[str, Any], source: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
   """Replaces the variables that have the same name and shape in `source`.
 
-  A 1×1 kernel with more inputs takes its last ones from there, and 0 for the others: the inputs of a fusion's
-  classifier end with the spatial map (`stajax.nets.fusion.fuse_source`), so it begins as the classifier of that map.
-
   Returns:
     The merged variables and the names of those that kept their own values.
   """
   own, other = flatten(variables), flatten(source)
-  other = {name: _widen(x, np.shape(own[name])) if name in own else x for name, x in other.items()}
   fits = {name for name, x in own.items() if name in other and np.shape(other[name]) == np.shape(x)}
   merged = {name: other[name] if name in fits else x for name, x in own.items()}
   return unflatten(merged), sorted(set(own) - fits)
-
-
-def _widen(kernel: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-  """Widens a kernel (1, 1, i, o) to `shape` (1, 1, more, o), zeros first; returns any other array as it is."""
-  if kernel.ndim != 4 or len(shape) != 4 or kernel.shape[:2] != (1, 1) or shape[2] <= kernel.shape[2]:
-    return kernel
-  if (*kernel.shape[:2], kernel.shape[3]) != (*shape[:2], shape[3]):
-    return kernel
-  return np.pad(kernel, ((0, 0), (0, 0), (shape[2] - kernel.shape[2], 0), (0, 0)))

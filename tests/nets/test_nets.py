@@ -62,7 +62,8 @@ def check_shapes(name, out, size, c):
     assert out.shape == (2, n, size, size)
   else:
     c = 1 if name == "switch" else c
-    assert out.logits.shape == (2, c) and out.branch_logits.shape == (2, n, c)
+    assert out.logits.shape == (2, c)
+    assert out.branch_logits.shape == (2, n, c) if n > 1 or name == "tagger_0" else out.branch_logits is None
     assert out.class_maps is None if name == "tagger_0" else out.class_maps.shape == (2, side, side, c)
   assert {x.dtype for x in jax.tree.leaves(out)} == {jnp.dtype("float32")}
 
@@ -304,6 +305,18 @@ def test_classifier_is_a_1x1_convolution_and_a_mean(source):
   np.testing.assert_array_equal(out.class_maps, class_maps)
   convolved = by_hand.conv(np.asarray(fused), params["classify"]["kernel"], params["bias"])
   np.testing.assert_allclose(out.logits, convolved.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["s", "st", "sa"])
+def test_channels_of_a_new_classifier_stand_for_categories(source):
+  """Its class map of category i is channel i of the spatial map, or the mean of this channel and the gated one."""
+  network = Classifier(source, num_categories=4, sizes=TINY)
+  size = (1, 1, network.num_times, 32, 32, 3)
+  sound = {"sound": np.zeros((1, 1, 257, 98), np.float32), "switch": np.ones((1, 1), np.float32)}
+  inputs = {"frames": np.zeros(size, np.float32), **(sound if network.hears else {})}
+  kernel = np.asarray(network.init(jax.random.key(0), **inputs)["params"]["classify"]["kernel"])[0, 0]
+  expected = np.eye(4) if source == "s" else np.concatenate([np.eye(4), np.eye(4)]) / 2
+  np.testing.assert_array_equal(kernel, expected)
 
 
 def test_equation_11(student):

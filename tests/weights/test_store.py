@@ -145,25 +145,3 @@ def test_merge():
   same(merged["params"]["visual"], source["params"]["visual"])
   same([merged["params"]["bias"], merged["batch_stats"]], [own["params"]["bias"], own["batch_stats"]])
   assert set(merged["params"]) == {"visual", "bias"}
-
-
-def kernel(inputs, outputs, size=1, seed=0):
-  values = np.random.default_rng(seed).normal(size=(size, size, inputs, outputs)).astype(np.float32)
-  return {"params": {"classify": {"kernel": values}}}
-
-
-def test_merge_widens_a_1x1_kernel_by_zeros_first():
-  narrow = kernel(2, 3, seed=1)
-  merged, own = store.merge(kernel(5, 3), narrow)
-  found = merged["params"]["classify"]["kernel"]
-  assert found.dtype == np.float32 and own == []
-  same([found[:, :, :3], found[:, :, 3:]], [np.zeros((1, 1, 3, 3)), narrow["params"]["classify"]["kernel"]])
-
-
-@pytest.mark.parametrize("found", [kernel(5, 4), kernel(9, 3), kernel(2, 4), kernel(2, 3, size=3)])
-def test_merge_leaves_all_other_kernels_alone(found):
-  """It leaves kernels that have other outputs, more inputs than the network's, or larger sides."""
-  variables = kernel(5, 3, size=len(found["params"]["classify"]["kernel"]))
-  merged, own = store.merge(variables, found)
-  assert own == ["params/classify/kernel"]
-  same(merged, variables)
