@@ -82,6 +82,9 @@ class Network(_Frozen):
   audio_pooling: Literal["average", "netvlad"] = "netvlad"
   reasoning_steps: PositiveInt = 3
   """The number of steps of the C-GCN, m in the paper."""
+  fine_read_out: bool = False
+  """Whether STA+ keeps the decoder of STA, which reads finer features, in place of the paper's Eq. 15. It then starts
+  from STA as a whole."""
   attention_block: PositiveInt = 256
   """The number of positions whose attention the C-GCN computes at a time: its memory grows with this times h·w."""
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -33,6 +33,7 @@ class NetworkSizes:
     audio_norm: The normalisation in the audio backbone.
     audio_pooling: How the audio backbone pools its features to a vector.
     reasoning_steps: m, the number of steps of the C-GCN; no parameter depends on it.
+    fine_read_out: Whether STA+ reads its maps out by the decoder of STA instead of Eq. 15.
     attention_block: How many positions the C-GCN attends from at a time; no parameter depends on it.
     dtype: The type that convolutions compute in; parameters, pooling and logits are float32.
   """
@@ -48,6 +49,7 @@ class NetworkSizes:
   audio_pooling: Pooling = "netvlad"
   reasoning_steps: int = STEPS
   attention_block: int = BLOCK
+  fine_read_out: bool = False
   dtype: Any = jnp.float32
 
   @property

@@ -60,7 +60,7 @@ class Students(FixationModule):
     maps = []
     for name, nodes in NODES.items():
       student = getattr(self, name)
-      needed = ("s",) if student.plus else stages
+      needed = stages if student.decodes else ("s",)
       own = {stage: _take(stages[stage], nodes) for stage in needed}
       heard = {"switch": _take(switch, nodes), "audio": _take(audio, nodes)}
       maps.append(student(stages=own, size=frames.shape[3:5], train=self._trains(name, train), **heard))

@@ -43,7 +43,8 @@ class Student(FixationModule):
   """STA: maps three frames and a second of sound to one logit for each pixel (Eqs. 11, 12).
 
   With `plus` it is STA+: it takes three such fragments, and has the C-GCN and a read-out of every node in place of the
-  decoder (Eqs. 14, 15). What it shares with STA, which is all but the decoder, has the same names.
+  decoder (Eqs. 14, 15). What it shares with STA, which is all but the decoder, has the same names. With
+  `sizes.fine_read_out` it keeps STA's decoder instead of Eq. 15, and so the finer features F3 and F4.
 
   Attributes:
     plus: Whether it is STA+.
@@ -56,12 +57,17 @@ class Student(FixationModule):
     return 3 if self.plus else 1
 
   @property
+  def decodes(self) -> bool:
+    """Whether the network has the decoder of Eq. 12."""
+    return not self.plus or self.sizes.fine_read_out
+
+  @property
   def backbone_stages(self) -> tuple[str, ...]:
-    return ("f5",) if self.plus else ("f3", "f4", "f5")
+    return ("f3", "f4", "f5") if self.decodes else ("f5",)
 
   @property
   def frame_parts(self) -> tuple[str, ...]:
-    refined = () if self.plus else tuple(f"refine_{stage}" for stage in self.backbone_stages)
+    refined = () if not self.decodes else tuple(f"refine_{stage}" for stage in self.backbone_stages)
     return (*super().frame_parts, *refined)
 
   def setup(self) -> None:
@@ -72,6 +78,7 @@ class Student(FixationModule):
     self.combine = nn.Conv(self.num_categories, (1, 1), dtype=dtype)
     if self.plus:
       self.graph = self.make_graph(self.num_categories)
+    if not self.decodes:
       self.ref_32 = ConvBlock(_REFINED, (1, 1), **head)
       self.ref_1 = nn.Conv(1, (1, 1), bias_init=_RARE, dtype=dtype)
     else:
@@ -83,7 +90,7 @@ class Student(FixationModule):
     """Encodes frames (m, H, W, 3) in [0, 1].
 
     Returns:
-      The spatial map "s" (m, h, w, c) and, for STA, Ref(F3), Ref(F4), Ref(F5) of Eq. 12 with 32 channels, as "f3", "f4"
+      The spatial map "s" (m, h, w, c) and, for the decoder, Ref(F3), Ref(F4), Ref(F5) of Eq. 12 with 32 channels, as "f3", "f4"
       and "f5".
     """
     return self.embed(self.backbone(frames, train), train)
@@ -93,8 +100,8 @@ class Student(FixationModule):
     return {"s": self.neck(stages["f5"], self._trains("neck", train)), **self._refined(stages, train)}
 
   def _refined(self, stages: dict[str, jax.Array], train: bool) -> dict[str, jax.Array]:
-    """Applies Ref of Eq. 12 to every stage, for STA."""
-    return {} if self.plus else {name: block(stages[name], train) for name, block in self.refine.items()}
+    """Applies Ref of Eq. 12 to every stage, where there is a decoder."""
+    return {} if not self.decodes else {name: block(stages[name], train) for name, block in self.refine.items()}
 
   def fuse(self, features: dict[str, jax.Array], audio: jax.Array, switch: jax.Array) -> jax.Array:
     """Computes `sta` (m, h, w, c) of fragments, Eq. 11.
@@ -117,7 +124,7 @@ class Student(FixationModule):
     train: bool = False,
     read: int | None = None,
   ) -> jax.Array:
-    """Runs the decoder of STA (Eq. 12), or the C-GCN (Eq. 14) and the read-out (Eq. 15) of STA+.
+    """Runs the C-GCN of STA+ (Eq. 14), and then the decoder (Eq. 12) or the read-out (Eq. 15).
 
     Args:
       nodes: (b, n, h, w, c), what `fuse` returns, the target first.
@@ -133,7 +140,7 @@ class Student(FixationModule):
     n = states.shape[1]
     states = rearrange(states, "b n h w c -> (b n) h w c")
     features = {name: rearrange(x[:, :n], "b n h w c -> (b n) h w c") for name, x in features.items()}
-    logits = self._read_out(states, features["s"], train) if self.plus else self._decode(states, features, train)
+    logits = self._decode(states, features, train) if self.decodes else self._read_out(states, features["s"], train)
     maps = _upsample(logits.astype(jnp.float32), size)
     return rearrange(maps[..., 0], "(b n) H W -> b n H W", n=n)
 
