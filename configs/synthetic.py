@@ -9,19 +9,19 @@ from stajax.config import Training, load
 
 _QUICK = load(Path(__file__).with_name("quickstart.py"))
 _STEPS = {
-  "s_coarse": 550,
-  "st_coarse": 150,
-  "tagger": 120,
-  "switch": 900,
+  "s_coarse": 900,
+  "st_coarse": 200,
+  "tagger": 300,
+  "switch": 200,
   "sa_coarse": 300,
-  "s": 150,
-  "st": 130,
-  "sa": 150,
+  "s": 250,
+  "st": 150,
+  "sa": 200,
   "s_plus": 100,
   "st_plus": 100,
   "sa_plus": 100,
-  "sta": 220,
-  "sta_plus": 200,
+  "sta": 900,
+  "sta_plus": 300,
 }
 # ST, too, gets a backbone of its own for the crops, so that the three sources err in different places.
 _OWN = {"st": {"start": ("st_coarse",), "frozen": (), "batch": 16}}
@@ -35,8 +35,7 @@ def _longer(name: str, steps: int) -> Training:
 config = _QUICK.model_copy(
   update={
     "name": "synthetic",
-    "heard_share": 0.5,  # four of the ten tags have their sound in common with another
-    "data": _QUICK.data.model_copy(update={"synthetic": _QUICK.data.synthetic.model_copy(update={"clips": 1000})}),
+    "data": _QUICK.data.model_copy(update={"synthetic": _QUICK.data.synthetic.model_copy(update={"clips": 2400})}),
     **{name: _longer(name, steps) for name, steps in _STEPS.items()},
   }
 )
