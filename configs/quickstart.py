@@ -64,13 +64,13 @@ config = Config(
   sa_coarse=_after(("s_coarse", "tagger_0"), 200, frozen=("visual", *_HEARD), learning_rate=1e-2),
   # Objects in a crop are larger than those that the backbone knows. S and SA each learn a backbone for crops, so that
   # their maps differ and there is something to select from.
-  s=_after("s_coarse", 150, frozen=(), size=_FINE),
+  s=_after("s_coarse", 200, frozen=(), learning_rate=8e-3, size=_FINE),
   st=_after(("s", "st_coarse"), 60, size=_FINE),
-  sa=_after(("s", "sa_coarse"), 110, frozen=_HEARD, size=_FINE),
+  sa=_after(("s", "sa_coarse"), 110, frozen=_HEARD, learning_rate=4e-3, size=_FINE),
   plus_crops=True,
-  s_plus=_after("s", 30, 16, learning_rate=1e-3, size=_FINE),
-  st_plus=_after("st", 30, 8, learning_rate=1e-3, size=_FINE),
-  sa_plus=_after("sa", 30, 16, ("visual", *_HEARD), learning_rate=1e-3, size=_FINE),
+  s_plus=_after("s", 60, 16, learning_rate=4e-3, size=_FINE),
+  st_plus=_after("st", 60, 8, learning_rate=4e-3, size=_FINE),
+  sa_plus=_after("sa", 60, 16, ("visual", *_HEARD), learning_rate=4e-3, size=_FINE),
   sta=_after(("st_coarse", "sa_coarse"), 600, frozen=("visual", *_HEARD), learning_rate=1e-2),
   sta_plus=_after("sta", 150, 8, ("visual", *_HEARD), learning_rate=4e-3),
   maps=Maps(size=64),

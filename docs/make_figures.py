@@ -2,8 +2,9 @@
 
   python docs/make_figures.py runs/quickstart --out docs/images/example.png
 
-A row is a held-out clip; SCAM+ is told its tag, the final map is not. The text is in a middle grey on a transparent
-ground, so it can be read on light and on dark pages.
+A row is a held-out clip; SCAM+ is told its tag, the final map is not. One column has the final map of the same frames
+with the sound of the next row's clip. The text is in a middle grey on a transparent ground, so it can be read on light
+and on dark pages.
 """
 
 import argparse
@@ -17,11 +18,13 @@ from stajax.evaluate.methods import ablation_methods, model_methods
 from stajax.eyetracking import StavisVideo, read_tree
 from stajax.report.overlay import heat_overlay
 from stajax.report.table_1 import ROWS
+from stajax.senses import Senses
 
-SIDE, GAP, HEAD = 192, 8, 34  # pixels
+SIDE, GAP, HEAD = 176, 8, 34  # pixels
 GREY = (128, 137, 149, 255)
 SCAM_PLUS = ROWS[-1].method
-COLUMNS = ("a rendered clip", "SCAM+, told the tag", "final map, no tag", "ten sampled viewers")
+COLUMNS = ("a rendered clip", "SCAM+, told the tag", "final map, no tag", "… other sound", "ten sampled viewers")
+OTHER_SOUND = Senses(sound="other")
 VIDEOS = ("heldout_00002", "heldout_00007")
 FRAME = 4  # half a second in: long companions are apart, and objects have moved
 
@@ -37,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> None:
   tree = arguments.run / "data" / "heldout_tree"
   videos = [video for name in arguments.videos for video in read_tree(tree).videos if video.name == name]
   told = _maps_of(ablation_methods(arguments.run, 8, False, tree, videos).maps[0], videos, arguments.frame, SCAM_PLUS)
-  free = _maps_of(model_methods(arguments.run, 8, videos).maps[0], videos, arguments.frame, "final")
-  rows = [_row(video, arguments.frame, *maps) for video, *maps in zip(videos, told, free, strict=True)]
+  predicted = model_methods(arguments.run, 8, videos, [OTHER_SOUND]).maps[0]
+  free, other = (_maps_of(predicted, videos, arguments.frame, f"final{end}") for end in ("", OTHER_SOUND.suffix))
+  rows = [_row(video, arguments.frame, maps) for video, *maps in zip(videos, told, free, other, strict=True)]
   arguments.out.parent.mkdir(parents=True, exist_ok=True)
   draw(rows).save(arguments.out, optimize=True)
   print(arguments.out)
@@ -49,10 +53,10 @@ def _maps_of(method_maps, videos: Sequence[StavisVideo], frame: int, method: str
   return [next(iter(method_maps(video, [frame])))[1][method][0] / 255 for video in videos]
 
 
-def _row(video: StavisVideo, frame: int, told: np.ndarray, free: np.ndarray) -> list[Image.Image]:
-  """Returns the pictures of a clip: the frame, both maps over it, and the viewers."""
+def _row(video: StavisVideo, frame: int, maps: Sequence[np.ndarray]) -> list[Image.Image]:
+  """Returns the pictures of a clip: the frame, the maps over it, and the viewers."""
   picture = np.asarray(Image.open(video.frame_paths[frame]).convert("RGB"))
-  layers = [picture, *(heat_overlay(picture, values) for values in (told, free, video.density(frame) / 255))]
+  layers = [picture, *(heat_overlay(picture, values) for values in (*maps, video.density(frame) / 255))]
   images = [Image.fromarray(layer).resize((SIDE, SIDE), Image.Resampling.LANCZOS) for layer in layers]
   dots = ImageDraw.Draw(images[-1])
   for y, x in (np.argwhere(video.fixations(frame)) + 0.5) * SIDE / len(picture):
