@@ -19,6 +19,7 @@ from stajax.inference.dense import DenseNetwork, Groups
 NAMES = (*networks.FINE, *networks.GRANULAR, networks.SWITCH, *networks.STUDENTS)
 SEED, BATCH, LENGTH = 5, 16, 128
 COUNTS = (1, 2, 5, 300)
+FINE_READ_OUT = CONFIG.model_copy(update={"network": CONFIG.network.model_copy(update={"fine_read_out": True})})
 CROPPED = {*networks.FINE, *networks.GRANULAR}
 
 small_programs = tiny.small_programs
@@ -62,9 +63,11 @@ def relative(found, expected):
   return np.abs(found - expected).max() / max(1, np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_staged_equals_whole(name, random_variables):
-  network, cropped = networks.make_network(name, CONFIG, len(CATEGORIES)), name in CROPPED
+@pytest.mark.parametrize(
+  ("name", "config"), [*((name, CONFIG) for name in NAMES), ("sta_plus_short", FINE_READ_OUT)], ids=[*NAMES, "fine"]
+)
+def test_staged_equals_whole(name, config, random_variables):
+  network, cropped = networks.make_network(name, config, len(CATEGORIES)), name in CROPPED
   variables, dense = make(network, random_variables, cropped)
   categories = range(len(CATEGORIES) if name != networks.SWITCH else 1)
   for count in COUNTS:

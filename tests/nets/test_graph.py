@@ -235,6 +235,22 @@ def test_equations_14_and_15(plus_student):
   np.testing.assert_allclose(target, out[:, :1], rtol=1e-5, atol=1e-5)
 
 
+def test_a_fine_read_out_is_the_decoder_of_sta():
+  """What the C-GCN makes of each node is decoded by STA's own decoder, with the features of the node's frame."""
+  sizes = dataclasses.replace(SIZES, norm="none", fine_read_out=True)
+  network, sta = (Student(plus=plus, num_categories=4, sizes=sizes) for plus in (True, False))
+  variables = randomise(networks.expected_variables(network, 32), 1)
+  params, nodes = variables["params"], np.abs(random_nodes((2, 3, 4, 4, 4)))
+  assert {*params} - {"graph"} == {*networks.expected_variables(sta, 32)["params"]}
+  states = np.stack([by_hand.c_gcn(params["graph"], group, 3, True) for group in nodes]).astype(np.float32)
+  sides = {"f3": 8, "f4": 4, "f5": 4}
+  features = {name: np.abs(random_nodes((2, 3, side, side, 32), seed=side)) for name, side in sides.items()}
+  out = run(network, variables, nodes, features, size=(18, 20), method="reason")
+  alone = {"params": {name: x for name, x in params.items() if name != "graph"}}
+  expected = run(sta, alone, states, features, size=(18, 20), method="reason")
+  np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["plus_classifier", "plus_student"])
 def test_swapped_companions_do_not_change_the_map_of_the_target(kind, request):
   """A companion does matter: with another one in its place the map changes."""
