@@ -90,8 +90,8 @@ class Student(FixationModule):
     """Encodes frames (m, H, W, 3) in [0, 1].
 
     Returns:
-      The spatial map "s" (m, h, w, c) and, for the decoder, Ref(F3), Ref(F4), Ref(F5) of Eq. 12 with 32 channels, as "f3", "f4"
-      and "f5".
+      The spatial map "s" (m, h, w, c) and, for the decoder, Ref(F3), Ref(F4), Ref(F5) of Eq. 12 with 32 channels, as
+      "f3", "f4" and "f5".
     """
     return self.embed(self.backbone(frames, train), train)
 
