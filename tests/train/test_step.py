@@ -63,15 +63,18 @@ def test_deep_supervision_is_04_of_the_mean_over_branches():
   np.testing.assert_allclose(value, concluded + 0.4 * supervised, rtol=1e-5)
   tops = [tags[b, 0, np.argmax(logits[b])] for b in range(4)]
   np.testing.assert_allclose(metrics["accuracy"], np.mean(tops))
-  # With one node the branch logits are the logits, and they count once.
-  value, _ = classes(Classification(None, logits, logits[:, None]), tags[:, :1])
+  # A network without branches has no such loss; a tagger's map of the sound is a branch of one node.
+  value, _ = classes(Classification(None, logits, None), tags[:, :1])
   np.testing.assert_allclose(value, concluded, rtol=1e-5)
+  value, _ = classes(Classification(None, logits, branches[:, :1]), tags[:, :1])
+  of_map = np.mean([soft_margin(branches[b, 0], tags[b, 0]) for b in range(4)])
+  np.testing.assert_allclose(value, concluded + 0.4 * of_map, rtol=1e-5)
 
 
 def test_the_switch_learns_one_binary_output():
   logits = np.array([[2.0], [-1.0], [0.5], [-3.0]], np.float32)
   labels = np.array([1, 1, 0, 0], np.float32).reshape(4, 1, 1)
-  value, (_, metrics) = classes(Classification(None, logits, logits[:, None]), labels)
+  value, (_, metrics) = classes(Classification(None, logits, None), labels)
   p = scipy.special.expit(logits[:, 0])
   np.testing.assert_allclose(value, -np.mean(np.log([p[0], p[1], 1 - p[2], 1 - p[3]])), rtol=1e-5)
   assert metrics["accuracy"] == 0.5
@@ -89,7 +92,7 @@ def test_the_tagger_is_shown_sound_alone():
     "tags": tags, "sound": sound.astype(np.float16), "sound_mean": mean, "sound_deviation": deviation,
     "switch": np.ones((3, 1)),
   }  # fmt: skip
-  network = Fake(Classification(None, logits, logits[:, None]), times=0, hears=True)
+  network = Fake(Classification(None, logits, None), times=0, hears=True)
   value, (shown, metrics) = step.classification_loss(32)(network, {}, batch)
   assert set(shown) == {"sound"} and shown["sound"].dtype == np.float32
   np.testing.assert_allclose(shown["sound"], 2 * (batch["sound"].astype(np.float32) - 2), rtol=1e-6)
