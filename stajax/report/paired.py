@@ -27,10 +27,15 @@ PROGRAM = "python -m stajax.report.paired"
 PAIRS = (
   "scam:scam_coarse",
   "scam:scam_average",
+  "scam:cam_s",
+  "scam:cam_st",
+  "scam:cam_sa",
   "scam:row_09@synthetic/foreign",
   "final:final_no_switch@synthetic/foreign",
   "scam_plus:scam",
   "final:sta",
+  "final:sta_plus_short",
+  "final:sta_plus_long",
 )
 """What the paper claims about its parts: fine stage, selection, switch (for foreign sound), SCAM+, final fusion."""
 
