@@ -25,7 +25,7 @@ GREY = (128, 137, 149, 255)
 SCAM_PLUS = ROWS[-1].method
 COLUMNS = ("a rendered clip", "SCAM+, told the tag", "final map, no tag", "… other sound", "ten sampled viewers")
 OTHER_SOUND = Senses(sound="other")
-VIDEOS = ("heldout_00002", "heldout_00007")
+VIDEOS = ("heldout_00004", "heldout_00002")  # the sound of each belongs to an object in the other
 FRAME = 4  # half a second in: long companions are apart, and objects have moved
 
 

@@ -233,7 +233,7 @@ def test_the_error_of_a_file_that_cannot_be_converted_is_one_line(tmp_path, caps
 def test_convert_into_a_folder_that_is_not_there(tmp_path, capsys):
   write_npz(tmp_path / "x.npz", as_npz(STATES["vgg16"]))
   assert command.main(["convert", str(tmp_path / "x.npz"), "--out", str(tmp_path / "no" / "x")]) == 2
-  assert "cannot be written (No such file" in capsys.readouterr().err
+  assert "cannot be written (no such folder)" in capsys.readouterr().err
 
 
 # Real weights.
