@@ -15,7 +15,8 @@ _RULE = (
   "are left out. A guess among the {} categories is right in {:.0%}."
 )
 _RIVALS_RULE = (
-  "Where silent rivals are seen, a clip has k candidates, and who only sees can be right in at most 1/k of such clips."
+  "Where silent rivals are seen, a clip has k candidates, and a network that only sees can be right in at most 1/k of "
+  "such clips."
 )
 _TRUE_TAG_RULE = (
   "Fine crops lie where the true tag was found, and cross-clip companions are clips of the true tag: networks that see "

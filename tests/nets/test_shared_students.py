@@ -53,15 +53,18 @@ def inputs(batch=2, seed=0):
 READ = {"sta": [0], "sta_plus_short": [0, 1, 2], "sta_plus_long": [0, 3, 4]}
 
 
-def test_maps_are_those_of_three_networks(random_variables):
-  network, variables = make_joint(random_variables)
+@pytest.mark.parametrize("fine_read_out", [False, True])
+def test_maps_are_those_of_three_networks(random_variables, fine_read_out):
+  sizes = CONFIG.network.model_copy(update={"fine_read_out": fine_read_out})
+  network, variables = make_joint(random_variables, JOINT.model_copy(update={"network": sizes}))
   assert network.num_nodes == 5 and network.output_nodes == (0, 0, 1, 2, 0, 3, 4)
   given = inputs()
   found = tiny.compiled(network)(variables, given)
   assert found.shape == (2, 7, SIZE, SIZE) and found.dtype == np.float32
   at = 0
   for name, nodes in READ.items():
-    alone, own = networks.make_network(name, CONFIG, NUM), shared_students.split(variables, name)
+    config = CONFIG.model_copy(update={"network": sizes})
+    alone, own = networks.make_network(name, config, NUM), shared_students.split(variables, name)
     store.check_fit(name, store.flatten(own), store.flatten(networks.expected_variables(alone, SIZE)))
     expected = tiny.compiled(alone)(own, {key: x[:, nodes] for key, x in given.items()})
     assert np.std(expected) > 1e-2

@@ -59,7 +59,6 @@ class Thing:
   """An object with its path through the clip.
 
   Attributes:
-    category: The name of its category; None for a distractor.
     design: The appearance of the object.
     centre: (n, 2) The centre of the body.
     angle: (n,) The angle.
@@ -68,7 +67,6 @@ class Thing:
     present: (n,) bool, whether its part is inside the frame.
   """
 
-  category: str | None
   design: Design
   centre: np.ndarray
   angle: np.ndarray
@@ -216,7 +214,7 @@ def _draw_appearance(
   for frame in (start - 1, stop):
     if 0 <= frame < frames.size:
       centre[frame] += find_way_out(candidates[0] + part[frame], radius)
-  return Thing(category.tag, design, centre, angle, scale, drawn, present)
+  return Thing(design, centre, angle, scale, drawn, present)
 
 
 def _draw_drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -> Thing:
@@ -225,7 +223,7 @@ def _draw_drifter(rng: np.random.Generator, design: Design, times: np.ndarray) -
   path = rng.random(2) + speed * times[:, None] * np.array([np.cos(direction), np.sin(direction)])
   angle = rng.uniform(0, 2 * np.pi) + rng.uniform(-1.5, 1.5) * times
   always = np.ones(times.shape, bool)
-  return Thing(None, design, bounce(path, 0.08, 0.92), angle, np.ones_like(times), always, always)
+  return Thing(design, bounce(path, 0.08, 0.92), angle, np.ones_like(times), always, always)
 
 
 def _draw_bystander(rng: np.random.Generator, design: Design, times: np.ndarray, entry: int) -> Thing:
@@ -239,7 +237,7 @@ def _draw_bystander(rng: np.random.Generator, design: Design, times: np.ndarray,
     remaining = np.clip(1 - (frames - entry) / 3, 0, 1)
     centre = centre + remaining[:, None] * find_way_out(place, 0.0)
   drawn = frames >= entry
-  return Thing(None, design, centre, angle, scale, drawn, drawn)
+  return Thing(design, centre, angle, scale, drawn, drawn)
 
 
 def _draw_distractors(
