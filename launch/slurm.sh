@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Runs one task for each GPU. The work folder must be on a file system that all nodes see. A job that is queued again
-# goes on where it was.
-#   sbatch launch/slurm.sh --config configs/X.py --workdir /shared/runs/X
+# Trains on SLURM with one process for each GPU. All nodes must see the code, the data and the work folder.
+#   sbatch launch/slurm.sh --config configs/ave.py --data.path /shared/ave/train --workdir /shared/runs/ave \
+#     --init visual=/shared/vgg16.safetensors --init sound=/shared/vggsound.safetensors
+# Submit it from the project's folder, with the Python environment activated. Options before the name of this file
+# replace those below: `sbatch --nodes=1 --time=02:00:00 launch/slurm.sh …`. A job that is queued again, or submitted
+# again, goes on from the last checkpoint, also with another number of nodes.
 #SBATCH --job-name=stajax
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=8
@@ -10,4 +13,5 @@
 #SBATCH --time=24:00:00
 #SBATCH --requeue
 set -euo pipefail
-srun --kill-on-bad-exit=1 python -m stajax.train --distributed "$@"
+# JAX finds the other processes by the variables that srun sets, and gives each process the GPU of its number.
+exec srun --kill-on-bad-exit=1 python -m stajax.train --distributed "$@"
