@@ -9,12 +9,9 @@ import numpy as np
 from av import error
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from stajax.media.orientation import orientation
+
 _CLOCK = Fraction(1, 1000)  # the clock of the deinterlacing filter, which does not read the times of frames
-
-
-def quarter_turns(frame: av.VideoFrame) -> int:
-  """Returns the number of counterclockwise quarter turns that bring a decoded frame upright."""
-  return round(frame.rotation / 90) % 4
 
 
 class FrameConverter:
@@ -34,16 +31,16 @@ class FrameConverter:
     """Returns a frame as (h, w, 3) uint8; the same frame as before gives the same array."""
     if self._last is not None and frame is self._last[0]:
       return self._last[1]
-    turns = quarter_turns(frame)
+    upright = orientation(frame)
     if self._size is None:  # a stream may change its size, but the first frame's size is kept
-      self._size = (frame.width, frame.height) if turns % 2 else (frame.height, frame.width)
-    width, height = self._size if turns % 2 else self._size[::-1]
+      self._size = upright.size(frame.height, frame.width)
+    height, width = upright.size(*self._size)
     shrinks = width <= frame.width and height <= frame.height and (width, height) != (frame.width, frame.height)
     interpolation = Interpolation.AREA if shrinks else Interpolation.BICUBIC
     converted = self._reformatter.reformat(
       frame, width, height, "rgb24", interpolation=interpolation, threads=self._threads
     )
-    array = np.ascontiguousarray(np.rot90(converted.to_ndarray(), turns))
+    array = upright.show(converted.to_ndarray())
     self._last = frame, array
     return array
 

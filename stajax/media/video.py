@@ -27,7 +27,8 @@ from stajax.media.file import (
   sound_stream,
   video_stream,
 )
-from stajax.media.picture import Deinterlacer, FrameConverter, quarter_turns
+from stajax.media.orientation import orientation
+from stajax.media.picture import Deinterlacer, FrameConverter
 
 MAX_STEP_BACK = 1.0  # seconds; a longer step back means another clock, not disorder
 GRID_TOLERANCE = 1e-3  # seconds, because Matroska rounds times to milliseconds
@@ -70,9 +71,9 @@ def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
     frame = next(_frames_of(container, stream, path, None, decoding), None)
     if frame is None:
       raise MediaError(f"{path}: no frame could be decoded")
-    width, height, aspect = frame.width, frame.height, stream.sample_aspect_ratio or Fraction(1)
-    if quarter_turns(frame) % 2:
-      width, height, aspect = height, width, 1 / aspect
+    upright = orientation(frame)
+    width, height = upright.size(frame.width, frame.height)
+    aspect = upright.aspect(stream.sample_aspect_ratio or Fraction(1))
     duration = seconds(stream.duration, stream.time_base) or seconds(container.duration, Fraction(1, 1_000_000))
     rate, origin = _rate(stream), frame.time or 0.0
   return MediaInfo(path, width, height, rate, duration, _has_sound(path), origin, aspect)
