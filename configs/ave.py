@@ -1,12 +1,18 @@
 """The paper's setting in full, on prepared AVE clips, for GPUs or TPUs. The 28 categories come with the data.
 
-  python -m stajax.train --config configs/ave.py --data.path DIR
+  stajax prepare ave --root AVE_Dataset --out data/ave
+  stajax weights fetch vgg16 --out .
+  stajax weights fetch vggsound-netvlad --out .
+  python -m stajax.train --config configs/ave.py --data.path data/ave \
+    --init visual=vgg16-397923af.pth --init sound=I.pth.tar
 
-A § names a section of the paper. All other values are defaults of `stajax.config`, which were chosen for this
-setting.
+The networks begin with the weights of VGG-16 (ImageNet) and of VGGSound's ResNet-18, as in the paper (§3.3). A § names
+a section of the paper. All other values are defaults of `stajax.config`, which were chosen for this setting.
+
+STANet, the conference version, whose one student STA learns from SCAM: the same with `--students.learn-from scam`.
 """
 
-from stajax.config import Config, Data, Network, Optimizer, Training
+from stajax.config import Config, Data, Maps, Network, Optimizer, Training
 
 # §6.1 gives the rate of the students. The rate of the classifiers, the decay, and the multipliers for weights and
 # biases (of the pretrained VGG-16, and of all that is new) are those of the code that the authors released.
@@ -16,7 +22,7 @@ _OPTIMIZER = Optimizer(
 _STUDENT_OPTIMIZER = _OPTIMIZER.model_copy(update={"learning_rate": 5e-5})
 
 # §6.1 gives sizes and batches, but no lengths. Here every network sees some 500,000 fragments, one and a half times as
-# many as AVE's 4097 clips have frames at 8 a second.
+# many as the 4,097 clips of AVE's 4,143 sequences have frames at 8 a second.
 _COARSE = {"size": 256, "batch": 20, "steps": 30_000, "optimizer": _OPTIMIZER}
 _FINE = {"size": 356, "batch": 3, "steps": 150_000, "optimizer": _OPTIMIZER}
 _PLUS = {"size": 256, "batch": 16, "steps": 30_000, "optimizer": _OPTIMIZER}
@@ -51,4 +57,6 @@ config = Config(
   # §5: the students learn the pseudo-fixations. Table 5 counts STA+ at a size of 256.
   sta=Training(**_STUDENT),
   sta_plus=Training(**_STUDENT, start=("sta",)),
+  # The protocol blurs maps at their own size, so those that are made from tags have the students' size.
+  maps=Maps(size=_STUDENT["size"]),
 )

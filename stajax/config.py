@@ -45,6 +45,8 @@ class Data(_Frozen):
   """The prepared folder, for `records`."""
   rate: PositiveFloat = 8.0
   """The rate of the frame grid, in frames a second."""
+  expected_categories: PositiveInt = 28
+  """How many categories `stajax plan` counts with while the prepared data is not at hand; 28 are AVE's."""
   damaged: Literal["fatal", "skip"] = "fatal"
   """What happens if a shard cannot be read: `fatal` stops training when it gets there; `skip` reads all shards at the
   start, and leaves out the damaged clips."""
@@ -146,8 +148,9 @@ class Maps(_Frozen):
   """A fine crop contains the pixels above this many times the coarse map's mean."""
   threshold: NonNegativeFloat = 3.0
   """Values of a pseudo-fixation below this many times its mean become 0."""
-  size: PositiveInt = 128
-  """The side of the stored maps."""
+  size: PositiveInt = 356
+  """The side of pseudo-fixations and of all maps that are made from tags. The protocol blurs a map at its own size, so
+  maps that are scored should have the students' size, as by default. Smaller ones take less room."""
   blur: NonNegativeFloat = 0.0
   """The standard deviation of a Gaussian that smooths the students' maps, as a part of the frame's width and height; 0
   for none. Students that learned from few clips are too sure of single spots."""
@@ -200,6 +203,8 @@ def _student(**changes: Any) -> Training:
 
 Part = Literal["visual", "sound"]
 """A backbone that several networks have: VGG-16 in all that see, ResNet-18 in all that hear."""
+RANDOM = "random"
+"""Stands for a file in `init`: the part begins with random numbers, and the user insists on it."""
 
 
 class Config(_Frozen):
@@ -211,7 +216,8 @@ class Config(_Frozen):
   network: Network = Network()
   features: Features = Features()
   init: dict[Part, str] = {}
-  """Files of trained weights that parts of the networks start from; `stajax weights convert` wrote or can read them."""
+  """Files of trained weights that parts of the networks start from; `stajax weights convert` wrote or can read them.
+  `random` in place of a file insists on random numbers."""
   s_coarse: Training = Training()
   st_coarse: Training = Training()
   hearing: Hearing = Hearing()
@@ -256,6 +262,11 @@ class Config(_Frozen):
   def shares_students(self) -> bool:
     """Whether the three students share backbones and neck and are trained as one network."""
     return self.students.backbone == "shared"
+
+  @property
+  def init_files(self) -> dict[Part, str]:
+    """The files of `init`, without the parts that begin with random numbers."""
+    return {part: file for part, file in self.init.items() if file != RANDOM}
 
 
 def load(path: str | Path) -> Config:

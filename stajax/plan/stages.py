@@ -10,7 +10,6 @@ PREDICT = "predict"
 """The stage without a network of its own: the final maps of the three students."""
 STUDENTS = "students"
 """The stage of all three students where they are trained as one network."""
-AVE_CATEGORIES = 28
 
 
 def stages_of(config: Config | None = None) -> list[str]:
@@ -53,7 +52,8 @@ def find_categories(config: Config, given: int | None = None) -> tuple[int, str]
     return len(SYNTHETIC_CATEGORIES), "the synthetic clips"
   path = None if config.data.path is None else Path(config.data.path) / "summary.json"
   if path is None or not path.is_file():
-    return AVE_CATEGORIES, "AVE, as no prepared data is at hand; --categories sets another number"
+    origin = "data.expected_categories, as no prepared data is at hand; --categories sets another number"
+    return config.data.expected_categories, origin
   try:
     categories = json.loads(path.read_text(encoding="utf-8"))["categories"]
   except (OSError, ValueError, KeyError, TypeError) as error:

@@ -10,6 +10,7 @@ from typing import Protocol
 from stajax.prepare.layouts.ave import read_ave
 from stajax.prepare.layouts.folders import read_folders
 from stajax.prepare.layouts.table import read_table
+from stajax.prepare.layouts.tagged import learn_from
 from stajax.prepare.layouts.vggsound import read_vggsound
 from stajax.prepare.listing import Listing
 from stajax.prepare.options import LimitOptions, RecordOptions
@@ -46,16 +47,19 @@ class RecordSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Ave(RecordSource):
-  """AVE: clips of 28 audio-visual events. DIR/train, DIR/val and DIR/test are the parts of its split files."""
+  """AVE: clips of 28 audio-visual events. DIR/train has all 4,143 sequences, as the paper uses them; see --parts."""
 
   root: Path
   """AVE_Dataset, with Annotations.txt, the split files and the folder AVE; or the folder above it."""
   videos: Path | None = None
   """The folder with <VideoID>.mp4, if it is elsewhere."""
+  parts: tuple[str, ...] = ("train", "val", "test")
+  """The parts of the split files that networks learn from, which become DIR/train. The paper (§6.1) takes all; with
+  `--parts train`, DIR/val and DIR/test stay held out."""
 
   def run(self) -> Result:
     """Prepares AVE."""
-    return self.prepare(read_ave(self.root, self.videos))
+    return self.prepare(learn_from(read_ave(self.root, self.videos), self.parts))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def read(config: Config, workdir: Workdir) -> dict[Part, convert.Converted]:
       line.
   """
   parts: dict[Part, convert.Converted] = {}
-  for part, file in config.init.items():
+  for part, file in config.init_files.items():
     copy = workdir.initial_part(part)
     if copy.is_file():
       began = store.read_about(copy).get("sha256")
@@ -77,7 +77,7 @@ def insert(
     WeightsError: A part does not fit.
   """
   flat, taken = store.flatten(variables), {}
-  for part in config.init:
+  for part in config.init_files:
     replaced = [key for key in random if key.split("/")[1] == part]
     if replaced:
       copy = workdir.initial_part(part)
@@ -85,6 +85,6 @@ def insert(
       flat |= {key: arrays[key] for key in replaced}
       taken[part] = store.read_about(copy)["sha256"]
   if taken:
-    files = [file for part, file in config.init.items() if part in taken]
+    files = [file for part, file in config.init_files.items() if part in taken]
     tqdm.write(f"{name}: {', '.join(taken)} from {', '.join(files)}")
   return store.unflatten(flat), taken

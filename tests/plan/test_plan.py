@@ -39,7 +39,8 @@ def networks(ave):
 
 def test_prints_one_object_and_loads_no_tensorflow(ave, networks):
   assert ave.stdout.count("\n") == 1 and ave.stderr == "[]\n"
-  assert json.loads(ave.stdout)["categories"] == 28 and "AVE" in json.loads(ave.stdout)["categories_from"]
+  assert json.loads(ave.stdout)["categories"] == 28
+  assert "data.expected_categories" in json.loads(ave.stdout)["categories_from"]
   assert list(networks) == NETWORKS
   for cost in networks.values():
     assert cost["gflop"] == pytest.approx(2 * cost["gmac"]) and cost["params"] > 1e7
@@ -200,5 +201,7 @@ def test_the_defaults_are_the_paper():
 def test_vggsound_is_ave_but_longer():
   ave, vggsound = (configuration.load(CONFIGS / f"{name}.py") for name in ("ave", "vggsound"))
   changed = {line.split(":")[0] for line in configuration.differences(ave, vggsound)}
-  assert changed == {"name", "data.path", *(f"{name}.steps" for name in NETWORKS)}
+  assert changed == {"name", "data.path", "data.expected_categories", *(f"{name}.steps" for name in NETWORKS)}
   assert configuration.loads(configuration.dumps(vggsound), "x") == vggsound
+  here = vggsound.model_copy(update={"data": vggsound.data.model_copy(update={"path": None})})
+  assert find_categories(here)[0] == 309

@@ -46,6 +46,7 @@ def train(*start, **changes):
 seen, heard = {"frozen": ("visual",)}, {"frozen": ("visual", "sound")}
 config = Config(
   name="tiny",
+  init={"visual": "random"},
   data=Data(source="synthetic", synthetic=Synthetic(clips=6, held_out=2, size=32, seconds=1.0)),
   network=Network(
     width=0.125, depths=(1,) * 5, neck_depth=0, audio_width=0.125, audio_pooling="average", reasoning_steps=1

@@ -37,19 +37,29 @@ FORM = "Category&VideoID&Quality&StartTime&EndTime"
 
 @dataclass(frozen=True)
 class _Annotation:
-  """A row of a list; `dropped` is the reason why it cannot be used, if there is one."""
+  """A row of a list.
+
+  Attributes:
+    category: Its category.
+    video: Its video.
+    at: The file and the line.
+    dropped: The reason why it cannot be used, if there is one.
+    doubt: What is odd about it, although it is used.
+  """
 
   category: str
   video: str
   at: str
   dropped: str = ""
+  doubt: str = ""
 
 
 def read_ave(root: Path, videos: Path | None = None) -> Listing:
   """Lists AVE: one clip for each video, with one tag (46 videos have two), in the parts of the split files.
 
-  Rows whose event has no length are dropped. A video in two parts belongs to the held-out one with all its tags.
-  Without split files everything is in `train`.
+  Rows whose event has no length are used, as all 4,143 sequences of the paper (§6.1) are: the method reads their tags
+  and no times. A video in two parts belongs to the held-out one with all its tags. Without split files everything is
+  in `train`.
 
   Args:
     root: AVE_Dataset, or the folder above it.
@@ -72,6 +82,7 @@ def read_ave(root: Path, videos: Path | None = None) -> Listing:
   # Split files repeat the rows of Annotations.txt, and one remark about a row is enough.
   for entries in lists if annotations is None else [annotations]:
     remarks += [Remark("dropped", entry.at, entry.dropped) for entry in entries if entry.dropped]
+    remarks += [Remark("doubtful", entry.at, entry.doubt) for entry in entries if entry.doubt]
   clips, doubts = join_rows(_rows(annotations, splits, remarks))
   items, missing = find_clips(clips, index, lambda name: [name], root)
   for entry in (entry for entries in lists for entry in entries):
@@ -114,10 +125,10 @@ def _read(path: Path) -> list[_Annotation] | None:
       continue
     category = check_category(fields[0], CATEGORIES, f"{path}, line {number}")
     video = check_file_name(fields[1], f"{path}, line {number}")
-    dropped = ""
+    doubt = ""
     if not _is_integer(fields[3]) or int(fields[3]) >= int(fields[4]):
-      dropped = f"{video} is {category!r} from {fields[3]} to {fields[4]} s, which has no length"
-    found.append(_Annotation(category, video, at, dropped))
+      doubt = f"{video} is {category!r} from {fields[3]} to {fields[4]} s, which has no length; its tag is used"
+    found.append(_Annotation(category, video, at, doubt=doubt))
   return found
 
 

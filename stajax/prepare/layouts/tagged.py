@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from stajax.prepare.listing import Item, Remark, display_path, find_media_files
+from stajax.prepare.listing import Item, Listing, ListingError, Remark, display_path, find_media_files
 
 PARTS = ("test", "val", "train")  # a clip in several belongs to the first: no clip is both trained and tested on
 
@@ -35,6 +35,20 @@ class TaggedClip:
   part: str
   at: str
   tags: list[str] = field(default_factory=list)
+
+
+def learn_from(listing: Listing, parts: Sequence[str]) -> Listing:
+  """Returns a listing whose clips of some parts are all in `train`; those of the other parts stay held out.
+
+  Raises:
+    ListingError: A part is unknown, or no clip would be in `train`.
+  """
+  if unknown := [part for part in parts if part not in PARTS]:
+    raise ListingError(f"part {unknown[0]!r}: expected some of {', '.join(reversed(PARTS))}")
+  items = tuple(replace(item, part="train") if item.part in parts else item for item in listing.items)
+  if not any(item.part == "train" for item in items):
+    raise ListingError(f"{listing.root}: no clip is in {', '.join(parts) or 'no part'}, so there is none to learn from")
+  return replace(listing, items=items)
 
 
 def join_rows(rows: Iterable[Row], several_tags: str = "") -> tuple[dict[str, TaggedClip], list[Remark]]:

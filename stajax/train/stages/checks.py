@@ -21,11 +21,21 @@ def check(config: Config) -> None:
       _check_start(stage.name, config, graph)
   if config.shares_students:
     _check_shared_students(config)
-  if config.has_frozen_backbone and "visual" not in config.init:
-    raise ConfigError("network.backbone is frozen, expected its weights: --init visual=FILE")
+  _check_visual(config)
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
   _check_hearing(config)
+
+
+def _check_visual(config: Config) -> None:
+  if config.has_frozen_backbone and "visual" not in config.init_files:
+    raise ConfigError("network.backbone is frozen, expected its weights: --init visual=FILE")
+  if config.network.norm == "none" and "visual" not in config.init:
+    raise ConfigError(
+      "network.norm is 'none', and without normalisation a backbone of random numbers stays at chance for hundreds of "
+      "steps; expected ImageNet's weights, as the paper has them: --init visual=FILE (stajax weights fetch vgg16), or "
+      "--init visual=random to insist"
+    )
 
 
 def _check_batch(name: str, config: Config) -> None:

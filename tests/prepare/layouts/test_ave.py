@@ -8,7 +8,8 @@ import pytest
 from helpers.media_files import clicks, ramp, write_video
 from stajax.prepare.__main__ import main
 from stajax.prepare.layouts.ave import ANNOTATIONS, CATEGORIES, SPLITS, read_ave
-from stajax.prepare.listing import Item, ListingError, Remark
+from stajax.prepare.layouts.tagged import learn_from
+from stajax.prepare.listing import Item, Listing, ListingError, Remark
 
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
 ROWS = {
@@ -45,6 +46,7 @@ def test_parts_and_tags_come_from_the_lists(tmp_path, header):
     "RUhOCu3LNXM": ("train", ("Church bell",)),
     "-5iqgBW_VLo": ("train", ("Male speech, man speaking",)),
     "two_labels_": ("train", ("Truck", "Bus")),
+    "zero_length": ("test", ("Bark",)),
     "validation_": ("val", ("Rodents, rats, mice",)),
     "tested_____": ("test", ("Frying (food)",)),
   }
@@ -52,7 +54,11 @@ def test_parts_and_tags_come_from_the_lists(tmp_path, header):
   assert listing.items[0] == Item("tested_____", path, ("Frying (food)",), "test")
   line = 5 + header
   assert listing.remarks == (
-    Remark("dropped", f"Annotations.txt, line {line}", "zero_length is 'Bark' from 4 to 4 s, which has no length"),
+    Remark(
+      "doubtful",
+      f"Annotations.txt, line {line}",
+      "zero_length is 'Bark' from 4 to 4 s, which has no length; its tag is used",
+    ),
   )
 
 
@@ -77,6 +83,15 @@ def test_a_whole_set_has_the_published_counts(tmp_path):
   listing = read_ave(make_ave(tmp_path, rows))
   assert len(rows) == 4143 and Counter(item.part for item in listing.items) == {"train": 3293, "val": 402, "test": 402}
   assert sum(len(item.tags) == 2 for item in listing.items) == 46 and not listing.remarks
+  everything = learn_from(listing, ("train", "val", "test"))
+  assert {item.part for item in everything.items} == {"train"}
+  assert sum(len(item.tags) for item in everything.items) == 4143  # the sequences of §6.1
+  assert learn_from(listing, ("train",)) == listing
+  some = Counter(item.part for item in learn_from(listing, ("train", "val")).items)
+  assert some == {"train": 3695, "test": 402}
+  for parts, message in ((("training",), "part 'training': expected some of train, val, test"), ((), "no clip is in")):
+    with pytest.raises(ListingError, match=message):
+      learn_from(Listing("ave", tmp_path, (), tuple(x for x in listing.items if x.part != "train")), parts)
 
 
 def test_missing_and_spare_files_are_named(tmp_path):
@@ -101,7 +116,7 @@ def test_a_video_in_two_parts_is_held_out(tmp_path):
   assert parts_and_tags(listing)["two_labels_"] == ("val", ("Cat", "Truck", "Bus"))
   reasons = [remark.reason for remark in listing.remarks if remark.kind == "doubtful"]
   assert "tested_____ is in train, but in test by testSet.txt, line 2: in test only, never in train" in reasons
-  assert len(reasons) == 3
+  assert len(reasons) == 4
 
 
 def test_without_split_files_everything_is_for_training(tmp_path):
@@ -109,7 +124,7 @@ def test_without_split_files_everything_is_for_training(tmp_path):
   for name in SPLITS.values():
     (root / name).unlink()
   listing = read_ave(root)
-  assert {item.part for item in listing.items} == {"train"} and len(listing.items) == 5
+  assert {item.part for item in listing.items} == {"train"} and len(listing.items) == 6
   assert Remark("doubtful", "trainSet.txt, valSet.txt, testSet.txt", "no split file is there: all is in train") in (
     listing.remarks
   )
@@ -135,7 +150,7 @@ def test_rows_in_which_lists_disagree_are_doubtful(tmp_path):
 
 
 def test_lists_and_videos_may_lie_elsewhere(tmp_path):
-  expected = {"RUhOCu3LNXM", "-5iqgBW_VLo", "two_labels_", "validation_", "tested_____"}
+  expected = {"RUhOCu3LNXM", "-5iqgBW_VLo", "two_labels_", "zero_length", "validation_", "tested_____"}
   inner = make_ave(tmp_path / "a" / "AVE_Dataset")
   above = read_ave(tmp_path / "a")
   assert {item.name for item in above.items} == expected and above.items[0].path.parent == inner / "AVE"
@@ -171,9 +186,9 @@ def test_malformed_rows_are_dropped(tmp_path):
   with (root / ANNOTATIONS).open("a") as file:
     file.write("\n\nCat&tested_____&good&0\nCat&tested_____&good&0&ten\nCat&tested_____&good&x&9\nCat, a, good, 0, 9")
   listing = read_ave(root)
-  assert [remark.file for remark in listing.remarks] == [f"Annotations.txt, line {n}" for n in (6, 11, 12, 13, 14)]
-  assert {remark.kind for remark in listing.remarks} == {"dropped"}
-  assert len(listing.items) == 5
+  assert [remark.file for remark in listing.remarks] == [f"Annotations.txt, line {n}" for n in (11, 12, 13, 14, 6)]
+  assert [remark.kind for remark in listing.remarks] == ["dropped"] * 4 + ["doubtful"]
+  assert len(listing.items) == 6
 
 
 def test_links_that_lead_out_are_not_followed(tmp_path):
@@ -193,20 +208,22 @@ def test_a_tree_becomes_records(tmp_path, capsys):
   pytest.importorskip("pebble")
   from stajax.data.records import Records
 
-  root = make_ave(tmp_path / "AVE_Dataset", {row: part for row, part in ROWS.items() if part != "val"})
+  root = make_ave(
+    tmp_path / "AVE_Dataset", {row: part for row, part in ROWS.items() if part != "val" and "zero" not in row}
+  )
   for name in ("RUhOCu3LNXM", "two_labels_", "tested_____"):
     write_video(root / "AVE" / f"{name}.mp4", ramp(10), sound=clicks(1, [0.5]))
-  command = ["ave", "--root", str(root), "--side", "32", "--processes", "1"]
+  command = ["ave", "--root", str(root), "--side", "32", "--processes", "1", "--parts", "train"]
   assert main([*command, "--check"]) == 0
   checked = capsys.readouterr().out.splitlines()
-  assert "test: 1 clips" in checked and "       1 Frying (food)" in checked and checked[-1].endswith("1 dropped")
+  assert "test: 1 clips" in checked and "       1 Frying (food)" in checked and "dropped" not in checked[-1]
   assert main([*command, "--out", str(tmp_path / "out")]) == 1  # because one file is empty
   assert "-5iqgBW_VLo.mp4: is empty" in capsys.readouterr().out
   train, test = (Records.open(tmp_path / "out" / part) for part in ("train", "test"))
   assert train.names == ("RUhOCu3LNXM", "two_labels_") and test.names == ("tested_____",)
   assert train.categories == test.categories == CATEGORIES
   assert [row.nonzero()[0].tolist() for row in train.tags] == [[0], [11, 20]] and train.has_sound.all()
-  assert train.summary["remark_counts"] == {"dropped": 1}
+  assert train.summary["remark_counts"] == {}
   builder = tfds.builder_from_directory(next((tmp_path / "out" / "train" / "clips").iterdir()))
   clips = list(builder.as_data_source(split="data"))
   assert [list(clip["tags"]) for clip in clips] == [[0], [11, 20]]

@@ -28,11 +28,16 @@ SHARED = {"students": Students(backbone="shared")}
     (SHARED | {"sta": Training(start=("sta_plus_long",))}, "sta.start has 'sta_plus_long', expected one of s_coarse"),
     (SHARED | {"sta": Training(start=("students",))}, "sta.start has 'students', expected one of s_coarse"),
     (SHARED | {"sta": Training(frozen=("visual", "graph"))}, "sta.frozen has 'graph', expected for shared students"),
-    (SHARED | {"network": Network(backbone="frozen")}, "students.backbone is shared, but with network.backbone frozen"),
+    (
+      SHARED | {"network": Network(backbone="frozen"), "init": {"visual": "vgg16.npz"}},
+      "students.backbone is shared, but with network.backbone frozen",
+    ),
+    ({"init": {}}, "network.norm is 'none', and without normalisation a backbone of random numbers stays at chance"),
+    ({"network": Network(backbone="frozen")}, "network.backbone is frozen, expected its weights"),
   ],
 )
 def test_a_configuration_that_cannot_run_is_one_line(tmp_path, change, message):
-  fields = train_all() | {"data": Data(source="synthetic")}
+  fields = train_all() | {"data": Data(source="synthetic"), "init": {"visual": "random"}}
   for name, part in change.items():
     keep = not isinstance(part, Training) or part.batch == 12
     fields[name] = part if keep else part.model_copy(update={"batch": 8})
@@ -43,7 +48,8 @@ def test_a_configuration_that_cannot_run_is_one_line(tmp_path, change, message):
 
 
 def test_off_the_shelf_taggers():
-  config = Config(name="a", data=Data(path="records"), hearing=Hearing(kind="yamnet"), **train_all())
+  init = {"visual": "random"}
+  config = Config(name="a", data=Data(path="records"), init=init, hearing=Hearing(kind="yamnet"), **train_all())
   check(config)
 
   def message(**changes):

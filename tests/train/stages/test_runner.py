@@ -16,7 +16,7 @@ from stajax.train.workdir import WorkdirError
 
 
 def runnable(**changes):
-  return Config(name="ü", data=Data(source="synthetic"), **(train_all() | changes))
+  return Config(name="ü", data=Data(source="synthetic"), init={"visual": "random"}, **(train_all() | changes))
 
 
 def fake_work(monkeypatch, fail=None):
