@@ -23,12 +23,16 @@ class ShownFrames:
     numbers: (n,) int, ascending: the number in the media file of each frame; tables may count frames by it.
     height: The picture's height in pixels.
     width: The picture's width in pixels.
+    pixel_aspect: The width of a displayed pixel over its height.
+    is_cut: Whether the video is longer than what is shown.
   """
 
   rate: float
   numbers: np.ndarray
   height: int
   width: int
+  pixel_aspect: float = 1.0
+  is_cut: bool = False
 
   def __len__(self) -> int:
     return len(self.numbers)
@@ -43,18 +47,20 @@ def choose_frames(info: MediaInfo, limits: Limits, notes: list[str]) -> ShownFra
     notes: Receives a line if frames are left out or repeated.
   """
   untimed = ((time, None) for time in frame_times(info.path, make_decoding(limits)))
+  before = len(notes)
   times = np.asarray([time for time, _ in cut_frames(untimed, limits, notes)])
+  about = info.height, info.width, float(info.pixel_aspect), len(notes) > before
   if len(times) == 1:
-    return ShownFrames(info.rate, np.zeros(1, np.int64), info.height, info.width)
+    return ShownFrames(info.rate, np.zeros(1, np.int64), *about)
   own = (len(times) - 1) / float(times[-1])
   for rate in (info.rate, own) if abs(info.rate / own - 1) < SAME_RATE else (own,):
     if np.abs(times * rate - np.arange(len(times))).max() <= 0.5:
-      return ShownFrames(rate, np.arange(len(times)), info.height, info.width)
+      return ShownFrames(rate, np.arange(len(times)), *about)
   usual = float(np.median(np.diff(times)))
   count = int(np.floor(times[-1] / usual + 0.5)) + 1
   numbers = np.searchsorted(times, np.arange(count) * usual + GRID_TOLERANCE, side="right") - 1
   notes.append(f"picture: its rate varies, shown at {1 / usual:g} frames a second: {len(times)} frames become {count}")
-  return ShownFrames(1 / usual, numbers, info.height, info.width)
+  return ShownFrames(1 / usual, numbers, *about)
 
 
 def decode_pictures(info: MediaInfo, frames: ShownFrames, limits: Limits, notes: list[str]) -> Iterator[np.ndarray]:

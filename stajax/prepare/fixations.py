@@ -7,11 +7,15 @@ A table is text with a header line that names the columns, in any order, separat
   duration   optional, seconds for which the viewer looked there; without it, a row is about the frame shown at `time`
   x, y       pixels of the upright picture; 0, 0 is its upper left corner
   viewer     optional, who looked; all viewers of a frame then have the same weight, however many rows they have
+
+Other units have to be stated, see `stajax.prepare.gaze_units`. Numbers may have decimal commas, if columns are
+separated by something else or numbers are quoted.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +27,14 @@ from typing import TextIO
 import numpy as np
 
 from stajax.prepare.constant_rate import ShownFrames
+from stajax.prepare.gaze_units import (
+  SECONDS,
+  GazeUnits,
+  doubt_about_durations,
+  doubt_about_numbers,
+  doubt_about_places,
+  doubt_about_times,
+)
 from stajax.prepare.listing import ListingError
 
 SUFFIXES = (".csv", ".tsv")
@@ -56,7 +68,9 @@ def read_header(path: Path) -> tuple[str, list[str]]:
 class FixationTable:
   """The rows of a table, sorted by the frames that they are about."""
 
-  def __init__(self, path: Path, frames: ShownFrames, sigma: float, first_frame: int, notes: list[str]) -> None:
+  def __init__(
+    self, path: Path, frames: ShownFrames, sigma: float, first_frame: int, units: GazeUnits, notes: list[str]
+  ) -> None:
     """Reads a table.
 
     Args:
@@ -64,15 +78,19 @@ class FixationTable:
       frames: The frames that are annotated.
       sigma: The standard deviation of the Gaussian around each fixation, as a fraction of the picture's width.
       first_frame: The number of the first frame in the table.
+      units: What was stated about the table.
       notes: Receives a line for each thing that had to be left out.
 
     Raises:
-      ListingError: The file is not such a table, or has no row about these frames.
+      ListingError: The file is not such a table, has no row about these frames, or is probably in other units.
     """
     self._height, self._width, self._sigma = frames.height, frames.width, sigma * frames.width
-    rows = _read_rows(path)
+    rows = _read_rows(path, units, notes)
+    if (doubt := _doubt(rows, frames, first_frame, units)) is not None:
+      raise ListingError(f"{path}: {doubt}")
+    columns, lines = units.pixels(rows.x, rows.y, frames)
     begin, end = rows.frames(frames, first_frame)
-    kept = _usable_rows(rows, frames, end > begin, notes)
+    kept = _usable_rows(rows, columns, lines, frames, end > begin, notes)
     if not kept.any():
       raise ListingError(f"{path}: none of its {len(rows) + rows.num_bad} rows is about a pixel of a frame")
     _note_doubtful_count(rows, kept, frames, first_frame, notes)
@@ -83,7 +101,7 @@ class FixationTable:
     row_of_look = np.repeat(np.arange(len(begin)), lengths)
     frame_of_look = np.repeat(begin - np.cumsum(lengths) + lengths, lengths) + np.arange(len(row_of_look))
     order = np.argsort(frame_of_look, kind="stable")
-    pixels = (np.floor(rows.y[kept]) * frames.width + np.floor(rows.x[kept])).astype(np.int64)
+    pixels = (lines[kept] * frames.width + columns[kept]).astype(np.int64)
     self._pixels = pixels[row_of_look[order]]
     self._viewers = rows.viewers[kept][row_of_look[order]]
     self._bounds = np.searchsorted(frame_of_look[order], np.arange(len(frames) + 1))
@@ -174,17 +192,19 @@ class _Rows:
     return begin.astype(np.int64), np.maximum(begin, end).astype(np.int64)
 
 
-def _read_rows(path: Path) -> _Rows:
+def _read_rows(path: Path, units: GazeUnits, notes: list[str]) -> _Rows:
   delimiter, columns = read_header(path)
   has_frame_numbers = "frame" in columns
   places = [columns.index(name) for name in ("frame" if has_frame_numbers else "time", "x", "y")]
   if "duration" in columns and not has_frame_numbers:
     places.append(columns.index("duration"))
   viewer = columns.index("viewer") if "viewer" in columns else None
-  values, durations, viewers, num_bad = array("d"), array("d"), array("q"), 0
+  values, durations, viewers, num_bad, num_long = array("d"), array("d"), array("q"), 0, 0
+  numbers = _Numbers()
   numbers_of_viewers: dict[str, int] = {}
   for fields in _fields(path, delimiter):
-    row = _numbers(fields, places)
+    row = numbers.read(fields, places) if not any(fields[len(columns) :]) else None
+    num_long += any(fields[len(columns) :])
     if row is None or (viewer is not None and viewer >= len(fields)):
       num_bad += 1
       continue
@@ -192,8 +212,25 @@ def _read_rows(path: Path) -> _Rows:
     durations.append(max(row[3], 0.0) if len(row) > 3 else 0.0)
     name = None if viewer is None else fields[viewer].strip()
     viewers.append(-1 if name is None else numbers_of_viewers.setdefault(name, len(numbers_of_viewers)))
+  if num_long > len(viewers):
+    advice = "decimal commas? Put semicolons or tabs between the columns"
+    raise ListingError(f"{path}: {num_long} rows have more fields than the {len(columns)} names of columns: {advice}")
+  numbers.check(path, notes)
   key, x, y = np.array(values, np.float64).reshape(-1, 3).T
-  return _Rows(key, x, y, np.array(durations, np.float64), np.array(viewers, np.int64), has_frame_numbers, num_bad)
+  scale = 1.0 if has_frame_numbers else SECONDS[units.time or "s"]
+  lengths = np.array(durations, np.float64) * SECONDS[units.duration or units.time or "s"]
+  return _Rows(key * scale, x, y, lengths, np.array(viewers, np.int64), has_frame_numbers, num_bad)
+
+
+def _doubt(rows: _Rows, frames: ShownFrames, first_frame: int, units: GazeUnits) -> str | None:
+  """Returns why the rows are probably in other units than was stated, or None."""
+  if (doubt := doubt_about_places(rows.x, rows.y, frames, units)) is not None:
+    return doubt
+  if rows.has_frame_numbers:
+    return doubt_about_numbers(rows.key - first_frame, frames)
+  if units.time is None and (doubt := doubt_about_times(rows.key, rows.viewers, frames)) is not None:
+    return doubt
+  return doubt_about_durations(rows.durations) if units.time is None and units.duration is None else None
 
 
 def _fields(path: Path, delimiter: str) -> Iterator[list[str]]:
@@ -207,17 +244,48 @@ def _fields(path: Path, delimiter: str) -> Iterator[list[str]]:
       raise ListingError(f"{path}, line {reader.line_num}: {error}") from None
 
 
-def _numbers(fields: list[str], places: list[int]) -> list[float] | None:
-  try:
-    numbers = [float(fields[place]) for place in places]
-  except (ValueError, IndexError):
-    return None
-  return numbers if all(map(isfinite, numbers)) else None
+class _Numbers:
+  """Reads numbers with decimal points or decimal commas, of which a table may have only one kind."""
+
+  def __init__(self) -> None:
+    self._with_comma: str | None = None  # the first number with a decimal comma
+    self._with_point: str | None = None
+    self._is_plainly_decimal = False  # whether a comma cannot be one between thousands
+
+  def read(self, fields: list[str], places: list[int]) -> list[float] | None:
+    """Returns the numbers in some fields, or None unless all are finite numbers."""
+    try:
+      numbers = [self._read(fields[place]) for place in places]
+    except (ValueError, IndexError):
+      return None
+    return numbers if all(map(isfinite, numbers)) else None
+
+  def _read(self, text: str) -> float:
+    if "," not in text:
+      if self._with_point is None and "." in text:
+        self._with_point = text.strip()
+      return float(text)
+    number = float(text.replace(",", ".", 1))  # fails for a second comma, or a comma and a point
+    self._with_comma = self._with_comma or text.strip()
+    self._is_plainly_decimal |= re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text.strip()) is None
+    return number
+
+  def check(self, path: Path, notes: list[str]) -> None:
+    """Raises ListingError if it is doubtful what commas in numbers mean; `notes` receives a line if there are any."""
+    if self._with_comma is None:
+      return
+    if self._with_point is not None:
+      found = f"numbers with commas ({self._with_comma}) and with points ({self._with_point})"
+      raise ListingError(f"{path}: {found}, expected only one of them")
+    if not self._is_plainly_decimal:
+      raise ListingError(f"{path}: does {self._with_comma} mean thousands? Expected numbers without commas, or 0,5")
+    notes.append("fixations: commas in numbers are read as decimal points")
 
 
-def _usable_rows(rows: _Rows, frames: ShownFrames, has_frame: np.ndarray, notes: list[str]) -> np.ndarray:
-  """Returns (n,) bool, whether each row is about a pixel of a frame; `notes` names the kinds of other rows."""
-  x, y = np.floor(rows.x), np.floor(rows.y)
+def _usable_rows(
+  rows: _Rows, x: np.ndarray, y: np.ndarray, frames: ShownFrames, has_frame: np.ndarray, notes: list[str]
+) -> np.ndarray:
+  """Returns (n,) bool, whether each row is about a pixel (x, y) of a frame; `notes` names the kinds of other rows."""
   is_inside = (x >= 0) & (x < frames.width) & (y >= 0) & (y < frames.height)
   for words, number in (
     ("that are no numbers", rows.num_bad),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stajax.prepare.gaze_units import GazeUnits, Origin, TimeUnit, Units, parse_screen
 from stajax.prepare.summary_text import Result, describe_listing, describe_records
 
 if TYPE_CHECKING:
@@ -43,6 +44,28 @@ class LimitOptions:
   def num_processes(self) -> int:
     """Returns the number of processes that decode."""
     return self.processes or os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class GazeOptions:
+  """The units of tables of fixations. What is not stated must fit pixels of the picture and seconds."""
+
+  units: Units | None = None
+  """What x and y are: pixels of the picture, normalised (0 to 1 of its sides), percent of them, signed (-1 to 1 from
+  its centre), or pixels of a screen that shows it as large as it fits, in the middle (with --screen)."""
+  origin: Origin | None = None
+  """Where 0, 0 is; y grows downwards, but upwards from `bottom` and in `centre-up`. By default the top left corner."""
+  screen: str | None = None
+  """The screen's width and height in pixels, such as 1920x1080."""
+  time_unit: TimeUnit | None = None
+  """The unit of times and durations; by default seconds."""
+  duration_unit: TimeUnit | None = None
+  """The unit of durations, if it is another one."""
+
+  def gaze_units(self) -> GazeUnits:
+    """Returns what was stated; raises ValueError if it does not fit together."""
+    screen = parse_screen(self.screen)
+    return GazeUnits(self.units, self.origin, screen, self.time_unit, self.duration_unit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from stajax.prepare.layouts.table import read_table
 from stajax.prepare.layouts.tagged import learn_from
 from stajax.prepare.layouts.vggsound import read_vggsound
 from stajax.prepare.listing import Listing
-from stajax.prepare.options import LimitOptions, RecordOptions
+from stajax.prepare.options import GazeOptions, LimitOptions, RecordOptions
 from stajax.prepare.summary_text import Result, describe_listing, describe_set, describe_tree
 
 # The other modules load libraries that `--help` does not need.
@@ -158,7 +158,8 @@ class Videos:
   """Turns a folder of videos, and tables of where viewers looked, into a tree in the layout of STAViS.
 
   A table is ROOT/…/name.csv beside ROOT/…/name.mp4, with a header line that names the columns: x and y (pixels), frame
-  or time (seconds) and, optionally, duration (seconds) and viewer. Sound may lie beside it as name.wav, name.flac or
+  or time (seconds) and, optionally, duration (seconds) and viewer. Other units have to be stated; a table whose values
+  contradict its units is refused, and rows that are lost are printed. Sound may lie beside it as name.wav, name.flac or
   name.mp3. Without tables the tree can be predicted and prepared (`stavis`), but not scored.
   """
 
@@ -176,6 +177,7 @@ class Videos:
   """The Gaussians' standard deviation as a fraction of the picture's width; 0.02 is 13 pixels of 640, as in DHF1K."""
   first_frame: int = 0
   """The number of a video's first frame in the tables."""
+  gaze: GazeOptions = field(default_factory=GazeOptions)
   limits: LimitOptions = field(default_factory=lambda: LimitOptions(time_limit=3600.0))
 
   def run(self) -> Result:
@@ -184,16 +186,17 @@ class Videos:
 
     if not 0 < self.sigma < 1:
       raise ValueError(f"--sigma is {self.sigma}, expected a fraction of the picture's width between 0 and 1")
+    units = self.gaze.gaze_units()
     listing, tables = read_videos(self.root, self.tables)
-    if self.check:
-      return describe_listing(listing)
-    if self.out is None:
-      raise ValueError("expected --out DIR, or --check")
-    from stajax.prepare.annotations import TableAnnotations
+    from stajax.prepare.annotations import TableAnnotations, examine_tables
     from stajax.prepare.tree import prepare_tree
 
-    annotations = {name: TableAnnotations(path, self.sigma, self.first_frame) for name, path in tables.items()}
+    annotations = {name: TableAnnotations(path, self.sigma, self.first_frame, units) for name, path in tables.items()}
     limits, processes = self.limits.limits(), self.limits.num_processes()
+    if self.check:
+      return describe_listing(examine_tables(listing, annotations, limits, processes))
+    if self.out is None:
+      raise ValueError("expected --out DIR, or --check")
     summary = prepare_tree(listing, annotations, self.out, self.database, limits, processes)
     return describe_tree(self.out, summary)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from stajax.prepare.listing import Listing, count_remarks
 
+NUM_NOTES = 20  # the number of notes that are printed; the summary has all
 NUM_REASONS = 3  # the number of skipped files that the last line names; the summary names all
 
 
@@ -53,7 +54,10 @@ def describe_tree(out: Path, summary: dict[str, Any]) -> Result:
   counts = summary["counts"]
   words = f"{counts['videos']} videos with {counts['frames']} frames, {counts['annotated_frames']} of them annotated, "
   words += f"{counts['videos_without_sound']} without sound, {_describe_skipped(summary)}"
-  return Result(f"{out}: {summary['database']}, {words}", bool(summary["skipped"]))
+  lines = [f"note: {video}: {note}" for video, notes in summary["notes"].items() for note in notes]
+  if len(lines) > NUM_NOTES:
+    lines[NUM_NOTES:] = [f"note: {len(lines) - NUM_NOTES} more are in {out / summary['database']}_summary.json"]
+  return Result("\n".join([*lines, f"{out}: {summary['database']}, {words}"]), bool(summary["skipped"]))
 
 
 def describe_set(summary: dict[str, Any]) -> str:

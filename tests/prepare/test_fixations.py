@@ -8,9 +8,11 @@ import scipy.ndimage
 
 from stajax.prepare.constant_rate import ShownFrames
 from stajax.prepare.fixations import Annotation, FixationTable, sum_gaussians
+from stajax.prepare.gaze_units import GazeUnits
 from stajax.prepare.listing import ListingError
 
 HEIGHT, WIDTH = 24, 40
+STATED = GazeUnits("pixels", time="s")  # so that values of any size are taken
 
 
 def shown(count: int = 6, rate: float = 10.0) -> ShownFrames:
@@ -22,7 +24,7 @@ def read(tmp_path: Path, text: str, frames: ShownFrames | None = None, first_fra
   path = tmp_path / "table.csv"
   path.write_text(text, encoding="utf-8")
   notes: list[str] = []
-  return FixationTable(path, frames or shown(), sigma, first_frame, notes), notes
+  return FixationTable(path, frames or shown(), sigma, first_frame, STATED, notes), notes
 
 
 def annotation(table: FixationTable, number: int) -> Annotation:
@@ -135,4 +137,4 @@ def test_tables_that_are_too_large_or_unreadable_are_refused(tmp_path, monkeypat
   (tmp_path / "table.csv").write_bytes(b"frame,x,y\n\xff\xfe,1,1\n")
   for name, message in (("table.csv", "is not text"), ("", "is not a file"), ("no", "no such file")):
     with pytest.raises(ListingError, match=message):
-      FixationTable(tmp_path / name, shown(), 0.1, 0, [])
+      FixationTable(tmp_path / name, shown(), 0.1, 0, STATED, [])

@@ -155,7 +155,7 @@ def test_without_tables_a_tree_has_no_annotations(root, tmp_path, in_this_proces
   assert "doubtful .: no video has a table of fixations" in capsys.readouterr().out
 
 
-def test_check_names_tables_and_sounds(root, tmp_path, capsys):
+def test_check_names_tables_and_sounds(root, tmp_path, capsys, monkeypatch):
   (root / "stray.tsv").write_text("frame\tx\ty\n")
   (root / "stray.wav").touch()
   (root / "deep" / "b c.flac").touch()
@@ -163,6 +163,11 @@ def test_check_names_tables_and_sounds(root, tmp_path, capsys):
   (root / "broken.csv").write_text("0,1,2\n")
   (tmp_path / "secret.csv").write_text("frame,x,y\n")
   (root / "deep" / "b c.csv").symlink_to(tmp_path / "secret.csv")
+
+  def one_by_one(function, tasks, *_):
+    return enumerate(function(*arguments) for arguments in tasks)
+
+  monkeypatch.setattr("stajax.prepare.annotations.run_in_children", one_by_one)
   assert main(["videos", "--root", str(root), "--check", "--out", str(tmp_path / "tree")]) == 1
   lines = capsys.readouterr().out.splitlines()
   assert lines[:-2] == [
@@ -173,8 +178,10 @@ def test_check_names_tables_and_sounds(root, tmp_path, capsys):
     "missing  deep/b c.mkv: has no table of fixations: it can be predicted, but not scored",
     "spare    stray.wav: no video has this name",
     "spare    stray.tsv: no video has this name",
+    "doubtful a.csv: fixations: 1 of 4 rows outside of the 12 frames left out",
+    "doubtful broken.mp4: is not a media file that FFmpeg can read (Invalid data found when processing input)",
   ]
-  assert lines[-2] == "test: 3 clips" and lines[-1].endswith("5 spare, 1 doubtful, 1 missing")
+  assert lines[-2] == "test: 3 clips" and lines[-1].endswith("5 spare, 3 doubtful, 1 missing")
   assert not (tmp_path / "tree").exists()
   tables = tmp_path / "tables" / "deep"
   tables.mkdir(parents=True)
@@ -202,7 +209,7 @@ def test_bad_arguments_are_refused_in_one_line(root, tmp_path, in_this_process, 
 
 
 def test_a_bad_table_costs_its_video_and_a_bad_sound_is_left_out(root, tmp_path, in_this_process, capsys):
-  (root / "a.csv").write_text("frame,x,y\n0,-1,0\n")
+  (root / "a.csv").write_text("frame,x,y\n99,5,0\n")
   (root / "deep" / "b c.wav").write_text("no sound")
   assert videos(root, tmp_path / "tree") == 1
   assert "a.mkv: a.csv: none of its 1 rows is about a pixel of a frame" in capsys.readouterr().out
