@@ -178,8 +178,11 @@ class Hearing(_Frozen):
 
 
 class Students(_Frozen):
-  """How the three students are trained."""
+  """Which students are trained, and how."""
 
+  learn_from: Literal["scam", "scam_plus"] = "scam_plus"
+  """`scam_plus`: STANet+, whose three students learn from SCAM+. `scam`: STANet, the conference version, whose one
+  student STA learns from SCAM, of the three fine sources alone; no networks with companions are trained."""
   backbone: Literal["separate", "shared"] = "separate"
   """`separate`: each student is trained by itself. `shared`: all are trained together, as one network with one visual
   backbone and neck and one audio backbone, so that a final map costs one pass of a frame through VGG-16 instead of
@@ -262,6 +265,11 @@ class Config(_Frozen):
   def shares_students(self) -> bool:
     """Whether the three students share backbones and neck and are trained as one network."""
     return self.students.backbone == "shared"
+
+  @property
+  def is_stanet(self) -> bool:
+    """Whether this is STANet, whose one student learns from SCAM, instead of STANet+."""
+    return self.students.learn_from == "scam"
 
   @property
   def init_files(self) -> dict[Part, str]:

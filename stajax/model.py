@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,10 @@ import stajax
 from stajax.files import atomic_folder, write_json, write_text
 from stajax.networks import (
   GRANULAR,
-  STUDENTS,
-  SWITCH,
   expected_variables,
   make_backbone,
   make_network,
+  predicting_networks,
   training_of,
 )
 from stajax.weights import store
@@ -66,12 +65,12 @@ class Model:
   companions: dict[str, np.ndarray]
 
 
-def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Model:
+def load(folder: str | Path, names: Sequence[str] | Callable[["Config"], Sequence[str]] = predicting_networks) -> Model:
   """Reads networks from a model folder, or from the work folder that contains it.
 
   Args:
     folder: The folder.
-    names: The names of the networks.
+    names: The names of the networks, or a function of the model's configuration that returns them.
 
   Raises:
     ModelError, ConfigError, WeightsError: The model cannot be used; one line that names the file.
@@ -80,7 +79,7 @@ def load(folder: str | Path, names: Sequence[str] = (SWITCH, *STUDENTS)) -> Mode
   if (folder / "model" / "model.json").is_file():
     folder = folder / "model"
   about, config = _read_description(folder), _read_config(folder / "config.json")
-  num_categories = len(about["categories"])
+  num_categories, names = len(about["categories"]), names(config) if callable(names) else names
   variables = {name: load_network(name, config, num_categories, folder / f"{name}.safetensors") for name in names}
   if config.has_frozen_backbone:
     visual = load_visual(config, folder / VISUAL)

@@ -155,7 +155,37 @@ STUDENTS = names_of("student")
 SOURCES = (*COARSE, *FINE, *GRANULAR)
 """All classifiers whose class maps go into SCAM or SCAM+."""
 MODEL_NETWORKS = (*SOURCES, SWITCH, *STUDENTS)
-"""The networks whose weights a model folder has."""
+"""The networks whose weights a model folder has, at most; see `model_networks`."""
+
+
+def granular_of(config: "Config") -> tuple[str, ...]:
+  """Returns the networks with companions that a configuration trains: none for STANet."""
+  return () if config.is_stanet else GRANULAR
+
+
+def students_of(config: "Config") -> tuple[str, ...]:
+  """Returns the students that a configuration trains: only STA for STANet."""
+  return STUDENTS[:1] if config.is_stanet else STUDENTS
+
+
+def sources_of(config: "Config") -> tuple[str, ...]:
+  """Returns the classifiers that a configuration trains."""
+  return (*COARSE, *FINE, *granular_of(config))
+
+
+def tag_networks(config: "Config") -> tuple[str, ...]:
+  """Returns the networks that maps of a tag need."""
+  return (*sources_of(config), SWITCH)
+
+
+def predicting_networks(config: "Config") -> tuple[str, ...]:
+  """Returns the networks that predictions need."""
+  return (SWITCH, *students_of(config))
+
+
+def model_networks(config: "Config") -> tuple[str, ...]:
+  """Returns the networks whose weights a model folder has."""
+  return (*tag_networks(config), *students_of(config))
 
 
 def training_of(name: str, config: "Config") -> "Training":
@@ -226,7 +256,7 @@ def shared_stages(name: str, config: "Config") -> tuple[str, ...]:
 def stages_at(size: int, cropped: bool, config: "Config") -> tuple[str, ...]:
   """Returns the stages of a frozen backbone that networks read of frames, or of crops, at `size` pixels."""
   read: set[str] = set()
-  for name in MODEL_NETWORKS:
+  for name in model_networks(config):
     if training_of(name, config).size == size and sees_crops(name, config) == cropped:
       read |= set(make_network(name, config, 1).backbone_stages)
   return tuple(sorted(read))

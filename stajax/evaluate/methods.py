@@ -11,7 +11,6 @@ from stajax import runtime
 from stajax.evaluate.map_files import find_maps, find_splits, read_map, to_uint8
 from stajax.eyetracking import StavisError, StavisVideo, read_tags
 from stajax.maps.scale import threshold_maps
-from stajax.report.table_1 import ROWS
 from stajax.scoring.videos import MethodMaps
 from stajax.senses import Senses
 
@@ -87,9 +86,10 @@ def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos:
   """
   runtime.configure()
   from stajax import model as models  # JAX is loaded only where a model runs
+  from stajax import networks
   from stajax.inference import ablation
 
-  loaded = models.load(model, ablation.NEEDED)
+  loaded = models.load(model, networks.tag_networks)
   retrained = {}
   if retrain:
     from stajax.train import ablation_variants  # loads TensorFlow, as training does
@@ -97,7 +97,10 @@ def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos:
     retrained = ablation_variants.retrain(model, ablation.make_sources(loaded, batch), batch)
   tags = read_tags(root, loaded.categories)
   num_predicted = sum(video.name not in tags for video in videos)
-  titles = {row.method: row.retrained_title if row.variant in retrained else row.title for row in ROWS}
+  titles = {
+    row.method: row.retrained_title if row.variant in retrained else row.title
+    for row in ablation.rows_of(loaded.config)
+  }
   if num_predicted:
     suffix = "predicted tag" if num_predicted == len(videos) else "some tags predicted"
     titles = {method: f"{title} ({suffix})" for method, title in titles.items()}

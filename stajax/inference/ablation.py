@@ -8,6 +8,7 @@ trains what rows 9, 21 and 22 really need. No TensorFlow is needed here.
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,8 +31,9 @@ from stajax.model import Model
 from stajax.report.table_1 import ROWS, Row, Variant
 from stajax.scoring.videos import MethodMaps
 
-NEEDED = (*networks.SOURCES, networks.SWITCH)
-"""The networks of a model that have to be loaded."""
+if TYPE_CHECKING:  # as in stajax.model
+  from stajax.config import Config
+
 _CHUNK = 64
 
 Retrained = Mapping[Variant, Sources]
@@ -58,26 +60,34 @@ def row_maps(sources: ClipSources, row: Row) -> np.ndarray:
       return sources.selected(row.sources, toggles)[0]
 
 
-def clip_maps(sources: ClipSources, retrained: Mapping[Variant, ClipSources] | None = None) -> dict[str, np.ndarray]:
-  """Returns the maps (n, H, W) uint8 of every row for the clip's targets, each with a maximum of 255, by method.
+def rows_of(config: "Config") -> tuple[Row, ...]:
+  """Returns the rows whose networks a configuration trains: rows 1 to 12 for STANet."""
+  return tuple(row for row in ROWS if set(row.sources) <= set(networks.sources_of(config)))
+
+
+def clip_maps(
+  sources: ClipSources, retrained: Mapping[Variant, ClipSources] | None = None, rows: Sequence[Row] = ROWS
+) -> dict[str, np.ndarray]:
+  """Returns the maps (n, H, W) uint8 of rows for the clip's targets, each with a maximum of 255, by method.
 
   Args:
     sources: The usual sources.
     retrained: For the rows that have a variant, the sources that were trained for it.
+    rows: The rows.
   """
 
   def maps(row: Row) -> np.ndarray:
     trained = None if retrained is None or row.variant is None else retrained.get(row.variant)
     return to_uint8(row_maps(trained or sources, row))
 
-  return {row.method: maps(row) for row in ROWS}
+  return {row.method: maps(row) for row in rows}
 
 
 def make_sources(model: Model, batch: int) -> Sources:
   """Returns the sources of a loaded model.
 
   Args:
-    model: The model, with at least `NEEDED` loaded.
+    model: The model, with at least `stajax.networks.tag_networks` loaded.
     batch: The number of frames that are computed together.
   """
 
@@ -97,12 +107,12 @@ def method_maps(
   The frames of a fragment are the native ones that are nearest to the grid's spacing.
 
   Args:
-    model: The model, with at least `NEEDED` loaded.
+    model: The model, with at least `stajax.networks.tag_networks` loaded.
     batch: The number of frames that are computed together.
     tags: The true tags by video; others get the category that `stajax.inference.class_maps.top_tag` predicts.
     retrained: For the rows that have a variant, the sources that were trained for it.
   """
-  sources = make_sources(model, batch)
+  sources, rows = make_sources(model, batch), rows_of(model.config)
   variables = model.variables[networks.SWITCH]
   switch = make_dense(networks.SWITCH, variables, model.config, len(model.categories), batch)
 
@@ -112,7 +122,7 @@ def method_maps(
     def clips() -> Iterator[Clip]:
       return switched_windows(video_samples(video, model.side), reach, switch)
 
-    yield from _select_frames(video_maps(sources, clips, tags.get(video.name), retrained), frames)
+    yield from _select_frames(video_maps(sources, clips, tags.get(video.name), retrained, rows), frames)
 
   return maps
 
@@ -128,6 +138,7 @@ def video_maps(
   clips: Callable[[], Iterable[Clip]],
   tags: tuple[int, ...] | None,
   retrained: Retrained | None = None,
+  rows: Sequence[Row] = ROWS,
 ) -> Iterator[tuple[range, dict[str, np.ndarray]]]:
   """Computes the maps of a video of any length, in parts.
 
@@ -136,6 +147,7 @@ def video_maps(
     clips: A function that opens the video as windows with their switch; it is called twice to predict a tag.
     tags: The true tags as category indices; None to predict one.
     retrained: For the rows that have a variant, the sources that were trained for it.
+    rows: The rows.
 
   Yields:
     The numbers of frames in the video, and what `clip_maps` returns for them.
@@ -147,7 +159,7 @@ def video_maps(
     for variant, found in (retrained or {}).items():
       variants[variant] = RetrainedSources(found, clip, tags)
     first, count = clip.first + clip.targets.start, len(clip.targets)
-    yield range(first, first + count), clip_maps(ClipSources(sources, clip, tags), variants)
+    yield range(first, first + count), clip_maps(ClipSources(sources, clip, tags), variants, rows)
 
 
 def _select_frames(

@@ -55,7 +55,8 @@ class Predictor:
   Args:
     model: The loaded model.
     batch: The number of frames that are computed together.
-    students: The names of the students; the maps of one alone are the final ones, those of all three are fused.
+    students: The names of the students, by default all that the model has. The maps of one alone are the final ones,
+      those of all three are fused.
     centre: Whether maps have the centre factor; None for what the model's configuration says.
     senses: What `clip_maps` and `start_method_maps` shall ablate.
   """
@@ -64,7 +65,7 @@ class Predictor:
     self,
     model: models.Model,
     batch: int,
-    students: Sequence[str] = networks.STUDENTS,
+    students: Sequence[str] | None = None,
     centre: bool | None = None,
     senses: Sequence[Senses] = (),
   ) -> None:
@@ -72,6 +73,9 @@ class Predictor:
     self.seed, self.batch, self._settings = model.config.seed, batch, model.config.maps
     self.centre = self._settings.centre if centre is None else centre
     self.senses = tuple(senses)
+    all_students = networks.students_of(model.config)
+    students = all_students if students is None else tuple(students)
+    self._are_all = set(students) == set(all_students)
     self.made_with: dict[str, Any] = {
       "trained_on": model.trained_on,
       "sha256": {name: model.sha256.get(name) for name in (networks.SWITCH, *students)},
@@ -163,7 +167,7 @@ class Predictor:
   def _start_student_maps(self, clip: Clip, reservoir: Reservoir | None = None) -> Pending[dict[str, np.ndarray]]:
     maps, count = self.launch(self.show(clip), reservoir), len(clip.targets)
     methods: dict[str, Launched] = {name: {name: batches} for name, batches in maps.items()}
-    if len(maps) > 1:
+    if self._are_all:
       methods["final"] = maps
       methods["final_no_switch"] = self.launch(self.show(clip, ALWAYS_HEARD), reservoir, ALWAYS_HEARD)
     endings = {"": True, NO_CENTRE: False} if self.centre else {"": False}
@@ -191,7 +195,7 @@ class Predictor:
     condition = Condition(senses)
     maps = usual | self.launch(self.show(clip, condition), reservoir, condition, changed)
     methods: dict[str, Launched] = {name: {name: maps[name]} for name in changed}
-    return methods | {"final": maps} if len(maps) > 1 else methods
+    return methods | {"final": maps} if self._are_all else methods
 
   def _baseline_maps(self, clip: Clip) -> dict[str, np.ndarray]:
     """Computes maps that need no training: from the frames alone, and from the features of an ImageNet backbone."""
@@ -293,15 +297,15 @@ def load_predictor(
   Args:
     folder: The folder.
     batch: The number of frames that are computed together.
-    only: One of the students, whose maps are then the final ones; None for all three, whose maps are fused.
+    only: One of the students, whose maps are then the final ones; None for all that the model has.
     centre: Whether maps have the centre factor; None for what the model's configuration says.
     senses: The ablations that the methods' maps have beside the usual ones.
 
   Raises:
     ModelError, ConfigError, WeightsError: The model cannot be used; a line that names the file.
   """
-  students = networks.STUDENTS if only is None else (only,)
-  return Predictor(models.load(folder, (networks.SWITCH, *students)), batch, students, centre, senses)
+  names = networks.predicting_networks if only is None else (networks.SWITCH, only)
+  return Predictor(models.load(folder, names), batch, None if only is None else (only,), centre, senses)
 
 
 def to_uint8(maps: np.ndarray) -> np.ndarray:

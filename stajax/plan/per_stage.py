@@ -73,7 +73,7 @@ def plan_stage(config: Config, num_categories: int, topology: Topology, work: Wo
     "unit": work.unit,
     "batch": work.batch,
     "dtype": config.network.dtype,
-    "networks": work.networks,
+    "networks": [each for each in work.networks if not work.predicts or each in networks.students_of(config)],
     "params": num_parameters(variables),
     "programs": costs,
     **found,
@@ -93,7 +93,8 @@ def _compile(config: Config, num_categories: int, topology: Topology, work: Work
   found, name = devices(topology), work.networks[0]
   if not work.is_inference:
     return compiling.training_step(config, name, num_categories, work.batch, found)
-  names = _PREDICTING if work.predicts else {name: 1}
+  predicting = {key: times for key, times in _PREDICTING.items() if key in networks.students_of(config)}
+  names = predicting if work.predicts else {name: 1}
   return compiling.dense_inference(config, names, num_categories, work.batch, found[0])
 
 

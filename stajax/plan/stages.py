@@ -19,6 +19,8 @@ def stages_of(config: Config | None = None) -> list[str]:
     config: The configuration; None: that of the paper.
   """
   fields = [name for name, info in Config.model_fields.items() if info.annotation is Training]
+  if config is not None and config.is_stanet:
+    fields = [name for name in fields if not name.endswith("_plus")]
   if config is None or not config.shares_students:
     return fields
   return [*(name for name in fields if name not in ("sta", "sta_plus")), STUDENTS]

@@ -57,7 +57,8 @@ def retrain(workdir: Path, base: Sources, batch: int) -> dict[Variant, Sources]:
 
 def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> Sources:
   folder, refine = run.workdir.variant(variant), False if variant == "no_frl" else None
-  for name in RETRAINED[variant]:
+  names = [name for name in RETRAINED[variant] if name in networks.sources_of(run.config)]
+  for name in names:
     if not (folder / name / WEIGHTS).is_file():
       settings = train_network.Variant(folder / name, always_heard=variant == "always_heard", refine=refine)
       try:
@@ -71,10 +72,11 @@ def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> S
     return make_dense(name, variables, run.config, num_categories, batch, refine)
 
   def network(name: str, requested: bool | None) -> DenseNetwork:
-    return retrained(name) if name in RETRAINED[variant] else base.network(name, requested)
+    return retrained(name) if name in names else base.network(name, requested)
 
   # Companions of other clips are fragments as this variant's networks see them.
   pool = folder / models.COMPANIONS
   if not pool.is_file():
-    store.save(pool, compute_companions(run.data, run.config.seed, lambda name: network(name, refine)))
+    crossing = networks.granular_of(run.config)
+    store.save(pool, compute_companions(run.data, run.config.seed, lambda name: network(name, refine), crossing))
   return Sources(network, functools.partial(stored_pool, store.read(pool)), base.maps, base.seed, base.crops)

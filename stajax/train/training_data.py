@@ -131,5 +131,7 @@ def frames_of(records: Records, clip: int) -> slice:
 def largest_whole_frame(config: Config) -> int:
   """Returns the largest size, in pixels, at which a network of the model sees whole frames."""
   return max(
-    networks.training_of(name, config).size for name in networks.MODEL_NETWORKS if not networks.sees_crops(name, config)
+    networks.training_of(name, config).size
+    for name in networks.model_networks(config)
+    if not networks.sees_crops(name, config)
   )

@@ -17,6 +17,7 @@ import av
 import numpy as np
 import pytest
 
+from helpers.tiny_training import CONFIG
 from stajax import networks
 from stajax.inference.predictor import load_predictor
 from stajax.nets.shared_students import COMMON
@@ -36,29 +37,6 @@ STUDENTS = (*networks.STUDENTS, "final")
 ABLATED = {f"{name}_{which}_sound" for name in STUDENTS for which in ("other", "no")}
 ABLATED |= {"final_no_motion", "final_no_companions"}
 METRICS = {"auc_judd", "s_auc", "nss", "sim", "cc"}
-# Programs are small and few of them differ. Not all is frozen that could be, or hearing would not be learned.
-CONFIG = """
-from stajax.config import Config, Data, Maps, Network, Optimizer, Synthetic, Training
-
-def train(*start, **changes):
-  return Training(steps=2, batch=4, size=32, optimizer=Optimizer(learning_rate=1e-2), start=start, **changes)
-
-seen, heard = {"frozen": ("visual",)}, {"frozen": ("visual", "sound")}
-config = Config(
-  name="tiny",
-  init={"visual": "random"},
-  data=Data(source="synthetic", synthetic=Synthetic(clips=6, held_out=2, size=32, seconds=1.0)),
-  network=Network(
-    width=0.125, depths=(1,) * 5, neck_depth=0, audio_width=0.125, audio_pooling="average", reasoning_steps=1
-  ),
-  s_coarse=train(), st_coarse=train("s_coarse", **seen), tagger=train(),
-  switch=train("s_coarse", "tagger_0", **heard), sa_coarse=train("s_coarse", "tagger_0", **heard),
-  s=train("s_coarse", **seen), st=train("st_coarse", **seen), sa=train("sa_coarse", **heard),
-  s_plus=train("s_coarse", **seen), st_plus=train("st_coarse", **seen), sa_plus=train("sa_coarse", **heard),
-  sta=train("st_coarse", "sa_coarse", **heard), sta_plus=train("sta", **heard),
-  maps=Maps(size=16), checkpoint_every=1, log_every=1, inference_batch=4, score_stride=4,
-)
-"""
 
 
 def run(*arguments: str, **options) -> subprocess.Popen:

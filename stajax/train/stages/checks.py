@@ -59,6 +59,8 @@ def _check_start(name: str, config: Config, graph: tuple[Stage, ...]) -> None:
 
 
 def _check_shared_students(config: Config) -> None:
+  if config.is_stanet:
+    raise ConfigError("students.backbone is shared, but with students.learn_from scam there is only one student")
   if config.has_frozen_backbone:
     raise ConfigError("students.backbone is shared, but with network.backbone frozen all networks share one already")
   parts = (*COMMON, *networks.STUDENTS)

@@ -1,6 +1,6 @@
 """Fragments of training clips that networks use at inference as companions of other clips' frames."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,16 +13,17 @@ from stajax.train.training_data import TrainingData
 
 _CHUNK = 32  # fragments that are computed together
 
-_WITH_CROSS = tuple(name for name in GRANULAR if NETWORKS[name].companions == "cross")
 
-
-def compute_companions(data: TrainingData, seed: int, network: Callable[[str], DenseNetwork]) -> dict[str, np.ndarray]:
+def compute_companions(
+  data: TrainingData, seed: int, network: Callable[[str], DenseNetwork], names: Sequence[str] = GRANULAR
+) -> dict[str, np.ndarray]:
   """Computes fragments of training clips of every category, as the networks with cross-clip companions see them.
 
   Args:
     data: The training clips.
     seed: The seed that chooses the fragments.
     network: A function of a network's name that returns the network.
+    names: The networks of which those with cross-clip companions need fragments.
 
   Returns:
     The contents of `stajax.model.Model.companions`.
@@ -33,9 +34,10 @@ def compute_companions(data: TrainingData, seed: int, network: Callable[[str], D
   clips = np.full((len(items), max(map(len, items))), -1, np.int32)
   clips[*place.T] = chosen[:, 0]
   pools: dict[str, np.ndarray] = {}
-  for start in range(0, len(chosen), _CHUNK):
+  crossing = [name for name in names if NETWORKS[name].companions == "cross"]
+  for start in range(0, len(chosen) if crossing else 0, _CHUNK):
     part = slice(start, start + _CHUNK)
-    for name, fragments in _compute_fragments(data, chosen[part].tolist(), network).items():
+    for name, fragments in _compute_fragments(data, chosen[part].tolist(), network, crossing).items():
       if name not in pools:
         pools[name] = np.zeros((*clips.shape, *fragments.shape[1:]), np.float16)
       pools[name][*place[part].T] = fragments
@@ -43,12 +45,12 @@ def compute_companions(data: TrainingData, seed: int, network: Callable[[str], D
 
 
 def _compute_fragments(
-  data: TrainingData, items: list[tuple[int, int]], network: Callable[[str], DenseNetwork]
+  data: TrainingData, items: list[tuple[int, int]], network: Callable[[str], DenseNetwork], names: Sequence[str]
 ) -> dict[str, np.ndarray]:
   """Returns the fragments (n, h, w, c) float16 of (clip, frame) pairs, by their names in the model folder."""
   clip, middles = _join_fragments(data, items), np.arange(1, 3 * len(items), 3)
   fragments = {}
-  for name in _WITH_CROSS:
+  for name in names:
     switches = {name: clip}
     if NETWORKS[name].hears:
       switches[name + models.HEARD] = clip.with_switch(np.ones(len(clip)))

@@ -10,7 +10,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stajax.config import Config
-from stajax.networks import ALL_STUDENTS, COARSE, FINE, GRANULAR, NETWORKS, STUDENTS, SWITCH, TAGGERS
+from stajax.networks import (
+  ALL_STUDENTS,
+  COARSE,
+  FINE,
+  NETWORKS,
+  STUDENTS,
+  SWITCH,
+  TAGGERS,
+  granular_of,
+  students_of,
+)
 
 Work = Literal[
   "prepare data",
@@ -44,8 +54,10 @@ def make_graph(config: Config) -> tuple[Stage, ...]:
   """Returns the stages of a configuration in an order in which they can run.
 
   With an off-the-shelf tagger no taggers are trained. Students that share their backbone are trained as one network,
-  from which each then gets its own weights.
+  from which each then gets its own weights. STANet has no networks with companions, and STA as its only student; its
+  stage `scam_plus` makes pseudo-fixations from SCAM.
   """
+  granular, students = granular_of(config), students_of(config)
   silent = tuple(name for name in COARSE if not NETWORKS[name].is_switched)
   hearing = tuple(name for name in COARSE if NETWORKS[name].is_switched)
   taggers = TAGGERS if config.hearing.kind == "trained" else ()
@@ -59,10 +71,10 @@ def make_graph(config: Config) -> tuple[Stage, ...]:
     *_train(hearing, needs=("switch_values",)),
     Stage("scam_coarse", "find boxes", needs=COARSE),
     *_train(FINE, needs=("scam_coarse",)),
-    *_train(GRANULAR, needs=("scam_coarse",)),
-    Stage("scam_plus", "make pseudo-fixations", needs=(*FINE, *GRANULAR)),
-    *(_train_together() if config.shares_students else _train(STUDENTS, needs=("scam_plus",))),
-    Stage("model", "save model", needs=STUDENTS),
+    *_train(granular, needs=("scam_coarse",)),
+    Stage("scam_plus", "make pseudo-fixations", needs=(*FINE, *granular)),
+    *(_train_together() if config.shares_students else _train(students, needs=("scam_plus",))),
+    Stage("model", "save model", needs=students),
     Stage("report", "write report", needs=("model",)),
   )
 

@@ -9,7 +9,7 @@ from jax.experimental import multihost_utils
 from stajax.data.map_set import MapWriter
 from stajax.inference.class_maps import ClipSources
 from stajax.maps import pseudo
-from stajax.networks import COARSE, FINE, GRANULAR, SOURCES
+from stajax.networks import COARSE, FINE, granular_of, sources_of
 from stajax.train.run import Run
 from stajax.train.stages.clip_by_clip import make_table, write_all
 from stajax.train.stages.companion_pools import compute_companions
@@ -26,22 +26,24 @@ def find_boxes(run: Run) -> dict[str, Any]:
 
 
 def make_pseudo_fixations(run: Run) -> dict[str, Any]:
-  """Computes SCAM+ of every training frame, smoothed and cut, as a map set; returns what `done.json` says."""
+  """Computes SCAM+, or SCAM for STANet, of every training frame, smoothed and cut; returns what `done.json` says."""
+  granular = granular_of(run.config)
   path = run.workdir.companions
   if jax.process_index() == 0:
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.save(path, compute_companions(run.data, run.config.seed, run.trained.dense))
+    store.save(path, compute_companions(run.data, run.config.seed, run.trained.dense, granular))
   multihost_utils.sync_global_devices("companions written")
   settings = run.config.maps
 
   def compute(clip: int) -> tuple[np.ndarray, np.ndarray]:
-    maps, found = _sources(run, clip).selected((*FINE, *GRANULAR))
+    maps, found = _sources(run, clip).selected((*FINE, *granular))
     return pseudo.pseudo_fixations(maps, found, settings.reach, settings.threshold)
 
   path = run.workdir.pseudo_fixations
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
-    summary = {"kind": "scam_plus", "sha256": run.workdir.sha256_of(*SOURCES)}
+    kind, sources = run.config.students.learn_from, sources_of(run.config)
+    summary = {"kind": kind, "sha256": run.workdir.sha256_of(*sources)}
     write_all(MapWriter(path, run.data.records), compute, run, "pseudo-fixations", summary)
   without_target = int(np.sum(run.data.pseudo_fixations().weights == 0))
   return {"frames": run.data.records.total_frames, "frames_without_target": without_target}

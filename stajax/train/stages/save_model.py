@@ -4,17 +4,17 @@ from typing import Any
 
 import jax
 
-from stajax import model
-from stajax.networks import MODEL_NETWORKS
+from stajax import model, networks
 from stajax.train import checkpoint
 from stajax.train.run import Run
 
 
 def save_model(run: Run) -> dict[str, Any]:
   """Saves the trained networks as a model folder; returns what `done.json` says."""
-  sha256 = run.workdir.sha256_of(*MODEL_NETWORKS)
+  names = networks.model_networks(run.config)
+  sha256 = run.workdir.sha256_of(*names)
   if jax.process_index() == 0:
-    records, files = run.data.records, {name: run.workdir.weights(name) for name in MODEL_NETWORKS}
+    records, files = run.data.records, {name: run.workdir.weights(name) for name in names}
     if run.config.has_frozen_backbone:
       files["visual"] = run.workdir.initial_part("visual")
     model.save(

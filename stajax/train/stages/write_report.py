@@ -14,7 +14,7 @@ from stajax import model as models
 from stajax import networks
 from stajax.data.records import Records
 from stajax.eyetracking import StavisVideo, read_groups, read_tree
-from stajax.inference.ablation import row_maps
+from stajax.inference.ablation import row_maps, rows_of
 from stajax.inference.class_maps import ClipSources
 from stajax.inference.clip import Clip, clip_samples, clip_sound
 from stajax.inference.predictor import Predictor, to_uint8
@@ -23,7 +23,6 @@ from stajax.report.accuracy import ClipAnswers, measure_accuracy, names_tag
 from stajax.report.page import Example, Page, write_page
 from stajax.report.score_files import describe, write_scores
 from stajax.report.senses import FOREIGN, RIVALS, compare_senses
-from stajax.report.table_1 import ROWS
 from stajax.report.tables import ABLATION_METHODS
 from stajax.scoring.protocol import Settings
 from stajax.scoring.videos import evaluate_videos
@@ -142,9 +141,10 @@ class _Methods:
     maps |= {f"cam_{name}": sources.cam(name) for name in networks.FINE}
     maps["scam_average"] = sources.averaged(networks.FINE)
     maps["scam"], _ = sources.selected(networks.FINE)
-    maps["scam_plus"], _ = sources.selected((*networks.FINE, *networks.GRANULAR))
+    if granular := networks.granular_of(self._run.config):
+      maps["scam_plus"], _ = sources.selected((*networks.FINE, *granular))
     maps |= {name: x for name, x in self._predictor.clip_maps(clip).items() if _is_reported(name)}
-    maps |= {row.method: row_maps(sources, row) for row in ROWS}
+    maps |= {row.method: row_maps(sources, row) for row in rows_of(self._run.config)}
     if sources.tags:
       self.answers[records.names[index]] = self._check_answers(sources, clip)
     return {name: to_uint8(x) for name, x in maps.items()}
@@ -155,7 +155,9 @@ class _Methods:
     if self._run.config.hearing.kind == "trained":
       first = networks.TAGGERS[0]
       is_right[first] = names_tag(self._run.trained.tagger(first)(clip), sources.tags) & clip.has_sound
-    is_right |= {name: names_tag(sources.source(name)[1], sources.tags) for name in networks.SOURCES}
+    is_right |= {
+      name: names_tag(sources.source(name)[1], sources.tags) for name in networks.sources_of(self._run.config)
+    }
     return ClipAnswers(is_right, clip.switch > 0)
 
 
@@ -242,7 +244,7 @@ def collect_facts(run: Run) -> dict[str, str]:
   """Returns what the finished stages reported, as texts by name."""
   outcome = run.workdir.outcome
   data, maps, boxes = outcome("data"), outcome("scam_plus"), outcome("scam_coarse")
-  switch, cross = outcome("switch_values"), outcome("s_plus_cross")
+  switch = outcome("switch_values")
   facts = {
     "Work folder": run.workdir.path.name,
     "Training clips": f"{data['clips']} clips, {data['frames']} frames, {data['provenance']}",
@@ -253,8 +255,10 @@ def collect_facts(run: Run) -> dict[str, str]:
     "Audio switch": (
       f"on in {switch['on']} of {switch['frames']} frames; agrees with the tagger in {switch['agrees_with_tagger']:.0%}"
     ),
-    "Clips alone in their tag": f"{cross['clips_alone_in_tag']}, which get long companions instead of cross-clip ones",
   }
+  if networks.granular_of(run.config):
+    alone = outcome("s_plus_cross")["clips_alone_in_tag"]
+    facts["Clips alone in their tag"] = f"{alone}, which get long companions instead of cross-clip ones"
   if "says" in (heard := outcome("tag_heard")):
     facts["Sound tagger"] = heard["says"]
   return facts | _stage_facts(run)

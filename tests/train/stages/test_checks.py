@@ -25,6 +25,7 @@ SHARED = {"students": Students(backbone="shared")}
     ({"s_plus": Training(start=("s_plus_long",))}, "s_plus.start has 's_plus_long', expected one of"),
     ({"sa_plus": Training(batch=12, start=("sa_coarse",))}, "sa_plus.batch is 12, expected a multiple of the 8"),
     ({"data": Data()}, "data.path is missing"),
+    ({"students": Students(backbone="shared", learn_from="scam")}, "students.backbone is shared, but with students."),
     (SHARED | {"sta": Training(start=("sta_plus_long",))}, "sta.start has 'sta_plus_long', expected one of s_coarse"),
     (SHARED | {"sta": Training(start=("students",))}, "sta.start has 'students', expected one of s_coarse"),
     (SHARED | {"sta": Training(frozen=("visual", "graph"))}, "sta.frozen has 'graph', expected for shared students"),

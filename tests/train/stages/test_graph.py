@@ -5,6 +5,7 @@ import pytest
 from helpers.runs import TRAINED
 from stajax import networks
 from stajax.config import Config, Hearing, Students
+from stajax.inference.ablation import rows_of
 from stajax.train.stages.graph import make_graph
 
 
@@ -52,3 +53,20 @@ def test_students_may_be_trained_as_one(hearing):
   assert changed["students"].needs == ("scam_plus",) and changed["students"].work == "train"
   for name in networks.STUDENTS:
     assert changed[name].needs == ("students",) and changed[name].work == "extract student"
+
+
+@pytest.mark.parametrize("hearing", ["trained", "yamnet"])
+def test_stanet_has_one_student_and_no_networks_with_companions(hearing):
+  """The rest of its graph is that of STANet+, so both can have their classifiers in common."""
+  usual, config = (
+    Config(name="a", hearing=Hearing(kind=hearing)),
+    Config(name="a", students=Students(learn_from="scam")),
+  )
+  config = config.model_copy(update={"hearing": usual.hearing})
+  stages = {stage.name: stage for stage in make_graph(config)}
+  without = {*networks.GRANULAR, "sta_plus_short", "sta_plus_long"}
+  assert list(stages) == [stage.name for stage in make_graph(usual) if stage.name not in without]
+  assert stages["scam_plus"].needs == networks.FINE and stages["model"].needs == ("sta",)
+  assert set(networks.model_networks(usual)) == set(networks.MODEL_NETWORKS)
+  assert set(networks.model_networks(config)) == set(networks.MODEL_NETWORKS) - without
+  assert [row.number for row in rows_of(config)] == list(range(1, 13)) and len(rows_of(usual)) == 25
