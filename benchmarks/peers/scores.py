@@ -1,6 +1,13 @@
-"""The five metrics as the MIT benchmark defines them, in plain NumPy, with a loop over thresholds and draws."""
+"""The five metrics as the MIT benchmark defines them, in plain NumPy, with a loop over thresholds and draws.
+
+The blur and the resizing before them are plain too: SciPy's Gaussian and one sparse product for each axis, which is how
+stajax itself did it when this was written.
+"""
 
 import numpy as np
+import scipy.ndimage
+
+from stajax.scoring.resize import resize_weights
 
 
 def auc(positive: np.ndarray, negative: np.ndarray, thresholds: np.ndarray) -> float:
@@ -51,6 +58,16 @@ def sim(prediction: np.ndarray, density: np.ndarray) -> float:
   """Returns the common part of both as distributions."""
   first, second = ((x - x.min()) / (x.max() - x.min()) for x in (prediction, density.astype(np.float64)))
   return float(np.minimum(first / first.sum(), second / second.sum()).sum())
+
+
+def prepare_map(prediction: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Returns a map (h, w) uint8, not constant, scaled to [0, 1], blurred and resized to `size`."""
+  values = prediction.astype(np.float64)
+  values = values / values.max()
+  values = (values - values.min()) / (values.max() - values.min())
+  values = scipy.ndimage.gaussian_filter(values, 2.0, mode="reflect", radius=6)
+  values = resize_weights(values.shape[0], size[0]) @ values
+  return np.ascontiguousarray((resize_weights(values.shape[1], size[1]) @ values.T).T)
 
 
 def score_frame(

@@ -145,31 +145,37 @@ def kl(prediction: np.ndarray, density: np.ndarray) -> float:
 def _s_auc_parts(
   prediction: np.ndarray, fixations: np.ndarray, other: np.ndarray, step: float
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
-  """Returns the parts of the shuffled AUC, or None where it is not defined.
-
-  Bin j holds the values that reach j thresholds 0, step, 2 step, … The trapezoids between two thresholds have the
-  share of the other pixels in the bin as width and the mean share of fixated pixels above the two as height.
-
-  Returns:
-    The number of fixated pixels, the number of other pixels in each bin, and the area under the curve that one pixel of
-    a bin adds.
-  """
+  """Returns the number of fixated pixels and the two of `s_auc_bins`, or None where the score is not defined."""
   values = np.asarray(prediction, np.float64)
   fixations, other = np.asarray(fixations, bool), np.asarray(other, bool)
   if not fixations.any() or not other.any() or _is_constant(values):
     return None
   low, high = values.min(), values.max()
+  fixated, elsewhere = ((values[mask] - low) / (high - low) for mask in (fixations, other))
+  return fixated.size, *s_auc_bins(fixated, elsewhere, step)
+
+
+def s_auc_bins(fixated: np.ndarray, other: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+  """Puts values in [0, 1] into the bins between thresholds that are `step` apart.
+
+  Bin j holds the values that reach j thresholds 0, step, 2 step, … The trapezoids between two thresholds have the
+  share of the other pixels in the bin as width and the mean share of fixated pixels above the two as height.
+
+  Args:
+    fixated: The values of the fixated pixels, (k,).
+    other: Those of the other pixels, (m,).
+    step: The distance between thresholds.
+
+  Returns:
+    The number of other pixels in each bin, and the area under the curve that one pixel of a bin adds.
+  """
   thresholds = step * np.arange(int(np.floor(1 / step + 1e-9)) + 1)
-  num_bins = len(thresholds) + 1
 
-  def bin_counts(pixels: np.ndarray) -> np.ndarray:
-    return np.bincount(np.searchsorted(thresholds, (pixels - low) / (high - low), side="right"), minlength=num_bins)
+  def bin_counts(values: np.ndarray) -> np.ndarray:
+    return np.bincount(np.searchsorted(thresholds, values, side="right"), minlength=len(thresholds) + 1)
 
-  fixated_counts = bin_counts(values[fixations])
-  num_fixated = int(fixated_counts.sum())
-  reach = np.cumsum(fixated_counts[::-1])[::-1] / num_fixated  # share of fixated pixels in bin j or above
-  area = (reach + np.append(reach[1:], 0.0)) / 2
-  return num_fixated, bin_counts(values[other]), area
+  reach = np.cumsum(bin_counts(fixated)[::-1])[::-1] / fixated.size  # share of fixated pixels in bin j or above
+  return bin_counts(other), (reach + np.append(reach[1:], 0.0)) / 2
 
 
 def _unit_range(values: np.ndarray) -> np.ndarray:

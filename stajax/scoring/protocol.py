@@ -11,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from stajax.scoring import metrics
+from stajax.scoring import fast
+from stajax.scoring.frame import FrameMap, FrameTruth, Scored, without
 from stajax.scoring.resize import imresize, postprocess_map
 
 SPLITS = 100  # random draws of s-AUC
@@ -48,33 +49,18 @@ DEFAULT_SETTINGS = Settings()
 
 
 @dataclass(frozen=True)
-class GroundTruth:
-  """What viewers looked at in one frame.
-
-  Attributes:
-    fixations: The fixated pixels, (H, W) bool.
-    density: The density of the fixations, (H, W) uint8.
-    other: The pixels fixated only in other frames of the same video, (H, W) bool.
-  """
-
-  fixations: np.ndarray
-  density: np.ndarray
-  other: np.ndarray
-
-
-@dataclass(frozen=True)
 class Metric:
   """One of the scores by which maps are compared. Higher is better.
 
   Attributes:
     title: Its usual name.
     meaning: One or two sentences on what it measures, and its range.
-    score: Computes it from a prepared map (H, W), the ground truth, and a random generator; NaN where undefined.
+    score: Computes it from a prepared map beside the ground truth, and a random generator; NaN where undefined.
   """
 
   title: str
   meaning: str
-  score: Callable[[np.ndarray, GroundTruth, np.random.Generator], float]
+  score: Callable[[Scored, np.random.Generator], float]
 
 
 # All metrics of a frame draw from one generator, in this order: a new one that draws has to come last, or the scores of
@@ -83,29 +69,29 @@ METRICS: dict[str, Metric] = {
   "auc_judd": Metric(
     "AUC-J",
     "Area under the ROC curve for telling fixated pixels from all others by the map. Chance is 0.5, perfect is 1.",
-    lambda prediction, truth, rng: metrics.auc_judd(prediction, truth.fixations, rng),
+    fast.auc_judd,
   ),
   "s_auc": Metric(
     "s-AUC",
     "The same, but the others are pixels that are fixated in other frames of the same video, so a map that always "
     "marks the middle scores low. Chance is 0.5.",
-    lambda prediction, truth, rng: metrics.s_auc(prediction, truth.fixations, truth.other, rng, SPLITS, STEP),
+    lambda frame, rng: fast.s_auc(frame, rng, SPLITS, STEP),
   ),
   "nss": Metric(
     "NSS",
     "The map's mean value at the fixations, in standard deviations above the map's mean. Chance is 0; there is no "
     "upper limit.",
-    lambda prediction, truth, rng: metrics.nss(prediction, truth.fixations),
+    lambda frame, rng: fast.nss(frame),
   ),
   "sim": Metric(
     "SIM",
     "Overlap of the map with the viewers' density, each summing to 1. From 0 to 1.",
-    lambda prediction, truth, rng: metrics.sim(prediction, truth.density),
+    lambda frame, rng: fast.sim(frame),
   ),
   "cc": Metric(
     "CC",
     "Linear correlation of the map with the viewers' density. From −1 to 1; chance is 0.",
-    lambda prediction, truth, rng: metrics.cc(prediction, truth.density),
+    lambda frame, rng: fast.cc(frame),
   ),
 }
 """The metrics of the protocol by name, in the order in which they are shown."""
@@ -117,9 +103,12 @@ def frame_seed(seed: int, database: str, video: str, frame: int) -> int:
   return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def prepare_map(prediction: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Blurs a map (h, w), uint8 or float in [0, 1], and resizes it to the ground truth's `size`; returns float64."""
-  return imresize(postprocess_map(prediction), size)
+def prepare_map(prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+  """Blurs a map (h, w), uint8 or float in [0, 1], and resizes it to the ground truth's `size`; returns float64.
+
+  `out` may be used for the result, see `imresize`.
+  """
+  return imresize(postprocess_map(prediction), size, out)
 
 
 def score_frame(
@@ -137,8 +126,15 @@ def score_frame(
   Returns:
     The score by each of `METRICS`, NaN where it is not defined.
   """
-  truth, rng = GroundTruth(fixations, density, union & ~fixations), np.random.default_rng(seed)
-  return {name: metric.score(prepared, truth, rng) for name, metric in METRICS.items()}
+  positions = np.flatnonzero(fixations)
+  truth = FrameTruth(positions, density, without(np.flatnonzero(union), positions))
+  return score(FrameMap(np.ascontiguousarray(prepared, np.float64)), truth, seed)
+
+
+def score(prediction: FrameMap, truth: FrameTruth, seed: int) -> dict[str, float]:
+  """Scores a prepared map against the ground truth; `seed` and the result are those of `score_frame`."""
+  frame, rng = Scored(prediction, truth), np.random.default_rng(seed)
+  return {name: metric.score(frame, rng) for name, metric in METRICS.items()}
 
 
 def average_frames(values: np.ndarray, nan_policy: NanPolicy = "stavis") -> float:

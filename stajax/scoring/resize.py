@@ -13,6 +13,8 @@ import scipy.sparse
 
 SIGMA = 2.0
 """The standard deviation of the blur, in pixels of the prediction's own size."""
+_BLOCK = 2**16
+"""The pixels that are resized at a time, so that they stay in a core's cache."""
 
 
 def postprocess_map(prediction: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
@@ -41,22 +43,41 @@ def postprocess_map(prediction: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
   return scipy.ndimage.gaussian_filter(values, sigma, mode="reflect", radius=radius)
 
 
-def imresize(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def imresize(values: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
   """Resizes as MATLAB's `imresize(values, size)` does.
 
   Args:
     values: The map (h, w), float64.
     size: The new (height, width).
+    out: An array (height, width), float64, that may be used for the result, so that none need be allocated.
 
   Returns:
     The map (height, width), float64. Bicubic overshoot may take it out of the range of `values`.
   """
-  # Sparse products, not dense ones: four taps a pixel, and a sum that does not depend on the number of BLAS threads.
-  if values.shape[0] != size[0]:
-    values = resize_weights(values.shape[0], size[0]) @ values
+  # Columns come first: what has to be turned round for them is smaller where maps are enlarged.
   if values.shape[1] != size[1]:
-    values = np.ascontiguousarray((resize_weights(values.shape[1], size[1]) @ values.T).T)
-  return values
+    values = np.ascontiguousarray(_resize_rows(values.T, size[1]).T)
+  return values if values.shape[0] == size[0] else _resize_rows(values, size[0], out)
+
+
+def _resize_rows(values: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
+  """Returns (h, w) resized to (size, w)."""
+  # Sparse products, not dense ones: four taps a pixel, and a sum that does not depend on the number of BLAS threads.
+  rows = max(1, _BLOCK // values.shape[1])
+  parts = _weights_of_blocks(values.shape[0], size, rows)
+  if len(parts) == 1:
+    return parts[0] @ values
+  result = np.empty((size, values.shape[1])) if out is None else out
+  values = np.ascontiguousarray(values)
+  for i, part in enumerate(parts):
+    result[i * rows : (i + 1) * rows] = part @ values
+  return result
+
+
+@functools.lru_cache(maxsize=64)
+def _weights_of_blocks(size_in: int, size_out: int, rows: int) -> list[scipy.sparse.csr_array]:
+  weights = resize_weights(size_in, size_out)
+  return [weights[start : start + rows] for start in range(0, size_out, rows)]
 
 
 @functools.lru_cache(maxsize=64)

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from stajax.eyetracking import StavisError, StavisVideo, read_density, read_fixations
 from stajax.scoring import protocol
 from stajax.scoring.baselines import BASELINES
+from stajax.scoring.frame import FrameMap, FrameTruth, without
 from stajax.scoring.results import Evaluation, Sizes, VideoScores
 
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
@@ -206,20 +207,20 @@ def _score_task(
   seeds: list[int],
 ) -> dict[str, dict[str, np.ndarray]]:
   """Scores at most TASK_FRAMES frames by every method; runs in a worker, one frame's images in memory at a time."""
-  union = _mask(size, union_positions)
-  baselines = _prepared_baselines(size)
+  baselines, buffer = _prepared_baselines(size), np.empty(size)
   rows: dict[str, list[dict[str, float]]] = {method: [] for method in (*baselines, *maps)}
   for k, (frame_positions, path, seed) in enumerate(zip(positions, density_paths, seeds)):
-    fixations, density = _mask(size, frame_positions), read_density(path)
+    density = read_density(path)
     if density.shape != size:
       raise StavisError(f"{path}: density {density.shape}, expected {size} as the fixations have")
+    truth = FrameTruth(frame_positions, density, without(union_positions, frame_positions))
     for method, prepared in baselines.items():
-      rows[method].append(protocol.score_frame(prepared, fixations, density, union, seed))
+      rows[method].append(protocol.score(prepared, truth, seed))
     scores: dict[tuple, dict[str, float]] = {}  # an ablation's row often has the maps of another method
     for method, values in maps.items():
       key = values[k].shape, values[k].tobytes()
       if key not in scores:
-        scores[key] = protocol.score_frame(protocol.prepare_map(values[k], size), fixations, density, union, seed)
+        scores[key] = protocol.score(FrameMap(protocol.prepare_map(values[k], size, buffer)), truth, seed)
       rows[method].append(scores[key])
   return {
     method: {metric: np.array([row[metric] for row in table], np.float64) for metric in protocol.METRICS}
@@ -228,14 +229,8 @@ def _score_task(
 
 
 @functools.lru_cache(maxsize=2)
-def _prepared_baselines(size: tuple[int, int]) -> dict[str, np.ndarray]:
-  return {method: protocol.prepare_map(make_map(size), size) for method, make_map in BASELINES.items()}
-
-
-def _mask(size: tuple[int, int], positions: np.ndarray) -> np.ndarray:
-  mask = np.zeros(size, bool)
-  mask.ravel()[positions] = True
-  return mask
+def _prepared_baselines(size: tuple[int, int]) -> dict[str, FrameMap]:
+  return {method: FrameMap(protocol.prepare_map(make_map(size), size)) for method, make_map in BASELINES.items()}
 
 
 def _make_executor(processes: int) -> contextlib.AbstractContextManager[Executor]:

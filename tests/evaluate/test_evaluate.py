@@ -185,7 +185,7 @@ def test_the_files_that_are_written(tree, tmp_path):
 
 def test_a_new_metric_is_one_row(tmp_path, monkeypatch):
   """It is computed, written to every file and explained on the page, beside the paper's numbers as well."""
-  least = protocol.Metric("Least", "The least density.", lambda prediction, truth, rng: float(truth.density.min()))
+  least = protocol.Metric("Least", "The least density.", lambda frame, rng: float(frame.truth.density.min()))
   monkeypatch.setitem(protocol.METRICS, "least", least)
   write_tree(tmp_path, "AVAD", [["a", "bb"]])
 

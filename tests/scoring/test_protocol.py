@@ -30,7 +30,7 @@ def test_frames_are_scored_step_by_step_as_the_protocol_says():
     other[fixations[i]] = False
     assert found["cc"][i] == pytest.approx(metrics.cc(resized, densities[i] / 255), abs=1e-12)
     assert found["sim"][i] == pytest.approx(metrics.sim(resized, densities[i] / 255), abs=1e-12)
-    assert found["nss"][i] == metrics.nss(resized, fixations[i])
+    assert found["nss"][i] == pytest.approx(metrics.nss(resized, fixations[i]), abs=1e-12)
     assert found["auc_judd"][i] == pytest.approx(metrics.auc_judd(resized, fixations[i]), abs=1e-5)
     assert found["s_auc"][i] == pytest.approx(metrics.s_auc_expected(resized, fixations[i], other), abs=0.1)
 
