@@ -155,19 +155,38 @@ class Sampling:
       raise ValueError(f"min_scale must be in (0, 1], got {self.min_scale}")
 
 
+def filled_up(global_batch: int, num_devices: int) -> int:
+  """Returns the number of slots in a step: the smallest multiple of the devices that has room for the batch."""
+  return -(-global_batch // num_devices) * num_devices
+
+
 @dataclass(frozen=True)
 class HostShare:
   """The contiguous part of the global batch that this process has among those that train together.
+
+  A step has the same number of slots on every device. A batch that cannot be divided among the devices is filled up:
+  the slots after its last example repeat this example, and count nowhere.
 
   Attributes:
     host: The number of this process.
     num_hosts: The number of all processes.
     num_threads: The number of threads that read and decode here; by default one for each usable core.
+    num_devices: The number of devices of all processes together; None for one in each process.
+
+  Raises:
+    ValueError: There is no such process, or the processes have different numbers of devices.
   """
 
   host: int = 0
   num_hosts: int = 1
   num_threads: int | None = None
+  num_devices: int | None = None
+
+  def __post_init__(self) -> None:
+    if not 0 <= self.host < self.num_hosts:
+      raise ValueError(f"host must be in [0, {self.num_hosts}), got {self.host}")
+    if self.num_devices is not None and self.num_devices % self.num_hosts:
+      raise ValueError(f"{self.num_devices} devices are not the same number on each of {self.num_hosts} hosts")
 
   @property
   def threads(self) -> int:
@@ -176,12 +195,16 @@ class HostShare:
       return self.num_threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-  def examples_of(self, global_batch: int) -> int:
-    """Returns the number of this host's examples in a global batch; raises ValueError if it cannot be divided."""
-    if global_batch % self.num_hosts or not 0 <= self.host < self.num_hosts:
-      hosts = f"{self.num_hosts} hosts (this is {self.host})"
-      raise ValueError(f"a global batch of {global_batch} cannot be divided among {hosts}")
-    return global_batch // self.num_hosts
+  def slots_of(self, global_batch: int) -> range:
+    """Returns the slots of this host in a step; examples have the slots before `global_batch`."""
+    local = filled_up(global_batch, self.num_devices or self.num_hosts) // self.num_hosts
+    return range(self.host * local, (self.host + 1) * local)
+
+  def examples_of(self, global_batch: int) -> range:
+    """Returns the slots whose examples this host reads: its own, or the batch's last one where it has none."""
+    slots = self.slots_of(global_batch)
+    first = min(slots.start, global_batch - 1)
+    return range(first, max(first + 1, min(slots.stop, global_batch)))
 
 
 ALONE = HostShare()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import cast
 
 import numpy as np
@@ -66,9 +66,9 @@ def make_batches(
       that `scaled_to` leaves out are 0; or each of the stored stages (b, n, t or 1, h, w, c). The step crops and
       mirrors frames and maps by box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and by flip (b,) bool, which
       holds for a whole group.
+    - With a batch that is filled up (see `HostShare`): counts (b,) bool, False for what fills it up.
 
   Raises:
-    ValueError: The global batch cannot be divided among the hosts.
     RecordError: A shard is damaged (raised while iterating).
   """
   streams = Streams(training_set, inputs, sampling, share, steps)
@@ -79,19 +79,31 @@ def make_batches(
   options.threading.private_threadpool_size = share.threads + 2
   options.threading.max_intra_op_parallelism = 1
   iterator = streams.joined().prefetch(2).with_options(options).as_numpy_iterator()
-  generator = _read_batches(cast(Iterator[Batch], iterator), training_set, streams)
+  fill = _make_fill(share, sampling.global_batch)
+  generator = _read_batches(cast(Iterator[Batch], iterator), training_set, streams, fill)
   _open_batches.add(generator)
   return generator
 
 
+def _make_fill(share: HostShare, global_batch: int) -> Callable[[Batch], Batch]:
+  """Makes the function that fills the examples of a host up to its slots; all hosts do, or none."""
+  slots, num_examples = share.slots_of(global_batch), len(share.examples_of(global_batch))
+  if len(slots) * share.num_hosts == global_batch:
+    return lambda batch: batch
+  counts = np.array(slots) < global_batch
+  # Nothing of an example is unusual, as zeros would be: a loss that is multiplied by 0 must be finite.
+  repeated = np.minimum(np.arange(len(slots)), num_examples - 1)
+  return lambda batch: {**{name: values[repeated] for name, values in batch.items()}, "counts": counts}
+
+
 def _read_batches(
-  iterator: Iterator[Batch], training_set: TrainingSet, streams: Streams
+  iterator: Iterator[Batch], training_set: TrainingSet, streams: Streams, fill: Callable[[Batch], Batch]
 ) -> Generator[Batch, None, None]:
   """Yields the batches; raises errors of reading as they were before TensorFlow wrapped them."""
   try:
     for steps in iterator:
       for k in range(len(steps["clip"])):
-        yield {name: values[k] for name, values in steps.items()}
+        yield fill({name: values[k] for name, values in steps.items()})
   except (tf.errors.OpError, UnicodeDecodeError) as error:  # UnicodeDecodeError if a message quotes a record's bytes
     if streams.failures:
       raise streams.failures[0] from None

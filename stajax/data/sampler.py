@@ -22,18 +22,16 @@ INDEX_SHUFFLE_PADDING = 498247692  # the number with which TensorFlow extends a 
 AUGMENTATION = 1  # the second half of the seed of boxes and flips, which makes them independent of the shuffle
 
 
-def positions(step: int | tf.Tensor, global_batch: int, host: int = 0, num_hosts: int = 1) -> tf.Tensor:
+def positions(step: int | tf.Tensor, global_batch: int, slots: range) -> tf.Tensor:
   """Returns the positions (b,) int64 of one host's contiguous slots in steps.
 
   Args:
     step: () or (k,), the numbers of the steps.
     global_batch: The examples of all hosts in a step.
-    host: The number of this host.
-    num_hosts: The number of all hosts.
+    slots: The slots of this host, numbered over all hosts.
   """
-  local = global_batch // num_hosts
-  first = tf.cast(step, tf.int64) * global_batch + host * local
-  return tf.reshape(tf.expand_dims(first, -1) + tf.range(local, dtype=tf.int64), [-1])
+  first = tf.cast(step, tf.int64) * global_batch
+  return tf.reshape(tf.expand_dims(first, -1) + tf.range(slots.start, slots.stop, dtype=tf.int64), [-1])
 
 
 def draw_items(position: tf.Tensor, seed: int, num_items: int) -> tf.Tensor:

@@ -43,7 +43,8 @@ class Streams:
   ) -> None:
     """Prepares the streams of some steps, see `stajax.data.batches.make_batches`."""
     self._set, self._inputs, self._sampling, self._share = training_set, inputs, sampling, share
-    self._local, self._nodes = share.examples_of(sampling.global_batch), num_nodes(inputs.companions)
+    self._slots, self._nodes = share.examples_of(sampling.global_batch), num_nodes(inputs.companions)
+    self._local = len(self._slots)
     self._lookup = Lookup(training_set, inputs, sampling.seed)
     self._ratio = decode_ratio(training_set.records.side, inputs.decode_size)
     self._side = scaled_side(training_set.records.side, self._ratio)
@@ -177,7 +178,7 @@ class Streams:
     return tf.reshape(frames, (-1, self._local, self._nodes, self._inputs.num_times, self._side, self._side, 3))
 
   def _positions(self, step: tf.Tensor) -> tf.Tensor:
-    return sampler.positions(step, self._sampling.global_batch, self._share.host, self._share.num_hosts)
+    return sampler.positions(step, self._sampling.global_batch, self._slots)
 
   def _draw_views(self, position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns boxes (b, 4) and flips (b,) at positions (b,)."""

@@ -3,8 +3,9 @@
 Axes: m any merged batch, h w space, c channels.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -49,6 +50,29 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: int = 0) -> jax.Ar
     return nn.max_pool(x, (window, window), (stride, stride), "VALID")
 
   return jax.lax.platform_dependent(x, tpu=windows, default=slices)
+
+
+@contextlib.contextmanager
+def counting(counts: jax.Array | None) -> Iterator[None]:
+  """Leaves examples out of the batch statistics of all networks that are applied inside; a context manager.
+
+  Args:
+    counts: Whether each example counts, (b,) bool; None if all do. Every merged batch (m,) has its examples in order,
+      each with as many places in a row as all others.
+  """
+
+  def count(following: Callable[..., Any], args: Any, keywords: Any, context: nn.module.InterceptorContext) -> Any:
+    if isinstance(context.module, nn.BatchNorm) and context.method_name == "__call__":
+      assert counts is not None and args[0].shape[0] % counts.shape[0] == 0
+      mask = jnp.repeat(counts, args[0].shape[0] // counts.shape[0])
+      keywords = {**keywords, "mask": mask.reshape(-1, *[1] * (args[0].ndim - 1))}
+    return following(*args, **keywords)
+
+  if counts is None:
+    yield
+    return
+  with nn.intercept_methods(count):
+    yield
 
 
 class Normalise(nn.Module):

@@ -33,6 +33,7 @@ class Job:
     name: The name of the stage, for messages.
     folder: Where checkpoints and logs are written.
     steps: The number of steps of the whole training.
+    batch: The number of examples of all hosts in a step.
     checkpoint_every: The number of steps between checkpoints; one more is saved at the end.
     log_every: The number of steps between lines of the log; each line has the means over these steps.
   """
@@ -40,6 +41,7 @@ class Job:
   name: str
   folder: Path
   steps: int
+  batch: int
   checkpoint_every: int
   log_every: int
 
@@ -92,8 +94,7 @@ def train(
         is_saved = step % job.checkpoint_every == 0 or step == job.steps
         if step % job.log_every == 0 or is_saved:
           scalars = _mean_metrics(job.name, pending, clip_names)
-          global_batch = len(next(iter(on_devices.values())))
-          progress.update(len(pending), len(pending) * global_batch, scalars)
+          progress.update(len(pending), len(pending) * job.batch, scalars)
           log.write(step, {**scalars, "examples_per_second": progress.rate})
           pending = []
         if is_saved:  # only after the metrics were checked, so that a state that a NaN spoiled is never saved

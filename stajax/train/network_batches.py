@@ -79,6 +79,7 @@ class NetworkBatches:
       companions=networks.NETWORKS[name].companions,
       stored=stored,
     )
+    self._share = HostShare(jax.process_index(), jax.process_count(), num_devices=run.mesh.size)
     views = None if stored is None else data.views
     self._sampling = Sampling(seed, training.batch, training.min_scale, training.flip, views)
 
@@ -94,8 +95,7 @@ class NetworkBatches:
     return self._make(dataclasses.replace(self._set, items=self._set.epoch[self._is_validation]), range(steps))
 
   def _make(self, frames: TrainingSet, steps: range) -> Iterator[Mapping[str, np.ndarray]]:
-    host = HostShare(jax.process_index(), jax.process_count())
-    made = batches.make_batches(frames, self._inputs, self._sampling, steps, host)
+    made = batches.make_batches(frames, self._inputs, self._sampling, steps, self._share)
     unused = self._unused_augmentations()
     return ({key: x for key, x in batch.items() if key not in unused} for batch in made)
 

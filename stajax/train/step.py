@@ -17,6 +17,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stajax.nets.base import Network
 from stajax.nets.images import to_size
+from stajax.nets.layers import counting
 from stajax.train import losses
 
 Batch = Mapping[str, jax.Array]
@@ -27,6 +28,9 @@ BRANCH_WEIGHT = 0.4  # of deep supervision
 
 STAGES = ("f3", "f4", "f5")
 """The keys that a batch has in place of `frames` where the features of a frozen backbone are stored."""
+
+COUNTS = "counts"
+"""The key that a batch has if it is filled up: (b,) bool, False for examples that count nowhere."""
 
 _STATISTICS = "batch_stats"
 
@@ -145,11 +149,11 @@ def classification_loss(size: int) -> Loss:
     tags = batch["tags"]
     # Otherwise one output would be broadcast against many labels.
     chex.assert_equal_shape([out.logits, tags[:, 0]])
-    value = jnp.mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]))
+    value = _mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]), batch)
     if out.branch_logits is not None:
       chex.assert_equal_shape([out.branch_logits, tags])
-      value += BRANCH_WEIGHT * jnp.mean(losses.multilabel_soft_margin(out.branch_logits, tags))
-    return value, (statistics, {"accuracy": jnp.mean(losses.is_right(out.logits, tags[:, 0]))})
+      value += BRANCH_WEIGHT * _mean(losses.multilabel_soft_margin(out.branch_logits, tags), batch)
+    return value, (statistics, {"accuracy": _mean(losses.is_right(out.logits, tags[:, 0]), batch)})
 
   return loss
 
@@ -170,7 +174,8 @@ def fixation_loss(size: int) -> Loss:
     maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip)
     targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=nodes)
     # The mean over the batch for each node; Eq. 16 adds the nodes.
-    weights = batch["weight"] / jnp.maximum(jnp.sum(batch["weight"], axis=0), 1e-6)
+    weights = batch["weight"] * batch[COUNTS][:, None] if COUNTS in batch else batch["weight"]
+    weights /= jnp.maximum(jnp.sum(weights, axis=0), 1e-6)
     if network.output_nodes != tuple(range(nodes)):
       targets, weights = (jnp.stack([x[:, node] for node in network.output_nodes], axis=1) for x in (targets, weights))
     chex.assert_equal_shape([logits, targets])
@@ -202,8 +207,17 @@ def _apply(
     inputs["sound"] = (batch["sound"].astype(jnp.float32) - mean) / deviation
     if network.num_times:
       inputs["switch"] = batch["switch"]
-  out, changed = network.apply(variables, **inputs, train=train, mutable=[_STATISTICS])
+  with counting(batch.get(COUNTS)):
+    out, changed = network.apply(variables, **inputs, train=train, mutable=[_STATISTICS])
   return out, _parts(changed.get(_STATISTICS, {}))
+
+
+def _mean(values: jax.Array, batch: Batch) -> jax.Array:
+  """Returns the mean of values (b, …) over the examples that count, which all do if the batch is not filled up."""
+  if COUNTS not in batch:
+    return jnp.mean(values)
+  counts = batch[COUNTS].reshape(-1, *[1] * (values.ndim - 1))
+  return jnp.mean(values, where=counts)
 
 
 def _parts(tree: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def train(folder, steps=7, spoil=lambda number, batch: batch, asked=None, checkp
       asked.append((first, last))
     return (spoil(number, make_batch(number)) for number in range(first + 1, last + 1))
 
-  job = loop.Job("small", folder, steps, checkpoint_every, log_every)
+  job = loop.Job("small", folder, steps, 16, checkpoint_every, log_every)
   train_step = step.make_train_step(network, step.classification_loss(SIZE), update, mesh)
   clip_names = [f"clip {letter}" for letter in "abcdefghijklmnop"]
   return loop.train(job, start(network, mesh, update), train_step, batches, clip_names, mesh)

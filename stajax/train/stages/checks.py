@@ -1,7 +1,5 @@
 """The checks of a configuration before anything is written."""
 
-import jax
-
 from stajax import networks
 from stajax.config import Config, ConfigError
 from stajax.nets.shared_students import COMMON
@@ -17,7 +15,6 @@ def check(config: Config) -> None:
   graph = make_graph(config)
   for stage in graph:
     if stage.work == "train":
-      _check_batch(stage.name, config)
       _check_start(stage.name, config, graph)
   if config.shares_students:
     _check_shared_students(config)
@@ -36,13 +33,6 @@ def _check_visual(config: Config) -> None:
       "steps; expected ImageNet's weights, as the paper has them: --init visual=FILE (stajax weights fetch vgg16), or "
       "--init visual=random to insist"
     )
-
-
-def _check_batch(name: str, config: Config) -> None:
-  batch, devices = networks.training_of(name, config).batch, jax.device_count()
-  if batch % devices:
-    field = networks.NETWORKS[name].config_field
-    raise ConfigError(f"{field}.batch is {batch}, expected a multiple of the {devices} devices")
 
 
 def _check_start(name: str, config: Config, graph: tuple[Stage, ...]) -> None:
