@@ -1,20 +1,23 @@
 """The method on a folder of real clips, on a machine without an accelerator: a frozen VGG-16 and a linear neck.
 
-  stajax prepare folders --root CLIPS --out DATA --rate 4
+  stajax prepare csv --table CLIPS.csv --root CLIPS --out DATA --rate 2 --tagger yamnet.tflite
   stajax weights fetch vgg16 --out .
   python -m stajax.train --config configs/clips.py --data.path DATA --init visual=vgg16-397923af.pth
 
-A few dozen clips are enough to begin with, since what is trained from scratch is small, and features are computed once.
+It is made for some hundred clips. What is trained from scratch is small, and features are computed once. YAMNet says
+where a clip's sound belongs to its tags: `configs/tags/clips_yamnet.csv` says which of its classes the tags are.
 """
 
-from stajax.config import Config, Data, Features, Maps, Network, Optimizer, Training
+from pathlib import Path
+
+from stajax.config import Config, Data, Features, Hearing, Maps, Network, Optimizer, Training
 
 _SIZE = 224  # pixels, for frames and for crops: a crop is a part of the frame, so it is finer at the same size
+_TAGS = Path(__file__).parent / "tags" / "clips_yamnet.csv"
 
-
-# A network soon knows a few dozen clips by heart, and then tells them apart by any detail. A strong decay prevents
-# that, and also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how
-# networks do on clips that they have not learned from (`docs/history.md`).
+# A network soon knows its clips by heart, and then tells them apart by any detail. A strong decay prevents that, and
+# also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how networks
+# do on clips that they have not learned from (`docs/history.md`).
 _DECAY, _STUDENT_DECAY = 3.0, 10.0
 
 
@@ -39,7 +42,7 @@ def _after(start: str | tuple[str, ...], steps: int, frozen: tuple[str, ...] = (
 
 config = Config(
   name="clips",
-  data=Data(rate=4.0),
+  data=Data(rate=2.0, balanced=True),
   network=Network(
     backbone="frozen",
     head_norm="batch",
@@ -49,12 +52,15 @@ config = Config(
     audio_pooling="average",
     reasoning_steps=1,
   ),
-  features=Features(views=2),
+  features=Features(views=2, min_scale=0.6, dtype="packed"),
+  hearing=Hearing(kind="yamnet", mapping=str(_TAGS)),
+  # A sound may belong to the tag where something else is louder, such as people who talk beside a dog.
+  heard_share=0.5,
   s_coarse=_training(400, 3e-3),
   st_coarse=_after("s_coarse", 150),
   tagger=_training(200),
-  switch=_after(("s_coarse", "tagger_0"), 200, ("sound",)),
-  sa_coarse=_after(("s_coarse", "tagger_0"), 150, ("sound",)),
+  switch=_after("s_coarse", 200),
+  sa_coarse=_after(("s_coarse", "switch"), 150),
   s=_training(400, 3e-3),
   st=_after("s", 150),
   sa=_after(("s", "sa_coarse"), 150, ("sound",)),
@@ -65,7 +71,8 @@ config = Config(
   sta=_after(("st", "sa"), 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
   sta_plus=_after("sta", 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
   # Nothing is cut from the pseudo-fixations: with so few clips, the highest values show what is peculiar to one.
-  maps=Maps(size=64, threshold=0.0, blur=0.04, time_blur=0.5, centre=True),
+  # The means are over one frame on either side, which is half a second.
+  maps=Maps(size=64, threshold=0.0, reach=1, blur=0.04, time_blur=0.5, centre=True),
   checkpoint_every=100,
   log_every=10,
   inference_batch=8,

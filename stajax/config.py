@@ -50,6 +50,9 @@ class Data(_Frozen):
   damaged: Literal["fatal", "skip"] = "fatal"
   """What happens if a shard cannot be read: `fatal` stops training when it gets there; `skip` reads all shards at the
   start, and leaves out the damaged clips."""
+  balanced: bool = False
+  """Whether every tag is drawn as often as any other by the networks that learn tags, however many clips it has. A clip
+  with several tags counts for the one that has the fewest clips. Students learn from all frames evenly."""
   left_out: float = Field(default=0.0, ge=0, lt=1)
   """The share of every tag's clips that no network learns from, so that settings can be chosen by them: `done.json` of
   each stage says how its network does on them. Once the settings are chosen, set this to 0 to learn from all clips."""
@@ -97,12 +100,13 @@ class Features(_Frozen):
   """The features of a frozen backbone, as they are stored."""
 
   views: PositiveInt = 2
-  """The number of augmentations of every frame, which replace those of each network: the whole frame, the mirrored
-  frame, and then crops."""
+  """The number of augmentations of every frame, which replace those of each network: the whole frame, and then crops,
+  which are others for each clip, and every second of which, from the first on, is mirrored."""
   min_scale: float = Field(default=0.7, gt=0, le=1)
-  """The smallest side of such a crop, as a part of the frame's."""
-  dtype: Literal["float32", "bfloat16"] = "bfloat16"
-  """The type of the stored features. bfloat16 takes half the space, and rounds features by up to 0.4%."""
+  """The smallest side of such a crop, as a part of the frame's; 1 for whole frames."""
+  dtype: Literal["float32", "bfloat16", "packed"] = "bfloat16"
+  """How features are stored. `bfloat16` takes half the space of `float32`, and rounds features by up to 0.4%. `packed`
+  takes a tenth of that again, and keeps 99% of their variance: the roots of what is not 0, in 16 levels, compressed."""
 
 
 class Optimizer(_Frozen):

@@ -137,8 +137,8 @@ class Sampling:
     global_batch: The number of examples of all hosts in a step.
     min_scale: The smallest side of the random square boxes as a fraction of the frame or its crop; 1 for all of it.
     flip: Whether half of the examples are mirrored.
-    views: Boxes (K, 4) and flips (K,) from `stajax.data.sampler.stored_views`; one of them is chosen in place of a
-      random box and flip.
+    views: Boxes (num_clips, K, 4) and flips (K,) from `stajax.data.sampler.stored_views`; one of a clip's is chosen in
+      place of a random box and flip.
 
   Raises:
     ValueError: A number is out of range.

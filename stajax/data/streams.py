@@ -186,8 +186,10 @@ class Streams:
     if views is None:
       return sampler.draw_views(position, seed, self._sampling.min_scale, self._sampling.flip)
     view = sampler.choose_view(position, seed, len(views[1]))
-    boxes, flips = (tf.gather(tf.constant(of_view), view) for of_view in views)
-    return boxes, flips
+    clip_of_item = tf.constant(self._set.records.clip_of_frame[self._set.epoch], tf.int64)
+    clip = tf.gather(clip_of_item, sampler.draw_items(position, seed, self._set.epoch.size))
+    boxes, flips = (tf.constant(of_view) for of_view in views)
+    return tf.gather_nd(boxes, tf.stack([clip, view], axis=1)), tf.gather(flips, view)
 
   def _read(
     self, find: Callable[..., list[np.ndarray]], position: tf.Tensor, types: Sequence[tf.DType], *drawn: tf.Tensor

@@ -86,10 +86,10 @@ def open_external_tagger(run: Run) -> ExternalTagger:
     if jax.process_index() == 0 and not path.exists():
       write_table(path, guess_rows(records.categories, scores.classes))
     multihost_utils.sync_global_devices("table of tags")
-  members, text = read_table(path, records.categories, scores.classes)
+  members, text, spare = read_table(path, records.categories, scores.classes)
   has_class = np.array([len(member) > 0 for member in members[:-1]])
   can_label = ~np.any(records.tags[:, ~has_class] > 0, axis=1)
-  advice = _advice(path, scores.classes_at, records.categories, has_class, can_label)
+  advice = _advice(path, scores.classes_at, records.categories, has_class, can_label, spare)
   if not (can_label & records.has_sound & (records.tags > 0).any(axis=1)).any():
     raise ConfigError(advice or f"{records.path}: no clip has a tag and sound")
   return ExternalTagger(
@@ -170,7 +170,12 @@ def confidences_in_tags(scores: np.ndarray, members: Sequence[np.ndarray], combi
 
 
 def _advice(
-  path: Path, classes_at: Path | str, tags: Sequence[str], has_class: np.ndarray, can_label: np.ndarray
+  path: Path,
+  classes_at: Path | str,
+  tags: Sequence[str],
+  has_class: np.ndarray,
+  can_label: np.ndarray,
+  spare: Sequence[str],
 ) -> str:
   if has_class.all():
     return ""
@@ -178,7 +183,9 @@ def _advice(
   clips = f"{int(np.sum(~can_label))} of {len(can_label)} clips have one"
   effect = "they teach the audio switch nothing, and are heard wherever they have sound"
   advice = f"Add rows tag,class to it; for the classes see {classes_at}"
-  return f"{path}: tags not covered: {names} ({clips}; {effect}). {advice}"
+  # A tag that is not spelt as the clips' would be among these.
+  unused = f". Its tags that no clip has: {', '.join(spare)}" if spare else ""
+  return f"{path}: tags not covered: {names} ({clips}; {effect}). {advice}{unused}"
 
 
 def _open_yamnet_scores(run: Run) -> _Scores:

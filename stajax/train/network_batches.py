@@ -11,7 +11,9 @@ from stajax.config import Config
 from stajax.data import batches
 from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, StoredStages, TrainingSet
 from stajax.nets.base import Network
+from stajax.train import balance
 from stajax.train.run import Run
+from stajax.train.step import stored_as_is
 from stajax.train.training_data import UNLABELLED
 
 
@@ -51,6 +53,7 @@ class NetworkBatches:
 
   Attributes:
     num_validation_frames: The number of frames of validation clips.
+    decode: Returns the features of stages from what the batches have of them.
   """
 
   def __init__(self, name: str, run: Run, network: Network, seed: int, always_heard: bool = False) -> None:
@@ -64,12 +67,14 @@ class NetworkBatches:
     """
     training, data = networks.training_of(name, run.config), run.data
     self._set = find_training_set(name, run, always_heard)
+    self._is_balanced = run.config.data.balanced and not networks.NETWORKS[name].learns_fixations
     self._is_validation_clip = data.is_validation
     self._is_validation = data.is_validation[data.records.clip_of_frame[self._set.epoch]]
     self.num_validation_frames = int(self._is_validation.sum())
-    is_cropped, stored = self._set.boxes is not None, None
+    is_cropped, stored, self.decode = self._set.boxes is not None, None, stored_as_is
     if takes_features(name, run.config):
-      stored = StoredStages(data.features(training.size, is_cropped), networks.stage_times(network))
+      features = data.features(training.size, is_cropped)
+      stored, self.decode = StoredStages(features, networks.stage_times(network)), features.decode
     self._inputs = NetworkInputs(
       num_times=network.num_times,
       sound=network.hears,
@@ -86,6 +91,8 @@ class NetworkBatches:
   def training(self, start: int, stop: int) -> Iterator[Mapping[str, np.ndarray]]:
     """Yields the batches of the steps [start, stop); neither targets nor companions are from validation clips."""
     items = self._set.epoch[~self._is_validation]
+    if self._is_balanced:
+      items = balance.balanced(items, self._set.records)
     learned = dataclasses.replace(self._set, items=items, partners=~self._is_validation_clip)
     return self._make(learned, range(start, stop))
 
@@ -107,7 +114,6 @@ class NetworkBatches:
     sampling = self._sampling
     if sampling.views is None:
       has_box, has_flip = sampling.min_scale < 1 or self._set.boxes is not None, sampling.flip
-    else:  # The features are augmented already, but the maps are not. The first two views are whole frames.
-      has_flip = self._set.maps is not None
-      has_box = has_flip and len(sampling.views[1]) > 2
+    else:  # The features are augmented already, but the maps are not. The first view is the whole frame.
+      has_box = has_flip = self._set.maps is not None and len(sampling.views[1]) > 1
     return {key for key, is_used in (("box", has_box), ("flip", has_flip)) if not is_used}

@@ -26,7 +26,13 @@ class Programs(NamedTuple):
   evaluation_step: Callable[[Mapping[str, Any], step.Batch], step.Metrics]
 
 
-def make_programs(network: Network, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh) -> Programs:
+def make_programs(
+  network: Network,
+  training: Training,
+  learns_fixations: bool,
+  mesh: jax.sharding.Mesh,
+  decode: step.Decode = step.stored_as_is,
+) -> Programs:
   """Makes the programs of a network.
 
   Args:
@@ -34,17 +40,20 @@ def make_programs(network: Network, training: Training, learns_fixations: bool, 
     training: How it is trained.
     learns_fixations: Whether it learns pseudo-fixations instead of categories.
     mesh: The devices.
+    decode: Returns the features of stages from what is stored of them.
   """
-  return _make_programs(network, training, learns_fixations, mesh)  # pyright: ignore[reportArgumentType] # it is frozen
+  return _make_programs(network, training, learns_fixations, mesh, decode)  # pyright: ignore[reportArgumentType] # it is frozen
 
 
 # Networks that are trained one after the other often differ in nothing but the examples: they are compiled once.
 @functools.lru_cache(maxsize=1)
-def _make_programs(network: Network, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh) -> Programs:
+def _make_programs(
+  network: Network, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh, decode: step.Decode
+) -> Programs:
   chosen = training.optimizer
   schedule = optimizer.make_schedule(chosen.learning_rate, training.steps, chosen.warmup, chosen.schedule)
   update = optimizer.make_optimizer(chosen.name, schedule, chosen.momentum, chosen.weight_decay, chosen.multipliers)
-  loss = (step.fixation_loss if learns_fixations else step.classification_loss)(training.size)
+  loss = (step.fixation_loss if learns_fixations else step.classification_loss)(training.size, decode)
   return Programs(
     optimizer=update,
     train_step=step.make_train_step(network, loss, update, mesh, training.frozen),

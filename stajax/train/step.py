@@ -134,8 +134,17 @@ def make_evaluation_step(network: Network, loss: Loss) -> Callable[[Mapping[str,
   return jax.jit(evaluation_step)
 
 
-def classification_loss(size: int) -> Loss:
-  """Returns the loss of Eq. 3 on frames scaled to `size`.
+Decode = Callable[[str, jax.Array], jax.Array]
+"""A function of a stage's name and what is stored of it, which returns the stage's features."""
+
+
+def stored_as_is(stage: str, stored: jax.Array) -> jax.Array:
+  """Returns stages that are stored as they are."""
+  return stored
+
+
+def classification_loss(size: int, decode: Decode = stored_as_is) -> Loss:
+  """Returns the loss of Eq. 3 on frames scaled to `size`; `decode` is applied to the stages that a batch has.
 
   Networks with companions have deep supervision: 0.4 times the mean of the losses of all branches before reasoning.
   So have taggers, for the map of their sound.
@@ -145,7 +154,7 @@ def classification_loss(size: int) -> Loss:
   def loss(
     network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
-    out, statistics = _apply(network, variables, batch, size, train)
+    out, statistics = _apply(network, variables, batch, size, train, decode)
     tags = batch["tags"]
     # Otherwise one output would be broadcast against many labels.
     chex.assert_equal_shape([out.logits, tags[:, 0]])
@@ -158,8 +167,8 @@ def classification_loss(size: int) -> Loss:
   return loss
 
 
-def fixation_loss(size: int) -> Loss:
-  """Returns the loss of Eqs. 13 and 16 for students, on frames and maps scaled to `size`.
+def fixation_loss(size: int, decode: Decode = stored_as_is) -> Loss:
+  """Returns the loss of Eqs. 13 and 16 for students, on frames and maps scaled to `size`, like `classification_loss`.
 
   Maps of weight 0 count for nothing. The loss of a network of several students is the sum of theirs: the network says
   to which nodes its maps belong.
@@ -168,7 +177,7 @@ def fixation_loss(size: int) -> Loss:
   def loss(
     network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
-    logits, statistics = _apply(network, variables, batch, size, train)
+    logits, statistics = _apply(network, variables, batch, size, train, decode)
     nodes = batch["map"].shape[1]
     boxes, flip = _augmentation(batch, nodes, 1)
     maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip)
@@ -188,11 +197,11 @@ def fixation_loss(size: int) -> Loss:
 
 
 def _apply(
-  network: Network, variables: Mapping[str, Any], batch: Batch, size: int, train: bool
+  network: Network, variables: Mapping[str, Any], batch: Batch, size: int, train: bool, decode: Decode
 ) -> tuple[Any, Statistics]:
   """Returns the network's output and its batch statistics, which are new ones in training."""
   inputs: dict[str, Any] = {}
-  stages = {name: batch[name] for name in STAGES if name in batch}
+  stages = {name: decode(name, batch[name]) for name in STAGES if name in batch}
   if stages:
     # A student cannot tell the size of its maps from the stages.
     inputs = {"stages": stages, **({"size": (size, size)} if network.predicts_maps else {})}

@@ -3,7 +3,8 @@
 Axes: B frames of a call, K views, n frames of a clip, h w map, c channels.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
+from stajax.data import packed_features
 from stajax.data.feature_set import FeatureSet
+from stajax.data.packed_features import Packing
 from stajax.data.records import Records
 from stajax.nets.images import to_size
 from stajax.nets.visual import VGG16
@@ -21,7 +24,10 @@ from stajax.nets.visual import VGG16
 _WHOLE = np.array([0, 0, 1, 1], np.float32)
 
 Views = tuple[np.ndarray, np.ndarray]
-"""The boxes (K, 4) and flips (K,) of `stajax.data.sampler.stored_views`."""
+"""The boxes (C, K, 4) and flips (K,) of `stajax.data.sampler.stored_views`."""
+
+_SAMPLE = 64
+"""The number of frames, each of another clip, that say how features are packed."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Encoder:
     params: Its parameters.
     size: The side of its input in pixels.
     stages: The names of the stages that are stored.
-    dtype: The number format of what is stored, float32 or bfloat16.
+    dtype: The format of what is stored: float32, bfloat16 or packed.
     batch: The number of frames that are computed together.
   """
 
@@ -59,16 +65,21 @@ def store(path: Path, records: Records, encoder: Encoder, views: Views, boxes: n
     RecordError: The folder has features of other records, views or crops, or a record cannot be read.
   """
   made_of = (*views, *(() if boxes is None else (boxes,)))
-  features = FeatureSet.open(path, records, encoder.stages, len(views[1]), *made_of)
+  is_packed = encoder.dtype == "packed"
+  features = FeatureSet.open(path, records, encoder.stages, len(views[1]), *made_of, is_packed=is_packed)
   own_clips = range(jax.process_index(), records.num_clips, jax.process_count())
   missing = [clip for clip in own_clips if not features.has(clip)]
   is_cropped = boxes is not None or bool(np.any(views[0] != _WHOLE))
-  encode = _compile(encoder, is_cropped)
+  if is_packed and not features.packings_file.is_file():
+    if jax.process_index() == 0:
+      _find_packings(features, encoder, boxes)
+    multihost_utils.sync_global_devices(f"packings {path.name}")
+  encode = _compile(encoder, is_cropped, features.packings)
   for clip in tqdm(missing, desc=f"features {path.name}", unit="clip", dynamic_ncols=True):
     first, count = int(records.first_frame[clip]), int(records.num_frames[clip])
     frames = records.clip_frames(clip, encoder.size if boxes is None else None)
     crops = np.tile(_WHOLE, (count, 1)) if boxes is None else boxes[first : first + count]
-    features.write(clip, _encode_clip(encode, encoder.batch, frames, crops, views))
+    features.write(clip, _encode_clip(encode, encoder.batch, frames, crops, (views[0][clip], views[1])))
   multihost_utils.sync_global_devices(f"features {path.name}")
   return features
 
@@ -77,12 +88,30 @@ _Encode = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, jax.Array]]
 """A function of frames (B, S, S, 3), boxes (B, 4) and flips (B,) that returns stages (B, h, w, c)."""
 
 
-def _compile(encoder: Encoder, is_cropped: bool) -> _Encode:
+def _find_packings(features: FeatureSet, encoder: Encoder, boxes: np.ndarray | None) -> None:
+  """Writes how features of whole frames, or of crops, are packed, from the middle frames of clips."""
+  records, whole = features.records, (_WHOLE[None], np.zeros(1, bool))
+  encode = _compile(dataclasses.replace(encoder, dtype="float32"), boxes is not None, {})
+  samples: dict[str, list[np.ndarray]] = {stage: [] for stage in encoder.stages}
+  for clip in np.unique(np.linspace(0, records.num_clips - 1, _SAMPLE).astype(int)).tolist():
+    middle = int(records.num_frames[clip]) // 2
+    frame = records.clip_frames(clip, encoder.size if boxes is None else None)[middle, None]
+    crop = _WHOLE[None] if boxes is None else boxes[int(records.first_frame[clip]) + middle, None]
+    for stage, x in _encode_clip(encode, 1, frame, crop, whole).items():
+      samples[stage].append(x.max(axis=(0, 1, 2, 3)))
+  packings = {stage: Packing.of_sample(np.stack(found)) for stage, found in samples.items()}
+  packed_features.write_packings(features.packings_file, packings)
+
+
+def _compile(encoder: Encoder, is_cropped: bool, packings: Mapping[str, Packing]) -> _Encode:
+  def stored(stage: str, x: jax.Array) -> jax.Array:
+    return packings[stage].encode(x) if stage in packings else x.astype(encoder.dtype)
+
   @jax.jit
   def encode(params: Any, frames: jax.Array, boxes: jax.Array, flips: jax.Array) -> dict[str, jax.Array]:
     images = to_size(frames, encoder.size, boxes if is_cropped else None, flips)
     found = encoder.backbone.apply({"params": params}, images)
-    return {stage: getattr(found, stage).astype(encoder.dtype) for stage in encoder.stages}
+    return {stage: stored(stage, getattr(found, stage)) for stage in encoder.stages}
 
   return lambda frames, boxes, flips: encode(encoder.params, frames, boxes, flips)
 

@@ -12,6 +12,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -56,14 +57,26 @@ def write_table(path: Path, rows: Sequence[tuple[str, str]]) -> None:
   write_text(path, text.getvalue())
 
 
-def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> tuple[list[np.ndarray], str]:
-  """Reads a table.
+class TagTable(NamedTuple):
+  """A table that was read.
 
-  Returns:
-    The class indices of each tag and then those of the rows without a tag; and the text of the table.
+  Attributes:
+    members: The class indices of each tag, and then those of the rows without a tag.
+    text: The text of the table.
+    spare: The tags in it that are none of the clips', in the order of the rows.
+  """
+
+  members: list[np.ndarray]
+  text: str
+  spare: tuple[str, ...]
+
+
+def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> TagTable:
+  """Reads a table. It may have rows of tags that no clip has, so that one table suits several sets of clips.
 
   Raises:
-    ConfigError: The table cannot be read, or a row has an unknown tag or class; the message names the line.
+    ConfigError: The table cannot be read, a row has an unknown class, or no row a tag of the clips; the message names
+      the line.
   """
   try:
     lines = read_lines(path)
@@ -71,6 +84,7 @@ def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> tuple
     raise ConfigError(str(error)) from None
   reader = csv.reader(lines, skipinitialspace=True)
   members: list[set[int]] = [set() for _ in (*tags, "")]
+  spare: dict[str, int] = {}
   try:
     for number, row in enumerate(reader):
       fields, where = tuple(field.strip() for field in row), f"{path}, line {reader.line_num}"
@@ -78,25 +92,29 @@ def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> tuple
         if fields != _HEADER:
           raise ConfigError(f"{where}: found {','.join(fields)[:80]!r}, expected tag,class")
       elif any(fields):
-        tag, index = _parse_row(fields, tags, classes, where)
-        members[tag].update(index)
+        tag, index = _parse_row(fields, classes, where)
+        if tag and tag not in tags:
+          spare.setdefault(tag, reader.line_num)
+        else:
+          members[tags.index(tag) if tag else -1].update(index)
   except csv.Error as error:
     raise ConfigError(f"{path}, line {reader.line_num}: {error}") from None
   if reader.line_num == 0:
     raise ConfigError(f"{path}: is empty, expected tag,class")
-  return [np.array(sorted(member), np.int64) for member in members], "\n".join(lines) + "\n"
+  if spare and not any(members[:-1]):
+    tag, line = next(iter(spare.items()))
+    _find(tag, tags, f"{path}, line {line}: {{!r}} is not a tag of the clips")
+  found = [np.array(sorted(member), np.int64) for member in members]
+  return TagTable(found, "\n".join(lines) + "\n", tuple(spare))
 
 
-def _parse_row(
-  fields: tuple[str, ...], tags: Sequence[str], classes: Sequence[str], where: str
-) -> tuple[int, list[int]]:
-  """Returns the index of a row's tag, or -1 if it has none, and a list with the index of its class, if it has one."""
+def _parse_row(fields: tuple[str, ...], classes: Sequence[str], where: str) -> tuple[str, list[int]]:
+  """Returns a row's tag and a list with the index of its class, if it has one."""
   if len(fields) != 2:
     found = f"found {len(fields)} columns, expected tag,class"
     raise ConfigError(f"{where}: {found}; put a name with a comma in double quotes")
   tag, name = fields
-  at = _find(tag, tags, f"{where}: {{!r}} is not a tag of the clips") if tag else -1
-  return at, [_find(name, classes, f"{where}: {{!r}} is not a class of the tagger")] if name else []
+  return tag, [_find(name, classes, f"{where}: {{!r}} is not a class of the tagger")] if name else []
 
 
 def _find(name: str, names: Sequence[str], message: str) -> int:

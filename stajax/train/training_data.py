@@ -77,7 +77,7 @@ class TrainingData:
   def views(self) -> stored_features.Views:
     """The augmentations of every frame whose features are stored."""
     settings = self._config.features
-    return stored_views(settings.views, settings.min_scale, self._config.seed)
+    return stored_views(settings.views, settings.min_scale, self._config.seed, self.records.num_clips)
 
   def features(self, size: int, cropped: bool) -> FeatureSet:
     """Returns a frozen backbone's features of all frames, or of their fine crops; computes those that are missing."""
@@ -108,7 +108,7 @@ class TrainingData:
       clip = replace(clip, boxes=self.table("boxes")[frames])
     if config.has_frozen_backbone:
       # The first of the stored views is the frame as it is.
-      clip = replace(clip, stored=lambda size, cropped, stage: self.features(size, cropped).clip(index, stage)[0])
+      clip = replace(clip, stored=lambda size, cropped, stage: self.features(size, cropped).frames(index, stage))
     return clip
 
 

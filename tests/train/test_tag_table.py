@@ -39,7 +39,7 @@ def test_a_table_is_read_as_it_is_written(tmp_path):
   path, tags = tmp_path / "folder" / "tags.csv", ("a, b", 'say "c"', "ü")
   classes = ("one, two", "three", "four")
   tag_table.write_table(path, [("a, b", "one, two"), ("a, b", "four"), ('say "c"', ""), ("ü", "four"), ("", "three")])
-  members, text = tag_table.read_table(path, tags, classes)
+  members, text, _ = tag_table.read_table(path, tags, classes)
   assert [member.tolist() for member in members] == [[0, 2], [], [2], [1]]
   assert text == path.read_text() and text.startswith('tag,class\n"a, b","one, two"\n')
   path.write_bytes(b"\xef\xbb\xbftag, class\r\n\r\n  " + 'ü ,"one, two"\r\n\r\n'.encode())  # of a spreadsheet
@@ -51,7 +51,7 @@ def test_a_table_is_read_as_it_is_written(tmp_path):
   [
     ("", ": is empty, expected tag,class"),
     ("bell,Bell\n", ", line 1: found 'bell,Bell', expected tag,class"),
-    ("tag,class\nbell,Bell\nbel,Bell\n", ", line 3: 'bel' is not a tag of the clips, the nearest is 'bell'"),
+    ("tag,class\n,Bell\nbel,Bell\n", ", line 3: 'bel' is not a tag of the clips, the nearest is 'bell'"),
     ("tag,class\nbell,bells\n", ", line 2: 'bells' is not a class of the tagger, the nearest is 'Bell'"),
     (
       "tag,class\nbell,Violin, fiddle\n",
@@ -73,9 +73,17 @@ def test_a_wrong_row_is_one_line(tmp_path, text, message):
 
 def test_the_tables_for_ave_cover_its_categories(shared):
   labels = (shared / "weights" / "yamnet_labels.txt").read_text().splitlines()
-  members, _ = tag_table.read_table(TABLES / "ave_yamnet.csv", ave.CATEGORIES, labels)
+  members, *_ = tag_table.read_table(TABLES / "ave_yamnet.csv", ave.CATEGORIES, labels)
   assert len(members) == 29 and all(len(member) for member in members)
   with (TABLES / "ave_vggsound.csv").open(newline="") as file:
     rows = list(csv.reader(file))[1:]
   assert {tag for tag, _ in rows} == set(ave.CATEGORIES)
   assert [tag for tag, name in rows if not name] == ["Frying (food)", "Truck"]  # VGGSound has no such class
+
+
+def test_a_table_may_have_tags_that_no_clip_has(tmp_path):
+  path = tmp_path / "tags.csv"
+  path.write_text("tag,class\nsiren,Bell\nbell,Bell\nhorn,\n,Bell\n")
+  members, text, spare = tag_table.read_table(path, ("bell", "dog"), ("Bark", "Bell"))
+  assert ([member.tolist() for member in members], spare) == ([[1], [], [1]], ("siren", "horn"))
+  assert text == path.read_text()
