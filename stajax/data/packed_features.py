@@ -106,10 +106,11 @@ class PackedFile:
     opened = zlib.decompressobj()
     try:
       content = opened.decompress(self._bytes[self._ends[at] : self._ends[at + 1]].tobytes(), size)
+      is_longer = opened.decompress(opened.unconsumed_tail, 1)  # this reads the checksum, too
     except zlib.error as error:
       raise self._damaged(f"frame {frame}: {error}") from error
-    if len(content) != size:
-      raise self._damaged(f"frame {frame}: {len(content)} bytes, expected {size}")
+    if len(content) != size or is_longer or not opened.eof:
+      raise self._damaged(f"frame {frame}: not {size} bytes")
     return np.frombuffer(content, np.uint8).reshape(height, width, channels)
 
   def _damaged(self, reason: str) -> RecordError:

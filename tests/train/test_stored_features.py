@@ -13,7 +13,7 @@ from helpers.fake_records import fake_records
 from helpers.small_network import sgd
 from helpers.tiny import CONFIG, small_programs  # noqa: F401
 from stajax import model, networks
-from stajax.data import sampler
+from stajax.data import packed_features, sampler
 from stajax.data.batch_settings import NetworkInputs, Sampling, StoredStages, TrainingSet
 from stajax.data.batches import make_batches
 from stajax.data.feature_set import FeatureSet
@@ -87,7 +87,6 @@ CASES = [
   ("st_plus_long", "long", True, 2, "float32", 1e-5),
   ("sta", None, False, 4, "float32", 1e-5),
   ("sta", None, False, 4, "bfloat16", 5e-2),
-  ("sta", None, False, 3, "packed", 0.25),
 ]
 
 
@@ -190,3 +189,51 @@ def test_the_first_view_is_the_whole_frame_and_others_are_crops_of_each_clip():
   np.testing.assert_allclose(sides[..., 0], sides[..., 1], rtol=1e-5)
   assert np.all(boxes >= 0) and np.all(boxes <= 1) and np.all(sides[:, 1:] >= 0.6) and np.all(sides[:, 1:] < 1)
   assert len(np.unique(boxes[:, 1:].reshape(-1, 4), axis=0)) == 7 * 4
+
+
+def test_packed_features_are_within_half_a_level(records, boxes, tmp_path):
+  """The roots of features are rounded to 15 levels of the largest in a sample; what is larger has more levels."""
+  config = make_config()
+  views, exact = stored(config, records, tmp_path, True, boxes, 2)
+  _, packed = stored(config, records, tmp_path, True, boxes, 2, "packed")
+  for stage in ("f3", "f4", "f5"):
+    largest = packed.packings[stage].largest
+    for clip in (0, 5):
+      expected = np.asarray(exact.clip(clip, stage), np.float64)
+      codes = np.stack([[packed.clip(clip, stage)[view, i] for i in range(expected.shape[1])] for view in range(2)])
+      roots = codes / 15 * np.sqrt(largest)
+      in_range = codes < 255
+      assert np.abs(roots - np.sqrt(expected))[in_range].max(initial=0) <= 0.5001 / 15 * np.sqrt(largest).max()
+      assert in_range.mean() > 0.99
+      np.testing.assert_allclose(packed.frames(clip, stage), roots[0] ** 2, rtol=1e-5)
+  # A batch has the codes, and the step decodes them.
+  network = networks.make_network("st", config, len(records.categories))
+  own = networks.initialise(network, SIZE, jax.random.key(3), stored=True)
+  inputs = NetworkInputs(3, False, SIZE, stored=StoredStages(packed, networks.stage_times(network)))
+  sampling = Sampling(seed=1, global_batch=4, views=views)
+  batch = next(make_batches(TrainingSet(records, boxes=boxes), inputs, sampling, range(1)))
+  assert batch["f5"].dtype == np.uint8
+  given = {"tags": batch["tags"], "f5": batch["f5"]}
+  decoded = given | {"f5": (batch["f5"] / 15.0) ** 2 * packed.packings["f5"].largest}
+  found = step.classification_loss(SIZE, packed.decode)(network, own, given)[0]
+  np.testing.assert_allclose(found, step.classification_loss(SIZE)(network, own, decoded)[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("change", ["cut", "bits", "header"])
+def test_damaged_packed_features_are_named(tmp_path, change):
+  path = tmp_path / "clip.bin"
+  codes = np.random.default_rng(0).integers(0, 3, (2, 3, 4, 4, 8), np.uint8)
+  packed_features.write(path, codes)
+  read = packed_features.PackedFile(path)
+  for place in np.ndindex(2, 3):
+    np.testing.assert_array_equal(read[place], codes[place])
+  content = bytearray(path.read_bytes())
+  if change == "cut":
+    del content[-1]
+  elif change == "bits":
+    content[-20:] = bytes(20)
+  else:
+    content[:8] = b"\xff" * 7 + b"\x7f"
+  path.write_bytes(content)
+  with pytest.raises(RecordError, match="clip.bin: not stored features .*; delete it to have it made again"):
+    packed_features.PackedFile(path)[1, 2]
