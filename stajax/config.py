@@ -87,6 +87,10 @@ class Network(_Frozen):
   audio_pooling: Literal["average", "netvlad"] = "netvlad"
   reasoning_steps: PositiveInt = 3
   """The number of steps of the C-GCN, m in the paper."""
+  discard_threshold: float = Field(default=0.8, ge=0, le=1)
+  """T_d of the fixation refine layer (Eq. 9): responses below this part of the largest one are redundant."""
+  refinement_rate: float = Field(default=0.6, ge=0, le=1)
+  """T_r of the fixation refine layer (Eq. 10): how much of what is redundant is kept."""
   fine_read_out: bool = False
   """Whether STA+ keeps the decoder of STA, which reads finer features, in place of the paper's Eq. 15. It then starts
   from STA as a whole."""

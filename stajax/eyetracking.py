@@ -11,13 +11,12 @@ Database names are arbitrary. Frame indices in this package are 0-based: index 0
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -315,34 +314,6 @@ def read_groups(root: Path) -> dict[str, list[str]]:
   ):
     raise StavisError(f"{path}: expected {{'database/subset': ['video', …]}}")
   return groups
-
-
-def read_tags(root: Path, categories: Sequence[str]) -> dict[str, tuple[int, ...]]:
-  """Reads the true tags of a tree's videos as category indices, from the columns `video` and `tag` of its `clips.csv`.
-
-  A video is left out if one of its tags is not a category. Without the file, no video has tags.
-
-  Raises:
-    StavisError: The table is in another form.
-  """
-  path = Path(root) / "clips.csv"
-  if not path.is_file():
-    return {}
-  try:
-    with path.open(newline="", encoding="utf-8") as file:
-      reader = csv.DictReader(file)
-      if not {"video", "tag"} <= set(reader.fieldnames or ()):
-        raise StavisError(f"{path}: found columns {reader.fieldnames}, expected video and tag")
-      named = {row["video"]: row["tag"] or "" for row in reader}
-  except (UnicodeDecodeError, csv.Error) as error:
-    raise StavisError(f"{path}: not a table ({error})") from None
-  numbers = {category: index for index, category in enumerate(categories)}
-  tags = {}
-  for video, text in named.items():
-    parts = [text] if text in numbers else text.split()  # a category may have several words
-    if parts and all(part in numbers for part in parts):
-      tags[video] = tuple(dict.fromkeys(numbers[part] for part in parts))
-  return tags
 
 
 def read_fixations(path: Path, variable: str = "eyeMap") -> np.ndarray:

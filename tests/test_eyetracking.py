@@ -11,7 +11,7 @@ from PIL import Image
 
 from helpers.paths import SHARED
 from stajax import eyetracking
-from stajax.eyetracking import StavisError, read_groups, read_tags, read_tree
+from stajax.eyetracking import StavisError, read_groups, read_tree
 from stajax.prepare.tree_files import write_fold_lists, write_groups, write_video
 
 SIZE = (24, 32)
@@ -186,17 +186,3 @@ def test_a_real_tree_is_read():
   assert (keiba.num_frames, keiba.fps, keiba.entries, keiba.sound) == (81, 10.0, (2,), None)
   assert keiba.fixations(80).shape == keiba.density(80).shape == (277, 480)
   assert keiba.fixations(0).sum() == 25 and len(keiba.frame_paths) == 81
-
-
-def test_true_tags_are_read_from_the_table(tmp_path):
-  categories = ("Bark", "Church bell", "Bus")
-  assert read_tags(tmp_path, categories) == {}
-  table = tmp_path / "clips.csv"
-  table.write_text("video,tag,flags\na,Bark,foreign\nb,Church bell,\nc,Bus Bark,\nd,Train,\ne,,\nf,Bus Train,\n")
-  assert read_tags(tmp_path, categories) == {"a": (0,), "b": (1,), "c": (2, 0)}
-  table.write_text("name,label\na,Bark\n")
-  with pytest.raises(StavisError, match=r"clips.csv: found columns \['name', 'label'\], expected video and tag"):
-    read_tags(tmp_path, categories)
-  table.write_bytes(b"video,tag\na,\xff\xfe\n")
-  with pytest.raises(StavisError, match=r"clips.csv: not a table"):
-    read_tags(tmp_path, categories)

@@ -50,6 +50,9 @@ class Arguments:
   """Score the rows of the paper's Table 1 instead of the model's own predictions."""
   retrain: bool = False
   """With --ablation and a work folder as --model: train the networks that rows 9, 21 and 22 really need."""
+  tags: Path | None = None
+  """With --ablation: a table of the videos' tags (columns video, tag and, if names repeat, database); by default
+  clips.csv in the tree, if it is there."""
   thresholds: bool = False
   """Score all maps also with values below 0.3, 0.5 and 0.7 set to 0 (the paper's Table 3), as NAME_0.3 and so on."""
   sense: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -114,6 +117,8 @@ def _check(arguments: Arguments) -> None:
     raise StavisError("--retrain needs --ablation")
   if arguments.retrain and arguments.model is not None and not (arguments.model / "stages").is_dir():
     raise StavisError(f"--retrain: {arguments.model} is not the work folder of a training: it has no folder 'stages'")
+  if arguments.tags is not None and not arguments.ablation:
+    raise StavisError("--tags needs --ablation: students never see a tag")
   if arguments.ablation and arguments.thresholds:
     raise StavisError("--thresholds and --ablation: give one of them")
   if arguments.sense and (arguments.model is None or arguments.ablation):
@@ -132,7 +137,9 @@ def _choose_methods(arguments: Arguments, root: Path, tree: StavisTree) -> metho
   else:
     assert arguments.model is not None, "`_check` refuses arguments without --maps and --model"
     if arguments.ablation:
-      chosen = methods.ablation_methods(arguments.model, arguments.batch, arguments.retrain, root, tree.videos)
+      chosen = methods.ablation_methods(
+        arguments.model, arguments.batch, arguments.retrain, root, tree.videos, arguments.tags
+      )
     else:
       chosen = methods.model_methods(
         arguments.model, arguments.batch, tree.videos, _read_senses(arguments.sense), arguments.seed

@@ -9,8 +9,10 @@ import numpy as np
 
 from stajax import runtime
 from stajax.evaluate.map_files import find_maps, find_splits, read_map, to_uint8
-from stajax.eyetracking import StavisError, StavisVideo, read_tags
+from stajax.eyetracking import StavisError, StavisVideo
 from stajax.maps.scale import threshold_maps
+from stajax.prepare.video_tags import read_tags, tags_of
+from stajax.report.table_1 import NOTE
 from stajax.scoring.videos import MethodMaps
 from stajax.senses import Senses
 
@@ -74,7 +76,14 @@ def model_methods(
   )
 
 
-def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos: Sequence[StavisVideo]) -> Methods:
+def ablation_methods(
+  model: Path,
+  batch: int,
+  retrain: bool,
+  root: Path,
+  videos: Sequence[StavisVideo],
+  table: Path | None = None,
+) -> Methods:
   """Returns the maps of all rows of the paper's Table 1.
 
   Args:
@@ -83,6 +92,7 @@ def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos:
     retrain: Whether the networks that some rows strictly need are trained, in the work folder.
     root: The tree of the videos, which may name their tags.
     videos: The videos whose maps will be asked for.
+    table: A table of their tags elsewhere; None for the tree's own, if it has one.
   """
   runtime.configure()
   from stajax import model as models  # JAX is loaded only where a model runs
@@ -95,8 +105,8 @@ def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos:
     from stajax.train import ablation_variants  # loads TensorFlow, as training does
 
     retrained = ablation_variants.retrain(model, ablation.make_sources(loaded, batch), batch)
-  tags = read_tags(root, loaded.categories)
-  num_predicted = sum(video.name not in tags for video in videos)
+  tags = read_tags(root, loaded.categories, table)
+  num_predicted = sum(tags_of(tags, video.database, video.name) is None for video in videos)
   titles = {
     row.method: row.retrained_title if row.variant in retrained else row.title
     for row in ablation.rows_of(loaded.config)
@@ -105,7 +115,7 @@ def ablation_methods(model: Path, batch: int, retrain: bool, root: Path, videos:
     suffix = "predicted tag" if num_predicted == len(videos) else "some tags predicted"
     titles = {method: f"{title} ({suffix})" for method, title in titles.items()}
   notes = ["synthetic: the model was trained on rendered clips."] if loaded.trained_on == "synthetic" else []
-  notes.append(_note_on_tags(num_predicted, len(videos)))
+  notes += [_note_on_tags(num_predicted, len(videos)), NOTE]
   maps = ablation.method_maps(loaded, batch, tags, retrained)
   return Methods(f"Ablation of {model.resolve().name}", {0: maps}, notes, titles)
 

@@ -109,7 +109,8 @@ def method_maps(
   Args:
     model: The model, with at least `stajax.networks.tag_networks` loaded.
     batch: The number of frames that are computed together.
-    tags: The true tags by video; others get the category that `stajax.inference.class_maps.top_tag` predicts.
+    tags: The true tags by `DATABASE/VIDEO` or `VIDEO`; others get the category that
+      `stajax.inference.class_maps.top_tag` predicts.
     retrained: For the rows that have a variant, the sources that were trained for it.
   """
   sources, rows = make_sources(model, batch), rows_of(model.config)
@@ -117,12 +118,12 @@ def method_maps(
   switch = make_dense(networks.SWITCH, variables, model.config, len(model.categories), batch)
 
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    reach = reach_of(video, model.rate)
+    reach, of_video = reach_of(video, model.rate), tags.get(f"{video.database}/{video.name}", tags.get(video.name))
 
     def clips() -> Iterator[Clip]:
       return switched_windows(video_samples(video, model.side), reach, switch)
 
-    yield from _select_frames(video_maps(sources, clips, tags.get(video.name), retrained, rows), frames)
+    yield from _select_frames(video_maps(sources, clips, of_video, retrained, rows), frames)
 
   return maps
 

@@ -13,7 +13,14 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from stajax.nets.audio import Pooling, ResNet18
-from stajax.nets.graph import BLOCK, STEPS, ConservativeGCN
+from stajax.nets.graph import (
+  BLOCK,
+  DISCARD_THRESHOLD,
+  REFINEMENT_RATE,
+  STEPS,
+  ConservativeGCN,
+  fixation_refine,
+)
 from stajax.nets.layers import Norm
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 
@@ -33,6 +40,8 @@ class NetworkSizes:
     audio_norm: The normalisation in the audio backbone.
     audio_pooling: How the audio backbone pools its features to a vector.
     reasoning_steps: m, the number of steps of the C-GCN; no parameter depends on it.
+    discard_threshold: T_d of the fixation refine layer; no parameter depends on it.
+    refinement_rate: T_r of the fixation refine layer; no parameter depends on it.
     fine_read_out: Whether STA+ reads its maps out by the decoder of STA instead of Eq. 15.
     attention_block: How many positions the C-GCN attends from at a time; no parameter depends on it.
     dtype: The type that convolutions compute in; parameters, pooling and logits are float32.
@@ -48,6 +57,8 @@ class NetworkSizes:
   audio_norm: Norm = "batch"
   audio_pooling: Pooling = "netvlad"
   reasoning_steps: int = STEPS
+  discard_threshold: float = DISCARD_THRESHOLD
+  refinement_rate: float = REFINEMENT_RATE
   attention_block: int = BLOCK
   fine_read_out: bool = False
   dtype: Any = jnp.float32
@@ -170,7 +181,19 @@ class AudioVisualModule(nn.Module, kw_only=True):
   def make_graph(self, features: int) -> ConservativeGCN:
     """Builds the C-GCN for states of so many features."""
     sizes = self.sizes
-    return ConservativeGCN(features, sizes.reasoning_steps, self.has_frl, sizes.attention_block, sizes.dtype)
+    return ConservativeGCN(
+      features,
+      sizes.reasoning_steps,
+      self.has_frl,
+      sizes.attention_block,
+      sizes.dtype,
+      sizes.discard_threshold,
+      sizes.refinement_rate,
+    )
+
+  def refine_fixations(self, states: jax.Array) -> jax.Array:
+    """Applies a fixation refine layer (Eqs. 9 and 10) to states (…, h·w, c) float32."""
+    return fixation_refine(states, self.sizes.discard_threshold, self.sizes.refinement_rate)
 
   def backbone(self, frames: jax.Array, train: bool = False, keep: Sequence[str] | None = None) -> dict[str, jax.Array]:
     """Computes the part of the network that networks with the same visual backbone share.

@@ -17,7 +17,6 @@ from einops import rearrange
 
 from stajax.nets.base import AudioVisualModule
 from stajax.nets.fusion import SoundMap, TemporalBranch, fuse_source
-from stajax.nets.graph import fixation_refine
 
 Source = Literal["s", "st", "sa"]
 
@@ -143,7 +142,7 @@ class Classifier(AudioVisualModule):
   def _refined(self, spatial: jax.Array) -> jax.Array:
     """Applies an FRL to the spatial map of S, for row 12 of the ablation."""
     flat = rearrange(spatial.astype(jnp.float32), "m h w c -> m (h w) c")
-    return rearrange(fixation_refine(flat), "m (h w) c -> m h w c", h=spatial.shape[1])
+    return rearrange(self.refine_fixations(flat), "m (h w) c -> m h w c", h=spatial.shape[1])
 
   def reason(self, nodes: jax.Array) -> Classification:
     """Classifies the target of a group from the class maps (b, n, h, w, c) of its fragments, the target first."""

@@ -29,6 +29,8 @@ class ConservativeGCN(nn.Module):
     features: c.
     steps: m.
     frl: Whether each step ends with the fixation refine layer.
+    discard_threshold: T_d of Eq. 9.
+    refinement_rate: T_r of Eq. 10.
     block: How many positions attend at a time; memory grows with block · h·w, not with (h·w)². On TPUs all attend at
       once, as the compiler does without most of that memory itself.
     dtype: The type of the projections and products; states, softmax and sums are float32.
@@ -39,6 +41,8 @@ class ConservativeGCN(nn.Module):
   frl: bool = True
   block: int = BLOCK
   dtype: Any = jnp.float32
+  discard_threshold: float = DISCARD_THRESHOLD
+  refinement_rate: float = REFINEMENT_RATE
 
   @nn.compact
   def __call__(self, nodes: jax.Array, read: int | None = None) -> jax.Array:
@@ -59,22 +63,26 @@ class ConservativeGCN(nn.Module):
       received: Any = messages(queries, keys, [x.astype(self.dtype) for x in states], self.block)  # Eqs. 5 and 6
       states = [x * jax.nn.sigmoid(message) for x, message in zip(receivers, received, strict=True)]  # Eqs. 7 and 8
       if self.frl:
-        states = [fixation_refine(x) for x in states]
+        states = [fixation_refine(x, self.discard_threshold, self.refinement_rate) for x in states]
     return rearrange(jnp.stack(states, axis=1), "b n (h w) c -> b n h w c", h=nodes.shape[2])
 
 
-def fixation_refine(states: jax.Array) -> jax.Array:
+def fixation_refine(
+  states: jax.Array, discard_threshold: float = DISCARD_THRESHOLD, refinement_rate: float = REFINEMENT_RATE
+) -> jax.Array:
   """Applies the FRL, Eqs. 9 and 10: it weakens a state, most where its response is below T_d × the largest response.
 
   The response is the mean over channels. Where all are negative, all are below, as printed.
 
   Args:
     states: (…, h·w, c) float32.
+    discard_threshold: T_d.
+    refinement_rate: T_r.
 
   Returns:
     The same shape.
   """
   response = jnp.mean(states, axis=-1, keepdims=True)
-  is_redundant = response < DISCARD_THRESHOLD * jnp.max(response, axis=-2, keepdims=True)  # Eq. 9
-  kept = jax.nn.sigmoid(response) * jnp.where(is_redundant, REFINEMENT_RATE, 1.0)
+  is_redundant = response < discard_threshold * jnp.max(response, axis=-2, keepdims=True)  # Eq. 9
+  kept = jax.nn.sigmoid(response) * jnp.where(is_redundant, refinement_rate, 1.0)
   return 0.5 * (states * kept + states)  # Eq. 10

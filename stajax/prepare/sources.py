@@ -106,7 +106,8 @@ class Csv(RecordSource):
 
 @dataclass(frozen=True, kw_only=True)
 class Stavis(RecordSource):
-  """Eye-tracking sets in the layout of STAViS: DIR/test has each video of a test list once, without tags."""
+  """Eye-tracking sets in the layout of STAViS: DIR/test has each video of a test list once. With --split and --tags the
+  videos of its train lists are clips that networks can learn from (the paper's Table 4)."""
 
   root: Path
   """The tree: video_frames, video_audio, annotations and fold_lists."""
@@ -114,12 +115,16 @@ class Stavis(RecordSource):
   """The names of the databases; by default all."""
   fps: float | None = None
   """The frames per second of databases that have no lists."""
+  split: int | None = None
+  """Read only the lists of this split: DIR/train has the videos of its train lists, DIR/test those of its test ones."""
+  tags: Path | None = None
+  """A table with the columns `video`, `tag` (several separated by `|`) and, if names repeat, `database`."""
 
   def run(self) -> Result:
     """Prepares a tree."""
     from stajax.prepare.layouts.stavis import read_stavis
 
-    return self.prepare(read_stavis(self.root, self.databases, self.fps))
+    return self.prepare(read_stavis(self.root, self.databases, self.fps, self.split, self.tags))
 
 
 @dataclass(frozen=True, kw_only=True)

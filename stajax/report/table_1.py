@@ -131,6 +131,14 @@ ROWS = (
 )  # fmt: skip
 """All rows, in order."""
 
+NOTE = (
+  "What the rows of Table 1 mean is not said in full in the paper. On AVAD, row 11 (SCAM) has the scores that Table 2 "
+  "gives STANet, and row 25 (SCAM+) those of STANet+; Table 5 gives STA+ short the AUC-J of row 24. STANet and STANet+ "
+  "are students that know no tag, so the paper's rows may be students that learned from the maps of the row. The rows "
+  "here are the maps themselves, made with the tag, unless their name says student."
+)
+"""What the rows can mean."""
+
 COMPARISONS = (
   ("Fine over coarse, SCAM", 11, 5),
   ("Selective over average, coarse", 5, 4),

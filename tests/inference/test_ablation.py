@@ -9,7 +9,7 @@ import pytest
 
 from helpers.paths import SHARED
 from stajax import model, networks
-from stajax.config import Maps
+from stajax.config import Config, Maps
 from stajax.evaluate.__main__ import main
 from stajax.evaluate.methods import Methods, with_thresholds
 from stajax.inference import ablation
@@ -265,8 +265,8 @@ def write_tree(root, tags):
 )
 def test_command_says_where_tags_are_predicted(tmp_path, monkeypatch, tags, note, ending):
   """There is no model: the test is about what the command makes of its maps."""
-  loaded = SimpleNamespace(trained_on="synthetic", categories=("Bark", "Bus"))
-  monkeypatch.setattr(model, "load", lambda folder, names: loaded if set(networks.SOURCES) < set(names) else None)
+  loaded = SimpleNamespace(trained_on="synthetic", categories=("Bark", "Bus"), config=Config(name="a"))
+  monkeypatch.setattr(model, "load", lambda folder, names: loaded if names is networks.tag_networks else None)
   given = []
 
   def method_maps(*arguments):

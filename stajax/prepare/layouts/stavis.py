@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stajax.eyetracking import FRAME_SUFFIXES, find_lists, find_sound, read_fold_list
@@ -22,6 +22,7 @@ from stajax.prepare.listing import (
   find_missing_numbers,
   resolve_inside,
 )
+from stajax.prepare.video_tags import read_table as read_tag_table
 
 TREES = ("video_frames", "video_audio", "annotations")
 
@@ -37,7 +38,13 @@ class _Listed:
   lists: tuple[str, ...]
 
 
-def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None = None) -> Listing:
+def read_stavis(
+  root: Path,
+  databases: Collection[str] = (),
+  fps: float | None = None,
+  split: int | None = None,
+  tags: Path | None = None,
+) -> Listing:
   """Lists the videos of a tree, each once, as `DATABASE/VIDEO`: in `test` if a test list names it, else in `train`.
 
   The frames per second are those of the lists; a database without lists is used as a whole if `fps` is given. A video
@@ -47,10 +54,13 @@ def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None =
     root: The tree.
     databases: The names of the databases; all of them if it is empty.
     fps: The frames per second of videos that no list names, in databases without lists.
+    split: The number of the only lists that are read; a list without a number belongs to every split. None: all lists.
+    tags: A table of tags, see `stajax.prepare.video_tags`; then a video of `train` without a tag is dropped.
 
   Raises:
     ListingError: The root is not such a tree, a database is unknown, or no video can be used.
     StavisError: A list is malformed.
+    TagTableError: The table is missing or in another form.
   """
   root = Path(root)
   if not (root / TREES[0]).is_dir():
@@ -61,11 +71,25 @@ def read_stavis(root: Path, databases: Collection[str] = (), fps: float | None =
   items: list[Item] = []
   remarks: list[Remark] = []
   for database in sorted(set(databases) or present):
-    items += _Database(root, database, remarks).read(fps)
+    items += _Database(root, database, remarks, split).read(fps)
+  if split is not None and not any(item.part == "train" or tags is None for item in items):
+    raise ListingError(f"{root}: no list of split {split} has videos that networks could learn from")
+  categories, items = ((), items) if tags is None else _with_tags(items, tags, remarks)
   if not items:
     first = f" ({remarks[0].file}: {remarks[0].reason})" if remarks else ""
     raise ListingError(f"{root}: has no video that can be used{first}")
-  return Listing("stavis", root, (), tuple(items), tuple(remarks))
+  return Listing("stavis", root, categories, tuple(items), tuple(remarks))
+
+
+def _with_tags(items: list[Item], table: Path, remarks: list[Remark]) -> tuple[tuple[str, ...], list[Item]]:
+  """Returns all tags of a table, sorted, and the clips with theirs; nobody can learn from a clip without a tag."""
+  named = {video: tuple(text.split("|")) for video, text in read_tag_table(table).items() if text}
+  tagged = [replace(item, tags=named.get(item.name, named.get(item.name.partition("/")[2], ()))) for item in items]
+  kept = [item for item in tagged if item.tags or item.part != "train"]
+  for item in tagged:
+    if not item.tags and item.part == "train":
+      remarks.append(Remark("dropped", f"{TREES[0]}/{item.name}", f"{table.name} has no tag of this video"))
+  return tuple(sorted({tag for item in kept for tag in item.tags})), kept
 
 
 def _databases(root: Path) -> list[str]:
@@ -80,8 +104,8 @@ def _databases(root: Path) -> list[str]:
 class _Database:
   """Lists the videos of one database, and adds remarks about them."""
 
-  def __init__(self, root: Path, name: str, remarks: list[Remark]) -> None:
-    self._root, self._name, self._remarks = root, name, remarks
+  def __init__(self, root: Path, name: str, remarks: list[Remark], split: int | None = None) -> None:
+    self._root, self._name, self._remarks, self._split = root, name, remarks, split
 
   def read(self, fps: float | None) -> list[Item]:
     listed = self._listed(fps)
@@ -102,13 +126,15 @@ class _Database:
       lists = find_lists(self._root, self._name, part)
       if not lists and part == "test":  # train lists are optional
         self._remark("missing", f"fold_lists/{self._name}_list_test_1_fps.txt", "this database has no test list")
-      for path in lists.values():
+      for path in (path for number, path in lists.items() if self._split in (None, number) or not number):
         for name, num_frames, rate in read_fold_list(path):
           rows.setdefault(name, []).append((part, path.name, num_frames, rate))
     if rows:
       return [self._joined(name, named) for name, named in sorted(rows.items())]
-    names = folder_names(self._root / "video_frames" / self._name)
-    if fps is None:
+    names = folder_names(self._root / "video_frames" / self._name) if self._split is None else []
+    if self._split is not None:
+      self._remark("dropped", f"fold_lists/{self._name}", f"this database has no list of split {self._split}")
+    elif fps is None:
       reason = f"without a list their frames a second are not known (see --fps): none of {len(names)} videos is used"
       self._remark("dropped", f"video_frames/{self._name}", reason)
     return [_Listed(name, None, fps, "test", ()) for name in names]
