@@ -51,7 +51,7 @@ PLACES = {  # the values of the table, its units, and what the refusal says
   "signed, upwards": (2 * X / WIDTH - 1, 1 - 2 * Y / HEIGHT, GazeUnits("signed", "centre-up"), "--units signed"),
   "from the centre": (X - WIDTH / 2, Y - HEIGHT / 2, GazeUnits("pixels", "centre"), "--origin centre"),
   "from the centre, upwards": (X - WIDTH / 2, HEIGHT / 2 - Y, GazeUnits("pixels", "centre-up"), "--origin centre"),
-  "a larger screen": (X * 3, Y * 3, GazeUnits("screen", None, (1920, 1080)), "--units screen --screen 1920x1080"),
+  "a larger screen": (X * 3, Y * 3, GazeUnits("screen", None, (1920, 1080)), "--units screen --screen 1"),
   "a screen with bars": (X * SCALE + LEFT, Y * SCALE, GazeUnits("screen", None, (2560, 1080)), "--units screen"),
   "a screen, upwards": (X * 3, 1080 - Y * 3, GazeUnits("screen", "bottom", (1920, 1080)), "--units screen"),
   "a smaller screen": (X / 2, Y / 2, GazeUnits("screen", None, (320, 180)), "--units screen --screen WIDTHxHEIGHT"),
