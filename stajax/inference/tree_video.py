@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stajax.eyetracking import StavisError, StavisVideo
 from stajax.grid import reflect
@@ -110,6 +110,7 @@ def _sound(video: StavisVideo, end: float | None = None) -> SoundWindows | None:
 def _read_frame(path: Path, side: int) -> np.ndarray:
   try:
     with Image.open(path) as image:
-      return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
+      upright = ImageOps.exif_transpose(image)
+      return np.asarray(upright.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
   except (OSError, ValueError, Image.DecompressionBombError) as error:
     raise StavisError(f"{path}: not a readable frame ({error})") from None

@@ -8,6 +8,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
 
+from stajax.media.crop import Crop, Cropper, read_crop
 from stajax.media.file import DEFAULT, Decoding, open_media, video_stream
 from stajax.media.picture import Deinterlacer, FrameConverter
 from stajax.media.video import GRID_TOLERANCE
@@ -47,7 +48,8 @@ def sampled_runs(
   runs: dict[int, tuple[float, list[np.ndarray]]] = {}
   with open_media(path) as container:
     stream = video_stream(container, path, decoding)
-    decoder = _RunDecoder(stream, path, spacing, side, decoding)
+    crop = read_crop(path, container.streams.video.index(stream))
+    decoder = _RunDecoder(stream, path, crop, spacing, side, decoding)
     slot, number = 0, 0  # the slot of the current run, and the number of runs so far
     begun, packets = 0.0, []
 
@@ -100,8 +102,17 @@ def _presentation_time(packet: av.Packet, otherwise: float) -> float:
 class _RunDecoder:
   """Decodes the frames of runs."""
 
-  def __init__(self, stream: av.VideoStream, path: Path, spacing: float, side: int, decoding: Decoding) -> None:
-    self._stream, self._path, self._spacing, self._side, self._decoding = stream, path, spacing, side, decoding
+  def __init__(
+    self, stream: av.VideoStream, path: Path, crop: Crop, spacing: float, side: int, decoding: Decoding
+  ) -> None:
+    self._crop, self._stream, self._path, self._spacing, self._side, self._decoding = (
+      crop,
+      stream,
+      path,
+      spacing,
+      side,
+      decoding,
+    )
 
   def decode(self, packets: list[av.Packet], begun: float) -> list[np.ndarray] | None:
     """Returns the frames that are shown at the times of a run, or None if there are none.
@@ -110,7 +121,7 @@ class _RunDecoder:
       packets: The packets of the run, at least one.
       begun: The time of the run's first frame on the file's clock in seconds.
     """
-    deinterlacer = Deinterlacer(self._decoding.threads)
+    deinterlacer, cropper = Deinterlacer(self._decoding.threads), Cropper(self._crop)
     converter = FrameConverter((self._side, self._side), self._decoding.threads)
     times, whole = [], []
     for frame in self._frames(packets):
@@ -120,7 +131,7 @@ class _RunDecoder:
       # Frames before the keyframe may refer to frames that were not decoded.
       if time is not None and time >= begun - GRID_TOLERANCE:
         times.append(time)
-        whole += deinterlacer.add(frame)
+        whole += deinterlacer.add(cropper.cut(frame))
     whole += deinterlacer.finish()
     if not times:
       return None

@@ -7,8 +7,9 @@ import av
 import av.filter
 import numpy as np
 from av import error
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation
 
+from stajax.media.colour import RgbConverter
 from stajax.media.orientation import orientation
 
 _CLOCK = Fraction(1, 1000)  # the clock of the deinterlacing filter, which does not read the times of frames
@@ -24,7 +25,7 @@ class FrameConverter:
       size: (height, width) that frames are squashed to; None for the size of the first frame as it is displayed.
       threads: The number of threads that convert.
     """
-    self._size, self._threads, self._reformatter = size, threads, VideoReformatter()
+    self._size, self._converter = size, RgbConverter(threads)
     self._last: tuple[av.VideoFrame, np.ndarray] | None = None
 
   def convert(self, frame: av.VideoFrame) -> np.ndarray:
@@ -37,10 +38,7 @@ class FrameConverter:
     height, width = upright.size(*self._size)
     shrinks = width <= frame.width and height <= frame.height and (width, height) != (frame.width, frame.height)
     interpolation = Interpolation.AREA if shrinks else Interpolation.BICUBIC
-    converted = self._reformatter.reformat(
-      frame, width, height, "rgb24", interpolation=interpolation, threads=self._threads
-    )
-    array = upright.show(converted.to_ndarray())
+    array = upright.show(self._converter.convert(frame, width, height, interpolation))
     self._last = frame, array
     return array
 

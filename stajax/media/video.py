@@ -16,6 +16,8 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from stajax.media.colour import colour_note
+from stajax.media.crop import Cropper, read_crop
 from stajax.media.file import (
   DEFAULT,
   MAX_GAP,
@@ -216,10 +218,14 @@ def _timed_frames(
 def _frames_of(
   container: InputContainer, stream: av.VideoStream, path: Path, notes: list[str] | None, decoding: Decoding
 ) -> Iterator[av.VideoFrame]:
+  cropper, is_first = Cropper(read_crop(path, container.streams.video.index(stream))), True
   for item in decode(container, stream, notes, "picture"):
     if isinstance(item, av.VideoFrame):
       decoding.check(path, item.width, item.height)
-      yield item
+      if is_first and notes is not None and (note := colour_note(item)) is not None:
+        notes.append(note)
+      is_first = False
+      yield cropper.cut(item)
 
 
 def _rate(stream: av.VideoStream) -> float:

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from stajax.files import atomic_file
 from stajax.media.audio import aligned_sound
@@ -92,6 +92,7 @@ class VideoWriter:
     context = self._stream.codec_context
     context.time_base, context.sample_aspect_ratio = _TIME_BASE, self.info.pixel_aspect.limit_denominator(1000)
     context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     try:
       self._sound = self._open_sound() if with_sound else iter(())
       self._container.start_encoding()

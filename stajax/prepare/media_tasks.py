@@ -24,7 +24,7 @@ from stajax.prepare.item_media import item_files, read_stamp
 from stajax.prepare.listing import Item, Listing, display_path
 from stajax.prepare.progress import explain_failure
 
-PREPARATION = 1  # a change of this number prepares all clips again
+PREPARATION = 2  # a change of this number prepares all clips again
 
 
 @dataclass(frozen=True)
