@@ -44,8 +44,10 @@ class Arguments:
   model: Path | None = None
   """The model to score: its folder, or the work folder of its training."""
   maps: Path | None = None
-  """A folder of maps made elsewhere, as png, jpg or npy: split{1,2,3}_results/<db>/<video>/*, <db>/<video>/* or
-  <video>/*."""
+  """A folder of maps made elsewhere: split{1,2,3}_results/<db>/<video>, <db>/<video> or <video>, each a folder of
+  numbered png, jpg or npy files, an npz file as `predict` writes it, or a grey video."""
+  splits: methods.Splits = "auto"
+  """With --maps: whether each test list has maps of its own (own), or one set serves all (all)."""
   ablation: bool = False
   """Score the rows of the paper's Table 1 instead of the model's own predictions."""
   retrain: bool = False
@@ -133,7 +135,7 @@ def _check(arguments: Arguments) -> None:
 
 def _choose_methods(arguments: Arguments, root: Path, tree: StavisTree) -> methods.Methods:
   if arguments.maps is not None:
-    chosen = methods.file_methods(arguments.maps, tree.videos)
+    chosen = methods.file_methods(arguments.maps, tree.videos, arguments.splits)
   else:
     assert arguments.model is not None, "`_check` refuses arguments without --maps and --model"
     if arguments.ablation:

@@ -24,7 +24,7 @@ def evaluate_maps(
 
   Args:
     maps: A folder as the command takes it; or an array (n, h, w) for each video, by `VIDEO` or `DATABASE/VIDEO`, for
-      its first n frames. Other numbers than uint8 are scaled to a maximum of 255 for each map.
+      its first n frames. What the numbers are is recognised, see `notes`, and each map is brought to 8 bits.
     data: The videos: `stavis:ROOT` or just ROOT, a tree in the STAViS layout.
     databases: The databases of the tree to score; all if none is named.
     settings: Which frames are scored, and how their scores are averaged.
@@ -33,7 +33,7 @@ def evaluate_maps(
 
   Returns:
     The scores of `maps` and of baselines: `set_scores()` has them by set, method and metric; `skipped` names the
-    videos that have none, with the reason.
+    videos that have none, with the reason; `notes` says what the numbers in the maps were taken for.
 
   Raises:
     ValueError: The tree or the maps cannot be used; a line that names the file.
@@ -42,4 +42,6 @@ def evaluate_maps(
   tree = read_tree(root, databases or None, need_frames=False)
   methods = array_methods(maps, tree.videos) if isinstance(maps, Mapping) else file_methods(Path(maps), tree.videos)
   evaluation = evaluate_videos(tree.videos, methods.maps, settings, groups=read_groups(root), processes=processes)
-  return dataclasses.replace(evaluation, skipped=(*tree.skipped, *evaluation.skipped))
+  return dataclasses.replace(
+    evaluation, skipped=(*tree.skipped, *evaluation.skipped), notes=(*tree.notes, *methods.notes)
+  )

@@ -80,47 +80,34 @@ def find_maps(root: Path, database: str, video: str, num_frames: int) -> tuple[d
   return files, notes
 
 
+def folder_names_of(database: str) -> list[str]:
+  """Returns the names that a database's folder may have: its own, and STAViS's short one."""
+  return list(dict.fromkeys([database, SHORT_NAMES.get(database, database.lower())]))
+
+
 def _find_folder(root: Path, database: str, video: str) -> Path:
   """Returns the folder of one video's maps; raises StavisError."""
-  names = dict.fromkeys([database, SHORT_NAMES.get(database, database.lower())])
-  candidates = [root / name / video for name in names] + [root / video]
+  candidates = [root / name / video for name in folder_names_of(database)] + [root / video]
   for path in candidates:
     if path.is_dir():
       return path
   others = ", ".join(str(path) for path in candidates[1:])
-  raise StavisError(f"{candidates[0]}: no such folder of maps (nor {others})")
+  raise StavisError(f"{candidates[0]}: no such folder of maps (nor {others}, nor an npz file or a video of that name)")
 
 
 def read_map(path: Path) -> np.ndarray:
-  """Reads a map (h, w) as uint8, see `to_uint8`.
+  """Reads a map (h, w): uint8 from images of 8 bits, any real numbers from others and from npy files.
 
   Raises:
-    StavisError: The file is damaged, too large, in colour, not two-dimensional, or not finite.
+    StavisError: The file is damaged, too large, in colour, or not two-dimensional.
   """
   try:
-    values = _read_array(path) if path.suffix.lower() == ".npy" else _read_image(path)
+    return _read_array(path) if path.suffix.lower() == ".npy" else _read_image(path)
   except StavisError:
     raise
   except Exception as error:  # Pillow and NumPy raise many kinds on damaged files
     message = " ".join(str(error).split())[:200] or type(error).__name__
     raise StavisError(f"{path}: cannot be read as a map: {message}") from error
-  return to_uint8(values, str(path))
-
-
-def to_uint8(values: np.ndarray, name: str) -> np.ndarray:
-  """Returns a map as uint8: other numbers are scaled to a maximum of 255, and negative ones count as 0.
-
-  Raises:
-    StavisError: The map, called `name` in the message, is not finite.
-  """
-  if values.dtype == np.uint8:
-    return values
-  values = values.astype(np.float64)
-  if not np.isfinite(values).all():
-    raise StavisError(f"{name}: some values are not finite")
-  values = np.maximum(values, 0)
-  high = values.max()
-  return np.round(values / high * 255).astype(np.uint8) if high > 0 else np.zeros(values.shape, np.uint8)
 
 
 def _read_array(path: Path) -> np.ndarray:

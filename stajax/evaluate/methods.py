@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from stajax import runtime
-from stajax.evaluate.map_files import find_maps, find_splits, read_map, to_uint8
+from stajax.evaluate.map_files import find_splits
+from stajax.evaluate.map_sources import find_source
+from stajax.evaluate.value_ranges import Ranges
 from stajax.eyetracking import StavisError, StavisVideo
 from stajax.maps.scale import threshold_maps
 from stajax.prepare.video_tags import read_tags, tags_of
@@ -129,17 +132,32 @@ def _note_on_tags(num_predicted: int, num_videos: int) -> str:
   )
 
 
-def file_methods(root: Path, videos: Sequence[StavisVideo]) -> Methods:
+Splits = Literal["auto", "all", "own"]
+"""Whether one set of maps serves all test lists, or each list has its own; `auto` goes by the folders' names."""
+
+
+def file_methods(root: Path, videos: Sequence[StavisVideo], expected: Splits = "auto") -> Methods:
   """Returns the maps in a folder, as the method `maps`.
 
+  Args:
+    root: The folder.
+    videos: The videos whose maps will be asked for.
+    expected: Which kind of folder it has to be.
+
   Raises:
-    StavisError: There is no such folder, or it is not clear which database a video's maps belong to.
+    StavisError: There is no such folder, it is of the other kind, or it is not clear which database a video's maps
+      belong to.
   """
   count = Counter(video.name for video in videos)
   doubled = sorted({video.name for video in videos if count[video.name] > 1 and (root / video.name).is_dir()})
   if doubled:
     raise StavisError(f"{root / doubled[0]}: two databases have this video, expected {root}/<database>/{doubled[0]}")
   splits = find_splits(root)
+  if expected == "own" and 0 in splits:
+    raise StavisError(f"{root}: no folder split1_results, expected one for each test list (--splits own)")
+  if expected == "all" and 0 not in splits:
+    found = ", ".join(path.name for path in splits.values())
+    raise StavisError(f"{root}: found {found}, expected one set of maps for all test lists (--splits all)")
   notes: list[str] = []
   if 0 not in splits:
     notes.append(f"Each test list is scored with its own maps: {', '.join(path.name for path in splits.values())}")
@@ -149,22 +167,28 @@ def file_methods(root: Path, videos: Sequence[StavisVideo]) -> Methods:
 
 def _folder_maps(folder: Path, notes: list[str]) -> MethodMaps:
   """Returns a function that reads the maps of a video, and adds remarks about the files to `notes`."""
+  ranges = Ranges(notes)
 
   def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    files, found = find_maps(folder, video.database, video.name, video.num_frames)
-    notes.extend(found)
-    present = [i for i in frames if i in files]
-    size = None
-    for start in range(0, len(present), _CHUNK_FRAMES):
-      chunk = present[start : start + _CHUNK_FRAMES]
-      maps = [read_map(files[i]) for i in chunk]
-      for i, values in zip(chunk, maps):
-        size = size or values.shape
-        if values.shape != size:
-          raise StavisError(f"{files[i]}: {values.shape}, expected {size} like the video's other maps")
-      yield chunk, {"maps": np.stack(maps)}
+    key, size = f"{video.database}/{video.name}", None
+    chunk: list[tuple[int, np.ndarray]] = []
+    for i, values, name in find_source(folder, video, notes).read(frames):
+      size = size or values.shape
+      if values.shape != size:
+        raise StavisError(f"{name}: {values.shape}, expected {size} like the video's other maps")
+      chunk.append((i, ranges.convert(values, key, name)))
+      if len(chunk) == _CHUNK_FRAMES:
+        yield _stack(chunk)
+        chunk = []
+    if chunk:
+      yield _stack(chunk)
+    ranges.finish(key)
 
   return method_maps
+
+
+def _stack(chunk: Sequence[tuple[int, np.ndarray]]) -> tuple[list[int], dict[str, np.ndarray]]:
+  return [i for i, _ in chunk], {"maps": np.stack([values for _, values in chunk])}
 
 
 def array_methods(maps: Mapping[str, np.ndarray], videos: Sequence[StavisVideo]) -> Methods:
@@ -180,6 +204,9 @@ def array_methods(maps: Mapping[str, np.ndarray], videos: Sequence[StavisVideo])
     if values.ndim != 3 or values.dtype.kind not in "buif":
       raise StavisError(f"maps of {key}: found {values.dtype} {values.shape}, expected real numbers (n, h, w)")
 
+  notes: list[str] = []
+  ranges = Ranges(notes)
+
   def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     key = next((key for key in _keys_of(video) if key in maps), None)
     if key is None:
@@ -187,9 +214,10 @@ def array_methods(maps: Mapping[str, np.ndarray], videos: Sequence[StavisVideo])
     present = [i for i in frames if i < len(maps[key])]
     for start in range(0, len(present), _CHUNK_FRAMES):
       chunk = present[start : start + _CHUNK_FRAMES]
-      yield chunk, {"maps": np.stack([to_uint8(maps[key][i], f"maps of {key}, frame {i}") for i in chunk])}
+      yield _stack([(i, ranges.convert(maps[key][i], key, f"maps of {key}, frame {i}")) for i in chunk])
+    ranges.finish(key)
 
-  return Methods("Scores of maps", {0: method_maps})
+  return Methods("Scores of maps", {0: method_maps}, notes)
 
 
 def _keys_of(video: StavisVideo) -> tuple[str, str]:

@@ -45,12 +45,14 @@ class Evaluation:
     skipped: The (database, video, reason) of each video that could not be scored.
     settings: Which frames were scored, and how they are averaged.
     groups: Subsets of videos that are sets of their own: {"<database>/<subset>": video names}.
+    notes: Lines for people about the data and the maps.
   """
 
   videos: tuple[VideoScores, ...]
   skipped: tuple[tuple[str, str, str], ...]
   settings: protocol.Settings
   groups: Mapping[str, Collection[str]] = field(default_factory=dict)
+  notes: tuple[str, ...] = ()
 
   @property
   def methods(self) -> list[str]:

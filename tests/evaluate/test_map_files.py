@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stajax.evaluate import map_files
+from stajax.evaluate import map_files, value_ranges
 from stajax.eyetracking import StavisError
 
 
@@ -53,13 +53,17 @@ def test_maps_past_the_end_overlays_and_doubles(tmp_path):
     map_files.find_maps(tmp_path, "DIEM", "x", 4)
 
 
-def test_maps_are_read_as_uint8(tmp_path):
+def read_uint8(path):
+  return value_ranges.Ranges([]).convert(map_files.read_map(path), "v", str(path))
+
+
+def test_maps_become_uint8(tmp_path):
   values = np.arange(16, dtype=np.uint8).reshape(4, 4) * 17
   grey_as_colour = np.repeat(values[..., None], 3, -1)
   for name, stored in [("a.png", values), ("b.npy", values), ("c.npy", values / 510), ("d.png", grey_as_colour)]:
-    np.testing.assert_array_equal(map_files.read_map(save(tmp_path / name, stored)), values)
-  np.testing.assert_array_equal(map_files.read_map(save(tmp_path / "e.png", values.astype(np.uint16) * 257)), values)
-  np.testing.assert_array_equal(map_files.read_map(save(tmp_path / "f.npy", -np.ones((2, 2)))), 0)
+    np.testing.assert_array_equal(read_uint8(save(tmp_path / name, stored)), values)
+  np.testing.assert_array_equal(read_uint8(save(tmp_path / "e.png", values.astype(np.uint16) * 257)), values)
+  np.testing.assert_array_equal(read_uint8(save(tmp_path / "f.npy", -np.ones((2, 2)))), 0)
 
 
 def test_bad_maps_are_named(tmp_path):
@@ -76,5 +80,51 @@ def test_bad_maps_are_named(tmp_path):
     (damaged, "cannot be read"),
   ]:
     with pytest.raises(StavisError, match=expected) as error:
-      map_files.read_map(path)
+      read_uint8(path)
     assert path.name in str(error.value)
+
+
+def test_value_ranges_are_recognised_and_nothing_is_clipped():
+  rng = np.random.default_rng(0)
+  density = np.exp(-0.5 * np.add.outer(np.linspace(-3, 3, 30) ** 2, np.linspace(-2, 4, 40) ** 2)) + 1e-4
+  density /= density.sum()
+  scores = (density - density.mean()) / density.std()
+  eight = np.round(density / density.max() * 255).astype(np.uint8)
+  with np.errstate(divide="ignore"):
+    zero = np.log(np.where(density > 1e-4, density, 0) / density[density > 1e-4].sum())
+  for values, kind, tolerance in [
+    (eight, "8 bits", 0),
+    (density, "probabilities", 0),
+    (density / density.max(), "in [0, 1]", 0),
+    (300 * density / density.max(), "not negative", 0),
+    (np.log(density), "log densities", 0),
+    (np.log(density).astype(np.float32), "log densities", 1),
+    (zero, "log densities", 255),
+    (scores, "z-scores", 3),  # the smallest value becomes 0
+    (3 * scores - 7, "signed", 3),
+    (rng.normal(size=(9, 9)) * 4 - 100, "signed", None),
+  ]:
+    assert value_ranges.recognise(values, "x") == kind
+    found = value_ranges.to_uint8(values, kind)
+    assert found.max() == 255
+    if tolerance is not None:
+      np.testing.assert_allclose(found.astype(float), eight, atol=tolerance)
+    else:
+      assert found.min() == 0 and len(np.unique(found)) > 50
+  for bad in (np.array([[np.inf, 0.0]]), np.array([[-np.inf, 3.0]]), np.array([[np.nan, 3.0]])):
+    with pytest.raises(StavisError, match="x: some values are not finite"):
+      value_ranges.recognise(bad, "x")
+
+
+def test_what_was_recognised_is_said_once_and_constant_maps_are_counted():
+  notes = []
+  ranges = value_ranges.Ranges(notes)
+  logs = np.log(np.array([[0.5, 0.25], [0.125, 0.125]]))
+  for name in ("a", "b"):
+    ranges.convert(logs, "DB/v", name)
+  ranges.convert(np.zeros((2, 2)), "DB/v", "c")
+  ranges.finish("DB/v")
+  assert len(notes) == 2 and "first in a): the exponentials of each map sum to 1" in notes[0]
+  assert notes[1].startswith("DB/v: 1 maps are constant")
+  with pytest.raises(StavisError, match=r"d: values from 0\.125 to 0\.5, expected log densities as in"):
+    ranges.convert(np.exp(logs), "DB/v", "d")
