@@ -235,5 +235,5 @@ def test_damaged_packed_features_are_named(tmp_path, change):
   else:
     content[:8] = b"\xff" * 7 + b"\x7f"
   path.write_bytes(content)
-  with pytest.raises(RecordError, match="clip.bin: not stored features .*; delete it to have it made again"):
+  with pytest.raises(RecordError, match=r"clip\.bin: not stored features .*; delete it to have it made again"):
     packed_features.PackedFile(path)[1, 2]
