@@ -9,6 +9,7 @@ where a clip's sound belongs to its tags: `configs/tags/clips_yamnet.csv` says w
 """
 
 from pathlib import Path
+from typing import Any
 
 from stajax.config import Config, Data, Features, Hearing, Maps, Network, Optimizer, Training
 
@@ -18,11 +19,13 @@ _TAGS = Path(__file__).parent / "tags" / "clips_yamnet.csv"
 # A network soon knows its clips by heart, and then tells them apart by any detail. A strong decay prevents that, and
 # also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how networks
 # do on clips that they have not learned from (`docs/history.md`).
-_DECAY, _STUDENT_DECAY = 3.0, 10.0
+_DECAY, _STUDENT_DECAY, _SOUND_DECAY = 3.0, 10.0, 0.1
+_MIXED = 0.5  # half of the examples are two clips side by side, so that what is heard matters
+_HEARD = ("sound", "sound_map")  # learned from YAMNet once; were they trained further, they would forget it
 
 
 def _training(
-  steps: int, learning_rate: float = 1e-3, batch: int = 16, decay: float = _DECAY, **changes: object
+  steps: int, learning_rate: float = 1e-3, batch: int = 16, decay: float = _DECAY, **changes: Any
 ) -> Training:
   optimizer = Optimizer(
     name="adam",
@@ -35,7 +38,7 @@ def _training(
   return Training(steps=steps, batch=batch, size=_SIZE, optimizer=optimizer, **changes)
 
 
-def _after(start: str | tuple[str, ...], steps: int, frozen: tuple[str, ...] = (), **changes: object) -> Training:
+def _after(start: str | tuple[str, ...], steps: int, frozen: tuple[str, ...] = (), **changes: Any) -> Training:
   start = (start,) if isinstance(start, str) else start
   return _training(steps, start=start, frozen=frozen, **changes)
 
@@ -53,23 +56,24 @@ config = Config(
     reasoning_steps=1,
   ),
   features=Features(views=2, min_scale=0.6, dtype="packed"),
-  hearing=Hearing(kind="yamnet", mapping=str(_TAGS)),
+  hearing=Hearing(kind="yamnet", mapping=str(_TAGS), teaches=True),
   # A sound may belong to the tag where something else is louder, such as people who talk beside a dog.
   heard_share=0.5,
-  s_coarse=_training(400, 3e-3),
-  st_coarse=_after("s_coarse", 150),
-  tagger=_training(200),
-  switch=_after("s_coarse", 200),
-  sa_coarse=_after(("s_coarse", "switch"), 150),
-  s=_training(400, 3e-3),
-  st=_after("s", 150),
-  sa=_after(("s", "sa_coarse"), 150, ("sound",)),
+  s_coarse=_training(400, 3e-3, mixed=_MIXED),
+  st_coarse=_after("s_coarse", 150, mixed=_MIXED),
+  tagger=_training(400, 3e-3, batch=32, decay=_SOUND_DECAY),
+  # Only the classifier is trained, for which a high rate is safe.
+  switch=_after(("s_coarse", "tagger_0"), 200, ("neck", *_HEARD), learning_rate=0.1, decay=_SOUND_DECAY, mixed=_MIXED),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 150, _HEARD, mixed=_MIXED),
+  s=_training(400, 3e-3, mixed=_MIXED),
+  st=_after("s", 150, mixed=_MIXED),
+  sa=_after(("s", "sa_coarse"), 150, _HEARD, mixed=_MIXED),
   plus_crops=True,
   s_plus=_after("s", 60),
   st_plus=_after("st", 60, batch=8),
-  sa_plus=_after("sa", 60, ("sound",)),
-  sta=_after(("st", "sa"), 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
-  sta_plus=_after("sta", 50, ("sound",), batch=8, decay=_STUDENT_DECAY),
+  sa_plus=_after("sa", 60, _HEARD),
+  sta=_after(("st_coarse", "sa_coarse"), 50, _HEARD, batch=8, decay=_STUDENT_DECAY, mixed=_MIXED),
+  sta_plus=_after("sta", 50, _HEARD, batch=8, decay=_STUDENT_DECAY, mixed=_MIXED),
   # Nothing is cut from the pseudo-fixations: with so few clips, the highest values show what is peculiar to one.
   # The means are over one frame on either side, which is half a second.
   maps=Maps(size=64, threshold=0.0, reach=1, blur=0.04, time_blur=0.5, centre=True),

@@ -139,6 +139,10 @@ class Training(_Frozen):
   """The smallest side of a random crop, as a part of the frame's; 1 for whole frames."""
   flip: bool = True
   """Whether half of the examples are mirrored."""
+  mixed: float = Field(default=0.0, ge=0, le=1)
+  """The share of the examples that are made of two. A network that sees gets two pictures side by side, with the sound
+  of one: where it hears that, only the tags and the pseudo-fixations of that half count, else those of both. The audio
+  switch, where a published tagger teaches, gets a picture with the sound of another clip."""
   optimizer: Optimizer = Optimizer()
   start: tuple[str, ...] = ()
   """Finished networks that this one starts from. A parameter comes from the first of them that has one of the same name
@@ -181,6 +185,9 @@ class Hearing(_Frozen):
   """The checkpoint of `vggsound`, as it is published or as `stajax weights convert` wrote it."""
   classes: str | None = None
   """The file stat.csv of `vggsound`, which lists its classes; it is not needed where they are the data's categories."""
+  teaches: bool = False
+  """Whether a published tagger also teaches a network that only hears, `tagger_0`, which tags it hears in each second,
+  so that other networks can start from it: their map of the sound then stands for tags from the beginning."""
   mapping: str | None = None
   """A table of tags and the tagger's classes; by default `tags.csv` in the work folder, which joins equal names."""
 
@@ -233,7 +240,8 @@ class Config(_Frozen):
   st_coarse: Training = Training()
   hearing: Hearing = Hearing()
   tagger: Training = Training()
-  """For each of three taggers, which only hear; each leaves out a different third of the clips."""
+  """For each of three taggers, which only hear; each leaves out a different third of the clips. Where
+  `hearing.teaches`, for one that learns from all clips."""
   switch: Training = Training()
   heard_share: Annotated[float, Field(gt=0, le=1)] = 1.0
   """The switch's label is 1 where the tagger's confidence in the clip's tag is at least this part of its highest

@@ -28,19 +28,29 @@ def find_training_set(name: str, run: Run, always_heard: bool = False) -> Traini
   spec, data = networks.NETWORKS[name], run.data
   records = data.records
   has_sound = records.has_sound[records.clip_of_frame]
+  if spec.role == "tagger" and run.config.hearing.teaches:
+    heard = data.table("heard_tags").astype(np.float32)
+    return TrainingSet(records, items=np.flatnonzero(has_sound), labels=heard)
   if spec.role == "tagger":
     is_in_other_fold = (data.folds != spec.fold)[records.clip_of_frame]
     return TrainingSet(records, items=np.flatnonzero(has_sound & is_in_other_fold))
   if spec.role == "switch":
     labels = data.table("tag_heard")
-    items = np.flatnonzero(has_sound & (labels != UNLABELLED))
-    return TrainingSet(records, items=items, labels=labels.astype(np.float32)[:, None])
+    items, labels = np.flatnonzero(has_sound & (labels != UNLABELLED)), labels[:, None]
+    if knows_heard_tags(name, run.config):
+      labels = np.concatenate([records.tags[records.clip_of_frame], data.table("heard_tags")], axis=1)
+    return TrainingSet(records, items=items, labels=labels.astype(np.float32))
   return TrainingSet(
     records,
     maps=data.pseudo_fixations() if spec.learns_fixations else None,
     switch=data.table("switch") if spec.is_switched and not always_heard else None,
     boxes=data.table("boxes") if networks.sees_crops(name, run.config) else None,
   )
+
+
+def knows_heard_tags(name: str, config: Config) -> bool:
+  """Returns whether a network learns if a tag is heard from the clip's tags and those that a tagger hears."""
+  return networks.NETWORKS[name].learns == "tag_heard" and config.hearing.teaches
 
 
 def takes_features(name: str, config: Config) -> bool:

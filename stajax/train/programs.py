@@ -32,6 +32,7 @@ def make_programs(
   learns_fixations: bool,
   mesh: jax.sharding.Mesh,
   decode: step.Decode = step.stored_as_is,
+  knows_heard_tags: bool = False,
 ) -> Programs:
   """Makes the programs of a network.
 
@@ -41,19 +42,28 @@ def make_programs(
     learns_fixations: Whether it learns pseudo-fixations instead of categories.
     mesh: The devices.
     decode: Returns the features of stages from what is stored of them.
+    knows_heard_tags: Whether the network learns whether a tag is heard from the tags and those that are heard.
   """
-  return _make_programs(network, training, learns_fixations, mesh, decode)  # pyright: ignore[reportArgumentType] # it is frozen
+  learned = "fixations" if learns_fixations else "heard tags" if knows_heard_tags else "labels"
+  return _make_programs(network, training, learned, mesh, decode)  # pyright: ignore[reportArgumentType] # it is frozen
+
+
+_LOSSES = {
+  "fixations": step.fixation_loss,
+  "heard tags": step.hearing_loss,
+  "labels": step.classification_loss,
+}
 
 
 # Networks that are trained one after the other often differ in nothing but the examples: they are compiled once.
 @functools.lru_cache(maxsize=1)
 def _make_programs(
-  network: Network, training: Training, learns_fixations: bool, mesh: jax.sharding.Mesh, decode: step.Decode
+  network: Network, training: Training, learned: str, mesh: jax.sharding.Mesh, decode: step.Decode
 ) -> Programs:
   chosen = training.optimizer
   schedule = optimizer.make_schedule(chosen.learning_rate, training.steps, chosen.warmup, chosen.schedule)
   update = optimizer.make_optimizer(chosen.name, schedule, chosen.momentum, chosen.weight_decay, chosen.multipliers)
-  loss = (step.fixation_loss if learns_fixations else step.classification_loss)(training.size, decode)
+  loss = _LOSSES[learned](training.size, decode, training.mixed)
   return Programs(
     optimizer=update,
     train_step=step.make_train_step(network, loss, update, mesh, training.frozen),

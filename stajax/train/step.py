@@ -18,7 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from stajax.nets.base import Network
 from stajax.nets.images import to_size
 from stajax.nets.layers import counting
-from stajax.train import losses
+from stajax.train import losses, mixing
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -143,8 +143,27 @@ def stored_as_is(stage: str, stored: jax.Array) -> jax.Array:
   return stored
 
 
-def classification_loss(size: int, decode: Decode = stored_as_is) -> Loss:
+def hearing_loss(size: int, decode: Decode = stored_as_is, mixed: float = 0.0) -> Loss:
+  """Returns the loss of the audio switch's network where a tagger says which tags it hears.
+
+  The batch's `tags` (b, n, 2c) are those of the clip and those that are heard. In training, the share `mixed` of the
+  examples has the sound of the next one.
+  """
+
+  def loss(
+    network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
+  ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
+    count = mixing.count_mixed(mixed, batch["tags"].shape[0]) if train else 0
+    return labelled(network, variables, mixing.exchange_sounds(batch, count), train)
+
+  labelled = classification_loss(size, decode)
+  return loss
+
+
+def classification_loss(size: int, decode: Decode = stored_as_is, mixed: float = 0.0) -> Loss:
   """Returns the loss of Eq. 3 on frames scaled to `size`; `decode` is applied to the stages that a batch has.
+
+  In training, the share `mixed` of the examples shows two clips side by side, see `stajax.train.mixing`.
 
   Networks with companions have deep supervision: 0.4 times the mean of the losses of all branches before reasoning.
   So have taggers, for the map of their sound.
@@ -154,8 +173,9 @@ def classification_loss(size: int, decode: Decode = stored_as_is) -> Loss:
   def loss(
     network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
-    out, statistics = _apply(network, variables, batch, size, train, decode)
-    tags = batch["tags"]
+    count = mixing.count_mixed(mixed, batch["tags"].shape[0]) if train and network.num_times else 0
+    out, statistics = _apply(network, variables, batch, size, train, decode, count)
+    tags = mixing.tags_side_by_side(batch["tags"], _heard(network, batch), count) if count else batch["tags"]
     # Otherwise one output would be broadcast against many labels.
     chex.assert_equal_shape([out.logits, tags[:, 0]])
     value = _mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]), batch)
@@ -167,7 +187,7 @@ def classification_loss(size: int, decode: Decode = stored_as_is) -> Loss:
   return loss
 
 
-def fixation_loss(size: int, decode: Decode = stored_as_is) -> Loss:
+def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: float = 0.0) -> Loss:
   """Returns the loss of Eqs. 13 and 16 for students, on frames and maps scaled to `size`, like `classification_loss`.
 
   Maps of weight 0 count for nothing. The loss of a network of several students is the sum of theirs: the network says
@@ -177,11 +197,14 @@ def fixation_loss(size: int, decode: Decode = stored_as_is) -> Loss:
   def loss(
     network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
-    logits, statistics = _apply(network, variables, batch, size, train, decode)
+    count = mixing.count_mixed(mixed, batch["map"].shape[0]) if train else 0
+    logits, statistics = _apply(network, variables, batch, size, train, decode, count)
     nodes = batch["map"].shape[1]
     boxes, flip = _augmentation(batch, nodes, 1)
     maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip)
     targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=nodes)
+    if count:
+      targets = mixing.maps_side_by_side(targets, _heard(network, batch), count)
     # The mean over the batch for each node; Eq. 16 adds the nodes.
     weights = batch["weight"] * batch[COUNTS][:, None] if COUNTS in batch else batch["weight"]
     weights /= jnp.maximum(jnp.sum(weights, axis=0), 1e-6)
@@ -197,11 +220,17 @@ def fixation_loss(size: int, decode: Decode = stored_as_is) -> Loss:
 
 
 def _apply(
-  network: Network, variables: Mapping[str, Any], batch: Batch, size: int, train: bool, decode: Decode
+  network: Network,
+  variables: Mapping[str, Any],
+  batch: Batch,
+  size: int,
+  train: bool,
+  decode: Decode,
+  num_mixed: int,
 ) -> tuple[Any, Statistics]:
   """Returns the network's output and its batch statistics, which are new ones in training."""
   inputs: dict[str, Any] = {}
-  stages = {name: decode(name, batch[name]) for name in STAGES if name in batch}
+  stages = {name: decode(name, mixing.side_by_side(batch[name], num_mixed, 4)) for name in STAGES if name in batch}
   if stages:
     # A student cannot tell the size of its maps from the stages.
     inputs = {"stages": stages, **({"size": (size, size)} if network.predicts_maps else {})}
@@ -210,7 +239,8 @@ def _apply(
     b, n, t = batch["frames"].shape[:3]
     boxes, flip = _augmentation(batch, n, t)
     frames = to_size(rearrange(batch["frames"], "b n t H W rgb -> (b n t) H W rgb"), size, boxes, flip)
-    inputs["frames"] = rearrange(frames, "(b n t) H W rgb -> b n t H W rgb", b=b, n=n, t=t)
+    frames = rearrange(frames, "(b n t) H W rgb -> b n t H W rgb", b=b, n=n, t=t)
+    inputs["frames"] = mixing.side_by_side(frames, num_mixed, 4)
   if network.hears:
     mean, deviation = (batch[f"sound_{name}"][..., None, None] for name in ("mean", "deviation"))
     inputs["sound"] = (batch["sound"].astype(jnp.float32) - mean) / deviation
@@ -219,6 +249,11 @@ def _apply(
   with counting(batch.get(COUNTS)):
     out, changed = network.apply(variables, **inputs, train=train, mutable=[_STATISTICS])
   return out, _parts(changed.get(_STATISTICS, {}))
+
+
+def _heard(network: Network, batch: Batch) -> jax.Array:
+  """Returns whether the network hears the sound of each fragment, (b, n)."""
+  return batch["switch"] if network.hears else jnp.zeros_like(batch["switch"])
 
 
 def _mean(values: jax.Array, batch: Batch) -> jax.Array:

@@ -14,7 +14,7 @@ from stajax.companions import TagGroups
 from stajax.config import Config
 from stajax.nets import shared_students
 from stajax.train import checkpoint, initial_weights, loop, step
-from stajax.train.network_batches import NetworkBatches, takes_features
+from stajax.train.network_batches import NetworkBatches, knows_heard_tags, takes_features
 from stajax.train.programs import Programs, make_programs
 from stajax.train.run import Run
 from stajax.train.workdir import WEIGHTS
@@ -51,7 +51,8 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   network = networks.make_network(name, config, len(records.categories), variant.refine)
   variables, files = _initial_variables(name, run, network)
   batches = NetworkBatches(name, run, network, random_seed(name, config), variant.always_heard)
-  programs = make_programs(network, training, spec.learns_fixations, run.mesh, batches.decode)
+  knows = knows_heard_tags(name, config)
+  programs = make_programs(network, training, spec.learns_fixations, run.mesh, batches.decode, knows)
   job = loop.Job(name, variant.folder, training.steps, training.batch, config.checkpoint_every, config.log_every)
   state = step.make_state(variables, programs.optimizer)
   state = loop.train(job, state, programs.train_step, batches.training, records.names, run.mesh)

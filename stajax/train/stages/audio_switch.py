@@ -35,6 +35,8 @@ def label_sounds(run: Run) -> dict[str, Any]:
   if jax.process_index() == 0:
     write_text(external_taggers.used_table(run), tagger.table_text)  # from now on another table is refused
   labels = _label(run, tagger.confidences, tagger.can_label, tagger.provenance)
+  if run.config.hearing.teaches:
+    make_table(run, "heard_tags", lambda clip: _heard_tags(run, clip, tagger.confidences), "tags", tagger.provenance)
   return external_taggers.summarise(tagger, run, labels)
 
 
@@ -53,6 +55,16 @@ def _label(
     return labels
 
   return make_table(run, "tag_heard", label, "what is heard", provenance)
+
+
+def _heard_tags(run: Run, clip: int, confidences: Callable[[int], np.ndarray]) -> np.ndarray:
+  """Returns which of all tags are heard in a clip's frames, (n, c) uint8."""
+  records = run.data.records
+  tags = range(len(records.categories))
+  if not records.has_sound[clip]:
+    return np.zeros((int(records.num_frames[clip]), len(tags)), np.uint8)
+  found = confidences(clip)
+  return np.stack([is_tag_heard(found, (tag,), run.config.heard_share) for tag in tags], axis=1).astype(np.uint8)
 
 
 def is_tag_heard(confidences: np.ndarray, tags: Sequence[int], share: float) -> np.ndarray:

@@ -44,7 +44,7 @@ def _check_start(name: str, config: Config, graph: tuple[Stage, ...]) -> None:
     return
   expected = f"one of {', '.join(earlier)}" if earlier else "nothing, as it is trained first"
   if unknown in networks.TAGGERS and unknown not in trained:
-    expected += f" (with hearing.kind {config.hearing.kind!r} no taggers are trained)"
+    expected += f" (with hearing.kind {config.hearing.kind!r} no others are trained)"
   raise ConfigError(f"{networks.NETWORKS[name].config_field}.start has {unknown!r}, expected {expected}")
 
 
@@ -62,5 +62,7 @@ def _check_hearing(config: Config) -> None:
   hearing = config.hearing
   if hearing.kind == "yamnet" and config.data.source == "synthetic":
     raise ConfigError("hearing.kind is 'yamnet', which needs data.source records: it hears media files")
+  if hearing.teaches and hearing.kind == "trained":
+    raise ConfigError("hearing.teaches is on, expected a published tagger: hearing.kind vggsound or yamnet")
   if (hearing.kind == "vggsound") != (hearing.weights is not None):
     raise ConfigError(f"hearing.weights is {hearing.weights!r}, expected a file with hearing.kind vggsound only")

@@ -53,19 +53,21 @@ class Stage:
 def make_graph(config: Config) -> tuple[Stage, ...]:
   """Returns the stages of a configuration in an order in which they can run.
 
-  With an off-the-shelf tagger no taggers are trained. Students that share their backbone are trained as one network,
-  from which each then gets its own weights. STANet has no networks with companions, and STA as its only student; its
-  stage `scam_plus` makes pseudo-fixations from SCAM.
+  With an off-the-shelf tagger no taggers are trained, or one that it teaches. Students that share their backbone are
+  trained as one network, from which each then gets its own weights. STANet has no networks with companions, and STA as
+  its only student; its stage `scam_plus` makes pseudo-fixations from SCAM.
   """
   granular, students = granular_of(config), students_of(config)
   silent = tuple(name for name in COARSE if not NETWORKS[name].is_switched)
   hearing = tuple(name for name in COARSE if NETWORKS[name].is_switched)
   taggers = TAGGERS if config.hearing.kind == "trained" else ()
+  taught = TAGGERS[:1] if config.hearing.teaches else ()
   return (
     Stage("data", "prepare data", needs=()),
     *_train(silent, needs=("data",)),
     *_train(taggers, needs=("data",)),
     Stage("tag_heard", "label sounds", needs=taggers or ("data",)),
+    *_train(taught, needs=("tag_heard",)),
     *_train((SWITCH,), needs=("tag_heard",)),
     Stage("switch_values", "set switch", needs=(SWITCH,)),
     *_train(hearing, needs=("switch_values",)),

@@ -1,0 +1,74 @@
+"""Examples that are made of two, against a transcription that goes through them one by one."""
+
+import numpy as np
+import pytest
+
+from stajax.train import mixing
+
+B, N, WIDTH, TAGS = 5, 2, 10, 4
+
+
+def middle(picture, length):
+  start = (picture.shape[-1] - length) // 2
+  return picture[..., start : start + length]
+
+
+def pair(pictures, at, width=WIDTH):
+  """Returns the two halves of the mixed picture `at`: (the example's own is first, left half, right half)."""
+  own, other = pictures[at], pictures[(at + 1) % len(pictures)]
+  lengths = (width // 2, width - width // 2)
+  left, right = (own, other) if at % 2 == 0 else (other, own)
+  return middle(left, lengths[0]), middle(right, lengths[1])
+
+
+@pytest.fixture
+def random():
+  return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("width", [10, 7])
+def test_pictures_are_side_by_side(random, width):
+  pictures = random.normal(size=(B, N, 3, width)).astype(np.float32)
+  mixed = np.asarray(mixing.side_by_side(pictures, 3, axis=3))
+  for at in range(B):
+    expected = np.concatenate(pair(pictures, at, width), axis=-1) if at < 3 else pictures[at]
+    np.testing.assert_array_equal(mixed[at], expected)
+
+
+def test_tags_and_maps_are_of_the_half_that_is_heard(random):
+  tags = (random.uniform(size=(B, N, TAGS)) < 0.4).astype(np.float32)
+  maps = random.uniform(size=(B, N, 6, WIDTH)).astype(np.float32)
+  heard = np.array([[1, 1], [0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
+  found = np.asarray(mixing.tags_side_by_side(tags, heard, 4))
+  mixed = np.asarray(mixing.maps_side_by_side(maps, heard, 4))
+  for at in range(B):
+    for node in range(N):
+      expected, own = maps[at, node], tags[at, node]
+      if at < 4:
+        left, right = pair(maps[:, node], at)
+        if heard[at, node]:
+          left, right = (left, 0 * right) if at % 2 == 0 else (0 * left, right)
+        else:
+          own = np.maximum(own, tags[(at + 1) % B, node])
+        expected = np.concatenate([left, right], axis=-1)
+      np.testing.assert_array_equal(mixed[at, node], expected)
+      np.testing.assert_array_equal(found[at, node], own)
+
+
+def test_exchanged_sounds_are_labelled_by_what_is_heard_in_them(random):
+  """A dog's picture with the sound of another dog belongs together, one with that of a car does not."""
+  dog, car = [1, 0], [0, 1]
+  tags, heard = np.array([dog, dog, car, dog]), np.array([dog, dog, car, car])
+  batch = {
+    "tags": np.concatenate([tags, heard], axis=1)[:, None].astype(np.float32),
+    "sound": random.normal(size=(4, 1, 3, 2)),
+    "sound_mean": random.normal(size=(4, 1)),
+    "sound_deviation": random.normal(size=(4, 1)),
+    "clip": np.arange(4)[:, None],
+  }
+  found = mixing.exchange_sounds(batch, 3)
+  assert np.asarray(found["tags"])[:, 0, 0].tolist() == [1, 0, 1, 0]
+  for name in ("sound", "sound_mean", "sound_deviation"):
+    np.testing.assert_allclose(found[name], batch[name][[1, 2, 3, 3]], rtol=1e-6)
+  np.testing.assert_array_equal(found["clip"], batch["clip"])
+  assert np.asarray(mixing.exchange_sounds(batch, 0)["tags"])[:, 0, 0].tolist() == [1, 1, 1, 0]
