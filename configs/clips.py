@@ -1,6 +1,6 @@
 """The method on a folder of real clips, on a machine without an accelerator: a frozen VGG-16 and a linear neck.
 
-  stajax prepare csv --table CLIPS.csv --root CLIPS --out DATA --rate 2 --tagger yamnet.tflite
+  stajax prepare csv --table CLIPS.csv --root CLIPS --out DATA --rate 2 --max-seconds 5 --tagger yamnet.tflite
   stajax weights fetch vgg16 --out .
   python -m stajax.train --config configs/clips.py --data.path DATA --init visual=vgg16-397923af.pth
 
@@ -54,6 +54,7 @@ config = Config(
     audio_norm="batch",
     audio_pooling="average",
     reasoning_steps=1,
+    fine_read_out=True,
   ),
   features=Features(views=2, min_scale=0.6, dtype="packed"),
   hearing=Hearing(kind="yamnet", mapping=str(_TAGS), teaches=True),
@@ -61,7 +62,7 @@ config = Config(
   heard_share=0.5,
   s_coarse=_training(400, 3e-3, mixed=_MIXED),
   st_coarse=_after("s_coarse", 150, mixed=_MIXED),
-  tagger=_training(400, 3e-3, batch=32, decay=_SOUND_DECAY),
+  tagger=_training(400, 3e-3, decay=_SOUND_DECAY),
   # Only the classifier is trained, for which a high rate is safe.
   switch=_after(("s_coarse", "tagger_0"), 200, ("neck", *_HEARD), learning_rate=0.1, decay=_SOUND_DECAY, mixed=_MIXED),
   sa_coarse=_after(("s_coarse", "tagger_0"), 150, _HEARD, mixed=_MIXED),
@@ -72,8 +73,8 @@ config = Config(
   s_plus=_after("s", 60),
   st_plus=_after("st", 60, batch=8),
   sa_plus=_after("sa", 60, _HEARD),
-  sta=_after(("st_coarse", "sa_coarse"), 50, _HEARD, batch=8, decay=_STUDENT_DECAY, mixed=_MIXED),
-  sta_plus=_after("sta", 50, _HEARD, batch=8, decay=_STUDENT_DECAY, mixed=_MIXED),
+  sta=_after(("st_coarse", "sa_coarse"), 200, _HEARD, batch=8, decay=_STUDENT_DECAY, mixed=_MIXED),
+  sta_plus=_after("sta", 100, _HEARD, batch=8, decay=_STUDENT_DECAY, mixed=_MIXED),
   # Nothing is cut from the pseudo-fixations: with so few clips, the highest values show what is peculiar to one.
   # The means are over one frame on either side, which is half a second.
   maps=Maps(size=64, threshold=0.0, reach=1, blur=0.04, time_blur=0.5, centre=True),
