@@ -8,13 +8,12 @@ It is made for some hundred clips. What is trained from scratch is small, and fe
 where a clip's sound belongs to its tags: `configs/tags/clips_yamnet.csv` says which of its classes the tags are.
 """
 
-from pathlib import Path
 from typing import Any
 
 from stajax.config import Config, Data, Features, Hearing, Maps, Network, Optimizer, Training
 
 _SIZE = 224  # pixels, for frames and for crops: a crop is a part of the frame, so it is finer at the same size
-_TAGS = Path(__file__).parent / "tags" / "clips_yamnet.csv"
+_TAGS = "configs/tags/clips_yamnet.csv"  # from the folder of the project, where the commands are run
 
 # A network soon knows its clips by heart, and then tells them apart by any detail. A strong decay prevents that, and
 # also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how networks
@@ -57,7 +56,7 @@ config = Config(
     fine_read_out=True,
   ),
   features=Features(views=2, min_scale=0.6, dtype="packed"),
-  hearing=Hearing(kind="yamnet", mapping=str(_TAGS), teaches=True),
+  hearing=Hearing(kind="yamnet", mapping=_TAGS, teaches=True),
   # A sound may belong to the tag where something else is louder, such as people who talk beside a dog.
   heard_share=0.5,
   s_coarse=_training(400, 3e-3, mixed=_MIXED),
