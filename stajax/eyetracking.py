@@ -317,7 +317,12 @@ def read_groups(root: Path) -> dict[str, list[str]]:
 
 
 def read_fixations(path: Path, variable: str = "eyeMap") -> np.ndarray:
-  """Returns where the variable of a fixMap file is above 0, (H, W) bool.
+  """Returns where the variable of a fixMap file is above 0, (H, W) bool; raises StavisError as `read_eye_map` does."""
+  return read_eye_map(path, variable) > 0
+
+
+def read_eye_map(path: Path, variable: str = "eyeMap") -> np.ndarray:
+  """Returns the variable of a fixMap file, (H, W) numbers: 0 or 1, or how often a pixel is fixated.
 
   Raises:
     StavisError: It is not a MATLAB file of version 4 to 7.2, or its variable is not numeric, not 2-D or too large.
@@ -344,7 +349,7 @@ def read_fixations(path: Path, variable: str = "eyeMap") -> np.ndarray:
     raise StavisError(f"{path}: a MATLAB 7.3 (HDF5) file, expected version 7 or older (save with -v7)") from error
   except Exception as error:  # SciPy raises many kinds of errors for damaged files
     raise StavisError(f"{path}: cannot be read as a MATLAB file: {_one_line(error)}") from error
-  return np.asarray(eye_map.todense() if scipy.sparse.issparse(eye_map) else eye_map) > 0
+  return np.asarray(eye_map.todense() if scipy.sparse.issparse(eye_map) else eye_map)
 
 
 def read_density(path: Path) -> np.ndarray:

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -70,6 +71,8 @@ class Arguments:
   """The seed of the random parts of AUC-J (ties) and s-AUC (draws), and of who gets whose sound."""
   nan_policy: NanPolicy = "stavis"
   """Whether undefined scores are left out (stavis) or count as zero."""
+  protocol: Literal["stavis", "dhf1k", "pysaliency", "avimos"] = "stavis"
+  """How maps are scored; numbers of different protocols cannot be compared. The paper's are by stavis."""
   batch: int = 8
   """The number of frames that a model computes together."""
   processes: int | None = None
@@ -95,7 +98,7 @@ def evaluate(arguments: Arguments) -> int:
   evaluation = evaluate_videos(
     tree.videos,
     chosen.maps,
-    Settings(arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy),
+    Settings(arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy, arguments.protocol),
     groups=read_groups(root),
     processes=arguments.processes,
     progress=True,

@@ -15,12 +15,15 @@ from stajax.report.senses import sets_of
 from stajax.report.tables import Scores
 from stajax.scoring.baselines import CENTRE_SIGMA
 from stajax.scoring.protocol import METRICS, SPLITS, STEP
+from stajax.scoring.protocols import PROTOCOLS
 from stajax.scoring.results import Evaluation, VideoScores
 
-NOTES = (
+STAVIS_NOTES = (
   "The score of a video is the mean over its frames, and that of a set is the mean over all rows of the test lists, so "
   "long videos do not weigh more.",
   "The other pixels of s-AUC are those fixated in other frames of the same video.",
+)
+NOTES = (
   f"The baseline `centre` is a Gaussian with a standard deviation of {CENTRE_SIGMA} of the frame's width and height; "
   "`uniform` is a constant map, for which AUC-J is about 0.5 (ties are broken at random) and the other metrics are not "
   "defined (null).",
@@ -71,7 +74,8 @@ def describe(
   sets, settings = evaluation.sets(), evaluation.settings
   synthetic = [SYNTHETIC_NOTE] if any(video.database == "synthetic" for video in evaluation.videos) else []
   return {
-    "protocol": "stavis",
+    "protocol": settings.protocol,
+    "protocol_about": PROTOCOLS[settings.protocol].about,
     "stajax": stajax.__version__,
     "seed": settings.seed,
     "s_auc_splits": SPLITS,
@@ -89,8 +93,12 @@ def describe(
       {"database": database, "video": video, "reason": reason}
       for database, video, reason in (*skipped, *evaluation.skipped)
     ],
-    "notes": [*synthetic, *notes, *NOTES],
+    "notes": [*synthetic, *notes, *_protocol_notes(settings.protocol), *NOTES],
   }
+
+
+def _protocol_notes(name: str) -> Sequence[str]:
+  return STAVIS_NOTES if name == "stavis" else [f"protocol {name}: {PROTOCOLS[name].about}"]
 
 
 def _describe_set(evaluation: Evaluation, videos: list[VideoScores]) -> dict[str, Any]:

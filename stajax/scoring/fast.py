@@ -10,6 +10,7 @@ is not defined is NaN.
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
@@ -24,15 +25,25 @@ _SORTED = 2**15
 """Up to so many values are sorted, more are counted by levels."""
 
 
-def auc_judd(frame: Scored, rng: np.random.Generator | None = None) -> float:
-  """Computes `metrics.auc_judd`. `rng` must be at its start or anywhere; it advances by one number for each pixel."""
+def auc_judd(
+  frame: Scored, rng: np.random.Generator | None = None, negatives: Literal["pixels", "avimos"] = "pixels"
+) -> float:
+  """Computes `metrics.auc_judd`. `rng` may be anywhere in its stream; it advances by one number for each pixel.
+
+  With `negatives="avimos"` the number of pixels that are not fixated is counted as the scorer of AViMoS does it: the
+  pixels less 2, or less 1 if every fixation has the same row and column.
+  """
   prediction, truth = frame.prediction, frame.truth
   num_pixels, num_fixated = prediction.values.size, truth.fixations.size
-  if num_fixated in (0, num_pixels):
+  num_negatives = num_pixels - num_fixated
+  if negatives == "avimos":
+    rows, columns = np.divmod(truth.fixations, prediction.values.shape[1])
+    num_negatives = num_pixels - (1 if np.array_equal(rows, columns) else 2)
+  if num_fixated == 0 or num_negatives <= 0:
     _skip(rng, num_pixels)
     return np.nan
   if rng is None:
-    if prediction.is_constant:
+    if prediction.is_constant and negatives == "pixels":
       return np.nan
     thresholds = np.sort(prediction.values.ravel()[truth.fixations])[::-1]
     num_above = count_at_least(prediction, thresholds)
@@ -40,8 +51,32 @@ def auc_judd(frame: Scored, rng: np.random.Generator | None = None) -> float:
     thresholds, num_above = _jittered_counts(prediction, truth.fixations, rng)
   rank = np.arange(1, num_fixated + 1)
   true_positives = np.concatenate([[0.0], rank / num_fixated, [1.0]])
-  false_positives = np.concatenate([[0.0], (num_above - rank) / (num_pixels - num_fixated), [1.0]])
+  false_positives = np.concatenate([[0.0], (num_above - rank) / num_negatives, [1.0]])
   return float(np.trapezoid(true_positives, false_positives))
+
+
+def auc(frame: Scored, negatives: Literal["uniform", "unfixated", "other"]) -> float:
+  """Computes the area under the whole ROC curve: how often a fixated value exceeds another one, ties counting half.
+
+  The others are all pixels, those that are not fixated, or `FrameTruth.other` (each as often as it is in it).
+  """
+  prediction, truth = frame.prediction, frame.truth
+  values = prediction.values.ravel()
+  fixated = values[truth.fixations]
+  if negatives == "other":
+    ordered = np.sort(values[truth.other])
+    number = ordered.size
+    below, up_to = (np.searchsorted(ordered, fixated, side=side) for side in ("left", "right"))
+  else:
+    number = values.size
+    below = number - count_at_least(prediction, fixated)
+    up_to = number - count_at_least(prediction, np.nextafter(fixated, np.inf))
+    if negatives == "unfixated":
+      ordered = np.sort(values[np.unique(truth.fixations)])
+      number -= ordered.size
+      below = below - np.searchsorted(ordered, fixated, side="left")
+      up_to = up_to - np.searchsorted(ordered, fixated, side="right")
+  return float((below + up_to).mean() / (2 * number)) if fixated.size and number else np.nan
 
 
 def s_auc(frame: Scored, rng: np.random.Generator | None, splits: int = 100, step: float = 0.1) -> float:
@@ -59,41 +94,60 @@ def s_auc(frame: Scored, rng: np.random.Generator | None, splits: int = 100, ste
   return float((drawn * area).sum(axis=1).mean() / num_drawn)
 
 
-def nss(frame: Scored, ddof: int = 1) -> float:
-  """Computes `metrics.nss`."""
+def nss(frame: Scored, ddof: int = 1, constant: float = np.nan, epsilon: float = 0.0) -> float:
+  """Computes `metrics.nss`, with `constant` for constant maps and `epsilon` added to the deviation."""
   prediction, fixations = frame.prediction, frame.truth.fixations
-  if not fixations.size or prediction.is_constant:
+  if not fixations.size:
     return np.nan
-  deviation = np.sqrt(frame.moments[0] / (prediction.values.size - ddof))
-  return float((prediction.values.ravel()[fixations].mean() - prediction.mean) / deviation)
-
-
-def cc(frame: Scored) -> float:
-  """Computes `metrics.cc`."""
-  if frame.prediction.is_constant or frame.truth.of_density.is_constant:
-    return np.nan
-  squares, density_squares, products = frame.moments
-  return float(products / np.sqrt(squares * density_squares))
-
-
-def sim(frame: Scored) -> float:
-  """Computes `metrics.sim`."""
-  prediction, density = frame.prediction, frame.truth.of_density
   if prediction.is_constant:
-    return np.nan
-  if density.low == density.high == 0:
+    return 0.0 if epsilon else constant
+  deviation = np.sqrt(frame.moments[0] / (prediction.values.size - ddof))
+  return float((prediction.values.ravel()[fixations].mean() - prediction.mean) / (deviation + epsilon))
+
+
+def cc(frame: Scored, constant: float = np.nan, epsilon: float = 0.0) -> float:
+  """Computes `metrics.cc`, with `constant` for constant maps, and `epsilon` added to deviations and under the root."""
+  prediction, density = frame.prediction, frame.truth.of_density
+  if (prediction.is_constant or density.is_constant) and epsilon:
     return 0.0
+  if prediction.is_constant and not density.is_constant:
+    return constant
   if density.is_constant:
     return np.nan
-  # Both less their minimum, at the scale of the map.
-  mass, density_mass = ((each.mean - each.low) * each.values.size for each in (prediction, density))
-  scale, common = mass / density_mass, 0.0
-  for rows, block in row_blocks(prediction.values):
-    share = np.multiply(density.values[rows], scale, dtype=np.float64)
-    if density.low:
-      share -= density.low * scale
-    common += float(np.minimum(block - prediction.low, share, out=share).sum())
-  return common / mass
+  squares, density_squares, products = frame.moments
+  number = prediction.values.size
+  scale = np.prod([np.sqrt(x / number) + epsilon for x in (squares, density_squares)])
+  return float(products / scale / np.sqrt(squares * density_squares / scale**2 + epsilon))
+
+
+def sim(frame: Scored, shift: Literal["minimum", "negative", "none"] = "minimum", epsilon: float = 0.0) -> float:
+  """Computes `metrics.sim`.
+
+  Args:
+    frame: See above.
+    shift: Whether the minimum is subtracted first: always, where it is negative, or never. If not always, a map or a
+      density that sums to 0 counts as a constant one.
+    epsilon: Added to both sums.
+  """
+  pair = [frame.prediction, frame.truth.of_density]
+  if shift == "minimum" and pair[0].is_constant:
+    return np.nan
+  if shift == "minimum" and pair[1].is_constant:
+    return np.nan if pair[1].low else 0.0
+  lows = [{"minimum": x.low, "negative": min(x.low, 0.0), "none": 0.0}[shift] for x in pair]
+  masses = [(x.mean - low) * x.values.size for x, low in zip(pair, lows)]
+  if not epsilon and not all(masses):
+    pair = [x if mass else FrameMap(np.ones(x.values.shape)) for x, mass in zip(pair, masses)]
+    lows = [low if mass else 0.0 for low, mass in zip(lows, masses)]
+    masses = [mass or x.values.size for mass, x in zip(masses, pair)]
+  # The density at the scale of the map.
+  scale, common = (masses[0] + epsilon) / (masses[1] + epsilon), 0.0
+  for rows, block in row_blocks(pair[0].values):
+    share = np.multiply(pair[1].values[rows], scale, dtype=np.float64)
+    if lows[1]:
+      share -= lows[1] * scale
+    common += float(np.minimum(block - lows[0], share, out=share).sum())
+  return common / (masses[0] + epsilon)
 
 
 def count_at_least(prediction: FrameMap, thresholds: np.ndarray) -> np.ndarray:

@@ -1,11 +1,10 @@
-"""The `stavis` evaluation protocol: how a frame is scored, and how scores are averaged over videos and sets.
+"""How a frame is scored by a protocol, and how scores are averaged over videos and sets.
 
 Every score is a pure function of the data and of a seed that comes from (seed, database, video, frame): it does not
 depend on the order of the work or on the number of processes.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from stajax.scoring import fast
 from stajax.scoring.frame import FrameMap, FrameTruth, Scored, without
-from stajax.scoring.resize import imresize, postprocess_map
+from stajax.scoring.protocols import PROTOCOLS, Rule, density_of
 
 SPLITS = 100  # random draws of s-AUC
 STEP = 0.1  # between the thresholds of s-AUC
@@ -30,19 +29,23 @@ class Settings:
     stride: Every n-th frame is scored.
     first_frame: The first frame that is scored, counted from 1.
     nan_policy: Whether undefined scores are left out (`stavis`) or count as 0 (`zero`, as in ViNet's evaluation).
+    protocol: The name of a row of `PROTOCOLS`: what is done to a map, and what the metrics mean.
 
   Raises:
-    ValueError: The stride or the first frame is below 1.
+    ValueError: The stride or the first frame is below 1, or there is no such protocol.
   """
 
   seed: int = 0
   stride: int = 1
   first_frame: int = 1
   nan_policy: NanPolicy = "stavis"
+  protocol: str = "stavis"
 
   def __post_init__(self) -> None:
     if self.stride < 1 or self.first_frame < 1:
       raise ValueError(f"stride {self.stride} and first frame {self.first_frame}: expected at least 1")
+    if self.protocol not in PROTOCOLS:
+      raise ValueError(f"protocol {self.protocol}: expected one of {', '.join(PROTOCOLS)}")
 
 
 DEFAULT_SETTINGS = Settings()
@@ -55,12 +58,13 @@ class Metric:
   Attributes:
     title: Its usual name.
     meaning: One or two sentences on what it measures, and its range.
-    score: Computes it from a prepared map beside the ground truth, and a random generator; NaN where undefined.
+    score: Computes it from a prepared map beside the ground truth, and a random generator; NaN where undefined. A
+      protocol may have another rule for it.
   """
 
   title: str
   meaning: str
-  score: Callable[[Scored, np.random.Generator], float]
+  score: Rule
 
 
 # All metrics of a frame draw from one generator, in this order: a new one that draws has to come last, or the scores of
@@ -103,38 +107,57 @@ def frame_seed(seed: int, database: str, video: str, frame: int) -> int:
   return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def prepare_map(prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
-  """Blurs a map (h, w), uint8 or float in [0, 1], and resizes it to the ground truth's `size`; returns float64.
+def prepare_map(
+  prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None, protocol: str = "stavis"
+) -> np.ndarray:
+  """Brings a map (h, w), uint8 or float in [0, 1], to the ground truth's `size` as a protocol does; returns float64.
 
-  `out` may be used for the result, see `imresize`.
+  `out`, (H, W) float64, may be used for the result, so that none need be allocated.
   """
-  return imresize(postprocess_map(prediction), size, out)
+  return PROTOCOLS[protocol].prepare(prediction, size, out)
 
 
 def score_frame(
-  prepared: np.ndarray, fixations: np.ndarray, density: np.ndarray, union: np.ndarray, seed: int
+  prepared: np.ndarray,
+  fixations: np.ndarray,
+  density: np.ndarray,
+  union: np.ndarray,
+  seed: int,
+  protocol: str = "stavis",
 ) -> dict[str, float]:
   """Scores the map of one frame.
 
   Args:
     prepared: The map that `prepare_map` returned, (H, W).
-    fixations: The fixated pixels, (H, W) bool.
+    fixations: The fixated pixels, (H, W) bool; or how often each is fixated, (H, W) int,
+      which only some protocols count.
     density: The density of the fixations, (H, W) uint8.
     union: The pixels that are fixated in any frame of the video, (H, W) bool.
     seed: The seed that `frame_seed` returned.
+    protocol: The name of the protocol.
 
   Returns:
     The score by each of `METRICS`, NaN where it is not defined.
   """
+  positions = positions_of(fixations, protocol)
+  truth = FrameTruth(positions, density_of(density, PROTOCOLS[protocol]), without(np.flatnonzero(union), positions))
+  return score(FrameMap(np.ascontiguousarray(prepared, np.float64)), truth, seed, protocol)
+
+
+def positions_of(fixations: np.ndarray, protocol: str = "stavis") -> np.ndarray:
+  """Returns the fixated positions (k,) of (H, W) bool or counts, as often as the protocol counts each."""
   positions = np.flatnonzero(fixations)
-  truth = FrameTruth(positions, density, without(np.flatnonzero(union), positions))
-  return score(FrameMap(np.ascontiguousarray(prepared, np.float64)), truth, seed)
+  return np.repeat(positions, fixations.ravel()[positions]) if PROTOCOLS[protocol].repeated else positions
 
 
-def score(prediction: FrameMap, truth: FrameTruth, seed: int) -> dict[str, float]:
-  """Scores a prepared map against the ground truth; `seed` and the result are those of `score_frame`."""
-  frame, rng = Scored(prediction, truth), np.random.default_rng(seed)
-  return {name: metric.score(frame, rng) for name, metric in METRICS.items()}
+def score(prediction: FrameMap, truth: FrameTruth, seed: int, protocol: str = "stavis") -> dict[str, float]:
+  """Scores a prepared map against the ground truth; `seed`, `protocol` and the result are those of `score_frame`."""
+  frame, rng, rules = Scored(prediction, truth), np.random.default_rng(seed), PROTOCOLS[protocol].rules
+  scores = {}
+  for name, metric in METRICS.items():
+    rule = rules.get(name, metric.score)
+    scores[name] = np.nan if rule is None else rule(frame, rng)
+  return scores
 
 
 def average_frames(values: np.ndarray, nan_policy: NanPolicy = "stavis") -> float:

@@ -99,6 +99,34 @@ def resize_weights(size_in: int, size_out: int) -> scipy.sparse.csr_array:
   return matrix
 
 
+def resize_bilinear(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Resizes as OpenCV's `resize` does by default: bilinear with half-pixel centres, never antialiased.
+
+  Args:
+    values: The map (h, w), float64.
+    size: The new (height, width).
+
+  Returns:
+    The map (height, width), float64. As in OpenCV, the weights are rounded to float32.
+  """
+  for axis in (1, 0):
+    if values.shape[axis] != size[axis]:
+      first, second, weight = _bilinear_taps(values.shape[axis], size[axis])
+      weight = weight[:, None] if axis == 0 else weight
+      values = values.take(first, axis) * (1 - weight) + values.take(second, axis) * weight
+  return values
+
+
+def _bilinear_taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Returns the two sources (size_out,) of each result along an axis, and the weight of the second one, float64."""
+  at = ((np.arange(size_out) + 0.5) * (size_in / size_out) - 0.5).astype(np.float32)
+  first = np.floor(at)
+  weight = at - first
+  weight[(first < 0) | (first >= size_in - 1)] = 0
+  first = np.clip(first, 0, size_in - 1).astype(np.int64)
+  return first, np.minimum(first + 1, size_in - 1), weight.astype(np.float64)
+
+
 def _cubic(x: np.ndarray) -> np.ndarray:
   """Computes Keys' cubic convolution kernel with a = -0.5."""
   x = np.abs(x)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stajax.scoring import protocol
+from stajax.scoring.protocols import PROTOCOLS
 
 Sizes = dict[str, set[tuple[int, int]]]
 """The sizes (height, width) of maps by method."""
@@ -96,5 +97,8 @@ class Evaluation:
 
   def _set_score(self, videos: list[VideoScores], method: str, metric: str) -> float:
     videos = [video for video in videos if method in video.scores]
+    if PROTOCOLS[self.settings.protocol].average == "frames":
+      frames = [video.scores[method][metric] for video in videos for _ in range(video.entries)]
+      return protocol.average_frames(np.concatenate([*frames, np.empty(0)]), self.settings.nan_policy)
     values = [self.video_score(video, method, metric) for video in videos]
     return protocol.average_videos(np.array(values), np.array([video.entries for video in videos]))

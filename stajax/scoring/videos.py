@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from stajax.eyetracking import StavisError, StavisVideo, read_density, read_fixations
+from stajax.eyetracking import StavisError, StavisVideo, read_density, read_eye_map
 from stajax.scoring import protocol
 from stajax.scoring.baselines import BASELINES
 from stajax.scoring.frame import FrameMap, FrameTruth, without
+from stajax.scoring.others import Others, VideoFixations
+from stajax.scoring.protocols import PROTOCOLS, density_of
 from stajax.scoring.results import Evaluation, Sizes, VideoScores
 
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
@@ -30,6 +32,8 @@ MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], di
 
 TASK_FRAMES = 64
 """The number of frames that a worker scores at a time."""
+_MAX_REPEATS = 10_000
+"""The most fixations of a pixel that are believed."""
 
 
 def evaluate_videos(
@@ -62,7 +66,9 @@ def evaluate_videos(
   skipped: list[tuple[str, str, str]] = []
   bar = tqdm(total=total, unit="frame", disable=not progress, desc="scoring")
   with _make_executor(processes) as executor, bar:
-    scorer = _Scorer(executor, processes + 4, settings.seed, bar)
+    scorer = _Scorer(executor, processes + 4, settings, bar, {})
+    if PROTOCOLS[settings.protocol].negatives != "video":
+      scorer.read_sets([video for video, _ in work])
     for video, frames in work:
       try:
         scored += scorer.score_video(video, frames, splits)
@@ -83,28 +89,28 @@ def _num_entries(video: StavisVideo, split: int) -> int:
 
 
 @dataclass(frozen=True)
-class _Fixations:
-  """All fixations of a video, sparse: positions in the flattened frame, by 0-based frame."""
-
-  size: tuple[int, int]
-  positions: dict[int, np.ndarray]
-
-
-@dataclass(frozen=True)
 class _Scorer:
   """Scores one video after the other, with the work spread over an executor.
 
   Attributes:
     executor: Where the tasks run.
     max_pending: How many tasks may be under way, which bounds the maps in memory.
-    seed: The seed of all random parts.
+    settings: Which frames are scored, and how.
     bar: The progress bar, which advances with every scored frame.
+    sets: The fixations of all videos by (database, name), where the protocol compares videos; filled by `read_sets`.
   """
 
   executor: Executor
   max_pending: int
-  seed: int
+  settings: protocol.Settings
   bar: tqdm
+  sets: dict[tuple[str, str], VideoFixations]
+
+  def read_sets(self, videos: Sequence[StavisVideo]) -> None:
+    """Reads the fixations of all videos; those of a video with a bad file are left out."""
+    for video in videos:
+      with contextlib.suppress(StavisError):
+        self.sets[video.database, video.name] = self._read_all_fixations(video)
 
   def score_video(
     self, video: StavisVideo, frames: Sequence[int], splits: Mapping[int, MethodMaps]
@@ -113,22 +119,23 @@ class _Scorer:
     serving = {split: maps for split, maps in splits.items() if _num_entries(video, split)}
     if not serving:
       raise StavisError(f"{video.database}/{video.name}: there are no maps for its test list {video.entries}")
-    fixations = self._read_all_fixations(video)
+    fixations = self.sets.get((video.database, video.name)) or self._read_all_fixations(video)
     return [self._score_split(video, frames, fixations, split, maps) for split, maps in serving.items()]
 
-  def _read_all_fixations(self, video: StavisVideo) -> _Fixations:
+  def _read_all_fixations(self, video: StavisVideo) -> VideoFixations:
     frames = sorted(video.fixation_paths)
     parts = [frames[start : start + TASK_FRAMES] for start in range(0, len(frames), TASK_FRAMES)]
-    tasks = ((_read_fixations_task, [video.fixation_paths[i] for i in part]) for part in parts)
+    repeated = PROTOCOLS[self.settings.protocol].repeated
+    tasks = ((_read_fixations_task, [video.fixation_paths[i] for i in part], repeated) for part in parts)
     found = [of_frame for of_part in self._run(tasks) for of_frame in of_part]
     size = found[0][0]
     for i, (frame_size, _) in zip(frames, found):
       if frame_size != size:
         raise StavisError(f"{video.fixation_paths[i]}: size {frame_size}, expected {size} as in the frames before")
-    return _Fixations(size, {i: positions for i, (_, positions) in zip(frames, found)})
+    return VideoFixations(size, {i: positions for i, (_, positions) in zip(frames, found)})
 
   def _score_split(
-    self, video: StavisVideo, requested: Sequence[int], fixations: _Fixations, split: int, method_maps: MethodMaps
+    self, video: StavisVideo, requested: Sequence[int], fixations: VideoFixations, split: int, method_maps: MethodMaps
   ) -> VideoScores:
     frames: list[int] = []
     sizes: Sizes = {method: {fixations.size} for method in BASELINES}
@@ -152,13 +159,13 @@ class _Scorer:
   def _score_tasks(
     self,
     video: StavisVideo,
-    fixations: _Fixations,
+    fixations: VideoFixations,
     chunks: Iterator[tuple[list[int], dict[str, np.ndarray]]],
     frames: list[int],
     sizes: Sizes,
   ) -> Iterator[tuple]:
     """Yields a task for every few frames; adds the frames to `frames`, and the sizes of their maps to `sizes`."""
-    union = np.unique(np.concatenate(list(fixations.positions.values())))
+    others = Others.of(video, fixations, self.sets, self.settings)
     for chunk_frames, maps in chunks:
       for method, values in maps.items():
         if values.dtype != np.uint8 or values.ndim != 3 or len(values) != len(chunk_frames):
@@ -171,11 +178,12 @@ class _Scorer:
         yield (
           _score_task,
           fixations.size,
-          union,
           [fixations.positions[i] for i in indices],
+          [others.at(i) for i in indices],
           [video.density_paths[i] for i in indices],
           {method: values[part] for method, values in maps.items()},
-          [protocol.frame_seed(self.seed, video.database, video.name, i) for i in indices],
+          [protocol.frame_seed(self.settings.seed, video.database, video.name, i) for i in indices],
+          self.settings.protocol,
         )
 
   def _run(self, tasks: Iterator[tuple]) -> Iterator[Any]:
@@ -193,34 +201,44 @@ class _Scorer:
         future.cancel()
 
 
-def _read_fixations_task(paths: list[Path]) -> list[tuple[tuple[int, int], np.ndarray]]:
-  found = [read_fixations(path) for path in paths]
-  return [(fixations.shape, np.flatnonzero(fixations).astype(np.int32)) for fixations in found]
+def _read_fixations_task(paths: list[Path], repeated: bool) -> list[tuple[tuple[int, int], np.ndarray]]:
+  found = []
+  for path in paths:
+    eye_map = read_eye_map(path)
+    positions = np.flatnonzero(eye_map > 0)
+    if repeated:
+      positions = np.repeat(positions, np.clip(eye_map.ravel()[positions], 1, _MAX_REPEATS).astype(np.int64))
+    found.append((eye_map.shape, positions.astype(np.int32)))
+  return found
 
 
 def _score_task(
   size: tuple[int, int],
-  union_positions: np.ndarray,
   positions: list[np.ndarray],
+  others: list[np.ndarray],
   density_paths: list[Path],
   maps: dict[str, np.ndarray],
   seeds: list[int],
+  name: str,
 ) -> dict[str, dict[str, np.ndarray]]:
   """Scores at most TASK_FRAMES frames by every method; runs in a worker, one frame's images in memory at a time."""
-  baselines, buffer = _prepared_baselines(size), np.empty(size)
+  baselines, buffer, used = _prepared_baselines(size, name), np.empty(size), PROTOCOLS[name]
   rows: dict[str, list[dict[str, float]]] = {method: [] for method in (*baselines, *maps)}
-  for k, (frame_positions, path, seed) in enumerate(zip(positions, density_paths, seeds)):
+  for k, (frame_positions, other, path, seed) in enumerate(zip(positions, others, density_paths, seeds)):
     density = read_density(path)
     if density.shape != size:
       raise StavisError(f"{path}: density {density.shape}, expected {size} as the fixations have")
-    truth = FrameTruth(frame_positions, density, without(union_positions, frame_positions))
+    if used.negatives != "dataset":
+      other = without(other, frame_positions)
+    truth = FrameTruth(frame_positions, density_of(density, used), other)
     for method, prepared in baselines.items():
-      rows[method].append(protocol.score(prepared, truth, seed))
+      rows[method].append(protocol.score(prepared, truth, seed, name))
     scores: dict[tuple, dict[str, float]] = {}  # an ablation's row often has the maps of another method
     for method, values in maps.items():
       key = values[k].shape, values[k].tobytes()
       if key not in scores:
-        scores[key] = protocol.score(FrameMap(protocol.prepare_map(values[k], size, buffer)), truth, seed)
+        prepared = FrameMap(protocol.prepare_map(values[k], size, buffer, name))
+        scores[key] = protocol.score(prepared, truth, seed, name)
       rows[method].append(scores[key])
   return {
     method: {metric: np.array([row[metric] for row in table], np.float64) for metric in protocol.METRICS}
@@ -229,8 +247,11 @@ def _score_task(
 
 
 @functools.lru_cache(maxsize=2)
-def _prepared_baselines(size: tuple[int, int]) -> dict[str, FrameMap]:
-  return {method: FrameMap(protocol.prepare_map(make_map(size), size)) for method, make_map in BASELINES.items()}
+def _prepared_baselines(size: tuple[int, int], name: str) -> dict[str, FrameMap]:
+  return {
+    method: FrameMap(protocol.prepare_map(make_map(size), size, protocol=name))
+    for method, make_map in BASELINES.items()
+  }
 
 
 def _make_executor(processes: int) -> contextlib.AbstractContextManager[Executor]:

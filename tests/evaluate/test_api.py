@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 
 import stajax
+from helpers.scores import write_tree
 from stajax.evaluate.__main__ import main
 from stajax.eyetracking import StavisError
-from tests.evaluate.test_evaluate import write_maps, write_tree
+from tests.evaluate.test_evaluate import write_maps
 
 NAMES = ("a", "bb", "ccc")
 

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from helpers.paths import SHARED
-from helpers.scores import score_frames
+from helpers.scores import SIZE, score_frames, write_tree
 from stajax.evaluate.__main__ import main
 from stajax.eyetracking import StavisError, read_tree
-from stajax.prepare.tree_files import write_fold_lists, write_groups, write_video
+from stajax.prepare.tree_files import write_groups
 from stajax.report.page import Page, write_page
 from stajax.report.score_files import describe, write_scores
 from stajax.report.tables import format_table
@@ -24,19 +24,6 @@ from stajax.scoring import videos as scoring_videos
 from stajax.scoring.baselines import centre_map
 from stajax.scoring.protocol import Settings
 from stajax.scoring.videos import evaluate_videos
-
-SIZE = (24, 32)
-
-
-def write_tree(root, database, lists, num_frames=6):
-  rng = np.random.default_rng(len(database))
-  for name in dict.fromkeys(name for rows in lists for name in rows):
-    frames = np.zeros((num_frames, *SIZE, 3), np.uint8)
-    fixations = rng.random((num_frames, *SIZE)) < 0.02
-    densities = rng.integers(0, 256, (num_frames, *SIZE), dtype=np.uint8)
-    write_video(root, database, name, frames, None, zip(fixations, densities))
-  rows = [[(name, num_frames, 8.0) for name in names] for names in lists]
-  write_fold_lists(root, database, *rows)
 
 
 def random_maps(video, frames):

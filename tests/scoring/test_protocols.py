@@ -1,0 +1,156 @@
+"""Compares the protocols with published vectors and with slow transcriptions of what their authors' code computes."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from helpers.scores import SIZE, write_tree
+from stajax.eyetracking import read_tree
+from stajax.scoring import fast, protocol
+from stajax.scoring.frame import FrameMap, FrameTruth, Scored
+from stajax.scoring.protocols import PROTOCOLS, density_of
+from stajax.scoring.resize import resize_bilinear
+from stajax.scoring.videos import evaluate_videos
+from tests.scoring.test_metrics import DENSITY_A, DENSITY_C, DENSITY_D, FIXATIONS_A, MAP_A, MAP_C, MAP_D, points
+
+VECTORS = {  # ties ½ against unfixated pixels, NSS with ddof 0, Pearson's correlation
+  "A": (MAP_A, DENSITY_A, FIXATIONS_A, 0.71875, 0.727272727273, 0.957947975509),
+  "C": (MAP_C, DENSITY_C, points(15, 13, 9, 2), 0.6875, 0.488093530092, 0.651920240520),
+  "D": (MAP_D, DENSITY_D, FIXATIONS_A, 0.708333333333, 0.691912679136, 0.963810098227),
+}
+
+
+def make(prediction, fixated, density):
+  return Scored(FrameMap(prediction), FrameTruth(np.flatnonzero(fixated), density, np.array([], np.int64)))
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_pysaliency_vectors(name):
+  prediction, density, fixated, area, nss, cc = VECTORS[name]
+  frame = make(prediction, fixated, density)
+  assert fast.auc(frame, "unfixated") == pytest.approx(area, abs=1e-12)
+  found = protocol.score_frame(prediction, fixated, density, fixated, 0, "pysaliency")
+  assert found["nss"] == pytest.approx(nss, abs=1e-12) and found["cc"] == pytest.approx(cc, abs=1e-12)
+
+
+def test_similarity_without_scaling():
+  frame = make(MAP_A + 0.2, FIXATIONS_A, DENSITY_A + 0.1)  # vector B
+  assert fast.sim(frame, "negative") == pytest.approx(0.890109890110, abs=1e-12)
+  assert fast.sim(frame, "minimum") == pytest.approx(0.861111111111, abs=1e-12)
+  flat = make(np.zeros((4, 4)), FIXATIONS_A, DENSITY_A)
+  assert fast.sim(flat, "negative") == pytest.approx(np.minimum(1 / 16, DENSITY_A / DENSITY_A.sum()).sum())
+
+
+def slow_area(positives, negatives):
+  return np.mean([[(p > n) + (p == n) / 2 for n in negatives] for p in positives])
+
+
+def test_pysaliency_areas_and_constants():
+  rng = np.random.default_rng(0)
+  prediction = rng.integers(0, 6, (9, 8)) / 5
+  positions, other = np.array([3, 3, 40, 71]), np.array([5, 5, 5, 60, 12])
+  frame = Scored(FrameMap(prediction), FrameTruth(positions, rng.random((9, 8)), other))
+  values = prediction.ravel()
+  assert fast.auc(frame, "uniform") == pytest.approx(slow_area(values[positions], values), abs=1e-12)
+  assert fast.auc(frame, "other") == pytest.approx(slow_area(values[positions], values[other]), abs=1e-12)
+  rest = np.delete(values, positions)
+  assert fast.auc(frame, "unfixated") == pytest.approx(slow_area(values[positions], rest), abs=1e-12)
+  flat = dataclasses.replace(frame, prediction=FrameMap(np.full((9, 8), 0.3)))
+  rules = PROTOCOLS["pysaliency"].rules
+  found = {name: rule(flat, rng) for name, rule in rules.items()}
+  assert (found["auc_judd"], found["s_auc"], found["nss"], found["cc"]) == (0.5, 0.5, 0.0, 0.0)
+
+
+def avimos_by_hand(prediction, counts, density):
+  """What the challenge's scorer computes, pixel by pixel; `counts` has how often each pixel is fixated."""
+  eps = np.finfo(np.float32).eps
+  prediction, density = (
+    (x - x.min()) / (x.max() - x.min() + eps) for x in (prediction.astype(float), density.astype(float))
+  )
+  height, width = density.shape
+  large = np.zeros((height, width))
+  for i, j in np.ndindex(height, width):
+    at = [(k + 0.5) * n / m - 0.5 for k, n, m in zip((i, j), prediction.shape, (height, width))]
+    at = [min(max(x, 0), n - 1) for x, n in zip(at, prediction.shape)]
+    (y, dy), (x, dx) = ((int(v), v - int(v)) for v in at)
+    y1, x1 = min(y + 1, prediction.shape[0] - 1), min(x + 1, prediction.shape[1] - 1)
+    top = prediction[y, x] * (1 - dx) + prediction[y, x1] * dx
+    large[i, j] = top * (1 - dy) + (prediction[y1, x] * (1 - dx) + prediction[y1, x1] * dx) * dy
+  fixations = np.array([(i, j) for i, j in np.ndindex(height, width) for _ in range(counts[i, j])])
+  values = large[fixations[:, 0], fixations[:, 1]]
+  a, b = ((x - x.mean()) / (x.std() + 1e-7) for x in (large, density))
+  possible = large.size + len(fixations) - np.unique(fixations, axis=1).shape[-1]
+  curve = [(0.0, 0.0)]
+  for i, threshold in enumerate(sorted(values, reverse=True), start=1):
+    curve.append((((large >= threshold).sum() - i) / (possible - len(fixations)), i / len(fixations)))
+  curve.append((1.0, 1.0))
+  return {
+    "nss": a[fixations[:, 0], fixations[:, 1]].mean(),
+    "cc": (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum() + 1e-7),
+    "sim": np.minimum(large / (large.sum() + 1e-7), density / (density.sum() + 1e-7)).sum(),
+    "auc_judd": sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(curve)),
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_avimos_equals_its_scorer(diagonal):
+  rng = np.random.default_rng(1)
+  prediction, density = rng.integers(3, 250, (6, 9), dtype=np.uint8), rng.integers(2, 255, (13, 16), dtype=np.uint8)
+  counts = np.zeros((13, 16), int)
+  for i, j in [(2, 2), (7, 7), (7, 7)] if diagonal else [(1, 4), (7, 2), (7, 2), (12, 15)]:
+    counts[i, j] += 1
+  prepared = protocol.prepare_map(prediction, (13, 16), protocol="avimos")
+  found = protocol.score_frame(prepared, counts, density, counts > 0, 0, "avimos")
+  for metric, value in avimos_by_hand(prediction, counts, density).items():
+    assert found[metric] == pytest.approx(value, abs=1e-6)  # OpenCV's weights are float32
+  assert np.isnan(found["s_auc"])
+
+
+def test_bilinear_resizing_as_opencv():
+  """Values that OpenCV 4 gives for a ramp of squares."""
+  values = np.arange(12.0).reshape(3, 4) ** 2
+  assert resize_bilinear(values, (3, 4)) is values
+  np.testing.assert_allclose(resize_bilinear(values, (1, 2))[0], [20.5, 42.5], rtol=1e-6)
+  np.testing.assert_allclose(
+    resize_bilinear(values, (4, 6))[1], [10, 13, 17.333333333, 22.666666667, 29, 34], rtol=1e-6
+  )
+
+
+def test_averages_and_negatives_of_a_set(tmp_path):
+  write_tree(tmp_path, "Tiny", [["a", "b"], ["a", "c"]], num_frames=3)
+  videos = read_tree(tmp_path).videos
+
+  def maps(video, frames):
+    rng = np.random.default_rng(ord(video.name))
+    frames = [i for i in frames if video.name != "b" or i == 0]  # videos of different length
+    yield frames, {"m": rng.integers(0, 256, (len(frames), *SIZE), dtype=np.uint8)}
+
+  found = evaluate_videos(videos, maps, protocol.Settings(protocol="dhf1k"), processes=1)
+  scores = {video.name: video.scores["m"]["cc"] for video in found.videos}
+  pooled = np.concatenate([scores["a"], scores["a"], scores["b"], scores["c"]])  # `a` is listed twice
+  assert found.set_scores()["Tiny"]["m"]["cc"] == pytest.approx(pooled.mean(), abs=1e-12)
+
+  found = evaluate_videos(videos, maps, protocol.Settings(protocol="pysaliency"), processes=1)
+  by_name = {video.name: video for video in videos}
+  for video in found.videos:
+    own = by_name[video.name]
+    elsewhere = [v.fixations(i) for v in videos if v.name != video.name for i in range(3)]
+    frames, prepared = next(maps(own, [0, 1, 2]))
+    for k, i in enumerate(frames):
+      values = prepared["m"][k] / 255
+      negatives = np.concatenate([values[mask] for mask in elsewhere])
+      expected = slow_area(values[own.fixations(i)], negatives)
+      assert video.scores["m"]["s_auc"][k] == pytest.approx(expected, abs=1e-12)
+
+
+def test_an_unknown_protocol_is_refused():
+  with pytest.raises(ValueError, match="protocol mit: expected one of stavis, dhf1k"):
+    protocol.Settings(protocol="mit")
+
+
+def test_densities_are_scaled_only_where_the_protocol_does():
+  density = np.array([[10, 60], [110, 35]], np.uint8)
+  assert density_of(density, PROTOCOLS["stavis"]) is density
+  np.testing.assert_allclose(density_of(density, PROTOCOLS["avimos"]), [[0, 0.5], [1, 0.25]], atol=1e-8)
