@@ -52,10 +52,10 @@ def orientation(frame: av.VideoFrame) -> Orientation:
 
 def display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
   """Returns the display matrix (3, 3) int32 of a frame as FFmpeg stores it, or None if it has none."""
-  for data in frame.side_data:
-    if data.type is sidedata.Type.DISPLAYMATRIX and data.buffer_size >= 36:
-      return np.frombuffer(bytes(data)[:36], np.int32).reshape(3, 3)
-  return None
+  data = frame.side_data.get("DISPLAYMATRIX")
+  if data is None or data.buffer_size < 36:
+    return None
+  return np.frombuffer(bytes(data)[:36], np.int32).reshape(3, 3)
 
 
 def _unknown_type(cls: type[sidedata.Type], value: object) -> sidedata.Type:
