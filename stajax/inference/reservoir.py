@@ -109,7 +109,7 @@ def read_file_fragments(
     side: The side of the frames in pixels.
     seed: The seed of the choice.
   """
-  runs = sampled_runs(info.path, info.origin, SIZE, reach / rate, side, seed)
+  runs = sampled_runs(info.path, SIZE, reach / rate, side, seed)
   heard = None if sound is None else sound.again()
   fragments: list[list[Sample]] = []
   for time, (before, middle, after) in runs:

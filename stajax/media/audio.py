@@ -5,10 +5,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.error import FFmpegError
 
-from stajax.media.file import DEFAULT, MAX_GAP, Decoding, decode, open_media, seconds, sound_stream
+from stajax.media.file import DEFAULT, Decoding, decode, open_media, seconds, sound_stream
 from stajax.media.spectrogram import SAMPLE_RATE
-from stajax.media.video import MAX_STEP_BACK, first_frame_time
+from stajax.media.times import Corrector, FileClock, file_clock
 
 SOUND_TOLERANCE = 0.05  # the largest difference in seconds between a sound's time stamps and its number of samples
 
@@ -40,38 +41,45 @@ def audio_blocks(
 def aligned_sound(
   path: str | Path, rate: int, layout: str, notes: list[str] | None = None, decoding: Decoding = DEFAULT
 ) -> Iterator[np.ndarray]:
-  """Yields the same sound as `audio_blocks` at any rate and in any channel layout, in blocks (channels, n) int16."""
+  """Yields the same sound as `audio_blocks` at any rate and in any channel layout, in blocks (channels, n) int16.
+
+  Sound of a kind that cannot be used ends with a note, because the picture still can.
+  """
   path = Path(path)
-  picture_start = first_frame_time(path, decoding)
+  clock = file_clock(path, decoding)
   with open_media(path) as container:
     stream = sound_stream(container)
     if stream is None:
       return
-    track, lost_until = _AlignedTrack(rate, layout, picture_start), 0.0
-    for item in decode(container, stream, notes, "sound"):
-      if isinstance(item, av.AudioFrame):
-        yield from track.add(item)
-      elif isinstance(item, av.Packet):  # a packet that could not be decoded
-        lost_until = (seconds(item.pts, item.time_base) or 0.0) + (seconds(item.duration, item.time_base) or 0.0)
+    track, lost_until = _AlignedTrack(rate, layout, clock), 0.0
+    try:
+      for item in decode(container, stream, notes, "sound", Corrector(clock.sound)):
+        if isinstance(item, av.AudioFrame):
+          yield from track.add(item)
+        elif isinstance(item, av.Packet):  # a packet that could not be decoded
+          lost_until = (seconds(item.pts, item.time_base) or 0.0) + (seconds(item.duration, item.time_base) or 0.0)
+    except (FFmpegError, ValueError) as error:
+      if notes is not None:
+        notes.append(f"sound: {stream.codec_context.name} of this kind cannot be used ({error})")
+      return
     yield from track.finish(lost_until)
     if not track.has_begun and notes is not None:
       notes.append("sound: nothing of it can be decoded")
 
 
 class _AlignedTrack:
-  """Joins sound frames on the clock of the picture, even if their times have gaps, repetitions or new clocks."""
+  """Joins sound frames on the clock of the file, even if their times have gaps or repetitions."""
 
-  def __init__(self, rate: int, layout: str, picture_start: float | None) -> None:
+  def __init__(self, rate: int, layout: str, clock: FileClock) -> None:
     """Makes an empty track.
 
     Args:
       rate: The number of samples per second.
       layout: FFmpeg's name of the channel layout.
-      picture_start: The time of the first frame on the file's clock in seconds, or None without a picture.
+      clock: The clock of the file.
     """
-    self._track, self._rate = _Track(rate, layout), rate
-    self._base = picture_start or 0.0  # the time of sample 0 on the file's clock
-    self._has_picture = picture_start is not None
+    self._track, self._rate, self._clock = _Track(rate, layout), rate, clock
+    self._base = clock.origin or 0.0  # the time of sample 0 on the file's clock
     self._position: float | None = None  # the end of the sound so far, in seconds on the file's clock
 
   @property
@@ -82,18 +90,14 @@ class _AlignedTrack:
   def add(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
     """Yields the blocks that a decoded frame completes."""
     if self._position is None:
-      start = self._base if frame.time is None else frame.time
-      yield from self._begin(start)
-      position = start
-    else:
-      position = self._position
-      start = position if frame.time is None else frame.time
-    gap = start - position
-    if gap > MAX_GAP or gap < -MAX_STEP_BACK:  # this is another clock, so the sound continues without a gap
-      self._base, position = self._base + gap, start
-    elif gap < -SOUND_TOLERANCE:  # this frame repeats a moment
+      known = self._base if self._clock.sound.start is None else self._clock.sound.start
+      self._position = known if frame.time is None else frame.time
+      yield from self._begin(self._position)
+    position = self._position
+    start = position if frame.time is None or frame.time > self._clock.believed + 1 else frame.time
+    if start - position < -SOUND_TOLERANCE:  # this frame repeats a moment
       return
-    elif gap > SOUND_TOLERANCE:
+    if start - position > SOUND_TOLERANCE:
       yield from self._track.flush()
       yield from self._track.fill(self._sample_at(start))
       position = start
@@ -103,11 +107,12 @@ class _AlignedTrack:
   def finish(self, lost_until: float) -> Iterator[np.ndarray]:
     """Yields the rest, and silence for sound lost at the end, up to a time on the file's clock in seconds."""
     yield from self._track.flush()
-    if self._position is not None and SOUND_TOLERANCE < lost_until - self._position <= MAX_GAP:
+    lost_until = min(lost_until, self._clock.believed)
+    if self._position is not None and lost_until - self._position > SOUND_TOLERANCE:
       yield from self._track.fill(self._sample_at(lost_until))
 
   def _begin(self, start: float) -> Iterator[np.ndarray]:
-    if not self._has_picture or abs(start - self._base) > MAX_GAP:
+    if self._clock.origin is None:
       self._base = start
     self._track.length = min(0, self._sample_at(start))
     yield from self._track.fill(self._sample_at(start))
@@ -123,13 +128,22 @@ class _Track:
     self.rate, self.layout, self.length = rate, layout, 0
     self._resampler: av.AudioResampler | None = None
     self._source: tuple[str, str, int] | None = None
+    self._mixes = False  # whether the channels have no known places, so that FFmpeg cannot mix them
 
   def add(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
     source = (frame.format.name, frame.layout.name, frame.sample_rate)
     if self._resampler is None or source != self._source:  # some broadcasts change from stereo to 5.1
       yield from self.flush()
       self._resampler, self._source = av.AudioResampler("s16p", self.layout, self.rate), source
-    for part in self._resampler.resample(frame):
+      self._mixes = "channels" in frame.layout.name or "ambisonic" in frame.layout.name
+    try:
+      parts = self._resampler.resample(mixed(frame) if self._mixes else frame)
+    except (FFmpegError, ValueError):
+      if self._mixes:
+        raise
+      self._mixes, self._resampler = True, av.AudioResampler("s16p", self.layout, self.rate)
+      parts = self._resampler.resample(mixed(frame))
+    for part in parts:
       yield from self._place(part.to_ndarray())
 
   def flush(self) -> Iterator[np.ndarray]:
@@ -149,3 +163,20 @@ class _Track:
     self.length += block.shape[1]
     if kept.size:
       yield kept
+
+
+def mixed(frame: av.AudioFrame) -> av.AudioFrame:
+  """Returns a frame as one channel: ambisonic sound's first one, which has all directions; else the mean of all."""
+  samples = frame.to_ndarray()
+  channels = frame.layout.nb_channels
+  if not frame.format.is_planar:
+    samples = samples.reshape(-1, channels).T
+  kept = samples[:1] if frame.layout.name.startswith("ambisonic") else samples
+  mono = kept.mean(axis=0, keepdims=True, dtype=np.float64)
+  if samples.dtype == np.uint8:
+    mono -= 128
+  if samples.dtype.kind in "iu":
+    mono /= 2 ** (8 * samples.dtype.itemsize - 1)
+  result = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono, np.float32), format="fltp", layout="mono")
+  result.sample_rate, result.pts, result.time_base = frame.sample_rate, frame.pts, frame.time_base
+  return result

@@ -3,7 +3,7 @@
 Files are never trusted: only the file itself is read, no playlist is followed, and sizes are limited.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -118,11 +118,29 @@ def video_stream(container: InputContainer, path: Path, decoding: Decoding) -> a
 def sound_stream(container: InputContainer) -> av.AudioStream | None:
   """Returns the stream to hear: the default one or else the first with a decoder; None if there is none."""
   streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
-  return max(streams, key=lambda stream: Disposition.default in stream.disposition, default=None)
+  stream = max(streams, key=lambda stream: Disposition.default in stream.disposition, default=None)
+  if stream is not None:
+    _forget_custom_layout(stream)
+  return stream
+
+
+def _forget_custom_layout(stream: av.AudioStream) -> None:
+  """Keeps the number of a stream's channels, but not which is which, if the file lists them one by one.
+
+  PyAV 17.1 to 18.1 frees such a list twice, for the stream and for each frame, which ends the process. The stream's
+  list is therefore read only once, and then replaced.
+  """
+  layout = stream.codec_context.layout
+  if "channels (" in layout.name or "+" in layout.name:  # as "4 channels (FL+FR+FL+FR)", unlike "5.1(side)"
+    stream.codec_context.layout = f"{layout.nb_channels}C"
 
 
 def decode(
-  container: InputContainer, stream: av.VideoStream | av.AudioStream, notes: list[str] | None, name: str
+  container: InputContainer,
+  stream: av.VideoStream | av.AudioStream,
+  notes: list[str] | None,
+  name: str,
+  correct: Callable[[av.Packet], None] | None = None,
 ) -> Iterator[av.VideoFrame | av.AudioFrame | av.Packet]:
   """Yields the frames of a stream, and a packet itself if it cannot be decoded.
 
@@ -133,6 +151,7 @@ def decode(
     stream: The stream to decode.
     notes: Receives a line if packets were damaged, and one if the file could not be read to its end.
     name: The name of the stream in notes.
+    correct: Changes the time stamps of each packet before it is decoded.
 
   Raises:
     MemoryError: The process may not grow any more, which is not a fault of the file.
@@ -146,6 +165,8 @@ def decode(
     except (FFmpegError, OSError) as error:
       packet, stopped = None, _reason(error)
     given = _last_packet(stream) if stopped else packet
+    if packet is not None and correct is not None:
+      correct(packet)
     try:
       frames = stream.decode(given) if given is not None else []
     except MemoryError:

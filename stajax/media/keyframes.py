@@ -11,6 +11,7 @@ from av.error import FFmpegError
 from stajax.media.crop import Crop, Cropper, read_crop
 from stajax.media.file import DEFAULT, Decoding, open_media, video_stream
 from stajax.media.picture import Deinterlacer, FrameConverter
+from stajax.media.times import Corrector, file_clock
 from stajax.media.video import GRID_TOLERANCE
 
 RUN = 3
@@ -19,7 +20,7 @@ MAX_PACKETS = 1024  # the largest number of packets of a run, for files whose ti
 
 
 def sampled_runs(
-  path: str | Path, origin: float, count: int, spacing: float, side: int, seed: int, decoding: Decoding = DEFAULT
+  path: str | Path, count: int, spacing: float, side: int, seed: int, decoding: Decoding = DEFAULT
 ) -> list[tuple[float, list[np.ndarray]]]:
   """Returns runs of three frames, each of which begins at a keyframe, where a decoder can start.
 
@@ -30,7 +31,6 @@ def sampled_runs(
 
   Args:
     path: The video file.
-    origin: The time of the first frame on the file's clock, as in `stajax.media.video.MediaInfo`.
     count: The largest number of runs.
     spacing: The time between frames of a run in seconds.
     side: Frames are squashed to side × side pixels.
@@ -46,6 +46,7 @@ def sampled_runs(
   """
   path, rng = Path(path), np.random.default_rng(seed)
   runs: dict[int, tuple[float, list[np.ndarray]]] = {}
+  clock = file_clock(path, decoding)
   with open_media(path) as container:
     stream = video_stream(container, path, decoding)
     crop = read_crop(path, container.streams.video.index(stream))
@@ -56,10 +57,10 @@ def sampled_runs(
     def finish_run() -> None:
       found = decoder.decode(packets, begun)
       if found is not None:
-        runs[slot] = (begun + spacing - origin, found)
+        runs[slot] = (begun + spacing - (clock.origin or 0.0), found)
       packets.clear()
 
-    for packet in _packets(container, stream):
+    for packet in _packets(container, stream, Corrector(clock.picture)):
       time = _time(packet)
       is_over = time is not None and time > begun + (RUN - 1) * spacing + GRID_TOLERANCE
       if packets and (is_over or len(packets) == MAX_PACKETS):
@@ -76,8 +77,8 @@ def sampled_runs(
   return sorted(runs.values(), key=lambda run: run[0])
 
 
-def _packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
-  """Yields the packets of a stream up to where the file can be read."""
+def _packets(container: InputContainer, stream: av.VideoStream, correct: Corrector) -> Iterator[av.Packet]:
+  """Yields the packets of a stream on the clock of the file, up to where it can be read."""
   demuxed = container.demux(stream)
   while True:
     try:
@@ -86,6 +87,7 @@ def _packets(container: InputContainer, stream: av.VideoStream) -> Iterator[av.P
       return
     if packet is None or packet.size == 0:
       return
+    correct(packet)
     yield packet
 
 
@@ -124,10 +126,13 @@ class _RunDecoder:
     deinterlacer, cropper = Deinterlacer(self._decoding.threads), Cropper(self._crop)
     converter = FrameConverter((self._side, self._side), self._decoding.threads)
     times, whole = [], []
+    # Without presentation times, frames are shown in the order in which their packets are decoded.
+    decoded = None if any(packet.pts is not None for packet in packets) else iter([_time(packet) for packet in packets])
     for frame in self._frames(packets):
       self._decoding.check(self._path, frame.width, frame.height)
       # This is not `frame.time`, because the last frames of a decoder lack it.
       time = None if frame.pts is None else float(frame.pts * packets[0].time_base)
+      time = time if decoded is None else next(decoded, None)
       # Frames before the keyframe may refer to frames that were not decoded.
       if time is not None and time >= begun - GRID_TOLERANCE:
         times.append(time)

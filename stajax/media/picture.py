@@ -44,18 +44,23 @@ class FrameConverter:
 
 
 class Deinterlacer:
-  """Turns each interlaced frame into a whole one; the other frames pass unchanged."""
+  """Turns each interlaced frame into a whole one; the other frames pass unchanged.
+
+  Attributes:
+    num_frames: The number of frames that were added.
+  """
 
   MIN_SIDE = 4  # pixels, because FFmpeg's filter takes no smaller picture
 
   def __init__(self, threads: int) -> None:
     """Makes a deinterlacer with a number of threads."""
-    self._threads = threads
+    self._threads, self.num_frames = threads, 0
     self._graph: av.filter.Graph | None = None
     self._source: tuple[int, int, str] | None = None
 
   def add(self, frame: av.VideoFrame) -> Iterator[av.VideoFrame]:
     """Yields the frames that are whole now; interlaced frames come out later than they went in."""
+    self.num_frames += 1
     source = (frame.width, frame.height, frame.format.name)
     if self._graph is not None and source != self._source:
       yield from self.finish()

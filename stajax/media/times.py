@@ -6,12 +6,13 @@ and decides for both what has to be added to them. The rules, which agree with f
 
 - A step back is where another recording begins. It follows the one before without an overlap, and its picture and its
   sound are shifted by the same time, so that they stay in sync.
-- A long step forward is a still picture, or silence, if the other stream goes on meanwhile. If both jump, it is believed
-  as far as the file states its duration; in formats whose clock may jump, such as MPEG-TS, both are joined.
+- A long step forward is a still picture, or silence, if the other stream goes on meanwhile. If both jump, it is
+  believed as far as the file states its duration; in formats whose clock may jump, such as MPEG-TS, both are joined.
 - A few packets whose stamps lead away from a clock that goes on after them are damaged, and count as without stamps.
 - Frames without stamps follow each other at the usual interval, also backwards from the first stamp.
 
-Times here are seconds on this clock. Functions that show or hear a file count from its first frame (`FileClock.origin`).
+Times here are seconds on this clock. Functions that show or hear a file count from its first frame, which is at
+`FileClock.origin`.
 """
 
 import bisect
@@ -69,7 +70,7 @@ class FileClock:
     picture: The corrections of the picture's stamps.
     sound: Those of the sound's.
     interval: The usual time between successive frames.
-    has_durations: Whether the durations that packets of the picture state agree with their times.
+    has_durations: Whether the durations that packets of the picture state are plausible.
     believed: The time up to which the file plausibly goes on.
     origin: The time of the first frame that can be decoded; None without a picture.
     notes: A line for each thing that was repaired.
@@ -119,16 +120,17 @@ class Corrector:
 class FrameTimer:
   """Gives decoded frames their times on the clock of the file, None where nothing tells them.
 
-  A frame whose packets have no presentation time is shown when the first packet that is not shown yet was decoded.
+  Without presentation times a frame is shown when the first packet that is not shown yet is decoded.
   """
 
   def __init__(self, clock: FileClock) -> None:
     self._correct, self._decoded = Corrector(clock.picture), deque[float]()
+    self._ignores_pts = clock.picture.ignores_pts
 
   def correct(self, packet: av.Packet) -> None:
     """Puts the next packet on the clock, and remembers when it is decoded."""
     self._correct(packet)
-    if packet.size and packet.dts is not None and packet.time_base:
+    if self._ignores_pts and packet.size and packet.dts is not None and packet.time_base:
       self._decoded.append(float(packet.dts * packet.time_base))
       if len(self._decoded) > 64:  # more than any decoder holds back
         self._decoded.popleft()
@@ -140,8 +142,9 @@ class FrameTimer:
 
   def time_of(self, frame: av.VideoFrame) -> float | None:
     """Returns the time of the next decoded frame in seconds."""
-    decoded = self._decoded.popleft() if self._decoded else None
-    return decoded if frame.pts is None or frame.time is None else frame.time
+    if self._ignores_pts:
+      return self._decoded.popleft() if self._decoded else None
+    return None if frame.pts is None else frame.time
 
 
 def file_clock(path: Path, decoding: Decoding = DEFAULT) -> FileClock:
@@ -220,7 +223,9 @@ class _Stamps:
   runs: list[_Run] = field(default_factory=list[_Run])
   num_packets: int = 0
   untimed: float = 0.0  # the durations of the packets before the first stamp
+  has_pts: bool = False
   has_gaps: bool = False
+  is_heard: bool = False  # whether there was a packet that is not to be discarded, as those are that start a decoder
   shown: array = field(default_factory=lambda: array("d"))  # presentation times of the first packets
   durations: array = field(default_factory=lambda: array("d"))
 
@@ -230,6 +235,7 @@ class _Stamps:
     self.num_packets += 1
     duration = float(max(packet.duration or 0, 0) * base)
     pts = None if packet.pts is None or self.ignores_pts else float(packet.pts * base)
+    self.has_pts |= pts is not None
     stamp = pts if packet.dts is None else float(packet.dts * base)
     if stamp is None:
       self.untimed += duration if not self.runs else 0
@@ -242,8 +248,9 @@ class _Stamps:
     if run is None or not -STEP_BACK <= stamp - run.last <= STEP_FORWARD:
       run = _Run(number, place, shown, stamp, stamp, stamp)
       self.runs.append(run)
-    elif abs(stamp - run.end) > duration + 0.05 or packet.is_discard:
+    elif abs(stamp - run.end) > 0.05 or (packet.is_discard and self.is_heard):
       self.has_gaps = True
+    self.is_heard |= not packet.is_discard
     run.last, run.count, run.far_end = stamp, run.count + 1, max(run.far_end, shown + duration)
     if abs(shown - stamp) <= MAX_GAP:
       run.start, run.end = min(run.start, shown), max(run.end, shown + duration)
@@ -289,7 +296,7 @@ def _until_damage(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
 
 
 def _interval(stream: av.VideoStream, stamps: _Stamps) -> tuple[float, bool]:
-  """Returns the usual time between frames, and whether the durations of packets agree with the times between them.
+  """Returns the usual time between frames, and whether the durations that packets state are plausible.
 
   The rate that the file states is exact, but it is taken only if frames do follow each other at that rate.
   """
@@ -301,13 +308,14 @@ def _interval(stream: av.VideoStream, stamps: _Stamps) -> tuple[float, bool]:
   if not usable.any():  # a single frame, or no stamps
     duration = float(durations[0]) if len(durations) == 1 else 0.0
     return (duration if 0 < duration <= MAX_GAP else 1 / (stated or [USUAL_RATE])[0]), len(durations) == 1
-  tick = float(stream.time_base or 0)
-  agree = np.abs(durations[:-1][usable] - steps[usable]) <= np.maximum(0.2 * steps[usable], 1.5 * tick)
   usual = steps[usable]
-  usual = usual[np.abs(usual - np.median(usual)) <= 0.5 * np.median(usual)]
+  shortest, longest = np.quantile(usual, (0.05, 0.95))
+  is_plausible = bool(shortest / 2 <= np.median(durations) <= longest * 1.5)
+  median = np.sort(usual)[(len(usual) - 1) // 2]  # one of the steps, never between two of them
+  usual = usual[np.abs(usual - median) <= 0.5 * median]
   measured = float(usual.mean())
   interval = next((1 / rate for rate in stated if abs(1 / rate - measured) <= 0.02 * measured), measured)
-  return interval, bool(agree.mean() >= 0.5)
+  return interval, is_plausible
 
 
 def _decide(
@@ -326,12 +334,12 @@ def _decide(
   if any(damaged):
     notes.append("clock: damaged time stamps ignored")
   clocks[0] = replace(clocks[0], end=end + (0 if has_durations else interval))
-  return FileClock(*clocks, interval, has_durations, believed, notes=tuple(notes))
+  return FileClock(clocks[0], clocks[1], interval, has_durations, believed, notes=tuple(notes))
 
 
 def _stream_clock(stamps: _Stamps, damaged: list[int], offsets: list[float]) -> StreamClock:
   if not stamps.runs:
-    return StreamClock(ignores_pts=stamps.ignores_pts)
+    return StreamClock()
   changes: dict[int, float | None] = {run.number: offsets[run.part] for run in stamps.runs}
   changes |= {0: offsets[stamps.runs[0].part]} | dict.fromkeys(damaged)
   numbers = sorted(changes)
@@ -341,8 +349,8 @@ def _stream_clock(stamps: _Stamps, damaged: list[int], offsets: list[float]) -> 
     offsets=tuple(changes[number] for number in numbers),
     start=first.start + offsets[first.part] - stamps.untimed,
     end=max(run.end + offsets[run.part] for run in stamps.runs),
-    is_plain=not stamps.has_gaps and len(stamps.runs) == 1 and not damaged and not stamps.untimed,
-    ignores_pts=stamps.ignores_pts,
+    is_plain=not (stamps.has_gaps or stamps.untimed or damaged or len(stamps.runs) > 1 or any(changes.values())),
+    ignores_pts=not stamps.has_pts,
   )
 
 
@@ -365,7 +373,7 @@ def _number_parts(both: tuple[_Stamps, _Stamps], may_jump: bool, stated: float) 
   for run, at in runs:
     last, other = before[at], both[1 - at]
     if last is None:
-      is_same = bool(spans) and abs(run.start - spans[-1][0]) <= MAX_GAP
+      is_same = bool(spans) and spans[-1][0] - MAX_GAP <= run.start <= spans[-1][1] + MAX_GAP
       run.part = len(spans) - 1 if is_same else len(spans)
     else:
       newest = len(spans) - 1
@@ -401,7 +409,8 @@ def _part_offsets(both: tuple[_Stamps, _Stamps], num_parts: int) -> list[float]:
     ends = [max((run.end + offsets[run.part] for run in x.runs if run.part < part), default=None) for x in both]
     starts = [min((run.start for run in x.runs if run.part == part), default=None) for x in both]
     shifts = [end - start for end, start in zip(ends, starts) if end is not None and start is not None]
-    if not shifts:  # the only recording of this stream
-      shifts = [max(end for end in ends if end is not None) - min(start for start in starts if start is not None)]
+    if not shifts:  # the stream begins with a clock that has nothing to do with that of the other one
+      first = min(run.start for x in both for run in x.runs if run.part == 0)
+      shifts = [first - start for start in starts if start is not None]
     offsets.append(max(shifts))
   return offsets

@@ -1,7 +1,7 @@
 """The pictures of media files: upright, deinterlaced frames with their times, all of them or on a constant grid.
 
-Time 0 is the first frame's presentation time for both picture and sound, so that they stay in sync. Absurdly long gaps
-between times are closed, so that a damaged time stamp cannot ask for hours of frames.
+Times are those of `stajax.media.times`, counted from the first frame for both picture and sound, so that they stay in
+sync. A damaged time stamp cannot ask for hours of frames.
 
 Functions that decode take `notes`, a list to which they append a line for each thing that they had to leave out.
 """
@@ -31,8 +31,8 @@ from stajax.media.file import (
 )
 from stajax.media.orientation import orientation
 from stajax.media.picture import Deinterlacer, FrameConverter
+from stajax.media.times import FileClock, FrameTimer, file_clock
 
-MAX_STEP_BACK = 1.0  # seconds; a longer step back means another clock, not disorder
 GRID_TOLERANCE = 1e-3  # seconds, because Matroska rounds times to milliseconds
 
 
@@ -44,10 +44,10 @@ class MediaInfo:
     path: The file.
     width: The width of the picture as displayed (after the rotation that the file asks for), in pixels.
     height: Its height, likewise.
-    rate: The average number of frames per second.
-    duration: The duration in seconds, or None if the file does not state it.
+    rate: The usual number of frames per second, as they follow each other.
+    duration: The seconds from the first frame to the end of the last one.
     has_sound: Whether there is a sound stream and at least a part of it can be decoded.
-    origin: The time of the first frame on the file's own clock, in seconds.
+    origin: The time of the first frame on the file's clock (`stajax.media.times`), in seconds.
     pixel_aspect: The width of a displayed pixel over its height.
   """
 
@@ -55,7 +55,7 @@ class MediaInfo:
   width: int
   height: int
   rate: float
-  duration: float | None
+  duration: float
   has_sound: bool
   origin: float
   pixel_aspect: Fraction
@@ -70,15 +70,15 @@ def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
   path = Path(path)
   with open_media(path) as container:
     stream = video_stream(container, path, decoding)
-    frame = next(_frames_of(container, stream, path, None, decoding), None)
+    frame = next((frame for _, frame in _frames_of(container, stream, path, None, decoding)), None)
     if frame is None:
       raise MediaError(f"{path}: no frame could be decoded")
     upright = orientation(frame)
     width, height = upright.size(frame.width, frame.height)
     aspect = upright.aspect(stream.sample_aspect_ratio or Fraction(1))
-    duration = seconds(stream.duration, stream.time_base) or seconds(container.duration, Fraction(1, 1_000_000))
-    rate, origin = _rate(stream), frame.time or 0.0
-  return MediaInfo(path, width, height, rate, duration, _has_sound(path), origin, aspect)
+  clock = file_clock(path, decoding)
+  has_sound = _has_sound(path)
+  return MediaInfo(path, width, height, clock.rate, clock.duration, has_sound, clock.origin or 0.0, aspect)
 
 
 def _has_sound(path: Path) -> bool:
@@ -87,21 +87,6 @@ def _has_sound(path: Path) -> bool:
     if stream is None:
       return False
     return any(not isinstance(item, av.Packet) for item in decode(container, stream, None, "sound"))
-
-
-def first_frame_time(path: str | Path, decoding: Decoding = DEFAULT) -> float | None:
-  """Returns the time of the first frame on the file's clock in seconds, or None if there is no picture.
-
-  Raises:
-    MediaError: The file cannot be opened.
-  """
-  path = Path(path)
-  with open_media(path) as container:
-    try:
-      frame = next(_frames_of(container, video_stream(container, path, decoding), path, None, decoding), None)
-    except MediaError:
-      return None
-    return None if frame is None else frame.time or 0.0
 
 
 def native_frames(
@@ -125,13 +110,13 @@ def native_frames(
     MediaError: As for `probe`.
   """
   converter = FrameConverter(size, decoding.threads)
-  for time, frame, _ in _timed_frames(path, notes, decoding):
+  for time, frame, _ in timed_frames(path, notes, decoding):
     yield time, converter.convert(frame)
 
 
 def frame_times(path: str | Path, decoding: Decoding = DEFAULT) -> Iterator[float]:
   """Yields the times of `native_frames` without the frames, in seconds."""
-  for time, _, _ in _timed_frames(path, None, decoding):
+  for time, _, _ in timed_frames(path, None, decoding):
     yield time
 
 
@@ -157,7 +142,7 @@ def grid_frames(
   """
   converter = FrameConverter((side, side), decoding.threads)
   index, shown, end = 0, None, 0.0
-  for time, frame, duration in _timed_frames(path, notes, decoding):
+  for time, frame, duration in timed_frames(path, notes, decoding):
     while shown is not None and index / rate + GRID_TOLERANCE < time:
       yield index / rate, converter.convert(shown)
       index += 1
@@ -168,67 +153,68 @@ def grid_frames(
     index += 1
 
 
-class _Clock:
-  """Gives frames strictly increasing times in seconds from the first frame."""
+class _Pace:
+  """Gives frames strictly increasing times in seconds from the first frame, also where nothing tells their times."""
 
-  def __init__(self, interval: float) -> None:
-    """Makes a clock for frames that usually follow each other after an interval in seconds."""
-    self._interval = interval
-    self._offset, self._time = None, 0.0
+  def __init__(self, clock: FileClock) -> None:
+    self._origin, self._interval = clock.origin or 0.0, clock.interval
+    self._end = clock.believed - self._origin
+    self._time = -self._interval
+    self.num_closed = 0  # how often a frame was shown at the usual pace in spite of its time
 
-  def time_of(self, frame: av.VideoFrame) -> float:
-    """Returns the time of the next frame."""
-    if self._offset is None:
-      self._offset = frame.time or 0.0
-      return self._time
-    before = self._time
-    time = before + self._interval if frame.time is None else frame.time - self._offset
-    if time > before + MAX_GAP or time < before - MAX_STEP_BACK:  # this is another clock, so the usual pace continues
-      self._offset, time = self._offset + time - before - self._interval, before + self._interval
-    elif time <= before:
-      time = before + GRID_TOLERANCE
-    self._time = time
-    return time
+  def time_of(self, time: float | None) -> float:
+    """Returns the time of the next frame, given its time on the clock of the file."""
+    usual = max(0.0, self._time + self._interval)
+    time = usual if time is None else time - self._origin
+    if time > self._time + MAX_GAP and time > self._end + 1:
+      self.num_closed, time = self.num_closed + 1, usual
+    elif time <= self._time:
+      time = self._time + GRID_TOLERANCE
+    self._time = max(time, 0.0)
+    return self._time
 
 
-def _timed_frames(
+def timed_frames(
   path: str | Path, notes: list[str] | None, decoding: Decoding
 ) -> Iterator[tuple[float, av.VideoFrame, float]]:
   """Yields every frame with its time and duration, in seconds from the first frame; times strictly increase."""
   path = Path(path)
+  clock = file_clock(path, decoding)
+  pace, deinterlacer = _Pace(clock), Deinterlacer(decoding.threads)
+  waiting: deque[tuple[float, float]] = deque()  # times and durations of the frames in the deinterlacer
+  if notes is not None:
+    notes.extend(clock.notes)
   with open_media(path) as container:
     stream = video_stream(container, path, decoding)
-    interval = 1 / _rate(stream)
-    clock, deinterlacer = _Clock(interval), Deinterlacer(decoding.threads)
-    waiting: deque[tuple[float, float]] = deque()  # times and durations of the frames in the deinterlacer
-    is_empty = True
-    for frame in _frames_of(container, stream, path, notes, decoding):
-      is_empty = False
-      waiting.append((clock.time_of(frame), min(seconds(frame.duration, frame.time_base) or interval, MAX_GAP)))
+    for time, frame in _frames_of(container, stream, path, notes, decoding):
+      stated = seconds(frame.duration, frame.time_base) if clock.has_durations else None
+      time = pace.time_of(time)
+      longest = max(MAX_GAP, clock.believed + 1 - (clock.origin or 0.0) - time)
+      waiting.append((time, min(stated or clock.interval, longest)))
       for progressive in deinterlacer.add(frame):
         time, duration = waiting.popleft()
         yield time, progressive, duration
-    if is_empty:
+    if not deinterlacer.num_frames:
       raise MediaError(f"{path}: no frame could be decoded")
     for progressive in deinterlacer.finish():
       time, duration = waiting.popleft()
       yield time, progressive, duration
+  if pace.num_closed and notes is not None:
+    notes.append(f"picture: {pace.num_closed} damaged time stamp{'s' * (pace.num_closed > 1)} ignored")
 
 
 def _frames_of(
   container: InputContainer, stream: av.VideoStream, path: Path, notes: list[str] | None, decoding: Decoding
-) -> Iterator[av.VideoFrame]:
+) -> Iterator[tuple[float | None, av.VideoFrame]]:
+  """Yields decoded frames, cropped, with their times on the clock of the file."""
   cropper, is_first = Cropper(read_crop(path, container.streams.video.index(stream))), True
-  for item in decode(container, stream, notes, "picture"):
-    if isinstance(item, av.VideoFrame):
-      decoding.check(path, item.width, item.height)
-      if is_first and notes is not None and (note := colour_note(item)) is not None:
-        notes.append(note)
-      is_first = False
-      yield cropper.cut(item)
-
-
-def _rate(stream: av.VideoStream) -> float:
-  """Returns the average number of frames per second, or 25 if the file states no plausible one."""
-  rate = float(stream.average_rate or stream.guessed_rate or 0)
-  return rate if 0.01 <= rate <= 1000 else 25.0
+  timer = FrameTimer(file_clock(path, decoding))
+  for item in decode(container, stream, notes, "picture", timer.correct):
+    if not isinstance(item, av.VideoFrame):
+      timer.lose()
+      continue
+    decoding.check(path, item.width, item.height)
+    if is_first and notes is not None and (note := colour_note(item)) is not None:
+      notes.append(note)
+    is_first = False
+    yield timer.time_of(item), cropper.cut(item)

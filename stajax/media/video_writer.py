@@ -16,7 +16,8 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from stajax.files import atomic_file
 from stajax.media.audio import aligned_sound
-from stajax.media.file import MAX_GAP, MediaError, open_media, sound_stream
+from stajax.media.file import MediaError, open_media, sound_stream
+from stajax.media.times import file_clock
 from stajax.media.video import MediaInfo
 
 _TIME_BASE = Fraction(1, 90000)  # exact for every usual frame rate
@@ -50,6 +51,7 @@ class VideoWriter:
     self.path, self.info, self.notes = Path(path), info, notes if notes is not None else []
     self._sound: SoundPackets = iter(())
     self._waiting: tuple[float, av.Packet] | None = None
+    self._last_time = 0.0  # that of the last frame in seconds
 
   def __enter__(self) -> "VideoWriter":
     with contextlib.ExitStack() as stack:
@@ -65,7 +67,11 @@ class VideoWriter:
   def _finish(self, kind: type | None, *_: object) -> None:
     """Writes the rest after the last frame, unless there was an exception, and closes the file."""
     if kind is None:
+      last = round(self._last_time / _TIME_BASE)
       for packet in self._stream.encode(None):
+        if packet.pts is not None and packet.time_base and round(packet.pts * packet.time_base / _TIME_BASE) == last:
+          shown = max(self.info.duration - self._last_time, 1 / self.info.rate)
+          packet.duration = round(shown / float(packet.time_base))
         self._mux_picture(packet)
       self._mux_sound_until(float("inf"))
     self._close()
@@ -78,14 +84,16 @@ class VideoWriter:
     picture.pts, picture.time_base = round(time / _TIME_BASE), _TIME_BASE
     for packet in self._stream.encode(picture):
       self._mux_picture(packet)
+    self._last_time = time
     self._mux_sound_until(time)
 
   def _start(self, with_sound: bool) -> None:
     target = str(self._partial.absolute())  # because a relative name could be taken for a protocol
     self._container = av.open(target, "w", format="mp4", container_options={"movflags": "+faststart"})
     rate = Fraction(self.info.rate).limit_denominator(1001)
-    # A short look-ahead keeps few frames in memory.
-    settings = {"crf": "20", "preset": "veryfast", "rc-lookahead": "10"}
+    # A short look-ahead keeps few frames in memory. Without B-frames the last packet is that of the last frame, whose
+    # duration is the only one that mp4 files state.
+    settings = {"crf": "20", "preset": "veryfast", "rc-lookahead": "10", "bf": "0"}
     self._stream = self._container.add_stream("libx264", rate=rate, options=settings)
     self._stream.width, self._stream.height = (side + side % 2 for side in (self.info.width, self.info.height))
     self._stream.pix_fmt, self._stream.time_base = "yuv420p", _TIME_BASE
@@ -106,7 +114,7 @@ class VideoWriter:
   def _open_sound(self) -> SoundPackets:
     with _open_sound_stream(self.info) as (_, stream):
       codec = stream.codec_context.codec.canonical_name
-      if codec in _COPIED_CODECS and _can_copy(self.info):
+      if codec in _COPIED_CODECS and file_clock(self.info.path).sound.is_plain and _can_copy(self.info):
         return _copied_packets(self.info, self._container.add_stream_from_template(stream))
       rate = stream.sample_rate if stream.sample_rate in _AAC_RATES else 48000
       layout = "mono" if stream.channels == 1 else "stereo"
@@ -148,7 +156,7 @@ def _copied_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
   """Yields the sound packets of the original, shifted to the picture's time 0."""
   with _open_sound_stream(info) as (container, stream):
     base = stream.time_base or Fraction(1, stream.sample_rate)
-    shift, before, end = round(info.origin / base), None, 0.0
+    shift, before = round(info.origin / base), None
     for packet in container.demux(stream):
       if packet.pts is None or packet.dts is None or packet.size == 0:
         continue
@@ -157,9 +165,7 @@ def _copied_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
       # mp4 accepts only increasing times; sound that ends before the picture begins is cut.
       if (before is not None and packet.dts <= before) or start + duration <= 0:
         continue
-      if abs(start - end) > MAX_GAP:
-        raise MediaError(f"{info.path}: sound jumps from {end:.3f} s to {start:.3f} s")
-      before, end = packet.dts, start
+      before = packet.dts
       packet.stream = target
       yield start, packet
 

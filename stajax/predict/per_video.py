@@ -53,10 +53,9 @@ class MapStream:
     self._pending_times: deque[float] = deque()  # times of the samples whose maps the model has not returned yet
 
   @property
-  def expected_length(self) -> int | None:
-    """The approximate number of maps; None if the file does not state its duration."""
-    duration = self.provenance.info.duration
-    return None if duration is None else max(1, round(duration * self.provenance.rate))
+  def expected_length(self) -> int:
+    """The approximate number of maps."""
+    return max(1, round(self.provenance.info.duration * self.provenance.rate))
 
   def __iter__(self) -> Iterator[TimedMap]:
     """Computes the maps.

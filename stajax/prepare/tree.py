@@ -40,7 +40,7 @@ from stajax.prepare.tree_files import (
   write_video,
 )
 
-PREPARATION = 2  # a change of this number writes all videos again
+PREPARATION = 3  # a change of this number writes all videos again
 STATE = ".prepared"  # the folder in a tree that keeps the outcome of each video
 
 

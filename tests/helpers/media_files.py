@@ -71,6 +71,27 @@ def write_video(
   return path
 
 
+def write_stamped(path: Path, frames: np.ndarray, stamps: list[float]) -> Path:
+  """Writes a Matroska file whose time stamps, in seconds, may be in any order."""
+  late = 2**41  # so that each stamp takes six bytes
+  with av.open(str(path), "w", options={"cluster_size_limit": "1"}) as container:
+    stream = container.add_stream("ffv1", rate=10)
+    stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "bgr0"
+    stream.time_base = stream.codec_context.time_base = CLOCK
+    for number, frame in enumerate(frames):
+      picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format="bgr0")
+      picture.pts, picture.time_base = late + 100 * number, CLOCK
+      container.mux(stream.encode(picture))
+    container.mux(stream.encode(None))
+  content = path.read_bytes()
+  for number, stamp in enumerate(stamps):
+    written = b"\xe7\x86" + (late + 100 * number).to_bytes(6, "big")
+    assert content.count(written) == 1
+    content = content.replace(written, b"\xe7\x86" + round(stamp * 1000).to_bytes(6, "big"))
+  path.write_bytes(content)
+  return path
+
+
 def touch(path: Path, content: str = "") -> None:
   """Writes a file that is not decoded, and its folder."""
   path.parent.mkdir(parents=True, exist_ok=True)

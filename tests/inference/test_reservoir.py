@@ -33,7 +33,7 @@ def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
   windows_of.window(15.0)  # prediction has gone on meanwhile
   found = read_file_fragments(info, windows_of, 4.0, 1, 24, seed=0)
   assert len(found.runs) == SIZE == len(found.at) and (np.diff(found.at) >= 0).all() and found.at[-1] < 160
-  times = [time for time, _ in sampled_runs(path, info.origin, SIZE, 1 / 4, 24, 0)]
+  times = [time for time, _ in sampled_runs(path, SIZE, 1 / 4, 24, 0)]
   np.testing.assert_array_equal(found.at, np.round(np.array(times) * 4))
   fresh = file_windows(path, [])
   for time, ((_, none), (_, heard), (_, nothing)) in zip(times, found.runs, strict=True):
