@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains on SLURM with one process for each GPU. All nodes must see the code, the data and the work folder.
-#   sbatch launch/slurm.sh --config configs/ave.py --data.path /shared/ave/train --workdir /shared/runs/ave \
-#     --init visual=/shared/vgg16.safetensors --init sound=/shared/vggsound.safetensors
+#   sbatch launch/slurm.sh --config configs/ave.py --data.path /shared/ave --workdir /shared/runs/ave \
+#     --init visual=/shared/vgg16-397923af.pth --init sound=/shared/I.pth.tar
 # Submit it from the project's folder, with the Python environment activated. Options before the name of this file
 # replace those below: `sbatch --nodes=1 --time=02:00:00 launch/slurm.sh …`. A job that is queued again, or submitted
 # again, goes on from the last checkpoint, also with another number of nodes.

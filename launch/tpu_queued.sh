@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Asks for a TPU slice of spot VMs as a queued resource; when it is there, every host installs stajax and trains.
 #   NAME=ave ZONE=us-west4-a TYPE=v5litepod-32 RUNTIME=v2-alpha-tpuv5-lite NFS=10.0.0.2:/share \
-#     launch/tpu_queued.sh --config configs/ave.py --data.path /mnt/shared/ave/train \
-#     --workdir /mnt/shared/runs/ave --init visual=/mnt/shared/vgg16.safetensors \
-#     --init sound=/mnt/shared/vggsound.safetensors
+#     launch/tpu_queued.sh --config configs/ave.py --data.path /mnt/shared/ave \
+#     --workdir /mnt/shared/runs/ave --init visual=/mnt/shared/vgg16-397923af.pth \
+#     --init sound=/mnt/shared/I.pth.tar
 # NFS is a share that all hosts see as /mnt/shared, with the project in /mnt/shared/stajax. Each host's output is in
 # /mnt/shared/HOST.log. A slice that was taken back does not return: delete it as below, run this again, and training
 # goes on from the last checkpoint, also on a slice of another size. Delete it when training is done, as it costs until
