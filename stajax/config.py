@@ -270,7 +270,10 @@ class Config(_Frozen):
   inference_batch: PositiveInt = 32
   """The number of frames that dense inference encodes at a time."""
   score_stride: PositiveInt = 1
-  """The report scores every n-th frame of the held-out part."""
+  """The report scores every n-th frame of videos with viewers."""
+  score_data: tuple[str, ...] = ()
+  """Eye-tracking sets that the report scores the model on, each as stavis:ROOT, a tree in the STAViS layout. No network
+  learns from them. This field and `score_stride` may change in a finished run: its report is then written again."""
 
   @property
   def has_frozen_backbone(self) -> bool:

@@ -7,6 +7,9 @@ from stajax.report.table_1 import ROWS
 from stajax.scoring.protocol import METRICS
 from stajax.senses import OWN, split_method
 
+PSEUDO_FIXATION = "pseudo_fixation"
+"""What students learn from: SCAM+ (or SCAM) smoothed in time, with weak values cut."""
+
 METHODS = {
   "centre": ("Centre", "Baseline: one Gaussian in the middle of every frame, whatever it shows."),
   "spectral_residual": (
@@ -45,6 +48,10 @@ METHODS = {
     "SCAM+",
     "The same over the three fine CAMs and those of S+, ST+ and SA+, which compare a frame with its neighbours "
     "(short), other moments of the clip (long) and other clips of its tag (cross). The students learn from it.",
+  ),
+  PSEUDO_FIXATION: (
+    "Pseudo-fixation",
+    "What the students learn from: that map smoothed in time, with weak values cut.",
   ),
   "sta": ("STA", "The student: it learned from pseudo-fixations, sees and hears the clip, and needs no tag."),
   "sta_plus_short": ("STA+ short", "The student that reasons over three successive moments."),

@@ -33,17 +33,18 @@ class Example:
     title: Identifies the frame: its clip, number, tag and flags.
     frame: The frame (H, W, 3), uint8 RGB.
     maps: {method: (h, w) uint8}. They are shown in this order over the frame, each relative to its maximum.
-    viewers: The density of the viewers' fixations, (H, W) uint8.
+    viewers: The density of the viewers' fixations, (H, W) uint8; None where nobody's eyes were tracked.
     fixations: The fixated pixels, (H, W) bool, which are drawn as points on the viewers' picture.
     sound: The log-spectrogram of the second of sound around the frame, (257, n) float; None where there is none.
     note: A line below the pictures.
-    compared: The methods whose maps stand between frame and viewers in a row of their own, above all others.
+    compared: The methods whose maps stand beside the frame, and before the viewers, in a row of their own above all
+      others.
   """
 
   title: str
   frame: np.ndarray
   maps: Mapping[str, np.ndarray]
-  viewers: np.ndarray
+  viewers: np.ndarray | None = None
   fixations: np.ndarray | None = None
   sound: np.ndarray | None = None
   note: str = ""
@@ -52,7 +53,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Page:
-  """What a page shows. Parts that are empty are left out.
+  """What a page shows. Parts that are empty are left out; without scores the page is about learning alone.
 
   Attributes:
     title: The title of the page.
@@ -113,6 +114,7 @@ def write_page(out: str | Path, page: Page) -> None:
     map_sizes=_map_sizes(page.about["map_sizes_height_width"]),
     curves=[_curve(stage, log, f"curve{i}") for i, (stage, log) in enumerate(page.curves.items())],
     examples=[_gallery_row(example) for example in page.examples],
+    has_viewers=any(example.viewers is not None for example in page.examples),
     facts=page.facts,
     title_of=names.title_of,
   )
@@ -169,8 +171,10 @@ def _gallery_row(example: Example) -> dict[str, Any]:
   frame = ("frame", plots.picture(example.frame))
   sound = [] if example.sound is None else [("sound", plots.spectrogram_picture(example.sound))]
   maps = {name: plots.heat_picture(example.frame, values) for name, values in example.maps.items()}
-  viewers = ("viewers", plots.heat_picture(example.frame, example.viewers, example.fixations))
+  viewers = []
+  if example.viewers is not None:
+    viewers.append(("viewers", plots.heat_picture(example.frame, example.viewers, example.fixations)))
   compared = [(name, maps[name]) for name in example.compared if name in maps]
   others = [(name, picture) for name, picture in maps.items() if name not in example.compared]
-  rows = [[frame, *compared, viewers], [*sound, *others]] if compared else [[frame, *sound, *others, viewers]]
+  rows = [[frame, *compared, *viewers], [*sound, *others]] if compared else [[frame, *sound, *others, *viewers]]
   return {"title": example.title, "note": example.note, "rows": rows}

@@ -210,6 +210,19 @@ def test_compared_maps_stand_between_frame_and_viewers_above_the_others(tmp_path
   assert text.count('<div class="grid pictures">') == 2
 
 
+def test_a_page_without_scores_is_about_learning_alone(tmp_path):
+  nothing = Evaluation((), (), Settings())
+  example = replace(make_example("clip 1"), viewers=None)
+  scores, text = make_report(tmp_path, nothing, examples=[example])
+  page = Browser(text)
+  assert scores == {} and page.open == []
+  assert re.findall("<h2[^>]*>(.*?)</h2>", text) == ["Learning curves", "Examples", "Facts"]
+  assert "Viewers" not in text and "AUC-J" not in text
+  # What was skipped is named even where nothing could be scored.
+  _, text = make_report(tmp_path, replace(nothing, skipped=(("A", "b", "no sound"),)))
+  assert "A/b: no sound" in text and "Viewers" in text
+
+
 def test_a_map_is_shown_relative_to_its_maximum():
   frame = np.full((256, 256, 3), 90, np.uint8)
   values = gaussian_filter(np.eye(16) * 1.0, 2)
@@ -314,7 +327,8 @@ def test_every_network_and_method_has_a_title():
   assert {*networks.MODEL_NETWORKS, *networks.TAGGERS, "data", "model", "report"} <= names.STAGES.keys()
   assert all(title != name and text for name, (title, text) in names.METHODS.items())
   expected = "centre spectral_residual feature_distance uniform cam_s_coarse cam_st_coarse cam_sa_coarse scam_coarse "
-  expected += "cam_s cam_st cam_sa scam_average scam scam_plus sta sta_plus_short sta_plus_long final final_no_switch"
+  expected += "cam_s cam_st cam_sa scam_average scam scam_plus pseudo_fixation "
+  expected += "sta sta_plus_short sta_plus_long final final_no_switch"
   assert [*names.METHODS][:-1] == expected.split()
   assert len(set(names.STAGES.values())) == len(names.STAGES)
 

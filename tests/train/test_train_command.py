@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -224,7 +225,7 @@ def check_same(killed: Path, trained: Path) -> None:
 def shared(place, trained) -> Path:
   """A work folder of the same networks up to the pseudo-fixations, with students that share trained backbones.
 
-  It has no report, which takes as long as all the rest.
+  No clips are held out, as with real clips, so that its report scores nothing.
   """
   settings = CONFIG.replace("Optimizer, Synthetic", "Optimizer, Students, Synthetic")
   settings = settings.replace(
@@ -261,6 +262,19 @@ def test_students_with_one_backbone(trained, shared):
       own = key if part in COMMON else f"{collection}/{name}/{part}/{rest}".rstrip("/")
       np.testing.assert_array_equal(x, together[own], err_msg=key)
     assert any((found[key] != x).any() for key, x in before.items() if key.split("/")[1] == "visual"), "it learns"
+
+
+def test_a_report_without_held_out_clips_shows_training_clips(shared):
+  text = (shared / "report" / "index.html").read_text()
+  assert re.findall("<h2[^>]*>(.*?)</h2>", text) == ["Learning curves", "Examples", "Facts"]
+  assert "Nothing is scored" in text and "rendered clips" in text
+  first = text.partition('<article class="example">')[2].partition("</article>")[0]
+  assert re.findall("<figcaption>(.*?)</figcaption>", first) == [
+    *("Frame", "SCAM", "SCAM+", "Pseudo-fixation", "Final"),
+    *("Sound", "CAM S, coarse", "CAM ST, coarse", "CAM SA, coarse", "SCAM, coarse", "CAM S", "CAM ST", "CAM SA"),
+    *("STA", "STA+ short", "STA+ long"),
+  ]
+  assert "The three students as one network" in text and json.loads((shared / "report/scores.json").read_text()) == {}
 
 
 @pytest.mark.slow

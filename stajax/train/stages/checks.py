@@ -1,7 +1,11 @@
 """The checks of a configuration before anything is written."""
 
+from pathlib import Path
+
 from stajax import networks
 from stajax.config import Config, ConfigError
+from stajax.eyetracking import StavisError, StavisTree, parse_data, read_tree
+from stajax.files import folder_names
 from stajax.nets.shared_students import COMMON
 from stajax.train.stages.graph import Stage, make_graph
 
@@ -22,6 +26,34 @@ def check(config: Config) -> None:
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
   _check_hearing(config)
+  trees_to_score(config)  # not only after days of training
+
+
+def trees_to_score(config: Config) -> list[StavisTree]:
+  """Lists the eye-tracking sets that the report scores.
+
+  Raises:
+    ConfigError: One cannot be read, or two have the same database.
+  """
+  trees: list[StavisTree] = []
+  databases: dict[str, Path | str] = dict.fromkeys(_heldout_databases(config), "the held-out clips")
+  for data in config.score_data:
+    try:
+      tree = read_tree(parse_data(data))
+    except StavisError as error:
+      raise ConfigError(f"score_data: {error}") from None
+    for database in dict.fromkeys(video.database for video in tree.videos):
+      if database in databases:
+        raise ConfigError(f"score_data: {tree.root} and {databases[database]} both have the database {database}")
+      databases[database] = tree.root
+    trees.append(tree)
+  return trees
+
+
+def _heldout_databases(config: Config) -> list[str]:
+  if config.data.source == "synthetic":
+    return ["synthetic"]
+  return folder_names(Path(config.data.path or "") / "heldout_tree" / "annotations")
 
 
 def _check_visual(config: Config) -> None:

@@ -21,6 +21,9 @@ from stajax.train.stages.pseudo_fixations import find_boxes, make_pseudo_fixatio
 from stajax.train.stages.save_model import save_model
 from stajax.train.workdir import Workdir, WorkdirError
 
+_REPORTED = ("score_data", "score_stride")
+"""The fields of the configuration that only the report depends on."""
+
 
 def run_all(config: Config, folder: Path) -> str:
   """Runs the stages of a configuration that are not done yet, in order.
@@ -53,18 +56,24 @@ def run_all(config: Config, folder: Path) -> str:
     _run_stage(stage, run)
   seconds = time.monotonic() - started
   took = f"{len(unfinished)} stages in {seconds:.0f} s" if unfinished else "everything was done already"
-  page = run.workdir.report / "index.html"
-  report = page if page.is_file() else "none, as there are no held-out clips with viewers"
-  return f"{config.name}: {took}; report: {report}; model: {run.workdir.model}"
+  return f"{config.name}: {took}; report: {run.workdir.report / 'index.html'}; model: {run.workdir.model}"
 
 
 def _claim(config: Config, workdir: Workdir) -> None:
-  """Saves the resolved configuration, or compares it with the one that is there."""
+  """Saves the resolved configuration, or compares it with the one that is there.
+
+  What only the report depends on may change: the report is then made again.
+  """
   path = workdir.config
   if path.is_file():
     text = path.read_text(encoding="utf-8", errors="replace")
-    changes = configuration.differences(configuration.loads(text, str(path)), config)
-    if changes:
+    begun_with = configuration.loads(text, str(path))
+    changes = configuration.differences(begun_with, config)
+    if changes and begun_with == config.model_copy(update={name: getattr(begun_with, name) for name in _REPORTED}):
+      if jax.process_index() == 0:
+        (workdir.stage("report") / "done.json").unlink(missing_ok=True)
+        write_text(path, configuration.dumps(config))
+    elif changes:
       begun = f"was begun with another configuration ({'; '.join(changes)})"
       raise WorkdirError(f"{workdir.path}: {begun}; use another --workdir")
   elif jax.process_index() == 0:

@@ -1,5 +1,6 @@
 """Configurations that cannot be run are refused in one line, before anything is written."""
 
+import numpy as np
 import pytest
 
 from helpers.runs import train_all
@@ -7,7 +8,8 @@ from helpers.runs import train_all
 pytest.importorskip("tensorflow")
 
 from stajax.config import Config, ConfigError, Data, Hearing, Network, Students, Training
-from stajax.train.stages.checks import check
+from stajax.prepare.tree_files import write_fold_lists, write_video
+from stajax.train.stages.checks import check, trees_to_score
 from stajax.train.stages.runner import run_all
 
 SHARED = {"students": Students(backbone="shared")}
@@ -61,3 +63,28 @@ def test_off_the_shelf_taggers():
   assert "needs data.source records" in message(data=Data(source="synthetic"))
   assert "hearing.weights is 'a'" in message(hearing=Hearing(kind="yamnet", weights="a"))
   assert "hearing.weights is None" in message(hearing=Hearing(kind="vggsound"))
+
+
+def make_tree(root, *databases):
+  """Writes trees with one annotated frame."""
+  for database in databases:
+    frame, fixated, density = np.zeros((8, 8, 3), np.uint8), np.eye(8, dtype=bool), np.full((8, 8), 9, np.uint8)
+    write_video(root, database, "a", [frame], None, [(fixated, density)])
+    write_fold_lists(root, database, [("a", 1, 8.0)])
+  return f"stavis:{root}"
+
+
+def test_sets_to_score_are_read_before_training(tmp_path):
+  both, other = make_tree(tmp_path / "both", "A", "B"), make_tree(tmp_path / "other", "B")
+  base = Config(name="a", data=Data(source="synthetic"), **train_all())
+  found = trees_to_score(base.model_copy(update={"score_data": (both,)}))
+  assert [video.database for tree in found for video in tree.videos] == ["A", "B"]
+  for data, message in (
+    ((both, other), f"score_data: {tmp_path}/other and {tmp_path}/both both have the database B"),
+    ((make_tree(tmp_path / "s", "synthetic"),), "and the held-out clips both have the database synthetic"),
+    (("stavis:nowhere",), "score_data: nowhere: not a tree in the STAViS layout"),
+    (("nowhere",), "score_data: data nowhere: expected NAME:ROOT"),
+  ):
+    with pytest.raises(ConfigError) as error:
+      trees_to_score(base.model_copy(update={"score_data": data}))
+    assert message in str(error.value) and "\n" not in str(error.value)

@@ -52,6 +52,18 @@ def test_finished_stages_are_not_run_again(tmp_path, monkeypatch, capsys):
   assert not list(tmp_path.rglob("*.partial"))
 
 
+def test_what_only_the_report_depends_on_may_change(tmp_path, monkeypatch):
+  calls = fake_work(monkeypatch)
+  runner.run_all(runnable(), tmp_path)
+  calls.clear()
+  runner.run_all(runnable(score_stride=3), tmp_path)
+  assert calls == ["report"]
+  assert json.loads((tmp_path / "config.json").read_text())["score_stride"] == 3
+  with pytest.raises(WorkdirError, match=r"seed: 0 → 1"):
+    runner.run_all(runnable(score_stride=2, seed=1), tmp_path)
+  assert calls == ["report"]
+
+
 def test_another_configuration_is_refused(tmp_path, monkeypatch):
   fake_work(monkeypatch)
   runner.run_all(runnable(), tmp_path)

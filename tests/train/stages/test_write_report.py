@@ -4,13 +4,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers.fake_records import NUM_FRAMES, fake_records
 
 pytest.importorskip("tensorflow")
 
 from stajax.media.spectrogram import window_columns
-from stajax.train.stages.write_report import Gallery, _decisive_clips
+from stajax.train.stages.report_examples import Gallery, TreeGallery
+from stajax.train.stages.report_heldout import _decisive_clips
 
 
 def test_the_gallery_has_middle_frames_of_every_tag_and_their_sound(tmp_path):
@@ -67,3 +69,32 @@ def test_preferred_clips_come_first_in_the_gallery(tmp_path):
 def test_decisive_clips_have_rivals_and_their_own_sound():
   groups = {"synthetic/rivals": ["a", "b"], "synthetic/foreign": ["b", "c"], "synthetic/no_rivals": ["d"]}
   assert _decisive_clips(groups) == {"a"} and _decisive_clips({"x/foreign": ["a"]}) == _decisive_clips({}) == set()
+
+
+def test_scored_videos_are_shown_by_turns_with_what_viewers_saw(tmp_path):
+  """Of every database one video after the other; each by the middle one of its scored frames."""
+
+  def video(database, name, frames=9):
+    path = tmp_path / f"{name}.png"
+    Image.fromarray(np.full((4, 6, 3), 50, np.uint8)).save(path)
+    own = {"density": lambda frame: ("density", frame), "fixations": lambda frame: ("fixations", frame)}
+    return SimpleNamespace(database=database, name=name, frame_paths=[path] * frames, **own)
+
+  videos = [video("A", f"a{i}") for i in range(9)] + [video("B", f"b{i}") for i in range(2)] + [video("C", "c")]
+  frames = [0, 2, 4, 6]
+
+  def maps(video, wanted):
+    for start in (0, 2):
+      chunk = wanted[start : start + 2]
+      yield list(chunk), {name: np.array(chunk) for name in ("sta", "final", "final_no_switch", "spectral_residual")}
+
+  gallery = TreeGallery([(video, [] if video.name == "c" else frames) for video in videos])
+  for each in videos:
+    chunks = list(gallery.watch(maps)(each, frames))
+    assert [chunk for chunk, _ in chunks] == [[0, 2], [4, 6]] and set(chunks[0][1]) > {"spectral_residual"}
+  examples = gallery.examples()
+  names = ["A/a0", "B/b0", "A/a1", "B/b1", *(f"A/a{i}" for i in range(2, 8))]
+  assert [example.title for example in examples] == [f"{name}, frame 5" for name in names]
+  for example in examples:
+    assert example.maps == {"sta": 4, "final": 4} and example.frame.shape == (4, 6, 3)
+    assert (example.viewers, example.fixations) == (("density", 4), ("fixations", 4))
