@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stajax import companions, model, networks
 from stajax.companions import Granularity
 from stajax.inference.clip import Clip
 from stajax.inference.dense import DenseNetwork, Groups, fetch
+from stajax.inference.local_devices import Device
 from stajax.inference.programs import ClassMaps
 from stajax.maps.boxes import coarse_boxes
 from stajax.maps.scam import average, average_over_tags, select, source_maps
@@ -25,7 +25,7 @@ from stajax.maps.scam import average, average_over_tags, select, source_maps
 if TYPE_CHECKING:  # as in stajax.model
   from stajax.config import Config, Maps
 
-Pool = tuple[jax.Array, np.ndarray]
+Pool = tuple[np.ndarray, np.ndarray]
 """Fragments of other clips (P, h, w, c), and the number of each one's clip (P,)."""
 
 
@@ -66,7 +66,13 @@ class Sources:
 
 
 def make_dense(
-  name: str, variables: Mapping[str, Any], config: "Config", num_categories: int, batch: int, refine: bool | None = None
+  name: str,
+  variables: Mapping[str, Any],
+  config: "Config",
+  num_categories: int,
+  batch: int,
+  refine: bool | None = None,
+  device: Device = None,
 ) -> DenseNetwork:
   """Returns a trained network, compiled for whole clips.
 
@@ -77,6 +83,7 @@ def make_dense(
     num_categories: The number of tags.
     batch: The number of frames that are computed together.
     refine: Whether it has fixation refine layers; see `stajax.networks.make_network`.
+    device: Where it computes; None for JAX's default device.
   """
   return DenseNetwork(
     networks.make_network(name, config, num_categories, refine),
@@ -85,6 +92,7 @@ def make_dense(
     batch,
     cropped=networks.sees_crops(name, config),
     keep_stages=networks.shared_stages(name, config),
+    device=device,
   )
 
 
@@ -251,4 +259,4 @@ def stored_pool(stored: Mapping[str, np.ndarray], name: str, tags: Sequence[int]
   suffix = model.HEARD if always_heard and networks.NETWORKS[name].hears else ""
   clips, of_tags = stored["clips"], np.asarray(tags, np.int64)
   there = clips[of_tags] >= 0
-  return jnp.asarray(stored[name + suffix][of_tags][there]), clips[of_tags][there]
+  return stored[name + suffix][of_tags][there], clips[of_tags][there]

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stajax.inference.clip import Clip, Overlap, sounds
+from stajax.inference.local_devices import Device
 from stajax.inference.programs import BatchProgram, Buffers, shared_programs
 from stajax.nets.base import Network
 
@@ -32,11 +33,11 @@ class Groups:
 
   Attributes:
     samples: (n, 3), the samples of every target's group, the target first; len(clip) + p stands for `pool[p]`.
-    pool: (P, h, w, c), fragments of other clips: what `DenseNetwork.nodes` returns.
+    pool: (P, h, w, c), fragments of other clips: what `DenseNetwork.nodes` returns, here or on the host.
   """
 
   samples: np.ndarray
-  pool: jax.Array | None = None
+  pool: jax.Array | np.ndarray | None = None
 
 
 class DenseNetwork:
@@ -54,6 +55,7 @@ class DenseNetwork:
     batch: B, the number of frames that are computed at a time.
     cropped: Whether it sees the clip's boxes instead of whole frames.
     keep_stages: The stages of the backbone that are kept with a clip, for other networks with the same backbone.
+    device: Where it computes; None for JAX's default device. A clip's features are on the device that made them.
   """
 
   def __init__(
@@ -64,15 +66,21 @@ class DenseNetwork:
     batch: int,
     cropped: bool = False,
     keep_stages: Sequence[str] = (),
+    device: Device = None,
   ) -> None:
     self.network, self.size, self._batch, self._cropped = network, size, batch, cropped
-    self.variables = jax.device_put(variables)
+    self._device = device
+    self.variables = self.put(variables)
     self._programs = shared_programs(network, size, tuple(keep_stages))
     images = f"{size} {cropped}"
     self._frames_key = f"{images} {_digest(variables, network.frame_parts)}"
     self._spatial_key = f"{images} {_digest(variables, ('visual', 'neck'))}"
     self._stages_key = f"{images} {_digest(variables, ('visual',))}" if keep_stages else None
     self._sound_key = _digest(variables, ("sound",))
+
+  def put(self, values: Any) -> Any:
+    """Puts arrays on the network's device."""
+    return jax.device_put(values, self._device)
 
   def run(self, clip: Clip, select: Sequence[int] = (), groups: Groups | None = None) -> Any:
     """Computes the results for the clip's targets and waits for them.
@@ -98,11 +106,11 @@ class DenseNetwork:
     samples = targets[:, None] if groups is None else np.asarray(groups.samples)
     if groups is not None and groups.pool is not None:
       samples = np.where(samples >= len(clip), samples - len(clip) + nodes.shape[0], samples)
-      nodes = jnp.concatenate([nodes, groups.pool.astype(nodes.dtype)])
-    selected = jax.device_put(np.asarray(select, np.int32))
+      nodes = jnp.concatenate([nodes, self.put(groups.pool).astype(nodes.dtype)])
+    selected = self.put(np.asarray(select, np.int32))
     batches = (_fill_batch(samples[at : at + self._batch], self._batch) for at in range(0, len(targets), self._batch))
     reason, variables = self._programs.reason, self.variables
-    return [reason(variables, nodes, features, jax.device_put(batch), selected) for batch in batches]
+    return [reason(variables, nodes, features, self.put(batch), selected) for batch in batches]
 
   def nodes(self, clip: Clip) -> jax.Array:
     """Returns the fused fragments (n, h, w, c) of all samples, for the pools of other clips."""
@@ -118,7 +126,7 @@ class DenseNetwork:
     missing = [stage for stage in self.network.backbone_stages if stage not in kept]
     if missing and clip.stored is not None:
       values = {stage: clip.stored(self.size, self._cropped, stage) for stage in missing}
-      kept |= {stage: _pad(x, self._capacity(clip)) for stage, x in values.items()}
+      kept |= {stage: self.put(_pad(x, self._capacity(clip))) for stage, x in values.items()}
     elif missing:
       kept = self._encode(clip, self._stages_key, self._programs.backbone, self._images(clip))
     return {stage: kept[stage] for stage in self.network.backbone_stages}
@@ -191,16 +199,18 @@ class DenseNetwork:
       **common: What the program needs for every batch.
     """
     example = [x.repeat(self._batch, axis=0) for x in inputs(slice(0, 1))]
-    buffers: Buffers | None = program.make_buffers(self._capacity(clip), self.variables, *example, **common)
+    buffers: Buffers | None = program.make_buffers(
+      self._capacity(clip), self._device, self.variables, *example, **common
+    )
     begin = 0
     if encoded is not None:
       assert buffers is not None  # with an overlap there is room for two batches at least
       overlap, before = encoded
-      buffers = _copy_overlap(buffers, before, jax.device_put(np.int32(overlap.start)), overlap.count)
+      buffers = _copy_overlap(buffers, before, self.put(np.int32(overlap.start)), overlap.count)
       begin = overlap.count
     for at in range(begin, len(clip), self._batch):
       batch = [_fill_batch(x, self._batch) for x in inputs(slice(at, at + self._batch))]
-      buffers = program.write(self.variables, buffers, *jax.device_put((np.int32(at), *batch)), **common)
+      buffers = program.write(self.variables, buffers, *self.put((np.int32(at), *batch)), **common)
     assert buffers is not None
     return buffers
 
@@ -233,6 +243,7 @@ def make_tagger(
   variables: dict[str, Any],
   batch: int,
   activation: Callable[[jax.Array], jax.Array] = jax.nn.sigmoid,
+  device: Device = None,
 ) -> Callable[[Clip], np.ndarray]:
   """Returns a function that gives a trained tagger's confidences (n, c) in the sound of each of a clip's samples.
 
@@ -241,8 +252,9 @@ def make_tagger(
     variables: Its variables.
     batch: The number of sounds that are computed at a time.
     activation: A function that turns logits into confidences.
+    device: Where it computes; None for JAX's default device.
   """
-  variables = jax.device_put(variables)
+  variables = jax.device_put(variables, device)
 
   @jax.jit
   def confidences(variables: Any, sound: jax.Array) -> jax.Array:
@@ -250,7 +262,7 @@ def make_tagger(
 
   def hear(clip: Clip) -> np.ndarray:
     batches = (_fill_batch(sounds(clip.samples[at : at + batch]), batch) for at in range(0, len(clip), batch))
-    return fetch([confidences(variables, jax.device_put(sound)) for sound in batches], len(clip))
+    return fetch([confidences(variables, jax.device_put(sound, device)) for sound in batches], len(clip))
 
   return hear
 
@@ -262,11 +274,11 @@ def _copy_overlap(buffers: Buffers, before: Buffers, start: jax.Array, count: in
   return {name: jax.lax.dynamic_update_slice_in_dim(x, shared[name], 0, 0) for name, x in buffers.items()}
 
 
-def _pad(values: np.ndarray, length: int) -> jax.Array:
-  """Puts (n, …) on the device, with zeros up to `length`."""
+def _pad(values: np.ndarray, length: int) -> np.ndarray:
+  """Returns (n, …) with zeros up to `length`."""
   padded = np.zeros((length, *values.shape[1:]), values.dtype)
   padded[: len(values)] = values
-  return jax.device_put(padded)
+  return padded
 
 
 def _fill_batch(x: np.ndarray, batch: int) -> np.ndarray:

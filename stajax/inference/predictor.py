@@ -23,6 +23,7 @@ from stajax import networks
 from stajax.inference.class_maps import make_dense, make_groups, switch_values
 from stajax.inference.clip import Clip, Sample, windows
 from stajax.inference.dense import DenseNetwork, Groups, fetch, take
+from stajax.inference.local_devices import Device
 from stajax.inference.pending import Pending, finish_in_turn
 from stajax.inference.reservoir import Fragments, Reservoir
 from stajax.inference.senses import ALWAYS_HEARD, USUAL, Condition, apply, same_sample_groups
@@ -59,6 +60,7 @@ class Predictor:
       those of all three are fused.
     centre: Whether maps have the centre factor; None for what the model's configuration says.
     senses: What `clip_maps` and `start_method_maps` shall ablate.
+    device: Where it computes; None for JAX's default device.
   """
 
   def __init__(
@@ -68,6 +70,7 @@ class Predictor:
     students: Sequence[str] | None = None,
     centre: bool | None = None,
     senses: Sequence[Senses] = (),
+    device: Device = None,
   ) -> None:
     self.rate, self.side, self.trained_on = model.rate, model.side, model.trained_on
     self.seed, self.batch, self._settings = model.config.seed, batch, model.config.maps
@@ -87,7 +90,7 @@ class Predictor:
     self.notes = ["synthetic: the model was trained on rendered clips."] if is_synthetic else []
 
     def dense(name: str) -> DenseNetwork:
-      return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
+      return make_dense(name, model.variables[name], model.config, len(model.categories), batch, device=device)
 
     self._students, self._switch = {name: dense(name) for name in students}, dense(networks.SWITCH)
     self._is_pretrained = model.config.has_frozen_backbone
@@ -204,7 +207,7 @@ class Predictor:
     if self._is_pretrained:
       student = next(iter(self._students.values()))
       size = (student.size, student.size)
-      f5 = np.asarray(take(student.stages(clip)["f5"], jax.device_put(np.asarray(clip.targets))), np.float32)
+      f5 = np.asarray(take(student.stages(clip)["f5"], student.put(np.asarray(clip.targets))), np.float32)
       maps[_FEATURE_DISTANCE] = resize(baselines.feature_distance(f5), size) * centre_factor(size)
     return maps
 

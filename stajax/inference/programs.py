@@ -6,6 +6,8 @@ Axes: B samples of a batch, n samples that a buffer has room for, t frames of a 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportMissingTypeStubs=false
 # JAX annotates its functions in part, and chex has no stubs.
 
+import functools
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stajax.inference.local_devices import Device
 from stajax.nets.base import Network
 from stajax.nets.images import to_size
 
@@ -58,11 +61,14 @@ class BatchProgram:
       return entries
     return {name: jax.lax.dynamic_update_slice_in_dim(x, entries[name], first, 0) for name, x in buffers.items()}
 
-  def make_buffers(self, capacity: int, variables: Any, *inputs: np.ndarray, **common: Buffers) -> Buffers | None:
+  def make_buffers(
+    self, capacity: int, device: Device, variables: Any, *inputs: np.ndarray, **common: Buffers
+  ) -> Buffers | None:
     """Makes buffers of zeros for `capacity` samples; returns None for one batch, which needs no buffers.
 
     Args:
       capacity: n.
+      device: Where they are made.
       variables: The network's variables.
       *inputs: The inputs of any batch.
       **common: As for `write`.
@@ -72,13 +78,18 @@ class BatchProgram:
     if self._shapes is None:  # found once, since that traces the program
       entries: Buffers = jax.eval_shape(self._compute, variables, *inputs, **common)
       self._shapes = tuple((name, x.shape[1:], x.dtype) for name, x in entries.items())
-    buffers: Buffers = _zeros(capacity, self._shapes)
-    return buffers
+    return _make_zeros(device)(capacity, self._shapes)
 
 
-@jax.jit(static_argnums=(0, 1))
-def _zeros(capacity: int, shapes: tuple[tuple[str, tuple[int, ...], Any], ...]) -> Buffers:
-  return {name: jnp.zeros((capacity, *shape), dtype) for name, shape, dtype in shapes}
+@functools.cache
+def _make_zeros(device: Device) -> Callable[..., Buffers]:
+  """Returns a program that makes buffers of zeros on a device."""
+
+  def zeros(capacity: int, shapes: tuple[tuple[str, tuple[int, ...], Any], ...]) -> Buffers:
+    return {name: jnp.zeros((capacity, *shape), dtype) for name, shape, dtype in shapes}
+
+  sharding = None if device is None else jax.sharding.SingleDeviceSharding(device)
+  return jax.jit(zeros, static_argnums=(0, 1), out_shardings=sharding)
 
 
 class Programs:
@@ -139,12 +150,14 @@ class Programs:
 
 
 _SHARED: "weakref.WeakValueDictionary[tuple[Network, int, tuple[str, ...]], Programs]" = weakref.WeakValueDictionary()
+_SHARED_LOCK = threading.Lock()
 
 
 def shared_programs(network: Network, size: int, keep_stages: tuple[str, ...]) -> Programs:
   """Returns the programs of a network; equal networks, such as both STA+, share them, so each is compiled once."""
   key = (network, size, keep_stages)
-  found = _SHARED.get(key)
-  if found is None:
-    found = _SHARED[key] = Programs(*key)
-  return found
+  with _SHARED_LOCK:  # each device has a thread
+    found = _SHARED.get(key)
+    if found is None:
+      found = _SHARED[key] = Programs(*key)
+    return found

@@ -4,6 +4,7 @@ Such a tagger gives confidences in its own classes. A table (`stajax.train.tag_t
 correspond to the tags of the clips.
 """
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from stajax import networks
 from stajax.config import ConfigError
 from stajax.data.class_scores import ClassScores
 from stajax.files import sha256_of_bytes
+from stajax.inference.clip import Clip
 from stajax.inference.dense import make_tagger
+from stajax.inference.local_devices import Device
 from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger
 from stajax.prepare.layouts.vggsound import NUM_CATEGORIES, read_classes
@@ -36,8 +39,8 @@ class ExternalTagger:
   """An off-the-shelf tagger with its table.
 
   Attributes:
-    confidences: A function of a training clip's index that returns the confidences (n, c + 1) float32 in every tag and
-      in the classes that are no tag.
+    confidences: A function of a training clip's index, and of the device that computes, that returns the confidences
+      (n, c + 1) float32 in every tag and in the classes that are no tag.
     has_class: Whether the tagger has a class for each tag, (c,) bool.
     can_label: Whether the tagger has a class for every tag of a clip, (C,) bool.
     provenance: What the labels depend on, as JSON values.
@@ -45,7 +48,7 @@ class ExternalTagger:
     advice: One line on the tags that have no class; empty if all have one.
   """
 
-  confidences: Callable[[int], np.ndarray]
+  confidences: Callable[[int, Device], np.ndarray]
   has_class: np.ndarray
   can_label: np.ndarray
   provenance: dict[str, Any]
@@ -58,14 +61,15 @@ class _Scores:
   """The scores of a tagger in its own classes.
 
   Attributes:
-    of_clip: A function of a training clip's index that returns the scores (n, classes) in [0, 1].
+    of_clip: A function of a training clip's index, and of the device that computes, that returns the scores
+      (n, classes) in [0, 1].
     classes: The names of the classes.
     classes_at: Where users find these names.
     combine: How the scores of a tag's classes are combined; see `confidences_in_tags`.
     provenance: The tagger's name and the SHA-256 of its file.
   """
 
-  of_clip: Callable[[int], np.ndarray]
+  of_clip: Callable[[int, Device], np.ndarray]
   classes: Sequence[str]
   classes_at: Path | str
   combine: np.ufunc
@@ -93,7 +97,7 @@ def open_external_tagger(run: Run) -> ExternalTagger:
   if not (can_label & records.has_sound & (records.tags > 0).any(axis=1)).any():
     raise ConfigError(advice or f"{records.path}: no clip has a tag and sound")
   return ExternalTagger(
-    confidences=lambda clip: confidences_in_tags(scores.of_clip(clip), members, scores.combine),
+    confidences=lambda clip, device: confidences_in_tags(scores.of_clip(clip, device), members, scores.combine),
     has_class=has_class,
     can_label=can_label,
     provenance={**scores.provenance, "table": sha256_of_bytes(text.encode())},
@@ -193,7 +197,7 @@ def _open_yamnet_scores(run: Run) -> _Scores:
   records = run.data.records
   found = ClassScores.open(records.path)
   return _Scores(
-    of_clip=lambda clip: found.clip_scores(records.names[clip], int(records.num_frames[clip])),
+    of_clip=lambda clip, device: found.clip_scores(records.names[clip], int(records.num_frames[clip])),
     classes=found.classes,
     classes_at=found.path / "classes.txt",
     combine=np.maximum,
@@ -213,9 +217,14 @@ def _open_vggsound(run: Run) -> _Scores:
   network = Tagger(num_categories=NUM_CATEGORIES, sizes=NetworkSizes(audio_pooling=pooling))
   expected = store.flatten(networks.expected_variables(network, 0))  # pyright: ignore[reportArgumentType] # it is frozen
   store.check_fit(path, found.arrays, expected, "VGGSound's network with its classifier")
-  tagger = make_tagger(network, store.unflatten(found.arrays), run.config.inference_batch, jax.nn.softmax)
+
+  @functools.cache
+  def tagger(device: Device) -> Callable[[Clip], np.ndarray]:
+    variables = store.unflatten(found.arrays)
+    return make_tagger(network, variables, run.config.inference_batch, jax.nn.softmax, device)
+
   return _Scores(
-    of_clip=lambda clip: tagger(run.data.clip(clip)),
+    of_clip=lambda clip, device: tagger(device)(run.data.clip(clip)),
     classes=classes,
     classes_at=hearing.classes or "the data's categories",
     combine=np.add,

@@ -4,7 +4,7 @@ Axes: B frames of a call, K views, n frames of a clip, h w map, c channels.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from stajax.data import packed_features
 from stajax.data.feature_set import FeatureSet
 from stajax.data.packed_features import Packing
 from stajax.data.records import Records
+from stajax.inference.local_devices import Device, on_local_devices
 from stajax.nets.images import to_size
 from stajax.nets.visual import VGG16
 
@@ -52,7 +53,7 @@ class Encoder:
 
 
 def store(path: Path, records: Records, encoder: Encoder, views: Views, boxes: np.ndarray | None = None) -> FeatureSet:
-  """Computes the features that are not there yet, clip by clip; hosts share the work.
+  """Computes the features that are not there yet, clip by clip; hosts and their devices share the work.
 
   Args:
     path: The folder.
@@ -70,16 +71,24 @@ def store(path: Path, records: Records, encoder: Encoder, views: Views, boxes: n
   own_clips = range(jax.process_index(), records.num_clips, jax.process_count())
   missing = [clip for clip in own_clips if not features.has(clip)]
   is_cropped = boxes is not None or bool(np.any(views[0] != _WHOLE))
-  if is_packed and not features.packings_file.is_file():
-    if jax.process_index() == 0:
+  if is_packed:
+    if jax.process_index() == 0 and not features.packings_file.is_file():
       _find_packings(features, encoder, boxes)
     multihost_utils.sync_global_devices(f"packings {path.name}")
-  encode = _compile(encoder, is_cropped, features.packings)
-  for clip in tqdm(missing, desc=f"features {path.name}", unit="clip", dynamic_ncols=True):
-    first, count = int(records.first_frame[clip]), int(records.num_frames[clip])
-    frames = records.clip_frames(clip, encoder.size if boxes is None else None)
-    crops = np.tile(_WHOLE, (count, 1)) if boxes is None else boxes[first : first + count]
-    features.write(clip, _encode_clip(encode, encoder.batch, frames, crops, (views[0][clip], views[1])))
+  encode_on = _compile(encoder, is_cropped, features.packings)
+
+  def work(device: Device, clips: Iterator[int]) -> Iterator[int]:
+    encode = encode_on(device)
+    for clip in clips:
+      first, count = int(records.first_frame[clip]), int(records.num_frames[clip])
+      frames = records.clip_frames(clip, encoder.size if boxes is None else None)
+      crops = np.tile(_WHOLE, (count, 1)) if boxes is None else boxes[first : first + count]
+      features.write(clip, _encode_clip(encode, encoder.batch, frames, crops, (views[0][clip], views[1])))
+      yield clip
+
+  with tqdm(desc=f"features {path.name}", total=len(missing), unit="clip", dynamic_ncols=True) as bar:
+    for _ in on_local_devices(missing, work):
+      bar.update()
   multihost_utils.sync_global_devices(f"features {path.name}")
   return features
 
@@ -91,7 +100,7 @@ _Encode = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, jax.Array]]
 def _find_packings(features: FeatureSet, encoder: Encoder, boxes: np.ndarray | None) -> None:
   """Writes how features of whole frames, or of crops, are packed, from the middle frames of clips."""
   records, whole = features.records, (_WHOLE[None], np.zeros(1, bool))
-  encode = _compile(dataclasses.replace(encoder, dtype="float32"), boxes is not None, {})
+  encode = _compile(dataclasses.replace(encoder, dtype="float32"), boxes is not None, {})(None)
   samples: dict[str, list[np.ndarray]] = {stage: [] for stage in encoder.stages}
   for clip in np.unique(np.linspace(0, records.num_clips - 1, _SAMPLE).astype(int)).tolist():
     middle = int(records.num_frames[clip]) // 2
@@ -103,7 +112,7 @@ def _find_packings(features: FeatureSet, encoder: Encoder, boxes: np.ndarray | N
   packed_features.write_packings(features.packings_file, packings)
 
 
-def _compile(encoder: Encoder, is_cropped: bool, packings: Mapping[str, Packing]) -> _Encode:
+def _compile(encoder: Encoder, is_cropped: bool, packings: Mapping[str, Packing]) -> Callable[[Device], _Encode]:
   def stored(stage: str, x: jax.Array) -> jax.Array:
     return packings[stage].encode(x) if stage in packings else x.astype(encoder.dtype)
 
@@ -113,7 +122,11 @@ def _compile(encoder: Encoder, is_cropped: bool, packings: Mapping[str, Packing]
     found = encoder.backbone.apply({"params": params}, images)
     return {stage: stored(stage, getattr(found, stage)) for stage in encoder.stages}
 
-  return lambda frames, boxes, flips: encode(encoder.params, frames, boxes, flips)
+  def encode_on(device: Device) -> _Encode:
+    params = jax.device_put(encoder.params, device)
+    return lambda frames, boxes, flips: encode(params, frames, boxes, flips)
+
+  return encode_on
 
 
 def _encode_clip(

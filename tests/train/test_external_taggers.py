@@ -145,7 +145,7 @@ def test_clips_that_were_left_out_as_damaged_are_not_missed(tmp_path, records):
   run = open_run(tmp_path, view)
   tagger, whole = external_taggers.open_external_tagger(run), ClassScores.open(records.path)
   bells = whole.clip_scores("clip 2", NUM_FRAMES[2])[:, 0]
-  np.testing.assert_array_equal(tagger.confidences(view.names.index("clip 2"))[:, 0], bells)
+  np.testing.assert_array_equal(tagger.confidences(view.names.index("clip 2"), None)[:, 0], bells)
   assert len(tagger.can_label) == 4
 
 
@@ -165,7 +165,7 @@ def test_vggsounds_head_gives_probabilities(tmp_path, records, monkeypatch):
   audio = by_hand.resnet({kind: variables[kind]["sound"] for kind in variables}, sounds)
   logits = audio @ variables["params"]["classify"]["kernel"] + variables["params"]["classify"]["bias"]
   expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-  np.testing.assert_allclose(tagger.confidences(5)[:, :3], expected[:, [3, 1, 2]], rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(tagger.confidences(5, None)[:, :3], expected[:, [3, 1, 2]], rtol=1e-3, atol=1e-5)
   (tmp_path / "stat.csv").write_text("horn,3\n")
   with pytest.raises(ConfigError, match=r"stat\.csv: 1 categories, expected VGGSound's 4"):
     external_taggers.open_external_tagger(run)

@@ -10,7 +10,7 @@ from stajax.files import write_text
 from stajax.inference.class_maps import switch_values
 from stajax.networks import SWITCH, TAGGERS
 from stajax.train import external_taggers
-from stajax.train.run import Run
+from stajax.train.run import Run, TrainedNetworks
 from stajax.train.stages.clip_by_clip import make_table
 from stajax.train.training_data import UNLABELLED, clip_tags, frames_of
 
@@ -23,8 +23,8 @@ def label_sounds(run: Run) -> dict[str, Any]:
   """
   if run.config.hearing.kind == "trained":
 
-    def confidences(clip: int) -> np.ndarray:
-      tagger = run.trained.tagger(TAGGERS[run.data.folds[clip]])
+    def confidences(clip: int, trained: TrainedNetworks) -> np.ndarray:
+      tagger = trained.tagger(TAGGERS[run.data.folds[clip]])
       return tagger(run.data.clip(clip))
 
     provenance = {"sha256": run.workdir.sha256_of(*TAGGERS)}
@@ -34,24 +34,35 @@ def label_sounds(run: Run) -> dict[str, Any]:
   tagger = external_taggers.open_external_tagger(run)
   if jax.process_index() == 0:
     write_text(external_taggers.used_table(run), tagger.table_text)  # from now on another table is refused
-  labels = _label(run, tagger.confidences, tagger.can_label, tagger.provenance)
+
+  def heard(clip: int, trained: TrainedNetworks) -> np.ndarray:
+    return tagger.confidences(clip, trained.device)
+
+  labels = _label(run, heard, tagger.can_label, tagger.provenance)
   if run.config.hearing.teaches:
-    make_table(run, "heard_tags", lambda clip: _heard_tags(run, clip, tagger.confidences), "tags", tagger.provenance)
+
+    def tags(clip: int, trained: TrainedNetworks) -> np.ndarray:
+      return _heard_tags(run, clip, lambda which: tagger.confidences(which, trained.device))
+
+    make_table(run, "heard_tags", tags, "tags", tagger.provenance)
   return external_taggers.summarise(tagger, run, labels)
 
 
 def _label(
-  run: Run, confidences: Callable[[int], np.ndarray], can_label: np.ndarray, provenance: dict[str, Any]
+  run: Run,
+  confidences: Callable[[int, TrainedNetworks], np.ndarray],
+  can_label: np.ndarray,
+  provenance: dict[str, Any],
 ) -> np.ndarray:
   """Returns the labels (frames,) uint8: 1 where a tag is heard, 0 where none is, or `UNLABELLED`."""
   records = run.data.records
 
-  def label(clip: int) -> np.ndarray:
+  def label(clip: int, trained: TrainedNetworks) -> np.ndarray:
     labels = np.zeros(int(records.num_frames[clip]), np.uint8)
     if records.has_sound[clip]:
       labels[:] = UNLABELLED
       if can_label[clip]:
-        labels[:] = is_tag_heard(confidences(clip), clip_tags(records, clip), run.config.heard_share)
+        labels[:] = is_tag_heard(confidences(clip, trained), clip_tags(records, clip), run.config.heard_share)
     return labels
 
   return make_table(run, "tag_heard", label, "what is heard", provenance)
@@ -87,11 +98,12 @@ def set_switch(run: Run) -> dict[str, Any]:
   labels = run.data.table("tag_heard")
   is_labelled = labels != UNLABELLED
 
-  def compute(clip: int) -> np.ndarray:
-    values = switch_values(run.trained.dense(SWITCH), run.data.clip(clip))
+  def compute(clip: int, trained: TrainedNetworks) -> np.ndarray:
+    values = switch_values(trained.dense(SWITCH), run.data.clip(clip))
     values[~is_labelled[frames_of(run.data.records, clip)]] = 1
     return values.astype(np.uint8)
 
-  values = make_table(run, "switch", compute, "audio switch", {"sha256": run.workdir.outcome(SWITCH)["sha256"]})
+  summary = {"sha256": run.workdir.outcome(SWITCH)["sha256"]}
+  values = make_table(run, "switch", compute, "audio switch", summary, read=(SWITCH,))
   agreement = np.mean((values == labels)[is_labelled])
   return {"frames": len(values), "on": int(values.sum()), "agrees_with_tagger": round(float(agreement), 4)}

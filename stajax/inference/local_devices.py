@@ -1,0 +1,99 @@
+"""The work of inference on all accelerators of a process: each device takes the next item when it is free for one.
+
+Every item is computed by one device, with the same programs as on a machine that has one, so that results are the same
+bit for bit. Each device has a thread, which also does the host's part, and networks of its own.
+"""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import jax
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Device = jax.Device | None
+"""A device, None for the one that JAX takes by default."""
+Work = Callable[[Device, Iterator[Item]], Iterator[Result]]
+"""Computes, on a device, the results of the items that it is given one by one."""
+
+
+def local_devices(num_items: int) -> list[Device]:
+  """Returns the devices of this process, at most as many as there are items; the first one is JAX's default."""
+  return [None, *jax.local_devices()[1 : max(num_items, 1)]]
+
+
+def on_local_devices(items: Sequence[Item], work: Work[Item, Result]) -> Iterator[Result]:
+  """Runs work on all devices of this process at the same time, and yields the results as they come.
+
+  With one device everything happens in the caller's thread, and results come in the order of the items.
+
+  Args:
+    items: What is worked on; a device is given the next item when it asks for it.
+    work: The work. It may return several results for an item, or none.
+
+  Raises:
+    Whatever the work raises first; the other devices then stop after the items that they have.
+  """
+  devices = local_devices(len(items))
+  if len(devices) == 1:
+    yield from work(None, iter(items))
+    return
+  yield from _Dealer(items, work, devices).results()
+
+
+class _Dealer:
+  """Deals items to one thread for each device; see `on_local_devices`."""
+
+  def __init__(self, items: Sequence[Item], work: Work[Item, Result], devices: Sequence[Device]) -> None:
+    self._items, self._lock, self._is_stopped = iter(items), threading.Lock(), threading.Event()
+    # Results may be large: a device waits where they are not taken as fast as they are made.
+    self._results: queue.Queue[object] = queue.Queue(maxsize=len(devices))
+    self._threads = [threading.Thread(target=self._run, args=(work, device), daemon=True) for device in devices]
+
+  def results(self) -> Iterator[Result]:
+    """Yields the results of all threads; waits for the threads, also if it is left early."""
+    for thread in self._threads:
+      thread.start()
+    try:
+      num_running = len(self._threads)
+      while num_running:
+        found = self._results.get()
+        if isinstance(found, _Ended):
+          num_running -= 1
+          if found.error is not None:
+            raise found.error
+        else:
+          yield found  # pyright: ignore[reportReturnType]  # a queue of both kinds
+    finally:
+      self._is_stopped.set()
+      while any(thread.is_alive() for thread in self._threads):
+        with contextlib.suppress(queue.Empty):
+          self._results.get(timeout=0.05)  # makes room for threads that wait for it
+
+  def _run(self, work: Work[Item, Result], device: Device) -> None:
+    error = None
+    try:
+      for result in work(device, self._take()):
+        self._results.put(result)
+    except BaseException as found:  # it is raised where the results are taken
+      error = found
+    self._results.put(_Ended(error))
+
+  def _take(self) -> Iterator[Item]:
+    while not self._is_stopped.is_set():
+      with self._lock:
+        found = next(self._items, self)
+      if found is self:
+        return
+      yield found
+
+
+class _Ended:
+  """Says that a thread has ended, and why if it failed."""
+
+  def __init__(self, error: BaseException | None) -> None:
+    self.error = error
