@@ -4,19 +4,23 @@ Every item is computed by one device, with the same programs as on a machine tha
 bit for bit. Each device has a thread, which also does the host's part, and networks of its own.
 """
 
+# pyright: reportUnknownMemberType=false
+# JAX annotates its functions in part.
+
 import contextlib
+import itertools
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 import jax
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Device = jax.Device | None
-"""A device, None for the one that JAX takes by default."""
+Device = Any  # JAX does not say what its devices are to type checkers
+"""A `jax.Device`, or None for the one that JAX takes by default."""
 Work = Callable[[Device, Iterator[Item]], Iterator[Result]]
 """Computes, on a device, the results of the items that it is given one by one."""
 
@@ -45,13 +49,21 @@ def on_local_devices(items: Sequence[Item], work: Work[Item, Result]) -> Iterato
   yield from _Dealer(items, work, devices).results()
 
 
-class _Dealer:
+class _Ended:
+  """Says that a thread has ended, and why if it failed."""
+
+  def __init__(self, error: BaseException | None) -> None:
+    self.error = error
+
+
+class _Dealer(Generic[Item, Result]):
   """Deals items to one thread for each device; see `on_local_devices`."""
 
   def __init__(self, items: Sequence[Item], work: Work[Item, Result], devices: Sequence[Device]) -> None:
-    self._items, self._lock, self._is_stopped = iter(items), threading.Lock(), threading.Event()
+    self._items: Iterator[Item] = iter(items)
+    self._lock, self._is_stopped = threading.Lock(), threading.Event()
     # Results may be large: a device waits where they are not taken as fast as they are made.
-    self._results: queue.Queue[object] = queue.Queue(maxsize=len(devices))
+    self._results: queue.Queue[Result | _Ended] = queue.Queue(maxsize=len(devices))
     self._threads = [threading.Thread(target=self._run, args=(work, device), daemon=True) for device in devices]
 
   def results(self) -> Iterator[Result]:
@@ -67,7 +79,7 @@ class _Dealer:
           if found.error is not None:
             raise found.error
         else:
-          yield found  # pyright: ignore[reportReturnType]  # a queue of both kinds
+          yield found
     finally:
       self._is_stopped.set()
       while any(thread.is_alive() for thread in self._threads):
@@ -86,14 +98,7 @@ class _Dealer:
   def _take(self) -> Iterator[Item]:
     while not self._is_stopped.is_set():
       with self._lock:
-        found = next(self._items, self)
-      if found is self:
+        found = list(itertools.islice(self._items, 1))
+      if not found:
         return
-      yield found
-
-
-class _Ended:
-  """Says that a thread has ended, and why if it failed."""
-
-  def __init__(self, error: BaseException | None) -> None:
-    self.error = error
+      yield found[0]

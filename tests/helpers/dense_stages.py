@@ -54,11 +54,11 @@ def make_records(folder: Path, number: int = 8) -> Records:
 def make_workdir(folder: Path, names=_TRAINED) -> None:
   """Makes networks seem to be trained: each gets random weights."""
   run = make_run(folder, None, tiny.CONFIG)  # pyright: ignore[reportArgumentType]  # no records are needed
-  for seed, name in enumerate(names):
+  for name in names:
     network = networks.make_network(name, tiny.CONFIG, len(CATEGORIES))
     size = networks.training_of(name, tiny.CONFIG).size
     run.workdir.stage(name).mkdir(parents=True)
-    store.save(run.workdir.weights(name), randomise(networks.expected_variables(network, size), seed))
+    store.save(run.workdir.weights(name), randomise(networks.expected_variables(network, size), _TRAINED.index(name)))
     finish(run, name)
 
 
