@@ -64,7 +64,10 @@ class _Dealer(Generic[Item, Result]):
     self._lock, self._is_stopped = threading.Lock(), threading.Event()
     # Results may be large: a device waits where they are not taken as fast as they are made.
     self._results: queue.Queue[Result | _Ended] = queue.Queue(maxsize=len(devices))
-    self._threads = [threading.Thread(target=self._run, args=(work, device), daemon=True) for device in devices]
+    self._threads = [
+      threading.Thread(target=self._run, args=(work, device), name=f"device {i}", daemon=True)
+      for i, device in enumerate(devices)
+    ]
 
   def results(self) -> Iterator[Result]:
     """Yields the results of all threads; waits for the threads, also if it is left early."""
