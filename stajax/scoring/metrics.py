@@ -142,6 +142,27 @@ def kl(prediction: np.ndarray, density: np.ndarray) -> float:
   return float((second * np.log(EPSILON + second / (first + EPSILON))).sum())
 
 
+def information_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np.ndarray | None = None) -> float:
+  """Computes how much better the map predicts fixations than a baseline, in bits per fixation (Kümmerer et al., 2015).
+
+  It is the mean over fixated pixels of log2(prediction) − log2(baseline), each divided by its sum, with 2^−52 added.
+
+  Args:
+    prediction: See above; not negative.
+    fixations: See above.
+    baseline: A density (h, w), such as the centre prior; None for a constant one.
+
+  Returns:
+    NaN without fixations, or for a map that sums to 0.
+  """
+  values, fixated = np.asarray(prediction, np.float64), np.asarray(fixations, bool)
+  other = np.ones(values.shape) if baseline is None else np.asarray(baseline, np.float64)
+  if not fixated.any() or values.sum() <= 0:
+    return np.nan
+  first, second = (x[fixated] / x.sum() for x in (values, other))
+  return float((np.log2(first + EPSILON) - np.log2(second + EPSILON)).mean())
+
+
 def _s_auc_parts(
   prediction: np.ndarray, fixations: np.ndarray, other: np.ndarray, step: float
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
