@@ -17,11 +17,9 @@ Times here are seconds on this clock. Functions that show or hear a file count f
 
 import bisect
 import os
-from array import array
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,12 +28,8 @@ import numpy as np
 from av.error import FFmpegError
 
 from stajax.media.file import DEFAULT, MAX_GAP, Decoding, MediaError, decode, open_media, sound_stream, video_stream
+from stajax.media.stamps import Stamps, number_parts, part_offsets, remove_damaged
 
-STEP_BACK = 0.5  # seconds; stamps of successive packets that go back further are of another clock
-STEP_FORWARD = 10.0  # seconds; a longer step forward is looked at, as ffmpeg does where clocks may jump
-FEW_PACKETS = 5  # so many packets with other stamps than their neighbours are damaged
-SAME_CLOCK = 5.0  # seconds by which the parts of a recording may begin before each other
-MAX_STAMPS = 20000  # the number of frames whose stamps decide the usual interval
 MAX_UNTIMED = 2000  # the number of frames without stamps at the beginning that are counted
 USUAL_RATE = 25.0  # frames a second where a file tells nothing
 _TS_DISCONT = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
@@ -190,72 +184,6 @@ def _first_frame_time(path: Path, clock: FileClock, decoding: Decoding) -> float
   return 0.0 if untimed else None
 
 
-@dataclass
-class _Run:
-  """Successive packets of one stream whose stamps go on without a step.
-
-  Attributes:
-    number: The number of the first packet in its stream.
-    place: The number of the first packet in the file.
-    start: The earliest presentation time.
-    end: The end of the latest packet that is not far away from its decoding time.
-    far_end: The end of the latest packet.
-    last: The last stamp in the order of the file.
-    count: The number of packets.
-    part: The number of the recording that it belongs to.
-  """
-
-  number: int
-  place: int
-  start: float
-  end: float
-  far_end: float
-  last: float
-  count: int = 0
-  part: int = 0
-
-
-@dataclass
-class _Stamps:
-  """What is known of the stamps of a stream while a file is read."""
-
-  ignores_pts: bool = False
-  runs: list[_Run] = field(default_factory=list[_Run])
-  num_packets: int = 0
-  untimed: float = 0.0  # the durations of the packets before the first stamp
-  has_pts: bool = False
-  has_gaps: bool = False
-  is_heard: bool = False  # whether there was a packet that is not to be discarded, as those are that start a decoder
-  shown: array = field(default_factory=lambda: array("d"))  # presentation times of the first packets
-  durations: array = field(default_factory=lambda: array("d"))
-
-  def add(self, packet: av.Packet, place: int) -> None:
-    """Takes the next packet of the stream, which is packet `place` of the file."""
-    number, base = self.num_packets, packet.time_base or Fraction(0)
-    self.num_packets += 1
-    duration = float(max(packet.duration or 0, 0) * base)
-    pts = None if packet.pts is None or self.ignores_pts else float(packet.pts * base)
-    self.has_pts |= pts is not None
-    stamp = pts if packet.dts is None else float(packet.dts * base)
-    if stamp is None:
-      self.untimed += duration if not self.runs else 0
-      return
-    shown = stamp if pts is None else pts
-    if len(self.shown) < MAX_STAMPS:
-      self.shown.append(shown)
-      self.durations.append(duration)
-    run = self.runs[-1] if self.runs else None
-    if run is None or not -STEP_BACK <= stamp - run.last <= STEP_FORWARD:
-      run = _Run(number, place, shown, stamp, stamp, stamp)
-      self.runs.append(run)
-    elif abs(stamp - run.end) > 0.05 or (packet.is_discard and self.is_heard):
-      self.has_gaps = True
-    self.is_heard |= not packet.is_discard
-    run.last, run.count, run.far_end = stamp, run.count + 1, max(run.far_end, shown + duration)
-    if abs(shown - stamp) <= MAX_GAP:
-      run.start, run.end = min(run.start, shown), max(run.end, shown + duration)
-
-
 def _read_clock(path: Path, decoding: Decoding) -> FileClock:
   with open_media(path) as container:
     name = container.format.name
@@ -267,7 +195,7 @@ def _read_clock(path: Path, decoding: Decoding) -> FileClock:
       video = None
     sound = sound_stream(container)
     # AVI files have no presentation times; FFmpeg guesses them, in the wrong order if the codec reorders frames.
-    picture, heard = _Stamps(name == "avi"), _Stamps()
+    picture, heard = Stamps(name == "avi"), Stamps()
     streams = [stream for stream in (video, sound) if stream is not None]
     if not streams:
       return FileClock()
@@ -295,7 +223,7 @@ def _until_damage(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
       yield packet
 
 
-def _interval(stream: av.VideoStream, stamps: _Stamps) -> tuple[float, bool]:
+def _interval(stream: av.VideoStream, stamps: Stamps) -> tuple[float, bool]:
   """Returns the usual time between frames, and whether the durations that packets state are plausible.
 
   The rate that the file states is exact, but it is taken only if frames do follow each other at that rate.
@@ -319,13 +247,13 @@ def _interval(stream: av.VideoStream, stamps: _Stamps) -> tuple[float, bool]:
 
 
 def _decide(
-  picture: _Stamps, sound: _Stamps, may_jump: bool, stated: float, interval: float, has_durations: bool
+  picture: Stamps, sound: Stamps, may_jump: bool, stated: float, interval: float, has_durations: bool
 ) -> FileClock:
   """Decides the corrections of both streams together."""
   both = (picture, sound)
-  damaged = [_remove_damaged(stamps) for stamps in both]
-  num_parts = _number_parts(both, may_jump, stated)
-  offsets = _part_offsets(both, num_parts)
+  damaged = [remove_damaged(stamps) for stamps in both]
+  num_parts = number_parts(both, may_jump, stated)
+  offsets = part_offsets(both, num_parts)
   clocks = [_stream_clock(stamps, numbers, offsets) for stamps, numbers in zip(both, damaged)]
   believed = max(stated, *(clock.end for clock in clocks))
   far = (run.far_end + offsets[run.part] for run in picture.runs)
@@ -337,7 +265,7 @@ def _decide(
   return FileClock(clocks[0], clocks[1], interval, has_durations, believed, notes=tuple(notes))
 
 
-def _stream_clock(stamps: _Stamps, damaged: list[int], offsets: list[float]) -> StreamClock:
+def _stream_clock(stamps: Stamps, damaged: list[int], offsets: list[float]) -> StreamClock:
   if not stamps.runs:
     return StreamClock()
   changes: dict[int, float | None] = {run.number: offsets[run.part] for run in stamps.runs}
@@ -352,65 +280,3 @@ def _stream_clock(stamps: _Stamps, damaged: list[int], offsets: list[float]) -> 
     is_plain=not (stamps.has_gaps or stamps.untimed or damaged or len(stamps.runs) > 1 or any(changes.values())),
     ignores_pts=not stamps.has_pts,
   )
-
-
-def _remove_damaged(stamps: _Stamps) -> list[int]:
-  """Removes short runs that lead away from a clock which goes on after them; returns where they begin."""
-  damaged, kept = list[int](), list[_Run]()
-  for run in stamps.runs:
-    if len(kept) >= 2 and kept[-1].count <= FEW_PACKETS and abs(run.start - kept[-2].end) <= 1:
-      damaged.append(kept.pop().number)
-    kept.append(run)
-  stamps.runs[:] = kept
-  return damaged
-
-
-def _number_parts(both: tuple[_Stamps, _Stamps], may_jump: bool, stated: float) -> int:
-  """Sets the part of each run, in the order of the file; returns the number of parts."""
-  runs = sorted(((run, at) for at, stamps in enumerate(both) for run in stamps.runs), key=lambda found: found[0].place)
-  before: list[_Run | None] = [None, None]  # the last run of each stream
-  spans: list[list[float]] = []  # the first and the last stamp of each part on the clock of its own
-  for run, at in runs:
-    last, other = before[at], both[1 - at]
-    if last is None:
-      is_same = bool(spans) and spans[-1][0] - MAX_GAP <= run.start <= spans[-1][1] + MAX_GAP
-      run.part = len(spans) - 1 if is_same else len(spans)
-    else:
-      newest = len(spans) - 1
-      is_joined = newest > last.part and spans[newest][0] - SAME_CLOCK <= run.start <= spans[newest][1] + SAME_CLOCK
-      if is_joined:
-        run.part = newest
-      elif run.start >= last.end - STEP_BACK and _goes_on(last, run, other, may_jump, stated):
-        run.part = last.part
-      else:
-        run.part = len(spans)
-    if run.part == len(spans):
-      spans.append([run.start, run.end])
-    spans[run.part][1] = max(spans[run.part][1], run.end)
-    before[at] = run
-  return max(1, len(spans))
-
-
-def _goes_on(last: _Run, run: _Run, other: _Stamps, may_jump: bool, stated: float) -> bool:
-  """Returns whether a step forward in a stream's clock is time that does pass."""
-  gap = run.start - last.end
-  if gap <= STEP_FORWARD:
-    return True
-  covered = sum(max(0.0, min(found.end, run.start) - max(found.start, last.end)) for found in other.runs)
-  if covered >= gap / 2:
-    return True
-  return not may_jump and (gap <= MAX_GAP or run.start <= stated)
-
-
-def _part_offsets(both: tuple[_Stamps, _Stamps], num_parts: int) -> list[float]:
-  """Returns what is added to the stamps of each part, so that the parts follow each other without an overlap."""
-  offsets = [0.0]
-  for part in range(1, num_parts):
-    ends = [max((run.end + offsets[run.part] for run in x.runs if run.part < part), default=None) for x in both]
-    starts = [min((run.start for run in x.runs if run.part == part), default=None) for x in both]
-    shifts = [end - start for end, start in zip(ends, starts) if end is not None and start is not None]
-    if not shifts:  # the stream begins with a clock that has nothing to do with that of the other one
-      first = min(run.start for x in both for run in x.runs if run.part == 0)
-      shifts = [first - start for start in starts if start is not None]
-    offsets.append(max(shifts))
-  return offsets
