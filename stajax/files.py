@@ -22,6 +22,25 @@ def partial_path(path: Path, token: str = "") -> Path:
   return path.with_name(f".{path.name}.{token}{'.' if token else ''}partial")
 
 
+def find_visible_files(folder: Path) -> Iterator[Path]:
+  """Yields the files under a folder, sorted within each folder, without hidden files and folders.
+
+  Links to folders are entered, because large sets often lie on several disks; a folder that is reached again, as by a
+  link to a folder above it, is not.
+  """
+  entered = {os.path.realpath(folder)}
+  for parent, folders, files in os.walk(folder, followlinks=True):
+    kept: list[str] = []
+    # A folder is entered where it lies rather than by a link.
+    for name in sorted(folders, key=lambda name: (os.path.islink(os.path.join(parent, name)), name)):
+      real = os.path.realpath(os.path.join(parent, name))
+      if not name.startswith(".") and real not in entered:
+        entered.add(real)
+        kept.append(name)
+    folders[:] = sorted(kept)
+    yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+
+
 @contextlib.contextmanager
 def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
   """Yields the name of a file to write, which replaces `path` when the block ends without an exception.

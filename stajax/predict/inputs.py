@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from stajax.files import find_visible_files
+
 # Files that often lie beside videos in a folder. A file that is named as an argument is always tried.
 SKIPPED_SUFFIXES = {
   *(".txt", ".md", ".log", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".toml", ".ini", ".cfg"),
@@ -15,7 +17,8 @@ SKIPPED_SUFFIXES = {
 def find_videos(inputs: Iterable[Path], out: Path) -> list[tuple[Path, str]]:
   """Returns video files and the names of their outputs.
 
-  Folders are searched in sorted order; hidden files, overlays and files with the suffix of another kind are left out.
+  Folders are searched in sorted order, also through links to other folders; hidden files, overlays and files with the
+  suffix of another kind are left out.
   If several inputs would have the same outputs, only those of the first are named without its suffix.
 
   Raises:
@@ -40,14 +43,13 @@ def _find_files(inputs: Iterable[Path]) -> dict[Path, Path]:
   for given in inputs:
     if not given.exists():
       raise FileNotFoundError(f"{given}: no such file or folder")
-    found = [given] if not given.is_dir() else [path for path in sorted(given.rglob("*")) if _may_be_video(path, given)]
+    found = [given] if not given.is_dir() else sorted(path for path in find_visible_files(given) if _may_be_video(path))
     if not found:
       raise FileNotFoundError(f"{given}: holds no videos")
     files |= {path.resolve(): path for path in found if path.resolve() not in files}
   return files
 
 
-def _may_be_video(path: Path, folder: Path) -> bool:
-  is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+def _may_be_video(path: Path) -> bool:
   is_skipped = path.suffix.lower() in SKIPPED_SUFFIXES or path.name.endswith(".overlay.mp4")
-  return not is_hidden and not is_skipped and path.is_file()
+  return not is_skipped and path.is_file()

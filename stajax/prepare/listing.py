@@ -10,10 +10,12 @@ import difflib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
+
+from stajax.files import find_visible_files
 
 Kind = Literal["missing", "spare", "doubtful", "dropped"]
 
@@ -154,22 +156,9 @@ def check_folder(folder: Path, expected: str) -> None:
     raise ListingError(f"{folder}: {found}, expected {expected}")
 
 
-def find_visible_files(folder: Path) -> Iterator[Path]:
-  """Yields the files under a folder, sorted within each folder, without hidden files and folders."""
-  for parent, folders, files in os.walk(folder):
-    folders[:] = sorted(name for name in folders if not name.startswith("."))
-    yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
-
-
 def find_media_files(folder: Path) -> list[Path]:
-  """Returns the files under a folder that are named as videos, without hidden files and links out of the folder."""
-  root = os.path.realpath(folder)
-  return [
-    path
-    for path in find_visible_files(folder)
-    if path.suffix.lower() in MEDIA_SUFFIXES
-    and (not path.is_symlink() or Path(os.path.realpath(path)).is_relative_to(root))
-  ]
+  """Returns the files under a folder that are named as videos, without hidden files; links are followed."""
+  return [path for path in find_visible_files(folder) if path.suffix.lower() in MEDIA_SUFFIXES]
 
 
 def read_lines(path: Path) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stajax.files import find_visible_files
 from stajax.prepare.layouts.names import name_clips
 from stajax.prepare.listing import (
   Item,
@@ -13,10 +14,8 @@ from stajax.prepare.listing import (
   check_folder,
   display_path,
   find_media_files,
-  find_visible_files,
 )
 
-LINK = "a link out of the folder"
 PARTS = {"train", "val", "valid", "validation", "test"}
 
 
@@ -50,9 +49,6 @@ def _files_of_tag(entry: Path, root: Path, remarks: list[Remark]) -> list[Path]:
   if not entry.is_dir():
     remarks.append(Remark("spare", display_path(entry, root), "lies in no folder of a tag"))
     return []
-  if not entry.resolve().is_relative_to(root.resolve()):
-    remarks.append(Remark("spare", display_path(entry, root), LINK))
-    return []
   try:
     entry.name.encode()
   except UnicodeEncodeError:
@@ -74,9 +70,7 @@ def _find_unused(folder: Path, files: list[Path], root: Path) -> list[Remark]:
   used, remarks = set(files), []
   for path in find_visible_files(folder):
     if path not in used and path.is_file():
-      outside = not path.resolve().is_relative_to(folder.resolve())
-      reason = LINK if outside else "not named as a media file"
-      remarks.append(Remark("spare", display_path(path, root), reason))
+      remarks.append(Remark("spare", display_path(path, root), "not named as a media file"))
   return remarks
 
 

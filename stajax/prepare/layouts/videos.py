@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from stajax.eyetracking import SOUND_SUFFIXES
+from stajax.files import find_visible_files
 from stajax.prepare.fixations import SUFFIXES, read_header
 from stajax.prepare.layouts.names import name_clips
 from stajax.prepare.listing import (
@@ -18,7 +19,6 @@ from stajax.prepare.listing import (
   check_folder,
   display_path,
   find_media_files,
-  find_visible_files,
   resolve_inside,
 )
 

@@ -191,12 +191,12 @@ def test_malformed_rows_are_dropped(tmp_path):
   assert len(listing.items) == 6
 
 
-def test_links_that_lead_out_are_not_followed(tmp_path):
+def test_links_to_files_are_followed_and_folders_that_lead_out_are_named(tmp_path):
   root = make_ave(tmp_path / "root")
-  (tmp_path / "secret.mp4").touch()
+  (tmp_path / "other.mp4").touch()
   (root / "AVE" / "tested_____.mp4").unlink()
-  (root / "AVE" / "tested_____.mp4").symlink_to(tmp_path / "secret.mp4")
-  assert "tested_____" not in parts_and_tags(read_ave(root))
+  (root / "AVE" / "tested_____.mp4").symlink_to(tmp_path / "other.mp4")
+  assert "tested_____" in parts_and_tags(read_ave(root))
   (root / "AVE").rename(tmp_path / "elsewhere")
   (root / "AVE").symlink_to(tmp_path / "elsewhere")
   with pytest.raises(ListingError, match="AVE: leads out of"):
