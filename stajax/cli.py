@@ -152,6 +152,43 @@ def override(
   return configuration.Config.model_validate(dict(found))
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """Which of several processes this one is, where they share the items of one command.
+
+  Attributes:
+    index: The number of this process, from 0.
+    count: The number of processes.
+  """
+
+  index: int = 0
+  count: int = 1
+
+  def __str__(self) -> str:
+    return f"{self.index}/{self.count}"
+
+  def take(self, items: Sequence[T]) -> Sequence[T]:
+    """Returns the items of this process: item i belongs to process i modulo the number of processes."""
+    return items[self.index :: self.count]
+
+
+WHOLE = Part()
+
+
+def read_part(text: str | None) -> Part:
+  """Reads an option such as `0/4`; None: one process does everything.
+
+  Raises:
+    ValueError: It is not of that form.
+  """
+  if text is None:
+    return WHOLE
+  found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+  if found is None or int(found[1]) >= int(found[2]):
+    raise ValueError(f"--part {text}: expected the number of a process, from 0, and their count, such as 0/4 … 3/4")
+  return Part(int(found[1]), int(found[2]))
+
+
 def run(program: str, command: Callable[[], int], errors: tuple[type[Exception], ...] = (OSError, ValueError)) -> int:
   """Runs a command; returns its exit code, or 2 after a line on stderr if the input is bad or a package is missing.
 

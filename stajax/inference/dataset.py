@@ -1,7 +1,7 @@
 """Trained students on all videos of an eye-tracking set; short videos share batches. TensorFlow is not needed."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic
@@ -45,11 +45,25 @@ def compute_dataset_maps(
     A video, and the maps of its next frames, blurred in time as the predictor does; or, where the rest of the video
     cannot be read, the exception that says why.
   """
-  packs = pack(videos, predictor.rate, max(WINDOW, predictor.batch))
+  yield from compute_pack_maps(predictor, start, make_packs(predictor, videos), donors)
+
+
+def compute_pack_maps(
+  predictor: Predictor,
+  start: StartMaps[SomePart],
+  packs: Iterable[Sequence[StavisVideo]],
+  donors: Donors | None = None,
+) -> Iterator[VideoPart[SomePart]]:
+  """Computes the maps of all frames of videos as `compute_dataset_maps` does, given those that `make_packs` found."""
   reader = _Starter(predictor, start, donors or {})
   finished = finish_in_turn(pending for together in packs for pending in reader.start(together))
   for _, parts in itertools.groupby(itertools.chain.from_iterable(finished), key=lambda part: _key(part[0])):
     yield from _blurred(predictor, parts)
+
+
+def make_packs(predictor: Predictor, videos: Sequence[StavisVideo]) -> list[list[StavisVideo]]:
+  """Groups videos to be computed together by a predictor."""
+  return pack(videos, predictor.rate, max(WINDOW, predictor.batch))
 
 
 def pack(videos: Sequence[StavisVideo], rate: float, length: int = WINDOW) -> list[list[StavisVideo]]:
@@ -101,7 +115,7 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = (), donors
     videos: The videos that will be asked for: the maps of those that are computed together are kept until then.
     donors: The videos whose sound is heard where the predictor needs another sound.
   """
-  packs = pack(videos, predictor.rate, max(WINDOW, predictor.batch))
+  packs = make_packs(predictor, videos)
   beside = {_key(video): together for together in packs for video in together}
   kept: dict[tuple[str, str], list[dict[str, np.ndarray] | Exception]] = {}
 

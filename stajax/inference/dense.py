@@ -9,6 +9,7 @@ one compiled program serves every length. Inputs are put on the device explicitl
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 # JAX annotates its functions in part.
 
+import copy
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,15 @@ class DenseNetwork:
     self._spatial_key = f"{images} {_digest(variables, ('visual', 'neck'))}"
     self._stages_key = f"{images} {_digest(variables, ('visual',))}" if keep_stages else None
     self._sound_key = _digest(variables, ("sound",))
+
+  def on(self, device: Device) -> "DenseNetwork":
+    """Returns the same network on another device of this process; None for JAX's default one, where it has to be."""
+    if device is None:
+      return self
+    other = copy.copy(self)
+    other._device = device
+    other.variables = other.put(self.variables)
+    return other
 
   def put(self, values: Any) -> Any:
     """Puts arrays on the network's device."""

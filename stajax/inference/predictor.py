@@ -9,6 +9,7 @@
 # pyright: reportUnknownMemberType=false
 # JAX annotates its functions in part.
 
+import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -60,7 +61,6 @@ class Predictor:
       those of all three are fused.
     centre: Whether maps have the centre factor; None for what the model's configuration says.
     senses: What `clip_maps` and `start_method_maps` shall ablate.
-    device: Where it computes; None for JAX's default device.
   """
 
   def __init__(
@@ -70,7 +70,6 @@ class Predictor:
     students: Sequence[str] | None = None,
     centre: bool | None = None,
     senses: Sequence[Senses] = (),
-    device: Device = None,
   ) -> None:
     self.rate, self.side, self.trained_on = model.rate, model.side, model.trained_on
     self.seed, self.batch, self._settings = model.config.seed, batch, model.config.maps
@@ -90,10 +89,19 @@ class Predictor:
     self.notes = ["synthetic: the model was trained on rendered clips."] if is_synthetic else []
 
     def dense(name: str) -> DenseNetwork:
-      return make_dense(name, model.variables[name], model.config, len(model.categories), batch, device=device)
+      return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
 
     self._students, self._switch = {name: dense(name) for name in students}, dense(networks.SWITCH)
     self._is_pretrained = model.config.has_frozen_backbone
+
+  def on(self, device: Device) -> "Predictor":
+    """Returns the same students on another device of this process; None for JAX's default one, where they are."""
+    if device is None:
+      return self
+    other = copy.copy(self)
+    other._students = {name: student.on(device) for name, student in self._students.items()}
+    other._switch = self._switch.on(device)
+    return other
 
   def maps(
     self, samples: Iterable[Sample], reach: int = 1, fragments: Callable[[], Fragments] | None = None

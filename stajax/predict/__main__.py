@@ -41,6 +41,8 @@ class Arguments:
   done are left as they are."""
   databases: tuple[str, ...] = ()
   """The databases of that set to predict; all if none is named."""
+  part: str | None = None
+  """With --data: the share of this process, if several predict the set into the same --out: 0/4, 1/4, 2/4 or 3/4."""
   student: StudentName | None = None
   """Use one student alone, instead of fusing all three."""
   fast: bool = False
@@ -76,6 +78,8 @@ def _check(arguments: Arguments) -> None:
     raise ValueError(f"--batch {arguments.batch}: expected at least 1")
   if arguments.data is not None and arguments.videos:
     raise ValueError(f"--data and {arguments.videos[0]}: expected either a data set or videos")
+  if arguments.data is None and arguments.part is not None:
+    raise ValueError(f"--part {arguments.part}: expected --data with it")
   if arguments.data is None and not arguments.videos:
     raise ValueError("no video: expected at least one file or folder, or --data")
   if arguments.fast and arguments.student not in (None, "sta"):
@@ -123,24 +127,29 @@ def _predict_video(arguments: Arguments, path: Path, name: str, model: SaliencyM
 def _predict_dataset(arguments: Arguments, data: str) -> int:
   from stajax.eyetracking import parse_data, read_tree
 
+  part = cli.read_part(arguments.part)
   tree = read_tree(parse_data(data), arguments.databases or None, need_annotations=False)
   model = _load(arguments)
-  from stajax.predict.per_dataset import predict_dataset  # loads JAX
+  from stajax.predict.per_dataset import missing_videos, predict_dataset  # loads JAX
 
-  for database, video, reason in tree.skipped:
+  skipped = tree.skipped if part.index == 0 else ()  # one process says so
+  for database, video, reason in skipped:
     cli.fail(PROGRAM, f"{database}/{video}: {reason}")
   for note in (*tree.notes, *model.notes):
     print(f"note: {note}")
-  num_maps, num_made, num_failed, start = 0, 0, len(tree.skipped), time.monotonic()
-  for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out):
+  num_maps, num_made, num_failed, start = 0, 0, len(skipped), time.monotonic()
+  for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out, part):
     if error is not None:
       cli.fail(PROGRAM, cli.one_line(error, Path(video.database) / video.name))
       num_failed += 1
     else:
       num_made += 1
     num_maps += num_written
-  num_videos = len(tree.videos) + len(tree.skipped)
-  what = f"{num_made} of {num_videos} videos, {num_videos - num_made - num_failed} were already there"
+  num_videos, num_missing = len(tree.videos) + len(tree.skipped), len(missing_videos(arguments.out, tree.videos))
+  if part == cli.WHOLE:
+    what = f"{num_made} of {num_videos} videos, {num_videos - num_made - num_failed} were already there"
+  else:
+    what = f"part {part}: {num_made} of {num_videos} videos, {num_missing} of all are not there yet"
   _print_summary(what, num_maps, start, num_failed, arguments.out)
   return cli.exit_code(num_failed, num_videos)
 

@@ -6,7 +6,6 @@ JAX_NUM_PROCESSES, JAX_PROCESS_ID and JAX_COORDINATOR_ADDRESS are those of `staj
 DIE_AFTER=n the process kills itself when it has written n clips in a stage.
 """
 
-import collections
 import dataclasses
 import os
 import signal
@@ -30,7 +29,6 @@ from helpers.runs import finish, make_run
 from stajax import networks
 from stajax.data.records import Records
 from stajax.data.staging import Staging
-from stajax.inference.dense import DenseNetwork
 from stajax.nets import base
 from stajax.prepare.assembly import assemble
 from stajax.train.run import Run
@@ -83,20 +81,6 @@ def results(run: Run) -> dict[str, np.ndarray]:
   return found
 
 
-def count_devices(monkeypatch) -> collections.Counter:
-  """Returns a counter of the clips that networks were run on, by the devices that their results are on."""
-  launched, real = collections.Counter(), DenseNetwork.launch
-
-  def launch(self, *arguments, **keywords):
-    found = real(self, *arguments, **keywords)
-    (device,) = {device for x in jax.tree.leaves(found) for device in x.devices()}
-    launched[device] += 1
-    return found
-
-  monkeypatch.setattr(DenseNetwork, "launch", launch)
-  return launched
-
-
 def _die_after(count: int) -> None:
   real, written = Staging.write_arrays, []
 
@@ -116,7 +100,7 @@ def main(folder: str, *stages: str) -> None:
     jax.distributed.initialize(num_processes=count, process_id=index)
   if "DIE_AFTER" in os.environ:
     _die_after(int(os.environ["DIE_AFTER"]))
-  launched = count_devices(pytest.MonkeyPatch())
+  launched = tiny.count_devices(pytest.MonkeyPatch())
   run_stages(Path(folder) / "run", Records.open(Path(folder) / "train"), stages or STAGES)
   counts = ", ".join(f"{device}: {number}" for device, number in sorted(launched.items(), key=str))
   print(f"process {jax.process_index()}: {counts}")

@@ -13,6 +13,7 @@ from stajax import model, networks
 from stajax.config import Config, Data, Maps, Network, Training
 from stajax.inference import programs
 from stajax.inference.clip import Clip, windows
+from stajax.inference.dense import DenseNetwork
 from stajax.inference.predictor import load_predictor
 from stajax.nets import base
 from stajax.nets.images import to_size
@@ -217,3 +218,17 @@ def count_calls(monkeypatch):
   monkeypatch.setattr(programs.Programs, "__init__", init)
   monkeypatch.setattr(programs, "_SHARED", {})
   return calls
+
+
+def count_devices(monkeypatch):
+  """Returns a counter of the clips that networks were run on, by the devices that their results are on."""
+  launched, real = collections.Counter(), DenseNetwork.launch
+
+  def launch(self, *arguments, **keywords):
+    found = real(self, *arguments, **keywords)
+    (device,) = {device for x in jax.tree.leaves(found) for device in x.devices()}
+    launched[device] += 1
+    return found
+
+  monkeypatch.setattr(DenseNetwork, "launch", launch)
+  return launched

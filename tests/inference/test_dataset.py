@@ -1,8 +1,10 @@
 """The videos of a data set share batches, and `predict --data` writes what `evaluate --model` scores."""
 
 import json
+import shutil
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -234,14 +236,52 @@ def test_a_long_video_that_breaks_leaves_nothing(predictor, tmp_path):
   videos[0].frame_paths[140].write_bytes(b"no picture")
   out = tmp_path / "out"
   done = [(video.name, number, error is None) for video, number, error in predict_dataset(predictor, videos, out)]
-  assert done == [("broken", 0, False), ("fine", 150, True)]
+  assert sorted(done) == [("broken", 0, False), ("fine", 150, True)]
   assert sorted(path.name for path in (out / "Tiny").iterdir()) == ["fine"]
   assert len(list((out / "Tiny" / "fine").iterdir())) == 150
+
+
+def test_devices_and_processes_share_the_videos(short_videos, model_folder, tmp_path, monkeypatch, capsys):
+  """Maps are the same bit for bit as of one device, also if a part was stopped and others go on with another count."""
+  monkeypatch.setattr(dataset, "WINDOW", 8)  # five packs, the first one of three videos
+  devices = jax.local_devices()
+  arguments = ["--model", model_folder, "--data", f"stavis:{short_videos}", "--fast", "--batch", "4"]
+
+  def predict_part(out, num_devices, *part):
+    with monkeypatch.context() as patch:
+      patch.setattr(jax, "local_devices", lambda: devices[:num_devices])
+      launched = tiny.count_devices(patch)
+      assert run(*arguments, "--out", tmp_path / out, *part) == 0
+    return launched, capsys.readouterr().out.splitlines()[-1]
+
+  launched, line = predict_part("one", 1)
+  assert set(launched) == {devices[0]} and "7 of 7 videos, 0 were already there, 28 maps" in line
+  launched, _ = predict_part("three", 3)
+  assert set(launched) == set(devices[:3])
+  _, line = predict_part("parts", 1, "--part", "0/2")
+  assert "part 0/2: 5 of 7 videos, 2 of all are not there yet" in line
+  for name in ("v2", "v5"):  # as if it had been killed before
+    shutil.rmtree(tmp_path / "parts" / "Tiny" / name)
+  for part, expected in (
+    ("2/3", "1 of 7 videos, 3 of all"),
+    ("0/3", "2 of 7 videos, 1 of all"),
+    ("1/3", "1 of 7 videos, 0 of all"),
+  ):
+    _, line = predict_part("parts", 1, "--part", part)
+    assert f"part {part}: {expected} are not there yet" in line
+  expected = read_maps(tmp_path / "one")
+  for out in ("three", "parts"):
+    found = read_maps(tmp_path / out)
+    assert found.keys() == expected.keys() and len(found) == 28
+    for name, values in expected.items():
+      np.testing.assert_array_equal(found[name], values, err_msg=f"{out} {name}")
 
 
 @pytest.mark.parametrize(
   "arguments, expected",
   [
+    (["--data", "stavis:{tree}", "--part", "2/2"], "--part 2/2: expected the number of a process"),
+    (["video.mp4", "--part", "0/2"], "--part 0/2: expected --data with it"),
     (["--data", "mit:x"], "expected NAME:ROOT with NAME one of stavis"),
     (["--data", "stavis:{tree}", "video.mp4"], "expected either a data set or videos"),
     (["--data", "stavis:{tree}", "--fast", "--student", "sta_plus_long"], "expected one of them"),

@@ -55,7 +55,7 @@ def test_stages_call_every_device_and_have_the_results_of_one(made, tmp_path, mo
     shutil.copytree(tmp_path / "run", tmp_path / str(number))
     with monkeypatch.context() as patch:
       patch.setattr(jax, "local_devices", lambda number=number: devices[:number])
-      launched = dense_stages.count_devices(patch)
+      launched = tiny.count_devices(patch)
       run = make_run(tmp_path / str(number), open_records(made), tiny.CONFIG)
       set_table(run, "tag_heard", np.zeros(run.data.records.total_frames, np.uint8))
       set_switch(run)
