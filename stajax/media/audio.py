@@ -7,7 +7,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from stajax.media.file import DEFAULT, Decoding, decode, open_media, seconds, sound_stream
+from stajax.media.file import DEFAULT, Decoding, decode, open_media, seconds, sound_note, sound_stream
 from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.media.times import Corrector, FileClock, file_clock
 
@@ -48,9 +48,11 @@ def aligned_sound(
   path = Path(path)
   clock = file_clock(path, decoding)
   with open_media(path) as container:
-    stream = sound_stream(container)
+    stream = sound_stream(container, path, decoding)
     if stream is None:
       return
+    if notes is not None and (note := sound_note(container, stream)) is not None:
+      notes.append(note)
     track, lost_until = _AlignedTrack(rate, layout, clock), 0.0
     try:
       for item in decode(container, stream, notes, "sound", Corrector(clock.sound)):

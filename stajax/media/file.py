@@ -34,10 +34,12 @@ class Decoding:
     threads: The number of its threads; 0 means one for each core. With 1, a damaged file gives the same frames on every
       machine.
     max_pixels: The largest picture that is decoded.
+    sound: The number of the sound stream that is heard, counted from 1; None for the usual one.
   """
 
   threads: int = 0
   max_pixels: int = MAX_PIXELS
+  sound: int | None = None
 
   def check(self, path: Path, width: int, height: int) -> None:
     """Raises MediaError if a picture is too large."""
@@ -115,13 +117,56 @@ def video_stream(container: InputContainer, path: Path, decoding: Decoding) -> a
   return stream
 
 
-def sound_stream(container: InputContainer) -> av.AudioStream | None:
-  """Returns the stream to hear: the default one or else the first with a decoder; None if there is none."""
-  streams = [stream for stream in container.streams.audio if stream.codec_context is not None]
-  stream = max(streams, key=lambda stream: Disposition.default in stream.disposition, default=None)
+def sound_stream(container: InputContainer, path: Path, decoding: Decoding = DEFAULT) -> av.AudioStream | None:
+  """Returns the stream to hear: the one that was chosen, or else the default one, or else the first; None without any.
+
+  Among several default streams, and where none is, those for people who do not see or hear well and comments come last.
+
+  Raises:
+    MediaError: There is sound, but not the stream that was chosen, or no decoder for that.
+  """
+  stream = _choose_sound(container, path, decoding.sound)
   if stream is not None:
     _forget_custom_layout(stream)
   return stream
+
+
+def _choose_sound(container: InputContainer, path: Path, number: int | None) -> av.AudioStream | None:
+  streams = container.streams.audio
+  if number is not None and streams:
+    if not 1 <= number <= len(streams):
+      raise MediaError(f"{path}: has {len(streams)} sound stream{'s' * (len(streams) > 1)}, no number {number}")
+    if streams[number - 1].codec_context is None:
+      raise MediaError(f"{path}: has no decoder for its sound stream {number}")
+    return streams[number - 1]
+  usable = [stream for stream in streams if stream.codec_context is not None]
+  return max(usable, key=lambda stream: (_is(stream, "default"), not _is(stream, *_SPECIAL)), default=None)
+
+
+def sound_note(container: InputContainer, chosen: av.AudioStream) -> str | None:
+  """Returns a line that says which of several sound streams is heard, or None if there is only one."""
+  streams = container.streams.audio
+  if len(streams) < 2:
+    return None
+  number = next(number for number, stream in enumerate(streams, 1) if stream.index == chosen.index)
+  names = [_sound_name(stream) for stream in streams]
+  others = ", ".join(f"{at}: {name}" for at, name in enumerate(names, 1) if at != number)
+  return f"sound: stream {number} of {len(streams)} is heard ({names[number - 1]}), not {others} (see --sound-stream)"
+
+
+def _sound_name(stream: av.AudioStream) -> str:
+  title = " ".join(stream.metadata.get("title", "").split())[:40]
+  language = stream.metadata.get("language", "")
+  special = [name.replace("_", " ") for name in _SPECIAL if _is(stream, name)]
+  words = [language * (language != "und"), title, *special]
+  return " ".join(word for word in words if word) or "no name"
+
+
+_SPECIAL = ("comment", "visual_impaired", "hearing_impaired", "descriptions")
+
+
+def _is(stream: av.AudioStream, *names: str) -> bool:
+  return any(Disposition[name] in stream.disposition for name in names if name in Disposition.__members__)
 
 
 def _forget_custom_layout(stream: av.AudioStream) -> None:

@@ -32,6 +32,7 @@ class Limits:
     max_pixels: The largest number of pixels of a picture.
     max_bytes: The largest size of a file, or of all images of a folder together.
     time_limit: The number of seconds that a child process may work on a file.
+    sound: The number of the sound stream that is heard, counted from 1; None for the usual one.
     memory: The number of bytes by which the address space of a child process may grow (enforced on Linux only).
   """
 
@@ -40,10 +41,11 @@ class Limits:
   max_bytes: int = 2**34
   time_limit: float = 300.0
   memory: int = 2**32
+  sound: int | None = None
 
   def __post_init__(self) -> None:
     for name, value in vars(self).items():
-      if not value > 0:
+      if value is not None and not value > 0:
         raise ValueError(f"limit {name} is {value}, expected more than 0")
 
 

@@ -193,7 +193,7 @@ def _read_clock(path: Path, decoding: Decoding) -> FileClock:
       video = video_stream(container, path, decoding)
     except MediaError:
       video = None
-    sound = sound_stream(container)
+    sound = sound_stream(container, path, decoding)
     # AVI files have no presentation times; FFmpeg guesses them, in the wrong order if the codec reorders frames.
     picture, heard = Stamps(name == "avi"), Stamps()
     streams = [stream for stream in (video, sound) if stream is not None]

@@ -49,6 +49,7 @@ class MediaInfo:
     has_sound: Whether there is a sound stream and at least a part of it can be decoded.
     origin: The time of the first frame on the file's clock (`stajax.media.times`), in seconds.
     pixel_aspect: The width of a displayed pixel over its height.
+    sound: The number of the sound stream that was asked for, counted from 1; None for the usual one.
   """
 
   path: Path
@@ -59,6 +60,7 @@ class MediaInfo:
   has_sound: bool
   origin: float
   pixel_aspect: Fraction
+  sound: int | None = None
 
 
 def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
@@ -77,13 +79,13 @@ def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
     width, height = upright.size(frame.width, frame.height)
     aspect = upright.aspect(stream.sample_aspect_ratio or Fraction(1))
   clock = file_clock(path, decoding)
-  has_sound = _has_sound(path)
-  return MediaInfo(path, width, height, clock.rate, clock.duration, has_sound, clock.origin or 0.0, aspect)
+  origin, has_sound = clock.origin or 0.0, _has_sound(path, decoding)
+  return MediaInfo(path, width, height, clock.rate, clock.duration, has_sound, origin, aspect, decoding.sound)
 
 
-def _has_sound(path: Path) -> bool:
+def _has_sound(path: Path, decoding: Decoding) -> bool:
   with open_media(path) as container:
-    stream = sound_stream(container)
+    stream = sound_stream(container, path, decoding)
     if stream is None:
       return False
     return any(not isinstance(item, av.Packet) for item in decode(container, stream, None, "sound"))

@@ -16,7 +16,7 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 
 from stajax.files import atomic_file
 from stajax.media.audio import aligned_sound
-from stajax.media.file import MediaError, open_media, sound_stream
+from stajax.media.file import Decoding, MediaError, open_media, sound_stream
 from stajax.media.times import file_clock
 from stajax.media.video import MediaInfo
 
@@ -114,7 +114,11 @@ class VideoWriter:
   def _open_sound(self) -> SoundPackets:
     with _open_sound_stream(self.info) as (_, stream):
       codec = stream.codec_context.codec.canonical_name
-      if codec in _COPIED_CODECS and file_clock(self.info.path).sound.is_plain and _can_copy(self.info):
+      if (
+        codec in _COPIED_CODECS
+        and file_clock(self.info.path, Decoding(sound=self.info.sound)).sound.is_plain
+        and _can_copy(self.info)
+      ):
         return _copied_packets(self.info, self._container.add_stream_from_template(stream))
       rate = stream.sample_rate if stream.sample_rate in _AAC_RATES else 48000
       layout = "mono" if stream.channels == 1 else "stereo"
@@ -146,7 +150,7 @@ class VideoWriter:
 @contextlib.contextmanager
 def _open_sound_stream(info: MediaInfo) -> Iterator[tuple[InputContainer, av.AudioStream]]:
   with open_media(info.path) as container:
-    stream = sound_stream(container)
+    stream = sound_stream(container, info.path, Decoding(sound=info.sound))
     if stream is None:
       raise MediaError(f"{info.path}: has no sound")
     yield container, stream
@@ -192,7 +196,7 @@ def _encoded_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
     for packet in packets:
       yield float((packet.pts or 0) * (packet.time_base or Fraction(1, rate))), packet
 
-  for block in aligned_sound(info.path, rate, layout):
+  for block in aligned_sound(info.path, rate, layout, decoding=Decoding(sound=info.sound)):
     samples = np.ascontiguousarray(block.T).reshape(1, -1)  # because "s16" interleaves the channels
     frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = rate, length, Fraction(1, rate)

@@ -51,6 +51,8 @@ class Arguments:
   """Compute a map for each native frame instead of interpolating between those on the model's grid."""
   batch: int = 8
   """The number of frames that are computed together."""
+  sound_stream: int | None = None
+  """The sound stream of files that have several, counted from 1; by default the one that the file prefers."""
   overlay: bool = True
   """Write the overlay video."""
   centre: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -76,6 +78,8 @@ def _predict(arguments: Arguments) -> int:
 def _check(arguments: Arguments) -> None:
   if arguments.batch < 1:
     raise ValueError(f"--batch {arguments.batch}: expected at least 1")
+  if arguments.sound_stream is not None and arguments.sound_stream < 1:
+    raise ValueError(f"--sound-stream {arguments.sound_stream}: expected at least 1")
   if arguments.data is not None and arguments.videos:
     raise ValueError(f"--data and {arguments.videos[0]}: expected either a data set or videos")
   if arguments.data is None and arguments.part is not None:
@@ -118,7 +122,7 @@ def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], mo
 def _predict_video(arguments: Arguments, path: Path, name: str, model: SaliencyModel) -> Summary:
   from tqdm import tqdm
 
-  stream = model.stream(path, arguments.every_frame)
+  stream = model.stream(path, arguments.every_frame, arguments.sound_stream)
   outputs = make_outputs(arguments.out, name, stream.provenance, arguments.overlay)
   bar = tqdm(stream, path.name, stream.expected_length, leave=False, unit="map", disable=None)
   return write_outputs(bar, stream.provenance, outputs)

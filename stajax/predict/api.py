@@ -69,30 +69,32 @@ class SaliencyModel:
     """Lines for people about the model."""
     return self.predictor.notes
 
-  def stream(self, video: str | Path, every_frame: bool = False) -> MapStream:
+  def stream(self, video: str | Path, every_frame: bool = False, sound_stream: int | None = None) -> MapStream:
     """Opens a video of any length, whose maps are computed while one iterates over the stream.
 
     Args:
       video: A video file.
       every_frame: Whether a map is computed for each native frame, instead of each frame of the model's grid.
+      sound_stream: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
 
     Raises:
       MediaError: The video cannot be used.
     """
-    return MapStream(self.predictor, video, every_frame, self.name)
+    return MapStream(self.predictor, video, every_frame, self.name, sound_stream)
 
-  def predict(self, video: str | Path, every_frame: bool = False) -> "Prediction":
+  def predict(self, video: str | Path, every_frame: bool = False, sound_stream: int | None = None) -> "Prediction":
     """Computes the maps of a video, and keeps them all in memory: an hour at 8 maps a second of 256×256 takes 7.5 GB.
 
     Args:
       video: A video file.
       every_frame: Whether a map is computed for each native frame, instead of each frame of the model's grid.
+      sound_stream: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
 
     Raises:
       MediaError: The video cannot be used.
       ValueError: There is no map, or one is not finite.
     """
-    stream = self.stream(video, every_frame)
+    stream = self.stream(video, every_frame, sound_stream)
     timed_maps = list(stream)
     if not timed_maps:
       raise ValueError(f"{video}: the model gave no map")

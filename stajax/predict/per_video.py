@@ -4,11 +4,14 @@ import contextlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stajax.media.audio import audio_blocks
+from stajax.media.file import Decoding
 from stajax.media.sound_windows import file_windows
 from stajax.media.video import frame_times, grid_frames, native_frames, probe
 from stajax.predict.outputs import Frame, Output, Provenance
@@ -31,7 +34,9 @@ class MapStream:
     provenance: What is predicted, and by what.
   """
 
-  def __init__(self, predictor: "Predictor", path: str | Path, every_frame: bool = False, model: str = ""):
+  def __init__(
+    self, predictor: "Predictor", path: str | Path, every_frame: bool = False, model: str = "", sound: int | None = None
+  ):
     """Opens the video and reads its sound.
 
     Args:
@@ -39,13 +44,15 @@ class MapStream:
       path: The video.
       every_frame: Whether a map is computed for each native frame, instead of each frame of the model's grid.
       model: The model's name, for people.
+      sound: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
 
     Raises:
       MediaError: The video cannot be used.
     """
-    info, notes = probe(path), list[str]()
+    decoding = Decoding(sound=sound)
+    info, notes = probe(path, decoding), list[str]()
     self._predictor = predictor
-    self._sound = file_windows(info.path, notes, info.duration)
+    self._sound = file_windows(info.path, notes, info.duration, partial(audio_blocks, decoding=decoding))
     self._reach = max(1, round(info.rate / predictor.rate)) if every_frame else 1
     rate = info.rate if every_frame else predictor.rate
     has_sound = self._sound is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 def make_decoding(limits: Limits) -> Decoding:
   """Returns how pictures are decoded: in one thread, so that a damaged file gives the same frames on every machine."""
-  return Decoding(threads=1, max_pixels=limits.max_pixels)
+  return Decoding(threads=1, max_pixels=limits.max_pixels, sound=limits.sound)
 
 
 def item_files(item: Item) -> list[Path]:
@@ -77,9 +78,10 @@ def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None
   if item.sound_file is None and item.rate is not None:
     return
   path, read = (item.path, audio_blocks) if item.sound_file is None else (item.sound_file, sound_file_blocks)
+  decoding = make_decoding(limits if item.sound_file is None else replace(limits, sound=None))
   left = round(min(limits.max_seconds, 1e9) * SAMPLE_RATE)
   try:
-    for block in pad_with_silence(read(path, notes, make_decoding(limits)), end):
+    for block in pad_with_silence(read(path, notes, decoding), end):
       yield block[:left]
       left -= len(block)
       if left <= 0:

@@ -136,7 +136,7 @@ def _decoded_clips(item: Item, settings: MediaSettings, limits: Limits, notes: l
 
 def _settings(settings: MediaSettings, limits: Limits) -> dict[str, Any]:
   """Returns all settings except the limits on time and memory, which decide which files fail but change no clip."""
-  kept = ("max_seconds", "max_pixels", "max_bytes")
+  kept = ("max_seconds", "max_pixels", "max_bytes", "sound")
   return {**asdict(settings), **{name: getattr(limits, name) for name in kept}}
 
 

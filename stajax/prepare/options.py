@@ -33,13 +33,15 @@ class LimitOptions:
   """The seconds after which a file is given up."""
   memory_gib: float = 4.0
   """The GiB of memory that a process may take for a file."""
+  sound_stream: int | None = None
+  """The sound stream of files that have several, counted from 1; by default the one that the file prefers."""
 
   def limits(self) -> Limits:
     """Returns the limits for a file."""
     from stajax.media.limits import Limits
 
     memory = round(self.memory_gib * 2**30)
-    return Limits(self.max_seconds, self.max_pixels, self.max_bytes, self.time_limit, memory)
+    return Limits(self.max_seconds, self.max_pixels, self.max_bytes, self.time_limit, memory, self.sound_stream)
 
   def num_processes(self) -> int:
     """Returns the number of processes that decode."""

@@ -209,7 +209,7 @@ def _job(listing: Listing, item: Item, annotations: Annotations | None, limits: 
   about = {
     "files": [(display_path(path, listing.root), *read_stamp(path)) for path in files],
     **(unannotated if annotations is None else annotations.identity()),
-    "limits": [limits.max_seconds, limits.max_pixels, limits.max_bytes],
+    "limits": [limits.max_seconds, limits.max_pixels, limits.max_bytes, limits.sound],
     "preparation": PREPARATION,
     "version": __version__,
   }

@@ -78,7 +78,7 @@ def check_shown(path: Path) -> None:
   assert all(frame.shape == SHOWN.shape and np.abs(frame.astype(int) - SHOWN).max() < 12 for _, frame in frames)
   _, square = next(grid_frames(path, 8.0, 16))
   assert np.abs(square.astype(int) - SHOWN[0, 0]).max() < 12
-  ((_, run),) = sampled_runs(path, info.origin, 1, 0.1, 16, 0)[:1]
+  ((_, run),) = sampled_runs(path, 1, 0.1, 16, 0)[:1]
   assert np.abs(np.stack(run).astype(int) - SHOWN[0, 0]).max() < 12
   if shutil.which("ffmpeg"):
     picture = path.with_suffix(".png")
