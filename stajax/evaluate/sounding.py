@@ -12,6 +12,7 @@ only these are used.
 Maps are without the centre factor. Legend: n frames, h w map.
 """
 
+import copy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,8 +86,10 @@ def _compare(arguments: Arguments) -> int:
     records.names[clip]: measure_exchange(predictor, records, clip, donors[clip])
     for clip in tqdm(clips, desc="exchanged sound", unit="clip", dynamic_ncols=True)
   }
+  plain = copy.copy(predictor)
+  plain.senses = ()
   pairs = {
-    f"{records.names[left]} | {records.names[right]}": measure_pair(predictor, records, left, right)
+    f"{records.names[left]} | {records.names[right]}": measure_pair(plain, records, left, right)
     for left, right in tqdm(choose_pairs(records.tags, donors), "side by side", unit="pair", dynamic_ncols=True)
   }
   print(format_results(exchanged, pairs))
