@@ -87,3 +87,11 @@ def test_a_table_may_have_tags_that_no_clip_has(tmp_path):
   members, text, spare = tag_table.read_table(path, ("bell", "dog"), ("Bark", "Bell"))
   assert ([member.tolist() for member in members], spare) == ([[1], [], [1]], ("siren", "horn"))
   assert text == path.read_text()
+
+
+def test_the_table_for_real_clips_covers_the_tags_of_the_clips_at_hand(shared):
+  labels = (shared / "weights" / "yamnet_labels.txt").read_text().splitlines()
+  folders = [path.name for name in ("clips", "clips2") for path in (shared / "data" / name).iterdir() if path.is_dir()]
+  tags = sorted({*folders, "people"})
+  found = tag_table.read_table(TABLES / "clips_yamnet.csv", tags, labels)
+  assert len(tags) == 43 and not found.spare and all(len(member) for member in found.members)
