@@ -22,7 +22,7 @@ from stajax import cli, senses
 from stajax.evaluate import methods
 from stajax.eyetracking import StavisError, StavisTree, parse_data, read_groups, read_tree
 from stajax.report.page import Page, write_page
-from stajax.report.score_files import describe, write_scores
+from stajax.report.score_files import add_uncertainty, describe, write_scores
 from stajax.report.senses import compare_senses, format_comparison
 from stajax.report.tables import format_table
 from stajax.scoring.protocol import NanPolicy, Settings
@@ -30,6 +30,7 @@ from stajax.scoring.results import Evaluation
 from stajax.scoring.videos import evaluate_videos
 
 PROGRAM = "stajax evaluate"
+Baseline = Literal["centre_learned", "spectral_residual", "inter_observer"]
 _MAX_NOTES = 10
 """The most notes that are printed; `evaluation.json` has all of them."""
 
@@ -73,6 +74,10 @@ class Arguments:
   """Whether undefined scores are left out (stavis) or count as zero."""
   protocol: Literal["stavis", "dhf1k", "pysaliency", "avimos"] = "stavis"
   """How maps are scored; numbers of different protocols cannot be compared. The paper's are by stavis."""
+  baselines: tuple[Baseline, ...] = ()
+  """Further baselines, beside the fixed centre and the constant map: centre_learned (where viewers of the other videos
+  look), spectral_residual (with --maps; models have it anyway), inter_observer (how well viewers predict each other).
+  With inter_observer each method's share of the way from the centre to it is shown."""
   batch: int = 8
   """The number of frames that a model computes together."""
   processes: int | None = None
@@ -93,7 +98,8 @@ def evaluate(arguments: Arguments) -> int:
   """
   _check(arguments)
   root = parse_data(arguments.data)
-  tree = read_tree(root, arguments.databases or None, need_frames=arguments.model is not None)
+  need_frames = arguments.model is not None or "spectral_residual" in arguments.baselines
+  tree = read_tree(root, arguments.databases or None, need_frames=need_frames)
   chosen = _choose_methods(arguments, root, tree)
   evaluation = evaluate_videos(
     tree.videos,
@@ -102,6 +108,7 @@ def evaluate(arguments: Arguments) -> int:
     groups=read_groups(root),
     processes=arguments.processes,
     progress=True,
+    baselines=arguments.baselines,
   )
   skipped = (*tree.skipped, *evaluation.skipped)
   for database, video, reason in skipped:
@@ -139,6 +146,8 @@ def _check(arguments: Arguments) -> None:
 def _choose_methods(arguments: Arguments, root: Path, tree: StavisTree) -> methods.Methods:
   if arguments.maps is not None:
     chosen = methods.file_methods(arguments.maps, tree.videos, arguments.splits)
+    if "spectral_residual" in arguments.baselines:
+      chosen = methods.with_spectral_residual(chosen)
   else:
     assert arguments.model is not None, "`_check` refuses arguments without --maps and --model"
     if arguments.ablation:
@@ -160,6 +169,7 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
   """Writes the scores and the page; prints the first notes and the scores."""
   notes = [*tree.notes, *chosen.notes]
   about = describe(evaluation, notes, tree.fold_lists, tree.skipped)
+  add_uncertainty(about, evaluation)
   if chosen.row_titles:
     about["rows"] = dict(chosen.row_titles)
   if chosen.senses:

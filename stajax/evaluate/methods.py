@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 
 from stajax import runtime
 from stajax.evaluate.map_files import find_splits
 from stajax.evaluate.map_sources import find_source
-from stajax.evaluate.value_ranges import Ranges
+from stajax.evaluate.value_ranges import Ranges, to_uint8
 from stajax.eyetracking import StavisError, StavisVideo
+from stajax.maps.baselines import spectral_residual
 from stajax.maps.scale import threshold_maps
 from stajax.prepare.video_tags import read_tags, tags_of
 from stajax.report.table_1 import NOTE
@@ -25,6 +27,7 @@ THRESHOLDS_NOTE = (
   "set to 0 after each map is scaled to [0, 1], and so on."
 )
 _CHUNK_FRAMES = 64
+_FRAME_SIDE = 256
 
 
 @dataclass(frozen=True)
@@ -241,3 +244,27 @@ def _with_thresholds(method_maps: MethodMaps) -> MethodMaps:
       yield chunk, cut
 
   return maps
+
+
+def with_spectral_residual(methods: Methods) -> Methods:
+  """Adds the baseline `spectral_residual` of each frame's image, for maps that come without it."""
+  return replace(methods, maps={split: _with_spectral_residual(maps) for split, maps in methods.maps.items()})
+
+
+def _with_spectral_residual(method_maps: MethodMaps) -> MethodMaps:
+  def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    for chunk, found in method_maps(video, frames):
+      residuals = [spectral_residual(_read_frame(video.frame_paths[i])) for i in chunk]
+      yield chunk, {"spectral_residual": np.stack([to_uint8(x, "not negative") for x in residuals]), **found}
+
+  return maps
+
+
+def _read_frame(path: Path) -> np.ndarray:
+  """Returns a frame as (256, 256, 3) uint8, of which spectral residual sees less; raises StavisError."""
+  try:
+    with Image.open(path) as image:
+      image.draft("RGB", (_FRAME_SIDE, _FRAME_SIDE))
+      return np.asarray(image.convert("RGB").resize((_FRAME_SIDE, _FRAME_SIDE), Image.Resampling.BICUBIC))
+  except (OSError, ValueError, Image.DecompressionBombError) as error:
+    raise StavisError(f"{path}: not a readable frame ({error})") from None

@@ -21,6 +21,15 @@ METHODS = {
     "Baseline: how far each position's conv5_3 feature of an ImageNet network is from the frame's mean feature, times "
     "the centre Gaussian. It needs no training beyond ImageNet's.",
   ),
+  "centre_learned": (
+    "Centre, learned",
+    "Baseline: where viewers of the other videos of the set look, the same map for all frames of a video.",
+  ),
+  "inter_observer": (
+    "Inter-observer",
+    "How well viewers predict each other: a map of all other viewers' fixations, scored by each viewer's in turn. "
+    "SIM and CC compare densities, which a single fixation has not.",
+  ),
   "uniform": ("Uniform", "Baseline: a constant map, for which only AUC-J is defined."),
   "cam_s_coarse": (
     "CAM S, coarse",

@@ -15,6 +15,7 @@ from stajax.files import write_text
 from stajax.report import names, senses, tables
 from stajax.report.accuracy import accuracy_table
 from stajax.report.table_1 import COMPONENTS
+from stajax.report.uncertainty import format_uncertainty
 from stajax.scoring.protocol import METRICS
 from stajax.senses import OWN, split_method
 
@@ -111,6 +112,7 @@ def write_page(out: str | Path, page: Page) -> None:
     sense_metrics=[(name, METRICS[name].title, METRICS[name].meaning) for name in senses.ORDER],
     accuracy=page.about.get("accuracy"),
     accuracy_table=accuracy_table(page.about["accuracy"]) if "accuracy" in page.about else None,
+    intervals=format_uncertainty(page.about) if page.about.get("intervals") else [],
     map_sizes=_map_sizes(page.about["map_sizes_height_width"]),
     curves=[_curve(stage, log, f"curve{i}") for i, (stage, log) in enumerate(page.curves.items())],
     examples=[_gallery_row(example) for example in page.examples],

@@ -13,10 +13,12 @@ import stajax
 from stajax.files import write_json, write_text
 from stajax.report.senses import sets_of
 from stajax.report.tables import Scores
+from stajax.report.uncertainty import bootstrap_intervals, paired_tests, shares
 from stajax.scoring.baselines import CENTRE_SIGMA
 from stajax.scoring.protocol import METRICS, SPLITS, STEP
 from stajax.scoring.protocols import PROTOCOLS
 from stajax.scoring.results import Evaluation, VideoScores
+from stajax.scoring.viewers import INTER_OBSERVER
 
 STAVIS_NOTES = (
   "The score of a video is the mean over its frames, and that of a set is the mean over all rows of the test lists, so "
@@ -44,17 +46,24 @@ def write_scores(evaluation: Evaluation, about: Mapping[str, Any], out: str | Pa
   """
   out = Path(out)
   out.mkdir(parents=True, exist_ok=True)
-  scores: Scores = {
+  scores = _finite(evaluation)
+  write_text(out / "per_video.csv", per_video_csv(evaluation))
+  if tests := about.get("paired_tests"):
+    write_text(out / "paired_tests.csv", paired_tests_csv(tests))
+  write_json(out / "evaluation.json", about)
+  write_json(out / "scores.json", scores)
+  return scores
+
+
+def _finite(evaluation: Evaluation) -> Scores:
+  """Returns the scores of all sets, None where undefined."""
+  return {
     name: {
       method: {metric: None if math.isnan(value) else value for metric, value in row.items()}
       for method, row in methods.items()
     }
     for name, methods in evaluation.set_scores().items()
   }
-  write_text(out / "per_video.csv", per_video_csv(evaluation))
-  write_json(out / "evaluation.json", about)
-  write_json(out / "scores.json", scores)
-  return scores
 
 
 def describe(
@@ -126,6 +135,28 @@ def _count_frames(evaluation: Evaluation, videos: list[VideoScores], method: str
     "counted_as_zero": undefined if count_as_zero else 0,
     "videos_dropped": sum(math.isnan(evaluation.video_score(video, method, metric)) for video in members),
   }
+
+
+def add_uncertainty(about: dict[str, Any], evaluation: Evaluation) -> None:
+  """Adds `intervals`, `paired_tests` and, where viewers are compared, `shares` to what `describe` returned."""
+  about["intervals"] = bootstrap_intervals(evaluation)
+  about["paired_tests"] = paired_tests(evaluation)
+  if INTER_OBSERVER in evaluation.methods:
+    about["shares"] = shares(_finite(evaluation))
+
+
+def paired_tests_csv(tests: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+  """Returns a row for each set, metric and pair of methods, see `uncertainty.paired_tests`."""
+  text = io.StringIO()
+  writer = csv.writer(text, lineterminator="\n")
+  writer.writerow(["set", "metric", "first", "second", "videos", "difference", "low", "high", "better", "p_holm"])
+  for name, rows in tests.items():
+    for row in rows:
+      low, high = row["interval"] or ("", "")
+      numbers = [f"{x:.6g}" if x != "" else "" for x in (row["difference"], low, high)]
+      names = [row["metric"], row["first"], row["second"], row["videos"]]
+      writer.writerow([name, *names, *numbers, row["better"], f"{row['p']:.4g}"])
+  return text.getvalue()
 
 
 def per_video_csv(evaluation: Evaluation) -> str:

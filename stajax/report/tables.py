@@ -8,6 +8,7 @@ from stajax.report.names import title_of
 from stajax.report.table_1 import COMPARISONS, COMPONENTS, ROWS
 from stajax.scoring.baselines import BASELINES
 from stajax.scoring.protocol import METRICS
+from stajax.scoring.viewers import INTER_OBSERVER, LEARNED_CENTRE
 
 Scores = dict[str, dict[str, dict[str, float | None]]]
 """{set: {method: {metric: value, None where undefined}}}"""
@@ -78,7 +79,11 @@ class AblationTable:
 
 def score_rows(scores: Mapping[str, MetricScores]) -> list[tuple[str, bool, Cells]]:
   """Returns (method, whether it is a baseline, its cells) for one set of `Scores`; the best of a metric is marked."""
-  return [(method, method in BASELINES, cells) for method, cells in _mark_best(scores).items()]
+  compared = {method: row for method, row in scores.items() if method != INTER_OBSERVER}  # which is no contestant
+  marked = _mark_best(compared)
+  limit = {method: [(format_score(row.get(metric)), False) for metric in METRICS] for method, row in scores.items()}
+  grey = (*BASELINES, LEARNED_CENTRE, INTER_OBSERVER)
+  return [(method, method in grey, marked.get(method, limit[method])) for method in scores]
 
 
 def ablation_tables(scores: Scores, titles: Mapping[str, str]) -> list[AblationTable]:

@@ -55,7 +55,10 @@ def pad(positions: list[np.ndarray], length: int | None = None) -> np.ndarray:
 def _score_batch(
   maps: jax.Array, density: jax.Array, fixations: jax.Array, other: jax.Array, baseline: jax.Array
 ) -> dict[str, jax.Array]:
-  return jax.lax.map(lambda frame: _score(*frame, baseline), (maps, density, fixations, other))
+  def score(frame: tuple[jax.Array, jax.Array, jax.Array, jax.Array]) -> dict[str, jax.Array]:
+    return _score(frame[0], frame[1], frame[2], frame[3], baseline)
+
+  return jax.lax.map(score, (maps, density, fixations, other))
 
 
 def _score(

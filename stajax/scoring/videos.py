@@ -26,6 +26,7 @@ from stajax.scoring.frame import FrameMap, FrameTruth, without
 from stajax.scoring.others import Others, VideoFixations
 from stajax.scoring.protocols import PROTOCOLS, density_of
 from stajax.scoring.results import Evaluation, Sizes, VideoScores
+from stajax.scoring.viewers import INTER_OBSERVER, LEARNED_CENTRE, inter_observer, learned_centre
 
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
 """(video, 0-based frames) → chunks of (some of them, {method: (k, h, w) uint8}); the others are not scored."""
@@ -43,6 +44,7 @@ def evaluate_videos(
   groups: Mapping[str, Collection[str]] | None = None,
   processes: int | None = None,
   progress: bool = False,
+  baselines: Collection[str] = (),
 ) -> Evaluation:
   """Scores the annotated frames of videos.
 
@@ -54,6 +56,8 @@ def evaluate_videos(
     groups: {"<database>/<subset>": video names} that are reported as sets too.
     processes: The number of worker processes; None for one per core, 1 to score in this process.
     progress: Whether to show a progress bar.
+    baselines: What is scored beside `BASELINES`: `centre_learned`, where viewers of the other videos of the set look,
+      and `inter_observer`, how well viewers predict each other. See `stajax.scoring.viewers`.
 
   Returns:
     The scores. A video with a bad file, or without maps, is in `skipped` with the reason.
@@ -66,8 +70,8 @@ def evaluate_videos(
   skipped: list[tuple[str, str, str]] = []
   bar = tqdm(total=total, unit="frame", disable=not progress, desc="scoring")
   with _make_executor(processes) as executor, bar:
-    scorer = _Scorer(executor, processes + 4, settings, bar, {})
-    if PROTOCOLS[settings.protocol].negatives != "video":
+    scorer = _Scorer(executor, processes + 4, settings, bar, {}, frozenset(baselines))
+    if PROTOCOLS[settings.protocol].negatives != "video" or LEARNED_CENTRE in baselines:
       scorer.read_sets([video for video, _ in work])
     for video, frames in work:
       try:
@@ -97,7 +101,8 @@ class _Scorer:
     max_pending: How many tasks may be under way, which bounds the maps in memory.
     settings: Which frames are scored, and how.
     bar: The progress bar, which advances with every scored frame.
-    sets: The fixations of all videos by (database, name), where the protocol compares videos; filled by `read_sets`.
+    sets: The fixations of all videos by (database, name), where videos are compared; filled by `read_sets`.
+    baselines: The further baselines.
   """
 
   executor: Executor
@@ -105,6 +110,7 @@ class _Scorer:
   settings: protocol.Settings
   bar: tqdm
   sets: dict[tuple[str, str], VideoFixations]
+  baselines: frozenset[str]
 
   def read_sets(self, videos: Sequence[StavisVideo]) -> None:
     """Reads the fixations of all videos; those of a video with a bad file are left out."""
@@ -138,7 +144,8 @@ class _Scorer:
     self, video: StavisVideo, requested: Sequence[int], fixations: VideoFixations, split: int, method_maps: MethodMaps
   ) -> VideoScores:
     frames: list[int] = []
-    sizes: Sizes = {method: {fixations.size} for method in BASELINES}
+    between = [INTER_OBSERVER] if INTER_OBSERVER in self.baselines else []
+    sizes: Sizes = {method: {fixations.size} for method in (*BASELINES, *between)}
     tasks = self._score_tasks(video, fixations, method_maps(video, requested), frames, sizes)
     parts: list[dict[str, dict[str, np.ndarray]]] = []
     for part in self._run(tasks):
@@ -166,7 +173,11 @@ class _Scorer:
   ) -> Iterator[tuple]:
     """Yields a task for every few frames; adds the frames to `frames`, and the sizes of their maps to `sizes`."""
     others = Others.of(video, fixations, self.sets, self.settings)
+    elsewhere = [x for (database, name), x in self.sets.items() if database == video.database and name != video.name]
+    learned = learned_centre(elsewhere) if LEARNED_CENTRE in self.baselines and elsewhere else None
     for chunk_frames, maps in chunks:
+      if learned is not None:
+        maps = {LEARNED_CENTRE: np.repeat(learned[None], len(chunk_frames), axis=0), **maps}
       for method, values in maps.items():
         if values.dtype != np.uint8 or values.ndim != 3 or len(values) != len(chunk_frames):
           raise ValueError(f"{method}: found maps {values.dtype} {values.shape} for {len(chunk_frames)} frames")
@@ -184,6 +195,7 @@ class _Scorer:
           {method: values[part] for method, values in maps.items()},
           [protocol.frame_seed(self.settings.seed, video.database, video.name, i) for i in indices],
           self.settings.protocol,
+          INTER_OBSERVER in self.baselines,
         )
 
   def _run(self, tasks: Iterator[tuple]) -> Iterator[Any]:
@@ -220,10 +232,12 @@ def _score_task(
   maps: dict[str, np.ndarray],
   seeds: list[int],
   name: str,
+  compare_viewers: bool,
 ) -> dict[str, dict[str, np.ndarray]]:
   """Scores at most TASK_FRAMES frames by every method; runs in a worker, one frame's images in memory at a time."""
   baselines, buffer, used = _prepared_baselines(size, name), np.empty(size), PROTOCOLS[name]
-  rows: dict[str, list[dict[str, float]]] = {method: [] for method in (*baselines, *maps)}
+  between = (INTER_OBSERVER,) if compare_viewers else ()
+  rows: dict[str, list[dict[str, float]]] = {method: [] for method in (*baselines, *between, *maps)}
   for k, (frame_positions, other, path, seed) in enumerate(zip(positions, others, density_paths, seeds)):
     density = read_density(path)
     if density.shape != size:
@@ -233,6 +247,8 @@ def _score_task(
     truth = FrameTruth(frame_positions, density_of(density, used), other)
     for method, prepared in baselines.items():
       rows[method].append(protocol.score(prepared, truth, seed, name))
+    if compare_viewers:
+      rows[INTER_OBSERVER].append(inter_observer(frame_positions, other, size, seed, name))
     scores: dict[tuple, dict[str, float]] = {}  # an ablation's row often has the maps of another method
     for method, values in maps.items():
       key = values[k].shape, values[k].tobytes()
