@@ -73,9 +73,11 @@ class Gallery:
   ) -> None:
     self._records, self._describe = records, describe
     named = {video.name for video in videos}
-    first = [name for name in records.names if name in named and name in preferred]
-    then = [name for name in records.names if name in named and name not in preferred]
-    self._chosen = [*_alternate_tags(records, first), *_alternate_tags(records, then)][:_EXAMPLES]
+    shown = [clip for clip, name in enumerate(records.names) if name in named]
+    first = [clip for clip in shown if records.names[clip] in preferred]
+    then = [clip for clip in shown if records.names[clip] not in preferred]
+    chosen = [*_alternate_tags(records, first), *_alternate_tags(records, then)][:_EXAMPLES]
+    self._chosen = [records.names[clip] for clip in chosen]
     self._examples: dict[str, Example] = {}
 
   def add(self, video: StavisVideo, maps: dict[str, np.ndarray]) -> None:
@@ -155,14 +157,10 @@ def training_examples(run: Run, predictor: Predictor) -> list[Example]:
     predictor: Its students.
   """
   records, is_left_out = run.data.records, run.data.is_validation
-  tagged = [name for clip, name in enumerate(records.names) if clip_tags(records, clip)]
-  learned, left_out = (
-    _alternate_tags(records, [name for name in tagged if is_left_out[records.names.index(name)] == which])
-    for which in (False, True)
-  )
-  chosen = [*left_out[: _EXAMPLES // 2]]
-  chosen = [*learned[: _EXAMPLES - len(chosen)], *chosen]
-  return [_training_example(run, predictor, records.names.index(name)) for name in chosen]
+  has_tags = records.tags.any(axis=1)
+  left_out = _alternate_tags(records, np.flatnonzero(has_tags & is_left_out).tolist())[: _EXAMPLES // 2]
+  learned = _alternate_tags(records, np.flatnonzero(has_tags & ~is_left_out).tolist())[: _EXAMPLES - len(left_out)]
+  return [_training_example(run, predictor, clip) for clip in (*learned, *left_out)]
 
 
 def _training_example(run: Run, predictor: Predictor, index: int) -> Example:
@@ -200,13 +198,13 @@ def _what_they_say(records: Records, sources: ClipSources, names: Sequence[str],
   return ", ".join(f"{branch.upper()} {records.categories[category]}" for branch, category in top.items())
 
 
-def _alternate_tags(records: Records, names: Sequence[str]) -> list[str]:
+def _alternate_tags(records: Records, clips: Sequence[int]) -> list[int]:
   """Returns the first clips of all tags, then the second ones, and so on."""
-  clips_of_tag: dict[tuple[int, ...], list[str]] = {}
-  for name in names:
-    clips_of_tag.setdefault(clip_tags(records, records.names.index(name))[:1], []).append(name)
+  clips_of_tag: dict[tuple[int, ...], list[int]] = {}
+  for clip in clips:
+    clips_of_tag.setdefault(clip_tags(records, clip)[:1], []).append(clip)
   rounds = itertools.zip_longest(*clips_of_tag.values())
-  return [name for of_round in rounds for name in of_round if name is not None]
+  return [clip for of_round in rounds for clip in of_round if clip is not None]
 
 
 def _is_drawn(method: str) -> bool:

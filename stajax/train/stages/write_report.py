@@ -42,11 +42,8 @@ def write_report(run: Run) -> dict[str, Any]:
     examples += training_examples(run, predictor)
   evaluation = _join(parts, settings)
   notes = [*predictor.notes, *(note for part in parts for note in part.notes)]
-  fold_lists, skipped = (
-    [path for part in parts for path in part.fold_lists],
-    [x for part in parts for x in part.skipped],
-  )
-  about = describe(evaluation, notes, fold_lists, skipped)
+  fold_lists = [path for part in parts for path in part.fold_lists]
+  about = describe(evaluation, notes, fold_lists, [row for part in parts for row in part.skipped])
   for part in parts:
     about |= part.about
   scores = write_scores(evaluation, about, run.workdir.report)
@@ -77,11 +74,8 @@ def _score_trees(run: Run, predictor: Predictor, settings: Settings) -> Scored |
   gallery = TreeGallery([(video, frames_to_score(video, settings)) for video in videos])
   maps = gallery.watch(dataset.method_maps(predictor, videos))
   evaluation = evaluate_videos(videos, maps, settings, groups=groups, progress=True)
-  fold_lists, skipped = (
-    [path for tree in trees for path in tree.fold_lists],
-    [x for tree in trees for x in tree.skipped],
-  )
-  return Scored(evaluation, gallery.examples(), fold_lists, skipped)
+  fold_lists = [path for tree in trees for path in tree.fold_lists]
+  return Scored(evaluation, gallery.examples(), fold_lists, [row for tree in trees for row in tree.skipped])
 
 
 def _join(parts: list[Scored], settings: Settings) -> Evaluation:
