@@ -19,8 +19,9 @@ ROOMS = (
   *("grid", "files", "runtime"),
   *("companions", "config", "cli", "senses", "maps", "nets", "eyetracking"),
   *("media", "scoring", "data", "networks", "report", "weights", "model", "inference"),
-  # The wings: training renders embedded clips, planning compiles training steps, the evaluation trains variants.
-  *("prepare", "predict", "train", "plan", "evaluate"),
+  # The wings: training renders embedded clips, planning compiles training steps, the evaluation trains variants, and
+  # the paper's tables need all of them.
+  *("prepare", "predict", "train", "plan", "evaluate", "tables"),
   *("__init__", "__main__"),
 )
 # These rooms are independent of each other, except that records are made of media.

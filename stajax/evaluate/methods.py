@@ -1,7 +1,7 @@
 """Where the maps to score come from: a model, the rows of an ablation, or a folder of files."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -227,19 +227,24 @@ def _keys_of(video: StavisVideo) -> tuple[str, str]:
   return f"{video.database}/{video.name}", video.name
 
 
-def with_thresholds(methods: Methods) -> Methods:
-  """Adds a method for each threshold, such as `NAME_0.3`, whose maps have the values below it set to 0."""
+def with_thresholds(methods: Methods, names: Collection[str] | None = None) -> Methods:
+  """Adds methods for each threshold, such as `NAME_0.3`, whose maps have the values below it set to 0.
+
+  Args:
+    methods: The methods.
+    names: The names of those that get thresholds; None for all.
+  """
   methods.notes.append(THRESHOLDS_NOTE)  # not a copy: reading the maps may add further notes
-  return replace(methods, maps={split: _with_thresholds(maps) for split, maps in methods.maps.items()})
+  return replace(methods, maps={split: _with_thresholds(maps, names) for split, maps in methods.maps.items()})
 
 
-def _with_thresholds(method_maps: MethodMaps) -> MethodMaps:
+def _with_thresholds(method_maps: MethodMaps, names: Collection[str] | None) -> MethodMaps:
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     for chunk, found in method_maps(video, frames):
       cut = {}
       for method, values in found.items():
         cut[method] = values
-        for level in THRESHOLDS:
+        for level in THRESHOLDS if names is None or method in names else ():
           cut[f"{method}_{level}"] = np.round(threshold_maps(values, level) * 255).astype(np.uint8)
       yield chunk, cut
 

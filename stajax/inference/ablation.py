@@ -123,7 +123,7 @@ def method_maps(
     def clips() -> Iterator[Clip]:
       return switched_windows(video_samples(video, model.side), reach, switch)
 
-    yield from _select_frames(video_maps(sources, clips, of_video, retrained, rows), frames)
+    yield from select_frames(video_maps(sources, clips, of_video, retrained, rows), frames)
 
   return maps
 
@@ -163,7 +163,7 @@ def video_maps(
     yield range(first, first + count), clip_maps(ClipSources(sources, clip, tags), variants, rows)
 
 
-def _select_frames(
+def select_frames(
   parts: Iterable[tuple[range, dict[str, np.ndarray]]], frames: Sequence[int]
 ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
   """Selects the maps of some frames, in chunks."""

@@ -45,6 +45,17 @@ def retrain(workdir: Path, base: Sources, batch: int) -> dict[Variant, Sources]:
     RetrainingError: The folder is not that of a finished training, or retraining failed.
     ConfigError, RecordError, WeightsError: A file in it cannot be used.
   """
+  run = open_finished(workdir)
+  return {variant: _retrain_variant(variant, run, base, batch) for variant in RETRAINED}
+
+
+def open_finished(workdir: Path) -> Run:
+  """Returns the run of a work folder whose pseudo-fixations are made.
+
+  Raises:
+    RetrainingError: It is no such folder.
+    ConfigError: Its configuration cannot be used.
+  """
   path = workdir / "config.json"
   try:
     run = open_run(configuration.loads(path.read_text(encoding="utf-8"), str(path)), workdir)
@@ -52,7 +63,7 @@ def retrain(workdir: Path, base: Sources, batch: int) -> dict[Variant, Sources]:
     raise RetrainingError(f"{path}: cannot be read ({error}), expected the work folder of a training") from None
   if run.workdir.done("scam_plus") is None:
     raise RetrainingError(f"{workdir}: stage scam_plus is not done, expected the work folder of a finished training")
-  return {variant: _retrain_variant(variant, run, base, batch) for variant in RETRAINED}
+  return run
 
 
 def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> Sources:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,13 +18,14 @@ from stajax.train.step import stored_as_is
 from stajax.train.training_data import UNLABELLED
 
 
-def find_training_set(name: str, run: Run, always_heard: bool = False) -> TrainingSet:
+def find_training_set(name: str, run: Run, always_heard: bool = False, maps: Path | None = None) -> TrainingSet:
   """Returns the frames that a network learns from, validation clips included.
 
   Args:
     name: The name of the network.
     run: The run, whose stages that the network needs are finished.
     always_heard: Whether the audio switch is on wherever there is sound.
+    maps: The map set that a student learns from; None for the usual pseudo-fixations.
   """
   spec, data = networks.NETWORKS[name], run.data
   records = data.records
@@ -42,7 +44,7 @@ def find_training_set(name: str, run: Run, always_heard: bool = False) -> Traini
     return TrainingSet(records, items=items, labels=labels.astype(np.float32))
   return TrainingSet(
     records,
-    maps=data.pseudo_fixations() if spec.learns_fixations else None,
+    maps=data.pseudo_fixations(maps) if spec.learns_fixations else None,
     switch=data.table("switch") if spec.is_switched and not always_heard else None,
     boxes=data.table("boxes") if networks.sees_crops(name, run.config) else None,
   )
@@ -66,7 +68,9 @@ class NetworkBatches:
     decode: Returns the features of stages from what the batches have of them.
   """
 
-  def __init__(self, name: str, run: Run, network: Network, seed: int, always_heard: bool = False) -> None:
+  def __init__(
+    self, name: str, run: Run, network: Network, seed: int, always_heard: bool = False, maps: Path | None = None
+  ) -> None:
     """
     Args:
       name: The name of the network.
@@ -74,9 +78,10 @@ class NetworkBatches:
       network: The module.
       seed: The seed that orders the frames and draws companions and augmentations.
       always_heard: Whether the audio switch is on wherever there is sound.
+      maps: The map set that a student learns from; None for the usual pseudo-fixations.
     """
     training, data = networks.training_of(name, run.config), run.data
-    self._set = find_training_set(name, run, always_heard)
+    self._set = find_training_set(name, run, always_heard, maps)
     self._is_balanced = run.config.data.balanced and not networks.NETWORKS[name].learns_fixations
     self._is_validation_clip = data.is_validation
     self._is_validation = data.is_validation[data.records.clip_of_frame[self._set.epoch]]

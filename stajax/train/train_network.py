@@ -32,11 +32,13 @@ class Variant:
     folder: The folder that it is written to.
     always_heard: Whether its audio switch is on wherever there is sound.
     refine: Whether it has fixation refine layers; see `stajax.networks.make_network`.
+    maps: The map set that a student learns from; None for the usual pseudo-fixations.
   """
 
   folder: Path
   always_heard: bool = False
   refine: bool | None = None
+  maps: Path | None = None
 
 
 def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def train(name: str, run: Run, variant: Variant | None = None) -> dict[str, Any]
   training = networks.training_of(name, config)
   network = networks.make_network(name, config, len(records.categories), variant.refine)
   variables, files = _initial_variables(name, run, network)
-  batches = NetworkBatches(name, run, network, random_seed(name, config), variant.always_heard)
+  batches = NetworkBatches(name, run, network, random_seed(name, config), variant.always_heard, variant.maps)
   knows = knows_heard_tags(name, config)
   programs = make_programs(network, training, spec.learns_fixations, run.mesh, batches.decode, knows)
   job = loop.Job(name, variant.folder, training.steps, training.batch, config.checkpoint_every, config.log_every)

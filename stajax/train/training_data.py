@@ -64,9 +64,9 @@ class TrainingData:
       self._tables[name] = read_frame_table(self._workdir.table(name), self.records)
     return self._tables[name]
 
-  def pseudo_fixations(self) -> MapSet:
-    """Opens the pseudo-fixations of the training frames."""
-    return MapSet.open(self._workdir.pseudo_fixations, self.records)
+  def pseudo_fixations(self, path: Path | None = None) -> MapSet:
+    """Opens the pseudo-fixations of the training frames, or another map set of them."""
+    return MapSet.open(path or self._workdir.pseudo_fixations, self.records)
 
   @cached_property
   def backbone(self) -> Any:

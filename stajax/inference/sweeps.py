@@ -1,0 +1,88 @@
+"""The sweeps of the paper's appendices: SCAM+ with one setting of the C-GCN changed at inference.
+
+No parameter depends on T_d, T_r, the number of steps m or the number of nodes, so a trained network computes with any.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from stajax import networks
+from stajax.eyetracking import StavisVideo
+from stajax.inference.ablation import make_sources, select_frames, switched_windows
+from stajax.inference.class_maps import ClipSources, Sources, make_dense, top_tag
+from stajax.inference.clip import Clip
+from stajax.inference.dense import DenseNetwork, Groups
+from stajax.inference.predictor import to_uint8
+from stajax.inference.tree_video import reach_of, video_samples
+from stajax.model import Model
+from stajax.scoring.videos import MethodMaps
+
+SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
+  "discard_threshold": ("T_d", (0.2, 0.4, 0.6, 0.8, 1.0)),
+  "refinement_rate": ("T_r", (0.2, 0.4, 0.6, 0.8, 1.0)),
+  "reasoning_steps": ("m", (1, 2, 3, 4, 5)),
+  "nodes": ("nodes", (2, 3)),
+}
+"""For each setting its name in the paper, and the values. All but `nodes` are fields of `config.Network`."""
+
+
+def settings() -> dict[str, tuple[str, str, float]]:
+  """Returns for each method, such as `discard_threshold_0.4`, its title, the setting and the value."""
+  return {
+    f"{name}_{value:g}": (f"{letter} = {value:g}", name, value)
+    for name, (letter, values) in SWEEPS.items()
+    for value in values
+  }
+
+
+class _FewNodes(ClipSources):
+  """Sources whose groups have fewer nodes than usual: the target and its first companions."""
+
+  num_nodes = 3
+
+  def _groups(self, name: str, network: DenseNetwork, always_heard: bool) -> Groups | None:
+    groups = super()._groups(name, network, always_heard)
+    return None if groups is None else dataclasses.replace(groups, samples=groups.samples[:, : self.num_nodes])
+
+
+def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -> MethodMaps:
+  """Returns a function that computes SCAM+ with every setting of `settings`, for native frames of a video.
+
+  Args:
+    model: The model, with at least `stajax.networks.tag_networks` loaded.
+    batch: The number of frames that are computed together.
+    tags: The true tags by `DATABASE/VIDEO` or `VIDEO`; others get the category that the coarse classifiers predict.
+  """
+  usual = make_sources(model, batch)
+  switch = make_dense(networks.SWITCH, model.variables[networks.SWITCH], model.config, len(model.categories), batch)
+  names = (*networks.FINE, *networks.granular_of(model.config))
+  varied: dict[str, Sources] = {}
+  for method, (_, name, value) in settings().items():
+    changes = {} if name == "nodes" else {name: type(getattr(model.config.network, name))(value)}
+    network = model.config.network.model_copy(update=changes)
+    config = model.config.model_copy(update={"network": network})
+    varied[method] = make_sources(dataclasses.replace(model, config=config), batch)
+
+  def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    reach, given = reach_of(video, model.rate), tags.get(f"{video.database}/{video.name}", tags.get(video.name))
+
+    def clips() -> Iterator[Clip]:
+      return switched_windows(video_samples(video, model.side), reach, switch)
+
+    found = given or (top_tag(usual.network, clips()),)
+
+    def parts() -> Iterator[tuple[range, dict[str, np.ndarray]]]:
+      for clip in clips():
+        first = clip.first + clip.targets.start
+        made: dict[str, np.ndarray] = {}
+        for method, sources in varied.items():
+          of_clip = _FewNodes(sources, clip, found)
+          of_clip.num_nodes = int(settings()[method][2]) if method.startswith("nodes_") else 3
+          made[method] = to_uint8(of_clip.selected(names)[0])
+        yield range(first, first + len(clip.targets)), made
+
+    yield from select_frames(parts(), frames)
+
+  return maps

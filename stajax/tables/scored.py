@@ -1,0 +1,115 @@
+"""Scores of runs on trees with viewers, which are kept in a folder and not computed again."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import stajax
+from stajax.evaluate.methods import Methods
+from stajax.eyetracking import StavisTree, StavisVideo, read_groups
+from stajax.files import sha256_of_file, write_json
+from stajax.report.score_files import describe, write_scores
+from stajax.report.tables import Scores
+from stajax.scoring.protocol import Settings
+from stajax.scoring.videos import MethodMaps, evaluate_videos
+
+
+@dataclass(frozen=True)
+class Tree:
+  """A tree with viewers, and its root."""
+
+  root: Path
+  tree: StavisTree
+
+  @property
+  def databases(self) -> tuple[str, ...]:
+    """The names of its sets."""
+    return tuple(dict.fromkeys(video.database for video in self.tree.videos))
+
+
+@dataclass(frozen=True)
+class Scorer:
+  """Scores methods on trees.
+
+  Attributes:
+    out: The folder for all scores.
+    settings: Which frames are scored.
+    processes: The number of processes that score; None for one per core.
+    tags: A table of tags that the maps depend on, if there is one.
+  """
+
+  out: Path
+  settings: Settings
+  processes: int | None
+  tags: Path | None = None
+
+  def score(self, name: str, tree: Tree, depends_on: Any, make: Callable[[], Methods]) -> tuple[Scores, dict[str, Any]]:
+    """Returns the scores of methods on a tree, and what `evaluation.json` says about them.
+
+    Args:
+      name: The name of the folder for the scores.
+      tree: The tree.
+      depends_on: What the maps depend on, as JSON values: where it is the same, finished scores are read.
+      make: Returns the methods; it is called only if they have to be scored.
+    """
+    folder = self.out / name
+    request = {
+      "stajax": stajax.__version__,
+      "root": str(tree.root.resolve()),
+      "videos": [[video.database, video.name, video.num_frames] for video in tree.tree.videos],
+      "settings": [self.settings.seed, self.settings.stride, self.settings.first_frame, self.settings.nan_policy],
+      "tags": self.tags and sha256_of_file(self.tags),
+      "maps": depends_on,
+    }
+    if (found := _finished(folder, json.loads(json.dumps(request)))) is not None:
+      print(f"{name}: scored already")
+      return found
+    chosen = make()
+    evaluation = evaluate_videos(
+      tree.tree.videos,
+      chosen.maps,
+      self.settings,
+      groups=read_groups(tree.root),
+      processes=self.processes,
+      progress=True,
+    )
+    for database, video, reason in evaluation.skipped:
+      print(f"{name}: skipped {database}/{video}: {reason}", file=sys.stderr)
+    about = describe(evaluation, [*tree.tree.notes, *chosen.notes], tree.tree.fold_lists, tree.tree.skipped)
+    about["rows"] = dict(chosen.row_titles)
+    scores = write_scores(evaluation, about, folder)
+    write_json(folder / "request.json", request)  # last, as it says that the scores are complete
+    return scores, about
+
+
+def _finished(folder: Path, request: Any) -> tuple[Scores, dict[str, Any]] | None:
+  try:
+    if json.loads((folder / "request.json").read_text(encoding="utf-8")) != request:
+      return None
+    return tuple(json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("scores", "evaluation"))  # pyright: ignore[reportReturnType]
+  except (OSError, ValueError):
+    return None
+
+
+def renamed(maps: MethodMaps, names: Mapping[str, str]) -> MethodMaps:
+  """Returns only some methods of maps, under other names."""
+
+  def chosen(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    for chunk, found in maps(video, frames):
+      yield chunk, {new: found[old] for old, new in names.items()}
+
+  return chosen
+
+
+def merge(parts: Sequence[Scores]) -> Scores:
+  """Returns the scores of all parts: sets, and their methods, side by side."""
+  merged: Scores = {}
+  for part in parts:
+    for name, methods in part.items():
+      merged.setdefault(name, {}).update(methods)
+  return merged

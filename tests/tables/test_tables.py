@@ -1,0 +1,76 @@
+"""The command `stajax tables`: what runs stand for, that finished scores are kept, and its errors."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from stajax.config import Config, Students
+from stajax.evaluate.methods import Methods
+from stajax.eyetracking import read_tree
+from stajax.prepare.tree_files import write_fold_lists, write_video
+from stajax.scoring.protocol import Settings
+from stajax.tables.__main__ import main
+from stajax.tables.runs import role_of
+from stajax.tables.scored import Scorer, Tree, merge, renamed
+
+SIZE = (24, 32)
+
+
+@pytest.fixture
+def tree(tmp_path):
+  rng, root = np.random.default_rng(0), tmp_path / "tree"
+  frames = rng.integers(0, 255, (3, *SIZE, 3), dtype=np.uint8)
+  annotations = [(rng.random(SIZE) < 0.02, rng.integers(0, 255, SIZE, dtype=np.uint8)) for _ in frames]
+  write_video(root, "AVAD", "a", frames, None, annotations)
+  write_fold_lists(root, "AVAD", [("a", len(frames), 8.0)])
+  return Tree(root, read_tree(root))
+
+
+def random_maps(video, frames):
+  rng = np.random.default_rng(1)
+  yield list(frames), {name: rng.integers(0, 255, (len(frames), 8, 8), dtype=np.uint8) for name in ("sta", "x")}
+
+
+def test_runs_stand_for_rows_of_the_paper():
+  def role(trained_on, **students):
+    return role_of(SimpleNamespace(trained_on=trained_on, config=Config(name="a", students=Students(**students))))
+
+  assert role("ave") == role("synthetic") == "STANet+" and role("vggsound") == "STANet+♭"
+  assert role("ave", learn_from="scam") == "STANet" and role("stavis") == "re-trained"
+
+
+def test_scores_are_kept_until_what_they_depend_on_changes(tmp_path, tree):
+  calls = []
+
+  def make():
+    calls.append(1)
+    return Methods("", {0: renamed(random_maps, {"sta": "final"})}, row_titles={"final": "the final"})
+
+  scorer = Scorer(tmp_path / "out", Settings(), 1)
+  scores, about = scorer.score("run", tree, {"sta": "abc"}, make)
+  assert list(scores["AVAD"]) == ["centre", "uniform", "final"] and about["rows"] == {"final": "the final"}
+  again = scorer.score("run", tree, {"sta": "abc"}, make)
+  assert len(calls) == 1 and again[0] == scores and again[1]["rows"] == about["rows"]
+  scorer.score("run", tree, {"sta": "abd"}, make)
+  Scorer(tmp_path / "out", Settings(stride=2), 1).score("run", tree, {"sta": "abd"}, make)
+  assert len(calls) == 3
+  (tmp_path / "out" / "run" / "request.json").unlink()  # as if it had been stopped before the end
+  scorer.score("run", tree, {"sta": "abd"}, make)
+  assert len(calls) == 4
+  merged = merge([scores, {"AVAD": {"x": {}}, "DIEM": {}}])
+  assert list(merged["AVAD"]) == ["centre", "uniform", "final", "x"] and "DIEM" in merged
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ([], "no run"),
+    (["nowhere"], "nowhere: not a model"),
+  ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, arguments, message):
+  assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+  error = capsys.readouterr().err
+  assert error.startswith("stajax tables: ") and message in error and error.count("\n") == 1
+  assert not (tmp_path / "out").exists()
