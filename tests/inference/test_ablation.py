@@ -223,7 +223,7 @@ def test_long_videos_are_windows_with_the_tag_of_the_whole(monkeypatch):
 
 def test_chosen_frames_come_in_chunks():
   parts = [(range(0, 128), {"m": np.arange(128)}), (range(128, 200), {"m": np.arange(128, 200)})]
-  found = list(ablation._select_frames(parts, [3, *range(100, 199, 2), 5]))
+  found = list(ablation.select_frames(parts, [3, *range(100, 199, 2), 5]))
   assert [i for chunk, _ in found for i in chunk] == [3, 5, *range(100, 199, 2)]
   assert all(list(maps["m"]) == chunk for chunk, maps in found)
 
