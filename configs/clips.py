@@ -63,7 +63,7 @@ config = Config(
   st_coarse=_after("s_coarse", 150, mixed=_MIXED),
   tagger=_training(400, 3e-3, decay=_SOUND_DECAY),
   # Only the classifier is trained, for which a high rate is safe.
-  switch=_after(("s_coarse", "tagger_0"), 200, ("neck", *_HEARD), learning_rate=0.1, decay=_SOUND_DECAY, mixed=_MIXED),
+  switch=_after(("s_coarse", "tagger_0"), 200, ("neck", *_HEARD), learning_rate=0.1, decay=_SOUND_DECAY, mixed=0.25),
   sa_coarse=_after(("s_coarse", "tagger_0"), 150, _HEARD, mixed=_MIXED),
   s=_training(400, 3e-3, mixed=_MIXED),
   st=_after("s", 150, mixed=_MIXED),
