@@ -26,6 +26,12 @@ _FLOOR = 3.0
 Eq. 7 weakens what companions do not confirm, and a weaker negative value is a larger one: without the floor, what
 speaks most against a category would end as what speaks least against it.
 """
+_LIFT = 4.0
+"""What is added to the spatial map of ST and SA before it is gated, and subtracted from their class maps.
+
+A spatial map that has learned categories is negative in most places. There the ReLU of §3.3 leaves 0 of the gated
+copy, whatever the gate says, so that nothing is left of what is heard together with what is seen.
+"""
 _CONFIRMED = 1.45
 """About 1 over the share that Eqs. 7 and 10 leave of a state that its companions confirm, measured on new networks."""
 
@@ -38,6 +44,12 @@ def _scaled_identity(gain: float) -> nn.initializers.Initializer:
     return gain / num_maps * jnp.tile(jnp.eye(shape[-1], dtype=dtype), (num_maps, 1)).reshape(shape)
 
   return initialise
+
+
+def _gated_share(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+  """Initialises a 1×1 kernel (1, 1, 2c, k) that takes the mean of the gated copy less that of the map itself."""
+  signs = jnp.repeat(jnp.array([1, -1], dtype), shape[-2] // 2)
+  return jnp.broadcast_to(signs[:, None] * 2 / shape[-2], shape)
 
 
 class Classification(NamedTuple):
@@ -92,9 +104,9 @@ class Classifier(AudioVisualModule):
     # The classifier's bias is added after pooling: the logits are the same, and a class map is 0 where it sees
     # nothing for or against its category, as in the original CAM.
     outputs = self.num_categories if self.num_outputs is None else self.num_outputs
-    # Thus channel i of the spatial map comes to stand for category i, as that of the sound's map does.
-    has_categories = outputs == self.num_categories
-    kernel = _scaled_identity(1.0) if has_categories else nn.initializers.lecun_normal()
+    # Thus channel i of the spatial map comes to stand for category i, as that of the sound's map does. The switch asks
+    # whether anything that is heard is seen.
+    kernel = _scaled_identity(1.0) if self.num_outputs is None else _gated_share
     self.classify = nn.Conv(outputs, (1, 1), use_bias=False, dtype=dtype, kernel_init=kernel)
     self.bias = self.param("bias", nn.initializers.zeros, (outputs,), jnp.float32)
     if self.plus:
@@ -131,13 +143,15 @@ class Classifier(AudioVisualModule):
     spatial = features["s"][:, self.num_times // 2]
     match self.source:
       case "st":
-        fused = fuse_source(spatial, self.temporal(features["s"]))
+        gate = self.temporal(features["s"])
       case "sa":
         assert audio is not None and switch is not None
-        fused = fuse_source(spatial, self.sound_map(audio, switch, spatial.shape[1:3]))
+        gate = self.sound_map(audio, switch, spatial.shape[1:3])
       case "s":
-        fused = self._refined(spatial) if self.has_frl and not self.plus else spatial
-    return self.classify(fused).astype(jnp.float32)
+        spatial = self._refined(spatial) if self.has_frl and not self.plus else spatial
+        return self.classify(spatial).astype(jnp.float32)
+    class_maps = self.classify(fuse_source(spatial + _LIFT, gate)).astype(jnp.float32)
+    return class_maps - _LIFT if self.num_outputs is None else class_maps
 
   def _refined(self, spatial: jax.Array) -> jax.Array:
     """Applies an FRL to the spatial map of S, for row 12 of the ablation."""
