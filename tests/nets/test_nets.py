@@ -284,7 +284,10 @@ def test_time_and_channels_stay_apart():
 
 @pytest.mark.parametrize("source", ["s", "st", "sa"])
 def test_classifier_is_a_1x1_convolution_and_a_mean(source):
-  """Class maps have no offset: the convolution's bias is added after pooling, which gives the same logits."""
+  """Class maps have no offset: the convolution's bias is added after pooling, which gives the same logits.
+
+  ST and SA gate a spatial map that is lifted by 4, which their class maps are lowered by again.
+  """
   network = Classifier(source, num_categories=4, sizes=dataclasses.replace(TINY, norm="group"))
   variables = randomise(networks.expected_variables(network, 32), 1)
   rng = np.random.default_rng(0)
@@ -292,19 +295,20 @@ def test_classifier_is_a_1x1_convolution_and_a_mean(source):
   heard = (rng.normal(size=(3, 8)).astype(np.float32), np.array([1, 0, 1], np.float32)) if source == "sa" else ()
   params = variables["params"]
   middle = spatial[:, network.num_times // 2]
+  lift = 0 if source == "s" else 4
   if source == "st":
-    fused = fuse_source(middle, by_hand.temporal_branch(params["temporal"], spatial))
+    fused = fuse_source(middle + lift, by_hand.temporal_branch(params["temporal"], spatial))
   elif source == "sa":
-    fused = fuse_source(middle, jitted(SoundMap(4), size=(4, 4))({"params": params["sound_map"]}, *heard))
+    fused = fuse_source(middle + lift, jitted(SoundMap(4), size=(4, 4))({"params": params["sound_map"]}, *heard))
   else:
     fused = middle
-  expected = np.asarray(fused) @ params["classify"]["kernel"][0, 0]
+  expected = np.asarray(fused) @ params["classify"]["kernel"][0, 0] - lift
   class_maps = jitted(network, method="fuse")(variables, {"s": spatial}, *heard)
   np.testing.assert_allclose(class_maps, expected, rtol=1e-4, atol=1e-5)
   out = network.apply(variables, class_maps[:, None], method="reason")
   np.testing.assert_array_equal(out.class_maps, class_maps)
   convolved = by_hand.conv(np.asarray(fused), params["classify"]["kernel"], params["bias"])
-  np.testing.assert_allclose(out.logits, convolved.mean(axis=(1, 2)), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(out.logits, convolved.mean(axis=(1, 2)) - lift, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("source", ["s", "st", "sa"])
@@ -314,9 +318,38 @@ def test_channels_of_a_new_classifier_stand_for_categories(source):
   size = (1, 1, network.num_times, 32, 32, 3)
   sound = {"sound": np.zeros((1, 1, 257, 98), np.float32), "switch": np.ones((1, 1), np.float32)}
   inputs = {"frames": np.zeros(size, np.float32), **(sound if network.hears else {})}
-  kernel = np.asarray(network.init(jax.random.key(0), **inputs)["params"]["classify"]["kernel"])[0, 0]
+  variables = network.init(jax.random.key(0), **inputs)
+  kernel = np.asarray(variables["params"]["classify"]["kernel"])[0, 0]
   expected = np.eye(4) if source == "s" else np.concatenate([np.eye(4), np.eye(4)]) / 2
   np.testing.assert_array_equal(kernel, expected)
+
+
+def test_a_new_sa_hears_where_the_spatial_map_is_negative():
+  """A class map is s + σ(deconv(φ(a))) (s + 4) / 2 wherever s is above −4, as it is in most places of most maps."""
+  network = Classifier("sa", num_categories=4, sizes=TINY)
+  sound = {"sound": np.zeros((1, 1, 257, 98), np.float32), "switch": np.ones((1, 1), np.float32)}
+  variables = network.init(jax.random.key(0), frames=np.zeros((1, 1, 1, 32, 32, 3), np.float32), **sound)
+  rng = np.random.default_rng(0)
+  s = rng.uniform(-3.9, -0.1, size=(2, 1, 4, 4, 4)).astype(np.float32)
+  heard = (rng.normal(size=(2, 8)).astype(np.float32), np.ones(2, np.float32))
+  deconv = jitted(SoundMap(4), size=(4, 4))({"params": variables["params"]["sound_map"]}, *heard)
+  expected = s[:, 0] + by_hand.sigmoid(deconv) * (s[:, 0] + 4) / 2
+  class_maps = jitted(network, method="fuse")(variables, {"s": s}, *heard)
+  np.testing.assert_allclose(class_maps, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_new_switch_asks_whether_anything_heard_is_seen():
+  """Its map is the mean over categories of σ(deconv(φ(a))) (s + 4) wherever s is above −4."""
+  network = Classifier("sa", num_categories=4, num_outputs=1, sizes=TINY)
+  sound = {"sound": np.zeros((1, 1, 257, 98), np.float32), "switch": np.ones((1, 1), np.float32)}
+  variables = network.init(jax.random.key(0), frames=np.zeros((1, 1, 1, 32, 32, 3), np.float32), **sound)
+  rng = np.random.default_rng(0)
+  s = rng.uniform(-3.9, 2, size=(2, 1, 4, 4, 4)).astype(np.float32)
+  heard = (rng.normal(size=(2, 8)).astype(np.float32), np.ones(2, np.float32))
+  deconv = jitted(SoundMap(4), size=(4, 4))({"params": variables["params"]["sound_map"]}, *heard)
+  expected = np.mean(by_hand.sigmoid(deconv) * (s[:, 0] + 4), axis=-1, keepdims=True)
+  class_maps = jitted(network, method="fuse")(variables, {"s": s}, *heard)
+  np.testing.assert_allclose(class_maps, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_equation_11(student):
