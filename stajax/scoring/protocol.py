@@ -144,6 +144,37 @@ def score_frame(
   return score(FrameMap(np.ascontiguousarray(prepared, np.float64)), truth, seed, protocol)
 
 
+def score_map(
+  prediction: np.ndarray,
+  fixations: np.ndarray,
+  density: np.ndarray,
+  union: np.ndarray,
+  seed: int = 0,
+  protocol: str = "stavis",
+) -> dict[str, float]:
+  """Scores the map of one frame or image as it was saved.
+
+  Args:
+    prediction: The map (h, w) of any size, uint8, or float in [0, 1].
+    fixations: The fixated pixels, (H, W) bool, or how often each is fixated, (H, W) int.
+    density: The density of the fixations, (H, W) uint8.
+    union: The pixels that are fixated in any frame of the video, (H, W) bool, which s-AUC takes its negatives from.
+    seed: The seed of the random parts, see `frame_seed`.
+    protocol: The name of a row of `PROTOCOLS`.
+
+  Returns:
+    The score by each of `METRICS`, NaN where it is not defined.
+
+  Raises:
+    ValueError: The ground truth has several sizes.
+  """
+  sizes = {"fixations": fixations.shape, "density": density.shape, "union": union.shape}
+  if len(set(sizes.values())) > 1 or prediction.ndim != 2 or density.ndim != 2:
+    raise ValueError(f"found map {prediction.shape}, {sizes}, expected (h, w) and three times (H, W)")
+  prepared = prepare_map(prediction, (density.shape[0], density.shape[1]), protocol=protocol)
+  return score_frame(prepared, fixations, density, union, seed, protocol)
+
+
 def positions_of(fixations: np.ndarray, protocol: str = "stavis") -> np.ndarray:
   """Returns the fixated positions (k,) of (H, W) bool or counts, as often as the protocol counts each."""
   positions = np.flatnonzero(fixations)

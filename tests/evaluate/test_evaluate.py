@@ -1,6 +1,7 @@
 """Tests of evaluation as a whole, which takes trees and maps and writes files of scores."""
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -68,6 +69,17 @@ def test_scores_equal_the_protocol_and_every_list_row_counts(tree):
     means = {name: np.mean(values) for name, values in expected[metric].items()}
     pooled = (3 * means["a"] + means["bb"] + means["ccc"]) / 5  # `a` is in the lists three times
     assert found.set_scores()["Tiny"]["random"][metric] == pytest.approx(pooled, abs=1e-12)
+
+
+def test_results_do_not_depend_on_the_order_of_videos_or_on_how_frames_are_grouped(tree, monkeypatch):
+  videos = read_tree(tree).videos
+  together = evaluate_videos(videos, random_maps, processes=1)
+  monkeypatch.setattr(scoring_videos, "TASK_FRAMES", 1)
+  apart = evaluate_videos(videos[::-1], random_maps, processes=1)
+  for first, second in zip(together.videos, apart.videos[::-1], strict=True):
+    assert first.name == second.name
+    for method, metric in itertools.product(together.methods, protocol.METRICS):
+      np.testing.assert_array_equal(first.scores[method][metric], second.scores[method][metric])
 
 
 def test_results_do_not_depend_on_processes_and_workers_stay_light(tree, monkeypatch):

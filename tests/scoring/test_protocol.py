@@ -1,11 +1,14 @@
 """Tests of what the scores of a frame depend on, and of how scores are averaged."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from helpers.scores import score_frames
+from stajax import scoring
 from stajax.scoring import metrics, protocol
 from stajax.scoring.resize import imresize, postprocess_map
 
@@ -73,3 +76,15 @@ def test_averages():
   assert protocol.average_videos(np.array([1.0, 4.0]), np.array([2, 1])) == 2.0
   assert protocol.average_videos(np.array([1.0, np.nan]), np.array([1, 5])) == 1.0
   assert math.isnan(protocol.average_videos(np.array([np.nan]), np.array([1])))
+
+
+def test_the_library_scores_saved_maps_without_jax():
+  predictions, fixations, densities, union, seeds = make_frames()
+  found = scoring.score_map(predictions[1], fixations[1], densities[1], union, int(seeds[1]))
+  expected = score_frames(predictions, fixations, densities, union, seeds)
+  assert found == {metric: values[1] for metric, values in expected.items()}
+  with pytest.raises(ValueError, match=r"expected \(h, w\) and three times"):
+    scoring.score_map(predictions[1], fixations[1, :-1], densities[1], union)
+  code = "import sys, stajax.scoring; print([m for m in ('jax', 'tensorflow', 'av', 'matplotlib') if m in sys.modules])"
+  light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert light.stdout.strip() == "[]"
