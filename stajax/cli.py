@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
+from stajax.files import ADDRESS, is_address
+
 if TYPE_CHECKING:
   from stajax.config import Config
 
@@ -58,15 +60,43 @@ def parse(
   message = io.StringIO()
   try:
     with contextlib.redirect_stderr(message):
-      return read(argv)
+      arguments = read(argv)
   except BrokenPipeError:  # whoever reads the text of `--help`, such as `head`, has seen enough
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(0) from None
   except SystemExit as stop:
     if not stop.code:
       raise
+  else:
+    _refuse_addresses(program, arguments)
+    return arguments
   known = {*known, *_option_names(lambda: read(["--help"]))}
   raise SystemExit(fail(program, f"{_misspelled(argv, known) or _plain(message.getvalue())} (see `{usage} --help`)"))
+
+
+def _refuse_addresses(program: str, arguments: Any) -> None:
+  """Ends the program with a line on stderr if a file or folder among the arguments is on another machine."""
+  if isinstance(arguments, Path) and is_address(arguments):
+    raise SystemExit(fail(program, f"{arguments}: {ADDRESS}"))
+  if isinstance(arguments, tuple):
+    for argument in cast("tuple[Any, ...]", arguments):
+      _refuse_addresses(program, argument)
+  elif dataclasses.is_dataclass(arguments):
+    for field in dataclasses.fields(arguments):
+      _refuse_addresses(program, getattr(arguments, field.name))
+
+
+def make_out_folder(option: str, out: Path) -> None:
+  """Makes the folder that an option names if it is missing.
+
+  Raises:
+    NotADirectoryError: It cannot be a folder, because a file is in its place or above it; one line.
+  """
+  existing = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
+  if not existing.is_dir():
+    found = "a link to nothing" if not existing.exists() else "a file"
+    raise NotADirectoryError(f"{option} {out}: {existing} is {found}, expected a folder")
+  out.mkdir(parents=True, exist_ok=True)
 
 
 def parse_known(

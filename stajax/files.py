@@ -1,4 +1,4 @@
-"""Writing files and folders that appear whole or not at all, SHA-256 digests, and finding files by their numbers.
+"""Writing files and folders that appear whole or not at all, names of files, locks, SHA-256 digests, finding files.
 
 A file or folder gets its name only when it is complete. Until then it is a hidden one in the same place whose name ends
 in `.partial`. A process that is killed leaves at most such a partial file or folder behind.
@@ -11,15 +11,18 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+LONGEST_NAME = 200  # bytes; file systems take 255, and what is written gets suffixes, also while it is incomplete
+
 
 def partial_path(path: Path, token: str = "") -> Path:
   """Returns the name that a file or folder has until it is complete; different tokens give different names."""
-  return path.with_name(f".{path.name}.{token}{'.' if token else ''}partial")
+  return path.with_name(f".{shorten_name(path.name)}.{token}{'.' if token else ''}partial")
 
 
 def find_visible_files(folder: Path) -> Iterator[Path]:
@@ -152,3 +155,75 @@ def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") ->
     if digits and suffix.lower() in suffixes and name.startswith(prefix) and not name.startswith("."):
       found.setdefault(int(digits[1]), []).append(folder / name)
   return dict(sorted(found.items()))
+
+
+def shorten_name(name: str, longest: int = LONGEST_NAME) -> str:
+  """Returns a name of a file; if it is too long, its beginning and a digest of all of it.
+
+  Args:
+    name: The name, without what is added to it later.
+    longest: The largest number of bytes.
+  """
+  encoded = os.fsencode(name)
+  if len(encoded) <= longest:
+    return name
+  start = encoded[: longest - 9].decode(errors="ignore")  # a character may not be cut
+  return f"{start}~{sha256_of_bytes(encoded)[:8]}"
+
+
+def comparable_name(name: str) -> str:
+  """Returns a form of a name that is the same for all names that some file systems take for one.
+
+  They ignore whether letters are large or small, and whether accents are characters of their own (NFC and NFD).
+  """
+  return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def is_address(path: str | Path) -> bool:
+  """Returns whether a path is the address of something on another machine, such as https://example.org/a.mp4."""
+  return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None and not Path(path).exists()
+
+
+ADDRESS = "is an address, expected a local file or folder: download it first"
+
+
+@contextlib.contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+  """Keeps other processes that ask for the same lock file out while the block runs.
+
+  The lock ends with the process, however it ends. Where the system or the disk has no such locks, nothing is kept out.
+
+  Args:
+    path: The lock file, in an existing folder; it is removed afterwards.
+
+  Raises:
+    BlockingIOError: Another process holds the lock; a line that names the file.
+  """
+  try:
+    import fcntl
+  except ImportError:  # Windows
+    yield
+    return
+  while True:
+    try:
+      file = os.open(path, os.O_CREAT | os.O_RDWR)
+    except OSError as error:
+      if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+        raise
+      yield  # nobody can write here, so nobody has to be kept out
+      return
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      os.close(file)
+      raise BlockingIOError(errno.EAGAIN, "another run is writing here", str(path.parent)) from None
+    except OSError:  # this disk has no locks
+      break
+    if path.exists() and os.path.samestat(os.fstat(file), path.stat()):
+      break
+    os.close(file)  # whoever held the lock has just removed this file
+  try:
+    yield
+  finally:
+    path.unlink(missing_ok=True)
+    os.close(file)

@@ -15,6 +15,8 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
+from stajax.files import ADDRESS, is_address
+
 MAX_SIDE = 16384
 MAX_PIXELS = 2**27
 MAX_GAP = 600.0  # seconds between two frames, or without sound; a longer gap is a damaged time stamp
@@ -53,6 +55,8 @@ DEFAULT = Decoding()
 
 def check_is_file(path: Path) -> None:
   """Raises MediaError unless a path is a regular file that is not empty."""
+  if is_address(path):
+    raise MediaError(f"{path}: {ADDRESS}")
   if path.is_dir():
     raise MediaError(f"{path}: is a folder, expected a media file")
   if not path.is_file():

@@ -31,6 +31,7 @@ from stajax.media.file import DEFAULT, MAX_GAP, Decoding, MediaError, decode, op
 from stajax.media.stamps import Stamps, number_parts, part_offsets, remove_damaged
 
 MAX_UNTIMED = 2000  # the number of frames without stamps at the beginning that are counted
+VARYING = 0.05  # the share of the time in which frames may follow each other at another rate
 USUAL_RATE = 25.0  # frames a second where a file tells nothing
 _TS_DISCONT = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
 
@@ -64,6 +65,7 @@ class FileClock:
     picture: The corrections of the picture's stamps.
     sound: Those of the sound's.
     interval: The usual time between successive frames.
+    varies: Whether many frames, or frames for much of the time, do not follow each other at this interval.
     has_durations: Whether the durations that packets of the picture state are plausible.
     believed: The time up to which the file plausibly goes on.
     origin: The time of the first frame that can be decoded; None without a picture.
@@ -73,6 +75,7 @@ class FileClock:
   picture: StreamClock = StreamClock()
   sound: StreamClock = StreamClock()
   interval: float = 1 / USUAL_RATE
+  varies: bool = False
   has_durations: bool = True
   believed: float = float("inf")
   origin: float | None = 0.0
@@ -246,6 +249,13 @@ def _interval(stream: av.VideoStream, stamps: Stamps) -> tuple[float, bool]:
   return interval, is_plausible
 
 
+def _varies(stamps: Stamps, interval: float) -> bool:
+  """Returns whether the rate of frames varies so much that the n-th frame before one says nothing about time."""
+  steps = np.diff(np.sort(np.array(stamps.shown, np.float64)))
+  steps = steps[(steps > 0) & (steps <= MAX_GAP)]
+  return bool(steps[np.abs(steps - interval) > 0.5 * interval].sum() > VARYING * steps.sum())
+
+
 def _decide(
   picture: Stamps, sound: Stamps, may_jump: bool, stated: float, interval: float, has_durations: bool
 ) -> FileClock:
@@ -262,7 +272,8 @@ def _decide(
   if any(damaged):
     notes.append("clock: damaged time stamps ignored")
   clocks[0] = replace(clocks[0], end=end + (0 if has_durations else interval))
-  return FileClock(clocks[0], clocks[1], interval, has_durations, believed, notes=tuple(notes))
+  varies = _varies(picture, interval)
+  return FileClock(clocks[0], clocks[1], interval, varies, has_durations, believed, notes=tuple(notes))
 
 
 def _stream_clock(stamps: Stamps, damaged: list[int], offsets: list[float]) -> StreamClock:

@@ -50,6 +50,7 @@ class MediaInfo:
     origin: The time of the first frame on the file's clock (`stajax.media.times`), in seconds.
     pixel_aspect: The width of a displayed pixel over its height.
     sound: The number of the sound stream that was asked for, counted from 1; None for the usual one.
+    rate_varies: Whether frames do not follow each other at the usual rate for some of the time.
   """
 
   path: Path
@@ -61,6 +62,7 @@ class MediaInfo:
   origin: float
   pixel_aspect: Fraction
   sound: int | None = None
+  rate_varies: bool = False
 
 
 def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
@@ -80,7 +82,9 @@ def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
     aspect = upright.aspect(stream.sample_aspect_ratio or Fraction(1))
   clock = file_clock(path, decoding)
   origin, has_sound = clock.origin or 0.0, _has_sound(path, decoding)
-  return MediaInfo(path, width, height, clock.rate, clock.duration, has_sound, origin, aspect, decoding.sound)
+  return MediaInfo(
+    path, width, height, clock.rate, clock.duration, has_sound, origin, aspect, decoding.sound, clock.varies
+  )
 
 
 def _has_sound(path: Path, decoding: Decoding) -> bool:

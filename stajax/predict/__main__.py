@@ -18,6 +18,7 @@ from pathlib import Path
 import tyro
 
 from stajax import cli
+from stajax.files import exclusive
 from stajax.predict.api import SaliencyModel, StudentName, load
 from stajax.predict.inputs import find_videos
 from stajax.predict.outputs import make_outputs
@@ -96,7 +97,7 @@ def _check(arguments: Arguments) -> None:
 
 def _load(arguments: Arguments) -> SaliencyModel:
   """Loads the model. This takes seconds, so the other arguments are checked first."""
-  arguments.out.mkdir(parents=True, exist_ok=True)
+  cli.make_out_folder("--out", arguments.out)
   centre = True if arguments.centre else False if arguments.no_centre else None
   return load(arguments.model, "sta" if arguments.fast else arguments.student, centre, arguments.batch)
 
@@ -105,6 +106,8 @@ def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], mo
   summaries: list[Summary] = []
   start = time.monotonic()
   for path, name in videos:
+    if name != path.stem:
+      print(f"note: the outputs of {path} are named {name}", file=sys.stderr)
     try:
       summary = _predict_video(arguments, path, name, model)
     except Exception as error:  # no error of one video, of FFmpeg, XLA or the disk, may stop the others
@@ -125,7 +128,8 @@ def _predict_video(arguments: Arguments, path: Path, name: str, model: SaliencyM
   stream = model.stream(path, arguments.every_frame, arguments.sound_stream)
   outputs = make_outputs(arguments.out, name, stream.provenance, arguments.overlay)
   bar = tqdm(stream, path.name, stream.expected_length, leave=False, unit="map", disable=None)
-  return write_outputs(bar, stream.provenance, outputs)
+  with exclusive(arguments.out / f".{name}.lock"):
+    return write_outputs(bar, stream.provenance, outputs)
 
 
 def _predict_dataset(arguments: Arguments, data: str) -> int:
@@ -142,13 +146,14 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
   for note in (*tree.notes, *model.notes):
     print(f"note: {note}")
   num_maps, num_made, num_failed, start = 0, 0, len(skipped), time.monotonic()
-  for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out, part):
-    if error is not None:
-      cli.fail(PROGRAM, cli.one_line(error, Path(video.database) / video.name))
-      num_failed += 1
-    else:
-      num_made += 1
-    num_maps += num_written
+  with exclusive(arguments.out / f".predict-{part.index}.lock"):
+    for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out, part):
+      if error is not None:
+        cli.fail(PROGRAM, cli.one_line(error, Path(video.database) / video.name))
+        num_failed += 1
+      else:
+        num_made += 1
+      num_maps += num_written
   num_videos, num_missing = len(tree.videos) + len(tree.skipped), len(missing_videos(arguments.out, tree.videos))
   if part == cli.WHOLE:
     what = f"{num_made} of {num_videos} videos, {num_videos - num_made - num_failed} were already there"

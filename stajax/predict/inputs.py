@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from stajax.files import find_visible_files
+from stajax.files import ADDRESS, find_visible_files, is_address
+from stajax.predict.names import PROXY_SUFFIXES, choose_names
 
 # Files that often lie beside videos in a folder. A file that is named as an argument is always tried.
 SKIPPED_SUFFIXES = {
@@ -11,6 +12,7 @@ SKIPPED_SUFFIXES = {
   *(".html", ".pdf", ".py", ".sh", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".zip", ".tar", ".gz"),
   *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".svg", ".webp", ".srt", ".vtt", ".ass", ".m3u", ".m3u8"),
   *(".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus"),
+  *PROXY_SUFFIXES,
 }
 
 
@@ -19,28 +21,28 @@ def find_videos(inputs: Iterable[Path], out: Path) -> list[tuple[Path, str]]:
 
   Folders are searched in sorted order, also through links to other folders; hidden files, overlays and files with the
   suffix of another kind are left out.
-  If several inputs would have the same outputs, only those of the first are named without its suffix.
+  `stajax.predict.names` says how outputs are named.
 
   Raises:
     FileNotFoundError: An input does not exist, or is a folder without videos.
     FileExistsError: An overlay would replace an input.
   """
   files = _find_files(inputs)
-  named: dict[str, Path] = {}
-  for path in files.values():
-    names = [path.stem, path.name, *(f"{path.name}-{number}" for number in range(2, len(files) + 2))]
-    name = next(name for name in names if name not in named)
+  paths = list(files.values())
+  named = list(zip(paths, choose_names(paths, out)))
+  for path, name in named:
     overlay = out / f"{name}.overlay.mp4"
     if overlay.resolve() in files:
       raise FileExistsError(f"{overlay}: is an input that the overlay of {path} would replace")
-    named[name] = path
-  return [(path, name) for name, path in named.items()]
+  return named
 
 
 def _find_files(inputs: Iterable[Path]) -> dict[Path, Path]:
   """Returns the files as they were given, by their resolved paths."""
   files: dict[Path, Path] = {}
   for given in inputs:
+    if is_address(given):
+      raise FileNotFoundError(f"{given}: {ADDRESS}")
     if not given.exists():
       raise FileNotFoundError(f"{given}: no such file or folder")
     found = [given] if not given.is_dir() else sorted(path for path in find_visible_files(given) if _may_be_video(path))

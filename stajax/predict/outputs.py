@@ -35,6 +35,7 @@ class Provenance:
     rate: Maps a second.
     every_frame: Whether every native frame has a map of its own, instead of one between those on the model's grid.
     notes: A line for each thing that had to be left out. The list grows while the video is read and written.
+    source: The identity of the video's file, as `stajax.predict.names.identify` gives it.
   """
 
   info: MediaInfo
@@ -44,6 +45,7 @@ class Provenance:
   rate: float
   every_frame: bool
   notes: list[str]
+  source: str = ""
 
   @property
   def size(self) -> tuple[int, int]:
@@ -52,7 +54,7 @@ class Provenance:
 
   def fields(self) -> dict[str, Any]:
     """Returns what every file says about itself."""
-    about = {"video": self.info.path.name, "model": self.model, "trained_on": self.trained_on}
+    about = {"video": self.info.path.name, "source": self.source, "model": self.model, "trained_on": self.trained_on}
     return {**about, "rate": self.rate, "size": list(self.size)}
 
 

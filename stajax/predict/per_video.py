@@ -14,6 +14,7 @@ from stajax.media.audio import audio_blocks
 from stajax.media.file import Decoding
 from stajax.media.sound_windows import file_windows
 from stajax.media.video import frame_times, grid_frames, native_frames, probe
+from stajax.predict.names import identify
 from stajax.predict.outputs import Frame, Output, Provenance
 
 if TYPE_CHECKING:
@@ -55,8 +56,11 @@ class MapStream:
     self._sound = file_windows(info.path, notes, info.duration, partial(audio_blocks, decoding=decoding))
     self._reach = max(1, round(info.rate / predictor.rate)) if every_frame else 1
     rate = info.rate if every_frame else predictor.rate
+    if every_frame and info.rate_varies:  # the n-th frame before one may be seconds away
+      notes.append(f"picture: its rate varies, maps are computed at {rate:.6g} frames a second")
     has_sound = self._sound is not None
-    self.provenance = Provenance(info, has_sound, model, predictor.trained_on, rate, every_frame, notes)
+    about = info, has_sound, model, predictor.trained_on, rate, every_frame
+    self.provenance = Provenance(*about, notes, identify(info.path))
     self._pending_times: deque[float] = deque()  # times of the samples whose maps the model has not returned yet
 
   @property
@@ -79,10 +83,10 @@ class MapStream:
 
   def _samples(self) -> Iterator["Sample"]:
     path, notes, side = self.provenance.info.path, self.provenance.notes, self._predictor.side
-    if self.provenance.every_frame:
+    if self.provenance.every_frame and not self.provenance.info.rate_varies:
       frames = native_frames(path, (side, side), notes)
     else:
-      frames = grid_frames(path, self._predictor.rate, side, notes)
+      frames = grid_frames(path, self.provenance.rate, side, notes)
     for time, frame in frames:
       self._pending_times.append(time)
       yield frame, None if self._sound is None else self._sound.window(time)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
@@ -117,6 +119,39 @@ def resolve_inside(root: Path, *names: str) -> Path:
   if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
     raise ListingError(f"{path}: leads out of {root}")
   return path
+
+
+def find_inside(root: Path, name: str) -> Path:
+  """Returns the path of a name that was read from a file, as `resolve_inside` does, also if it is spelled otherwise.
+
+  Where no file has the name, backslashes separate folders as on Windows, and accents may be encoded otherwise (NFC or
+  NFD, as macOS does). The path may not exist.
+
+  Raises:
+    ListingError: As for `resolve_inside`.
+  """
+  path = resolve_inside(root, name)
+  if path.exists():
+    return path
+  found = root
+  for part in PurePosixPath(name.replace("\\", "/")).parts:
+    if not (found / part).exists():
+      part = _names_by_form(found).get(unicodedata.normalize("NFC", part), part)
+    found /= part
+  return resolve_inside(root, found.relative_to(root).as_posix()) if found.exists() else path
+
+
+def _names_by_form(folder: Path) -> dict[str, str]:
+  """Returns the names in a folder, which may not exist, by their NFC forms."""
+  try:
+    return _listed_names(os.fspath(folder), folder.stat().st_mtime_ns)
+  except OSError:
+    return {}
+
+
+@lru_cache(16)
+def _listed_names(folder: str, _changed: int) -> dict[str, str]:
+  return {unicodedata.normalize("NFC", name): name for name in sorted(os.listdir(folder))}
 
 
 def check_file_name(name: str, at: str) -> str:

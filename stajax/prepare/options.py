@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stajax.cli import make_out_folder
+from stajax.files import exclusive
 from stajax.prepare.gaze_units import GazeUnits, Origin, TimeUnit, Units, parse_screen
 from stajax.prepare.summary_text import Result, describe_listing, describe_records
 
@@ -106,7 +108,9 @@ class RecordOptions:
       from stajax.prepare.yamnet import Yamnet
 
       Yamnet(self.tagger)  # raises at once for a file that cannot be used, not after hours
-    summaries = prepare(listing, self.out, settings, limits.limits(), self._workers(limits.num_processes()))
+    make_out_folder("--out", self.out)
+    with exclusive(self.out / ".prepare.lock"):
+      summaries = prepare(listing, self.out, settings, limits.limits(), self._workers(limits.num_processes()))
     result = describe_records(self.out, listing, summaries)
     if self.tagger is None:
       return result

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
+from stajax.cli import make_out_folder
+from stajax.files import exclusive
 from stajax.prepare.layouts.ave import read_ave
 from stajax.prepare.layouts.folders import read_folders
 from stajax.prepare.layouts.table import read_table
@@ -239,8 +241,10 @@ class Synthetic:
     training = ClipRange(self.seed, self.clips, "train", settings)
     heldout = ClipRange(self.seed, self.heldout, "heldout", settings)
     processes = self.processes or os.cpu_count() or 1
-    train = describe_set(prepare_synthetic(self.out / "train", training, processes))
-    held = describe_set(prepare_synthetic(self.out / "heldout", heldout, processes, self.out / "heldout_tree"))
+    make_out_folder("--out", self.out)
+    with exclusive(self.out / ".prepare.lock"):
+      train = describe_set(prepare_synthetic(self.out / "train", training, processes))
+      held = describe_set(prepare_synthetic(self.out / "heldout", heldout, processes, self.out / "heldout_tree"))
     return Result(f"{self.out}: synthetic, train {train}; held-out {held}")
 
 

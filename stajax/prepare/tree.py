@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from stajax import __version__
+from stajax.cli import make_out_folder
 from stajax.eyetracking import read_groups
-from stajax.files import sha256_of_json, write_json
+from stajax.files import exclusive, sha256_of_json, write_json
 from stajax.media.limits import Failure, Limits
 from stajax.media.video import probe
 from stajax.prepare.annotations import Annotations
@@ -117,6 +118,20 @@ def prepare_tree(
   jobs = [_job(listing, item, annotations.get(item.name), limits) for item in listing.items]
   if not jobs:
     raise ValueError(f"{listing.root}: there is no video to write")
+  make_out_folder("--out", out)
+  with exclusive(out / f".{database}.lock"):
+    return _prepare_tree(listing, jobs, out, database, limits, processes, groups or {})
+
+
+def _prepare_tree(
+  listing: Listing,
+  jobs: Sequence[Job],
+  out: Path,
+  database: str,
+  limits: Limits,
+  processes: int,
+  groups: Mapping[str, Sequence[str]],
+) -> dict[str, Any]:
   written = _write_missing(jobs, out, database, limits, processes)
   done = {job.item.name: state for job, state in zip(jobs, written) if not state.reason}
   skipped = [

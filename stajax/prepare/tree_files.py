@@ -14,7 +14,7 @@ from PIL import Image
 
 from stajax.data.jpeg import encode_jpeg
 from stajax.eyetracking import GROUPS_FILE
-from stajax.files import write_json, write_text
+from stajax.files import shorten_name, write_json, write_text
 from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.prepare.fixations import Annotation
 
@@ -73,7 +73,7 @@ def remove_unfinished(root: Path, database: str, video: str) -> None:
 
 
 def _incoming(root: Path, database: str, video: str) -> Path:
-  return Path(root) / f".incoming-{database}-{video}"
+  return Path(root) / f".incoming-{shorten_name(f'{database}-{video}')}"
 
 
 def _write_frames(

@@ -1,8 +1,18 @@
 """The videos that folders hold, also behind links."""
 
+import json
+import os
+import unicodedata
+from pathlib import Path
+
 import pytest
 
+from stajax.files import comparable_name
+from stajax.media.file import MediaError
+from stajax.media.video import probe
+from stajax.predict.__main__ import main
 from stajax.predict.inputs import find_videos
+from stajax.predict.names import identify
 
 
 def test_linked_folders_are_entered_once(tmp_path):
@@ -27,3 +37,72 @@ def test_folders_without_videos_are_refused(tmp_path):
   (tmp_path / "round").symlink_to(tmp_path)
   with pytest.raises(FileNotFoundError, match="holds no videos"):
     find_videos([tmp_path], tmp_path / "out")
+
+
+def files(folder: Path, *names: str) -> list[Path]:
+  for name in names:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(name.encode())  # every file has its own content
+  return [folder / name for name in names]
+
+
+def named(inputs: list[Path], out: Path) -> dict[str, str]:
+  return {path.name: name for path, name in find_videos(inputs, out)}
+
+
+def test_small_copies_of_cameras_are_left_out_or_come_last(tmp_path):
+  paths = files(tmp_path / "v", "GOPR0001.LRV", "GOPR0001.MP4", "GOPR0001.THM", "DJI_1.LRF", "DJI_1.MP4")
+  assert named([tmp_path / "v"], tmp_path / "out") == {"GOPR0001.MP4": "GOPR0001", "DJI_1.MP4": "DJI_1"}
+  assert named(paths[:2], tmp_path / "out") == {"GOPR0001.LRV": "GOPR0001.LRV", "GOPR0001.MP4": "GOPR0001"}
+  assert named(paths[:1], tmp_path / "out") == {"GOPR0001.LRV": "GOPR0001"}  # if it is asked for by its name
+
+
+def test_names_that_some_systems_take_for_one_get_numbers(tmp_path):
+  nfc, nfd = (unicodedata.normalize(form, "é.mp4") for form in ("NFC", "NFD"))
+  paths = files(tmp_path, f"1/{nfc}", f"2/{nfd}", "3/A.mp4", "4/a.mp4", "5/a.mkv")
+  names = [name for _, name in find_videos(paths, tmp_path / "out")]
+  assert names == [nfc[:-4], nfd, "A", "a.mp4", "a.mkv"]
+  assert len({comparable_name(name) for name in names}) == 5
+
+
+def test_very_long_names_have_outputs(tmp_path):
+  paths = files(tmp_path, "x" * 240 + ".mp4", "x" * 240 + ".mkv", "д" * 120 + ".avi")
+  names = [name for _, name in find_videos(paths, tmp_path / "out")]
+  assert len(set(names)) == 3 and all(len(os.fsencode(name)) <= 200 for name in names)
+
+
+def test_outputs_of_another_video_are_not_replaced(tmp_path):
+  first, second = files(tmp_path, "1/v.mp4", "2/v.mp4")
+  out = tmp_path / "out"
+  out.mkdir()
+  (out / "v.json").write_text(json.dumps({"video": "v.mp4", "source": identify(first), "frames": []}))
+  assert [name for _, name in find_videos([first], out)] == ["v"]  # the same again
+  assert [name for _, name in find_videos([second], out)] == ["v.mp4"]
+  (out / "v.mp4.json").write_text(json.dumps({"video": "v.mp4", "source": identify(second), "frames": []}))
+  assert [name for _, name in find_videos([second, first], out)] == ["v.mp4", "v"]
+  first.write_bytes(b"cut anew")  # the same place, other content
+  moved = tmp_path / "3" / "v.mp4"
+  moved.parent.mkdir()
+  second.rename(moved)  # the same content, another place
+  assert [name for _, name in find_videos([first, moved], out)] == ["v", "v.mp4"]
+  (out / "v.json").write_text('{"video": "v.mp4", "frames": []}')  # of an older version
+  assert [name for _, name in find_videos([moved], out)] == ["v"]
+
+
+@pytest.mark.parametrize("given", ["https://example.org/v.mp4", "gs://bucket/folder", "rtsp://camera/1"])
+def test_addresses_are_refused_in_clear_words(tmp_path, given, capsys):
+  with pytest.raises(FileNotFoundError, match="is an address, expected a local file or folder: download it first"):
+    find_videos([Path(given)], tmp_path)
+  with pytest.raises(MediaError, match="is an address"):
+    probe(given)
+  with pytest.raises(SystemExit) as stop:
+    main(["--model", "m", "--out", "o", given])
+  assert stop.value.code == 2 and "stajax predict: " in (line := capsys.readouterr().err) and "is an address" in line
+
+
+def test_an_out_that_is_a_file_is_refused(tmp_path, capsys):
+  (video,) = files(tmp_path, "v.mp4")
+  (tmp_path / "model").mkdir()
+  for out, found in ((video, video), (video / "deeper", video)):
+    assert main(["--model", str(tmp_path / "model"), "--out", str(out), str(video)]) == 2
+    assert f"--out {out}: {found} is a file, expected a folder" in capsys.readouterr().err

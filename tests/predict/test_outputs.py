@@ -197,8 +197,8 @@ def test_sound_that_cannot_be_written_does_not_stop_the_overlay(tmp_path, monkey
   path = write_video(tmp_path / "a.mkv", spot(5), sound=clicks(0.5, [0.1]), sound_codec="pcm_s16le")
   blocks = video_writer.aligned_sound
 
-  def broken(*arguments):
-    yield next(blocks(*arguments))
+  def broken(*arguments, **options):
+    yield next(blocks(*arguments, **options))
     raise MediaError("no more sound")
 
   monkeypatch.setattr(video_writer, "aligned_sound", broken)
@@ -279,7 +279,7 @@ def test_command_goes_on_after_bad_files(tmp_path, model, capsys):
   code = main(["--model", str(model), "--out", str(tmp_path / "new" / "out"), *given])
   captured = capsys.readouterr()
   assert code == 1
-  lines = [line for line in captured.err.splitlines() if "map/s" not in line]
+  lines = [line for line in captured.err.splitlines() if "map/s" not in line and not line.startswith("note: ")]
   assert len(lines) == len(bad) and all(name in line for name, line in zip(bad, lines))
   assert "1 of 9 videos, 3 frames, 3 maps" in captured.out and "8 failed" in captured.out
   assert len(list((tmp_path / "new" / "out").iterdir())) == 3
@@ -301,3 +301,24 @@ def test_command_on_a_folder_and_exit_codes(tmp_path, model, capsys):
   assert main([str(tmp_path / "in"), "--model", str(tmp_path / "nothing"), "--out", str(tmp_path / "out")]) == 2
   with pytest.raises(SystemExit, match="2"):
     main(["--wrong"])
+
+
+@pytest.mark.parametrize("times, varies", [
+  ([k / 10 for k in range(10)] + [6 + k / 10 for k in range(10)], True),  # a still picture of five seconds
+  ([k / 30 for k in range(60)] + [2 + k / 10 for k in range(20)], True),  # the rate changes
+  ([k / 10 + 0.02 * (k % 2) for k in range(40)], False),  # a phone, whose frames come a little early or late
+  ([k / 10 for k in range(60) if k != 30], False),  # a frame is missing
+])  # fmt: skip
+def test_neighbours_are_as_far_apart_as_on_the_grid_where_the_rate_varies(tmp_path, times, varies):
+  path = write_video(tmp_path / "a.mkv", spot(len(times)), times=times)
+  stream = MapStream(Brightness(), path, every_frame=True)
+  at = np.array([time for time, _ in stream])
+  assert stream.provenance.info.rate_varies is varies
+  said = [note for note in stream.provenance.notes if "its rate varies" in note]
+  if varies:
+    rate = stream.provenance.rate
+    np.testing.assert_allclose(at, np.arange(len(at)) / rate, atol=2e-3)
+    assert len(said) == 1 and abs(len(at) - (times[-1] + 0.1) * rate) <= 3
+  else:
+    np.testing.assert_allclose(at, times, atol=2e-3)
+    assert not said

@@ -1,7 +1,9 @@
 """Trees in the layout of STAViS: their frames, sound and annotations, resuming, and videos that cannot be used."""
 
 import json
+import os
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 
 from helpers.media_files import clicks, onsets, ramp, write_video
 from stajax.eyetracking import StavisError, read_groups, read_tree
+from stajax.files import exclusive
 from stajax.media.limits import Failure, Limits
 from stajax.prepare import progress, tree_files
 from stajax.prepare import tree as module
@@ -282,3 +285,28 @@ def test_trees_refuse_names_that_are_paths(root, tmp_path):
   listing, _ = read_videos(root)
   with pytest.raises(ListingError, match="database: 'a/b' is not the name of a file"):
     module.prepare_tree(listing, {}, tmp_path / "tree", "a/b", Limits())
+
+
+def test_tables_are_found_however_accents_are_encoded_and_names_may_be_long(tmp_path, in_this_process):
+  root = tmp_path / "root"
+  root.mkdir()
+  nfc, nfd = (unicodedata.normalize(form, "é" * 40) for form in ("NFC", "NFD"))
+  write_video(root / "a.mkv", ramp(3), codec="ffv1", pixels="bgr0")
+  os.replace(root / "a.mkv", root / f"{nfc}.mkv")
+  (root / f"{nfd}.csv").write_text("frame,x,y\n0,10,20\n")
+  listing, tables = read_videos(root)
+  assert [item.name for item in listing.items] == list(tables) == [nfc]
+  long = "n" * 244
+  os.replace(root / f"{nfc}.mkv", root / f"{long}.mkv")
+  assert videos(root, tmp_path / "tree", "--database", "d" * 60) == 0
+  (video,) = read_tree(tmp_path / "tree", need_annotations=False).videos
+  assert video.name.startswith("n" * 150) and video.num_frames == 3
+
+
+def test_two_runs_do_not_write_into_one_tree(root, tmp_path, in_this_process, capsys):
+  (tmp_path / "tree").mkdir()
+  with exclusive(tmp_path / "tree" / ".videos.lock"):
+    assert videos(root, tmp_path / "tree") == 2
+  assert "another run is writing here" in capsys.readouterr().err and not list((tmp_path / "tree").iterdir())
+  assert videos(root, root / "a.csv") == 2
+  assert "a.csv is a file, expected a folder" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unicodedata import normalize
 
 from stajax.files import find_visible_files
 from stajax.prepare.layouts.names import name_clips
@@ -33,7 +34,7 @@ def read_folders(root: Path) -> Listing:
   found: list[tuple[str, Path]] = []
   for entry in sorted(root.iterdir()):
     if not entry.name.startswith("."):
-      found += [(entry.name, path) for path in _files_of_tag(entry, root, remarks)]
+      found += [(normalize("NFC", entry.name), path) for path in _files_of_tag(entry, root, remarks)]
   categories = tuple(sorted({tag for tag, _ in found}))
   if not found:
     raise ListingError(f"{root}: no media file in its folders, expected ROOT/TAG/file")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from stajax.prepare.layouts.names import name_clips
-from stajax.prepare.listing import Item, Listing, ListingError, Remark, check_folder, read_lines, resolve_inside
+from stajax.prepare.listing import Item, Listing, ListingError, Remark, check_folder, find_inside, read_lines
 
 PARTS = ("train", "val", "test")
 
@@ -63,7 +64,7 @@ def _find_file(row: dict[str, str], at: str, root: Path, remarks: list[Remark]) 
   part = row.get("part") or "train"
   if part not in PARTS:
     raise ListingError(f"part {part!r}, expected {', '.join(PARTS)} or nothing")
-  path = resolve_inside(root, row["path"])
+  path = find_inside(root, row["path"])
   if not _tags(row):
     remarks.append(Remark("doubtful", at, f"{row['path']} has no tag"))
   if not path.is_file():
@@ -74,7 +75,7 @@ def _find_file(row: dict[str, str], at: str, root: Path, remarks: list[Remark]) 
 
 
 def _tags(row: dict[str, str]) -> list[str]:
-  return [tag for tag in map(str.strip, re.split("[;|]", row["tags"])) if tag]
+  return [tag for tag in map(str.strip, re.split("[;|]", normalize("NFC", row["tags"]))) if tag]
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from unicodedata import normalize
 
 from stajax.eyetracking import SOUND_SUFFIXES
 from stajax.files import find_visible_files
@@ -51,7 +52,7 @@ def read_videos(root: Path, tables: Path | None = None) -> tuple[Listing, dict[s
   names = name_clips([path.relative_to(root) for path in paths])
   items, found = [], {}
   for name, path in zip(names, paths):
-    stem = path.relative_to(root).with_suffix("").as_posix()
+    stem = normalize("NFC", path.relative_to(root).with_suffix("").as_posix())
     items.append(Item(name, path, (), PART, None, sounds.take(stem)))
     if (table := tables_by_stem.take(stem)) is not None:
       found[name] = table
@@ -84,7 +85,7 @@ class _FilesByStem:
 
   def _add(self, path: Path, remarks: list[Remark]) -> None:
     relative = path.relative_to(self._folder)
-    stem = relative.with_suffix("").as_posix()
+    stem = normalize("NFC", relative.with_suffix("").as_posix())
     try:
       resolve_inside(self._folder, *relative.parts)
     except ListingError:

@@ -1,7 +1,10 @@
 """Names of clips that come from the paths of their files."""
 
+import re
+import unicodedata
 from pathlib import PurePosixPath
 
+from stajax.files import comparable_name
 from stajax.prepare.layouts.names import name_clips
 
 
@@ -13,3 +16,13 @@ def test_names_are_unique_plain_and_independent_of_the_order():
   assert not any(set(name) & set("/ :#") for name in names)
   turned = name_clips([PurePosixPath(path) for path in reversed(paths)])
   assert turned == names[::-1]
+
+
+def test_long_names_and_names_that_are_one_file_elsewhere():
+  nfc, nfd = (unicodedata.normalize(form, "é.mp4") for form in ("NFC", "NFD"))
+  paths = [
+    PurePosixPath(name) for name in (f"1/{nfc}", f"1/{nfd}", "A.mp4", "a.mp4", "x" * 244 + ".mp4", "x" * 244 + ".mkv")
+  ]
+  names = name_clips(paths)
+  assert len({comparable_name(name) for name in names}) == len(paths)
+  assert all(len(name.encode()) <= 200 and re.fullmatch(r"[\w.-]+", name) for name in names)

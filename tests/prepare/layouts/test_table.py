@@ -1,5 +1,6 @@
 """The source `csv`: the clips that a table lists, its remarks, and paths that leave the root."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,21 @@ def test_check_lists_every_remark_and_counts_the_clips(tmp_path, capsys):
   ]
   assert main(["csv", "--table", str(path), "--check"]) == 2  # paths are relative to the table's folder
   assert "names no file that is there" in capsys.readouterr().err
+
+
+def test_paths_of_windows_and_other_forms_of_accents_are_found(tmp_path):
+  nfc, nfd = (unicodedata.normalize(form, "café/é ü.mp4") for form in ("NFC", "NFD"))
+  for name in (nfd, "dog/a.mp4", "back\\slash.mp4"):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+  table = tmp_path / "t.csv"
+  table.write_text(
+    f"path,tags\n{nfc},é\ndog\\a.mp4,{unicodedata.normalize('NFD', 'é')}\nback\\slash.mp4,x\nno\\b.mp4,x\n"
+  )
+  listing = read_table(table, tmp_path)
+  assert {item.path.relative_to(tmp_path).as_posix() for item in listing.items} == {nfd, "dog/a.mp4", "back\\slash.mp4"}
+  assert listing.categories == ("x", "é") and [remark.file for remark in listing.remarks] == ["no\\b.mp4"]
+  for name in ("..\\a.mp4", "dog\\..\\..\\a.mp4", "C:\\a.mp4", "\\\\host\\a.mp4"):
+    table.write_text(f"path,tags\n{name},x\n")
+    with pytest.raises(ListingError, match="is not a path inside this folder"):
+      read_table(table, tmp_path)
