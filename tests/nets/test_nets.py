@@ -324,32 +324,25 @@ def test_channels_of_a_new_classifier_stand_for_categories(source):
   np.testing.assert_array_equal(kernel, expected)
 
 
-def test_a_new_sa_hears_where_the_spatial_map_is_negative():
-  """A class map is s + σ(deconv(φ(a))) (s + 4) / 2 wherever s is above −4, as it is in most places of most maps."""
-  network = Classifier("sa", num_categories=4, sizes=TINY)
+def check_new_sa(num_outputs, highest, expected):
+  """Compares the maps of a new network with a function of its spatial map, which is above −4, and of the gate."""
+  network = Classifier("sa", num_categories=4, num_outputs=num_outputs, sizes=TINY)
   sound = {"sound": np.zeros((1, 1, 257, 98), np.float32), "switch": np.ones((1, 1), np.float32)}
   variables = network.init(jax.random.key(0), frames=np.zeros((1, 1, 1, 32, 32, 3), np.float32), **sound)
   rng = np.random.default_rng(0)
-  s = rng.uniform(-3.9, -0.1, size=(2, 1, 4, 4, 4)).astype(np.float32)
+  s = rng.uniform(-3.9, highest, size=(2, 1, 4, 4, 4)).astype(np.float32)
   heard = (rng.normal(size=(2, 8)).astype(np.float32), np.ones(2, np.float32))
   deconv = jitted(SoundMap(4), size=(4, 4))({"params": variables["params"]["sound_map"]}, *heard)
-  expected = s[:, 0] + by_hand.sigmoid(deconv) * (s[:, 0] + 4) / 2
-  class_maps = jitted(network, method="fuse")(variables, {"s": s}, *heard)
-  np.testing.assert_allclose(class_maps, expected, rtol=1e-4, atol=1e-5)
+  maps = jitted(network, method="fuse")(variables, {"s": s}, *heard)
+  np.testing.assert_allclose(maps, expected(s[:, 0], by_hand.sigmoid(deconv)), rtol=1e-4, atol=1e-4)
+
+
+def test_a_new_sa_hears_where_the_spatial_map_is_negative():
+  check_new_sa(None, -0.1, lambda s, gate: s + gate * (s + 4) / 2)
 
 
 def test_a_new_switch_asks_whether_anything_heard_is_seen():
-  """Its map is the mean over categories of σ(deconv(φ(a))) (s + 4) wherever s is above −4."""
-  network = Classifier("sa", num_categories=4, num_outputs=1, sizes=TINY)
-  sound = {"sound": np.zeros((1, 1, 257, 98), np.float32), "switch": np.ones((1, 1), np.float32)}
-  variables = network.init(jax.random.key(0), frames=np.zeros((1, 1, 1, 32, 32, 3), np.float32), **sound)
-  rng = np.random.default_rng(0)
-  s = rng.uniform(-3.9, 2, size=(2, 1, 4, 4, 4)).astype(np.float32)
-  heard = (rng.normal(size=(2, 8)).astype(np.float32), np.ones(2, np.float32))
-  deconv = jitted(SoundMap(4), size=(4, 4))({"params": variables["params"]["sound_map"]}, *heard)
-  expected = np.mean(by_hand.sigmoid(deconv) * (s[:, 0] + 4), axis=-1, keepdims=True)
-  class_maps = jitted(network, method="fuse")(variables, {"s": s}, *heard)
-  np.testing.assert_allclose(class_maps, expected, rtol=1e-4, atol=1e-4)
+  check_new_sa(1, 2, lambda s, gate: np.mean(gate * (s + 4), axis=-1, keepdims=True))
 
 
 def test_equation_11(student):
