@@ -284,10 +284,7 @@ def test_time_and_channels_stay_apart():
 
 @pytest.mark.parametrize("source", ["s", "st", "sa"])
 def test_classifier_is_a_1x1_convolution_and_a_mean(source):
-  """Class maps have no offset: the convolution's bias is added after pooling, which gives the same logits.
-
-  ST and SA gate a spatial map that is lifted by 4, which their class maps are lowered by again.
-  """
+  """The bias is added after pooling. ST and SA gate a spatial map that is lifted by 4, and lower their class maps."""
   network = Classifier(source, num_categories=4, sizes=dataclasses.replace(TINY, norm="group"))
   variables = randomise(networks.expected_variables(network, 32), 1)
   rng = np.random.default_rng(0)
@@ -296,12 +293,11 @@ def test_classifier_is_a_1x1_convolution_and_a_mean(source):
   params = variables["params"]
   middle = spatial[:, network.num_times // 2]
   lift = 0 if source == "s" else 4
+  fused = middle
   if source == "st":
     fused = fuse_source(middle + lift, by_hand.temporal_branch(params["temporal"], spatial))
-  elif source == "sa":
+  if source == "sa":
     fused = fuse_source(middle + lift, jitted(SoundMap(4), size=(4, 4))({"params": params["sound_map"]}, *heard))
-  else:
-    fused = middle
   expected = np.asarray(fused) @ params["classify"]["kernel"][0, 0] - lift
   class_maps = jitted(network, method="fuse")(variables, {"s": spatial}, *heard)
   np.testing.assert_allclose(class_maps, expected, rtol=1e-4, atol=1e-5)
@@ -329,9 +325,8 @@ def check_new_sa(num_outputs, highest, expected):
   network = Classifier("sa", num_categories=4, num_outputs=num_outputs, sizes=TINY)
   sound = {"sound": np.zeros((1, 1, 257, 98), np.float32), "switch": np.ones((1, 1), np.float32)}
   variables = network.init(jax.random.key(0), frames=np.zeros((1, 1, 1, 32, 32, 3), np.float32), **sound)
-  rng = np.random.default_rng(0)
-  s = rng.uniform(-3.9, highest, size=(2, 1, 4, 4, 4)).astype(np.float32)
-  heard = (rng.normal(size=(2, 8)).astype(np.float32), np.ones(2, np.float32))
+  s = np.random.default_rng(0).uniform(-3.9, highest, size=(2, 1, 4, 4, 4)).astype(np.float32)
+  heard = np.random.default_rng(1).normal(size=(2, 8)).astype(np.float32), np.ones(2, np.float32)
   deconv = jitted(SoundMap(4), size=(4, 4))({"params": variables["params"]["sound_map"]}, *heard)
   maps = jitted(network, method="fuse")(variables, {"s": s}, *heard)
   np.testing.assert_allclose(maps, expected(s[:, 0], by_hand.sigmoid(deconv)), rtol=1e-4, atol=1e-4)
