@@ -1,7 +1,5 @@
 """Batches: exact resuming, the same content for any number of hosts, and no unnecessary reads."""
 
-import subprocess
-import sys
 import threading
 from collections import Counter
 from dataclasses import fields, replace
@@ -321,20 +319,6 @@ def test_arguments_are_checked(records):
   ):
     with pytest.raises(ValueError, match=message):
       run(records, **changes)
-
-
-def test_a_process_that_stops_midway_keeps_its_exit_code(records):
-  """TensorFlow's threads abort a process that ends with an exception while they read ahead."""
-  code = f"""
-from stajax.data.batch_settings import NetworkInputs, Sampling, TrainingSet
-from stajax.data.batches import make_batches
-from stajax.data.records import Records
-training_set = TrainingSet(Records.open({str(records.path)!r}))
-made = make_batches(training_set, NetworkInputs(1, True, 64), Sampling(seed=0, global_batch=4), range(10**6))
-next(made)
-raise SystemExit(3)
-"""
-  assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120).returncode == 3
 
 
 def noise_records(path, side):
