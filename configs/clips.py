@@ -18,7 +18,7 @@ _TAGS = "configs/tags/clips_yamnet.csv"  # from the folder of the project, where
 # A network soon knows its clips by heart, and then tells them apart by any detail. A strong decay prevents that, and
 # also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how networks
 # do on clips that they have not learned from (`docs/history.md`).
-_DECAY, _STUDENT_DECAY, _SOUND_DECAY = 3.0, 10.0, 0.1
+_DECAY, _STUDENT_DECAY = 3.0, 10.0
 _MIXED = 0.5  # half of the examples are two clips side by side, so that what is heard matters
 _HEARD = ("sound", "sound_map")  # learned from YAMNet once; were they trained further, they would forget it
 
@@ -61,9 +61,9 @@ config = Config(
   heard_share=0.5,
   s_coarse=_training(400, 3e-3, mixed=_MIXED),
   st_coarse=_after("s_coarse", 150, mixed=_MIXED),
-  tagger=_training(400, 3e-3, decay=_SOUND_DECAY),
-  # Only the classifier is trained, for which a high rate is safe.
-  switch=_after(("s_coarse", "tagger_0"), 200, ("neck", *_HEARD), learning_rate=0.1, decay=_SOUND_DECAY, mixed=0.25),
+  tagger=_training(300),
+  # Only the classifier is trained, for which a high rate is safe. With more foreign sounds it would be off too often.
+  switch=_after(("s_coarse", "tagger_0"), 200, ("neck", *_HEARD), learning_rate=0.03, decay=1.0, mixed=0.25),
   sa_coarse=_after(("s_coarse", "tagger_0"), 150, _HEARD, mixed=_MIXED),
   s=_training(400, 3e-3, mixed=_MIXED),
   st=_after("s", 150, mixed=_MIXED),

@@ -24,7 +24,7 @@ def plan_networks(config: Config, num_categories: int) -> dict[str, dict[str, An
   """
   plans: dict[str, dict[str, Any]] = {}
   for field in stages_of(config):
-    if field == "tagger" and config.hearing.kind != "trained":
+    if field == "tagger" and config.hearing.kind != "trained" and not config.hearing.teaches:
       continue
     names = networks_of(field)
     network = networks.make_network(names[0], config, num_categories)

@@ -23,7 +23,8 @@ from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger
 from stajax.plan import per_network
 from stajax.train import external_taggers
-from stajax.train.stages.audio_switch import label_sounds
+from stajax.train.network_batches import find_training_set
+from stajax.train.stages.audio_switch import label_sounds, set_switch
 from stajax.train.stages.graph import make_graph
 from stajax.train.stages.write_report import collect_facts
 from stajax.train.training_data import UNLABELLED
@@ -93,6 +94,28 @@ def test_labels_by_the_table_that_is_made_and_edited(tmp_path, records, capsys):
   table.write_text("tag,class\nbell,Bell\n")
   with pytest.raises(ConfigError, match=r"tags\.csv: has changed since .*; use another --workdir"):
     external_taggers.check(run)
+
+
+def test_a_tagger_that_teaches_says_which_tags_it_hears_in_every_clip(tmp_path, records):
+  """The network that only hears learns this, and the switch from it and the clips' tags."""
+  run = open_run(tmp_path, records, teaches=True)
+  (tmp_path / "tags.csv").write_text("tag,class\nbell,Church bell\nhorn,\ndrum,Drums\n,Silence\n")
+  label_sounds(run)
+  frames, clip = np.arange(records.total_frames), records.clip_of_frame
+  has_sound = records.has_sound[clip]
+  bell, drum = ((frames % 2 == rest) & (frames % 3 != 0) & has_sound for rest in (0, 1))
+  heard = np.stack([bell, drum, np.zeros_like(bell)], axis=1)
+  np.testing.assert_array_equal(run.data.table("heard_tags"), heard)
+  taught = find_training_set("tagger_0", run)
+  np.testing.assert_array_equal(taught.epoch, np.flatnonzero(has_sound))
+  np.testing.assert_array_equal(taught.labels, heard)
+  labels, switch = run.data.table("tag_heard"), find_training_set("switch", run)
+  np.testing.assert_array_equal(switch.labels, np.concatenate([records.tags[clip], heard], axis=1))
+  belongs = (records.tags[clip] * heard).max(axis=1)
+  np.testing.assert_array_equal(belongs[switch.epoch], labels[switch.epoch])
+  finish(run, "switch")
+  assert set_switch(run)["agrees_with_tagger"] == 1.0
+  np.testing.assert_array_equal(run.data.table("switch"), labels > 0)
 
 
 def test_a_given_table_is_used_and_one_that_covers_no_clip_is_refused(tmp_path, records):

@@ -36,6 +36,15 @@ def test_an_off_the_shelf_tagger_takes_the_place_of_trained_ones():
   assert {stage.name: stage.needs for stage in usual}["tag_heard"] == networks.TAGGERS
 
 
+def test_an_off_the_shelf_tagger_may_teach_one_that_others_start_from():
+  usual, taught = (
+    make_graph(Config(name="a", hearing=Hearing(kind="yamnet", teaches=teaches))) for teaches in (False, True)
+  )
+  assert [stage.name for stage in taught if stage not in usual] == ["tagger_0"]
+  names = [stage.name for stage in taught]
+  assert names.index("tag_heard") < names.index("tagger_0") < names.index("switch")
+
+
 @pytest.mark.parametrize("hearing", ["trained", "yamnet"])
 def test_students_may_be_trained_as_one(hearing):
   """Each then gets weights of its own in a stage of its own, so that what follows is as usual."""
