@@ -9,8 +9,10 @@ The metrics are AUC-J, s-AUC, NSS, SIM and CC. It writes `scores.json`, `evaluat
 `index.html`. Exit codes: 0 all videos are scored, 1 some could not be scored, 2 bad input, 3 no video could be scored.
 """
 
+import dataclasses
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +20,10 @@ from typing import Literal
 
 import tyro
 
+import stajax
 from stajax import cli, senses
 from stajax.evaluate import methods
+from stajax.evaluate.kept_scores import KeptScores
 from stajax.eyetracking import StavisError, StavisTree, parse_data, read_groups, read_tree
 from stajax.report.page import Page, write_page
 from stajax.report.score_files import add_uncertainty, describe, write_scores
@@ -27,7 +31,7 @@ from stajax.report.senses import compare_senses, format_comparison
 from stajax.report.tables import format_table
 from stajax.scoring.protocol import NanPolicy, Settings
 from stajax.scoring.results import Evaluation
-from stajax.scoring.videos import evaluate_videos
+from stajax.scoring.videos import Share, evaluate_videos, join_outcomes
 
 PROGRAM = "stajax evaluate"
 Baseline = Literal["centre_learned", "spectral_residual", "inter_observer"]
@@ -82,6 +86,9 @@ class Arguments:
   """The number of frames that a model computes together."""
   processes: int | None = None
   """The number of processes that score; one per core by default."""
+  part: str | None = None
+  """With --model: the share of this process, if several on one or more machines evaluate into the same --out: 0/4, 1/4,
+  2/4 or 3/4. The one that is last writes the scores."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,23 +108,55 @@ def evaluate(arguments: Arguments) -> int:
   need_frames = arguments.model is not None or "spectral_residual" in arguments.baselines
   tree = read_tree(root, arguments.databases or None, need_frames=need_frames)
   chosen = _choose_methods(arguments, root, tree)
+  settings = Settings(arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy, arguments.protocol)
+  groups, part = read_groups(root), cli.read_part(arguments.part)
+  kept = _open_kept(arguments, chosen, settings, tree)
+  share = Share(part.take(chosen.packs or [[video] for video in tree.videos]), chosen.threads, kept)
   evaluation = evaluate_videos(
-    tree.videos,
-    chosen.maps,
-    Settings(arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy, arguments.protocol),
-    groups=read_groups(root),
-    processes=arguments.processes,
-    progress=True,
-    baselines=arguments.baselines,
+    tree.videos, chosen.maps, settings, groups, arguments.processes, True, arguments.baselines, share
   )
+  if kept is not None and part != cli.WHOLE:
+    outcomes = kept.load_all(tree.videos)
+    if len(outcomes) < len(tree.videos):
+      print(f"part {part}: {_describe_part(evaluation, len(tree.videos) - len(outcomes), kept)}")
+      return cli.exit_code(len(evaluation.skipped), len(evaluation.skipped) + len(evaluation.videos))
+    evaluation = join_outcomes(tree.videos, outcomes, settings, groups)
   skipped = (*tree.skipped, *evaluation.skipped)
   for database, video, reason in skipped:
     print(f"skipped {database}/{video}: {reason}", file=sys.stderr)
   if not evaluation.videos:
     return cli.fail(PROGRAM, f"{root}: none of {len(skipped)} videos could be scored", code=3)
   _write(arguments.out, chosen, evaluation, tree)
+  if kept is not None:
+    kept.remove()
   print(_summary(evaluation, len(skipped), arguments.out))
   return cli.exit_code(len(skipped), len(skipped) + len(evaluation.videos))
+
+
+def _open_kept(
+  arguments: Arguments, chosen: methods.Methods, settings: Settings, tree: StavisTree
+) -> KeptScores | None:
+  """Opens the scores of a model that was stopped; None where maps are only read."""
+  if chosen.made_with is None:
+    return None
+  return KeptScores.open(
+    arguments.out,
+    {
+      "stajax": stajax.__version__,
+      "made_with": chosen.made_with,
+      "settings": dataclasses.asdict(settings),
+      "thresholds": arguments.thresholds,
+      "baselines": sorted(arguments.baselines),
+      "videos": [[video.database, video.name, video.num_frames] for video in tree.videos],
+    },
+  )
+
+
+def _describe_part(evaluation: Evaluation, num_missing: int, kept: KeptScores) -> str:
+  if not kept.folder.is_dir():
+    return "another process has written the scores of all parts"
+  done = len({(video.database, video.name) for video in evaluation.videos}) + len(evaluation.skipped)
+  return f"{done} videos are done, {num_missing} of all are not; the process that is last writes the scores"
 
 
 def _check(arguments: Arguments) -> None:
@@ -136,6 +175,8 @@ def _check(arguments: Arguments) -> None:
   if arguments.sense and (arguments.model is None or arguments.ablation):
     what = "--ablation, whose rows" if arguments.ablation else "--maps, which"
     raise StavisError(f"--sense takes the model's own predictions: give --model DIR without {what} cannot be made anew")
+  if arguments.part is not None and arguments.model is None:
+    raise StavisError(f"--part {arguments.part} takes a model: give --model DIR instead of --maps")
   if arguments.stride < 1 or arguments.first_frame < 1 or (arguments.processes or 1) < 1:
     raise StavisError("--stride, --first-frame and --processes must be at least 1")
   existing = next(path for path in (arguments.out.absolute(), *arguments.out.absolute().parents) if path.exists())
@@ -174,8 +215,12 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
     about["rows"] = dict(chosen.row_titles)
   if chosen.senses:
     about["senses"] = compare_senses(evaluation, chosen.senses, chosen.sounding)
-  scores = write_scores(evaluation, about, out)
-  write_page(out, Page(chosen.title, scores, about, row_titles=chosen.row_titles))
+  out.mkdir(parents=True, exist_ok=True)
+  with tempfile.TemporaryDirectory(prefix=".writing.", dir=out) as folder:  # another process may do the same
+    scores = write_scores(evaluation, about, folder)
+    write_page(folder, Page(chosen.title, scores, about, row_titles=chosen.row_titles))
+    for path in sorted(Path(folder).iterdir()):
+      os.replace(path, out / path.name)
   for note in notes[:_MAX_NOTES]:
     print(f"note: {note}")
   if len(notes) > _MAX_NOTES:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -41,6 +41,9 @@ class Methods:
     row_titles: The titles of the ablation's rows by method; empty for anything else.
     senses: What the maps of some methods ablate beside the usual ones.
     sounding: The (database, name) of the videos that have sound, where that matters for `senses`.
+    packs: The videos, those together whose maps are computed together; empty if each is by itself.
+    threads: How many packs' maps may be asked for at the same time: the number of devices.
+    made_with: What a model's maps depend on beside the videos, as JSON values; None for maps that are read.
   """
 
   title: str
@@ -49,6 +52,9 @@ class Methods:
   row_titles: Mapping[str, str] = field(default_factory=dict)
   senses: Sequence[Senses] = ()
   sounding: frozenset[tuple[str, str]] = frozenset()
+  packs: Sequence[Sequence[StavisVideo]] = ()
+  threads: int = 1
+  made_with: Mapping[str, Any] | None = None
 
 
 def model_methods(
@@ -68,17 +74,23 @@ def model_methods(
   """
   runtime.configure()
   from stajax.inference import dataset, predictor  # JAX is loaded only where a model runs
+  from stajax.inference.local_devices import local_devices
 
   heard = {each.sound for each in senses}
   sounding = dataset.sounding_videos(videos) if heard - {"own"} else []
   donors = dataset.find_donors(sounding, seed) if "other" in heard else {}
   loaded = predictor.load_predictor(model, batch, senses=senses)
+  packs = dataset.make_packs(loaded, videos)
+  others = {f"{database}/{name}": f"{x.database}/{x.name}" for (database, name), x in donors.items()}
   return Methods(
     f"Scores of {model.resolve().name}",
     {0: dataset.method_maps(loaded, videos, donors)},
     list(loaded.notes),
     senses=senses,
     sounding=frozenset((video.database, video.name) for video in sounding),
+    packs=packs,
+    threads=len(local_devices(len(packs))),
+    made_with={**loaded.made_with, "batch": batch, "senses": [each.suffix for each in senses], "donors": others},
   )
 
 
@@ -104,6 +116,7 @@ def ablation_methods(
   from stajax import model as models  # JAX is loaded only where a model runs
   from stajax import networks
   from stajax.inference import ablation
+  from stajax.inference.local_devices import local_devices
 
   loaded = models.load(model, networks.tag_networks)
   retrained = {}
@@ -123,7 +136,20 @@ def ablation_methods(
   notes = ["synthetic: the model was trained on rendered clips."] if loaded.trained_on == "synthetic" else []
   notes += [_note_on_tags(num_predicted, len(videos)), NOTE]
   maps = ablation.method_maps(loaded, batch, tags, retrained)
-  return Methods(f"Ablation of {model.resolve().name}", {0: maps}, notes, titles)
+  return Methods(
+    f"Ablation of {model.resolve().name}",
+    {0: maps},
+    notes,
+    titles,
+    threads=len(local_devices(len(videos))),
+    made_with={
+      "sha256": dict(loaded.sha256),
+      "config": loaded.config.model_dump(mode="json"),
+      "batch": batch,
+      "tags": {name: list(of) for name, of in tags.items()},
+      "retrained": sorted(retrained),
+    },
+  )
 
 
 def _note_on_tags(num_predicted: int, num_videos: int) -> str:

@@ -25,6 +25,7 @@ from stajax.inference.class_maps import (
 )
 from stajax.inference.clip import Clip, Sample, windows
 from stajax.inference.dense import DenseNetwork
+from stajax.inference.local_devices import Device, OfThread, local_devices
 from stajax.inference.predictor import to_uint8
 from stajax.inference.tree_video import reach_of, video_samples
 from stajax.model import Model
@@ -104,7 +105,8 @@ def method_maps(
 ) -> MethodMaps:
   """Returns a function that computes the maps of all rows for native frames of a video.
 
-  The frames of a fragment are the native ones that are nearest to the grid's spacing.
+  The frames of a fragment are the native ones that are nearest to the grid's spacing. Several threads may ask at the
+  same time; each gets a device.
 
   Args:
     model: The model, with at least `stajax.networks.tag_networks` loaded.
@@ -117,13 +119,21 @@ def method_maps(
   variables = model.variables[networks.SWITCH]
   switch = make_dense(networks.SWITCH, variables, model.config, len(model.categories), batch)
 
+  def on(device: Device) -> tuple[Sources, DenseNetwork, Retrained]:
+    variants: Retrained = {variant: found.on(device) for variant, found in (retrained or {}).items()}
+    return sources.on(device), switch.on(device), variants
+
+  networks_of_thread = OfThread(on, local_devices())
+
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     reach, of_video = reach_of(video, model.rate), tags.get(f"{video.database}/{video.name}", tags.get(video.name))
 
-    def clips() -> Iterator[Clip]:
-      return switched_windows(video_samples(video, model.side), reach, switch)
+    own_sources, own_switch, variants = networks_of_thread.get()
 
-    yield from select_frames(video_maps(sources, clips, of_video, retrained, rows), frames)
+    def clips() -> Iterator[Clip]:
+      return switched_windows(video_samples(video, model.side), reach, own_switch)
+
+    yield from select_frames(video_maps(own_sources, clips, of_video, variants, rows), frames)
 
   return maps
 

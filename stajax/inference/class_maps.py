@@ -6,6 +6,7 @@ Axes: n samples of a clip, H W map, k the clip's tags, c categories, P companion
 # pyright: reportUnknownMemberType=false
 # JAX annotates its functions in part.
 
+import functools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,18 @@ class Sources:
   maps: "Maps"
   seed: int
   crops: Collection[str] = networks.FINE
+
+  def on(self, device: Device) -> "Sources":
+    """Returns the same sources on another device of this process; None for where they are."""
+    if device is None:
+      return self
+    here = self.network
+
+    @functools.cache
+    def network(name: str, refine: bool | None) -> DenseNetwork:
+      return here(name, refine).on(device)
+
+    return replace(self, network=network)
 
 
 def make_dense(

@@ -10,6 +10,7 @@ import numpy as np
 
 from stajax.eyetracking import StavisVideo
 from stajax.inference.clip import WINDOW, Clip, Sample, joined, windows
+from stajax.inference.local_devices import OfThread, local_devices
 from stajax.inference.pending import Pending, finish_in_turn
 from stajax.inference.predictor import Predictor, to_uint8
 from stajax.inference.reservoir import Reservoir
@@ -110,6 +111,8 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = (), donors
 
   The frames of a fragment are the native ones that are nearest to the grid's spacing.
 
+  Several threads may ask at the same time, each for the videos of other packs; each gets a device.
+
   Args:
     predictor: The students.
     videos: The videos that will be asked for: the maps of those that are computed together are kept until then.
@@ -117,11 +120,13 @@ def method_maps(predictor: Predictor, videos: Sequence[StavisVideo] = (), donors
   """
   packs = make_packs(predictor, videos)
   beside = {_key(video): together for together in packs for video in together}
+  predictors = OfThread(predictor.on, local_devices(len(packs)))
   kept: dict[tuple[str, str], list[dict[str, np.ndarray] | Exception]] = {}
 
   def parts(video: StavisVideo) -> Iterator[dict[str, np.ndarray] | Exception]:
     together = beside.get(_key(video), [video])
-    found = compute_dataset_maps(predictor, predictor.start_method_maps, together, donors)
+    own = predictors.get()
+    found = compute_dataset_maps(own, own.start_method_maps, together, donors)
     in_bytes = ((_key(of), part if isinstance(part, Exception) else _to_bytes(part)) for of, part in found)
     if len(together) == 1:
       yield from (part for _, part in in_bytes)

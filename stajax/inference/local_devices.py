@@ -25,9 +25,9 @@ Work = Callable[[Device, Iterator[Item]], Iterator[Result]]
 """Computes, on a device, the results of the items that it is given one by one."""
 
 
-def local_devices(num_items: int) -> list[Device]:
+def local_devices(num_items: int | None = None) -> list[Device]:
   """Returns the devices of this process, at most as many as there are items; the first one is JAX's default."""
-  return [None, *jax.local_devices()[1 : max(num_items, 1)]]
+  return [None, *jax.local_devices()[1 : None if num_items is None else max(num_items, 1)]]
 
 
 def on_local_devices(items: Sequence[Item], work: Work[Item, Result]) -> Iterator[Result]:
@@ -47,6 +47,28 @@ def on_local_devices(items: Sequence[Item], work: Work[Item, Result]) -> Iterato
     yield from work(None, iter(items))
     return
   yield from _Dealer(items, work, devices).results()
+
+
+class OfThread(Generic[Result]):
+  """A value for each thread that asks for it, made on a device that no other thread has, while there are enough.
+
+  Args:
+    make: A function of a device that makes the value.
+    devices: The devices in the order in which threads get them.
+  """
+
+  def __init__(self, make: Callable[[Device], Result], devices: Sequence[Device]) -> None:
+    self._make, self._devices = make, itertools.cycle(devices)
+    self._lock, self._local = threading.Lock(), threading.local()
+
+  def get(self) -> Result:
+    """Returns this thread's value."""
+    if not hasattr(self._local, "value"):
+      with self._lock:
+        device = next(self._devices)
+      self._local.value = self._make(device)
+    found: Result = self._local.value
+    return found
 
 
 class _Ended:

@@ -8,13 +8,15 @@ module, so its imports must stay light: neither JAX nor TensorFlow.
 import collections
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -31,10 +33,42 @@ from stajax.scoring.viewers import INTER_OBSERVER, LEARNED_CENTRE, inter_observe
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
 """(video, 0-based frames) → chunks of (some of them, {method: (k, h, w) uint8}); the others are not scored."""
 
+Outcome = list[VideoScores] | str
+"""The scores of a video, or the reason why it has none."""
+VideoKey = tuple[str, str]
+"""The names of a video's database and of the video."""
+
 TASK_FRAMES = 64
 """The number of frames that a worker scores at a time."""
 _MAX_REPEATS = 10_000
 """The most fixations of a pixel that are believed."""
+
+
+class Kept(Protocol):
+  """Outcomes that are kept on disk, so that a stopped evaluation goes on with the other videos."""
+
+  def load(self, video: StavisVideo) -> Outcome | None:
+    """Returns the outcome of a video, None if it is not there."""
+    ...
+
+  def save(self, video: StavisVideo, outcome: Outcome) -> None:
+    """Keeps the outcome of a video."""
+    ...
+
+
+@dataclass(frozen=True)
+class Share:
+  """Which videos are scored, and how they are divided.
+
+  Attributes:
+    packs: The videos, those together whose maps are computed together.
+    threads: How many packs are scored at the same time, where a model has that many devices for their maps.
+    kept: The outcomes of a stopped evaluation, and the place for those of this one.
+  """
+
+  packs: Sequence[Sequence[StavisVideo]]
+  threads: int = 1
+  kept: Kept | None = None
 
 
 def evaluate_videos(
@@ -45,6 +79,7 @@ def evaluate_videos(
   processes: int | None = None,
   progress: bool = False,
   baselines: Collection[str] = (),
+  share: Share | None = None,
 ) -> Evaluation:
   """Scores the annotated frames of videos.
 
@@ -58,27 +93,74 @@ def evaluate_videos(
     progress: Whether to show a progress bar.
     baselines: What is scored beside `BASELINES`: `centre_learned`, where viewers of the other videos of the set look,
       and `inter_observer`, how well viewers predict each other. See `stajax.scoring.viewers`.
+    share: Which of the videos are scored, and how they are divided; None: all, one after the other.
 
   Returns:
-    The scores. A video with a bad file, or without maps, is in `skipped` with the reason.
+    The scores, in the order of `videos`. A video with a bad file, or without maps, is in `skipped` with the reason.
   """
   splits = method_maps if isinstance(method_maps, Mapping) else {0: method_maps}
   processes = processes or os.cpu_count() or 1
-  work = [(video, frames_to_score(video, settings)) for video in videos]
-  total = sum(len(frames) for video, frames in work for split in splits if _num_entries(video, split))
-  scored: list[VideoScores] = []
-  skipped: list[tuple[str, str, str]] = []
+  share = share or Share([[video] for video in videos])
+  outcomes = _load_scores(share)
+  packs = [[video for video in pack if _key(video) not in outcomes] for pack in share.packs]
+  total = sum(
+    len(frames_to_score(video, settings)) * sum(_num_entries(video, split) > 0 for split in splits)
+    for video in itertools.chain.from_iterable(packs)
+  )
   bar = tqdm(total=total, unit="frame", disable=not progress, desc="scoring")
   with _make_executor(processes) as executor, bar:
-    scorer = _Scorer(executor, processes + 4, settings, bar, {}, frozenset(baselines))
+    scorer = _Scorer(executor, processes + 4, settings, bar, {}, frozenset(baselines), threading.Lock())
     if PROTOCOLS[settings.protocol].negatives != "video" or LEARNED_CENTRE in baselines:
-      scorer.read_sets([video for video, _ in work])
-    for video, frames in work:
-      try:
-        scored += scorer.score_video(video, frames, splits)
-      except StavisError as error:
-        skipped.append((video.database, video.name, str(error)))
+      scorer.read_sets(videos)
+
+    def score_pack(pack: Sequence[StavisVideo]) -> None:
+      for video in pack:
+        outcomes[_key(video)] = outcome = scorer.find_outcome(video, frames_to_score(video, settings), splits)
+        if share.kept is not None:
+          share.kept.save(video, outcome)
+
+    _for_each(score_pack, packs, share.threads)
+  return join_outcomes(videos, outcomes, settings, groups)
+
+
+def join_outcomes(
+  videos: Sequence[StavisVideo],
+  outcomes: Mapping[VideoKey, Outcome],
+  settings: protocol.Settings,
+  groups: Mapping[str, Collection[str]] | None = None,
+) -> Evaluation:
+  """Returns the outcomes of videos as an evaluation, in the order of the videos; those without one are left out."""
+  found = [(*_key(video), outcomes[_key(video)]) for video in videos if _key(video) in outcomes]
+  scored = [scores for _, _, outcome in found if not isinstance(outcome, str) for scores in outcome]
+  skipped = [(database, name, outcome) for database, name, outcome in found if isinstance(outcome, str)]
   return Evaluation(tuple(scored), tuple(skipped), settings, dict(groups or {}))
+
+
+def _load_scores(share: Share) -> dict[VideoKey, Outcome]:
+  """Returns the kept scores of videos; those that had none are tried again."""
+  if share.kept is None:
+    return {}
+  found = {_key(video): share.kept.load(video) for video in itertools.chain.from_iterable(share.packs)}
+  return {key: outcome for key, outcome in found.items() if isinstance(outcome, list)}
+
+
+def _for_each(call: Callable[[Any], None], items: Sequence[Any], threads: int) -> None:
+  """Calls a function for every item, in that many threads."""
+  if threads == 1:
+    for item in items:
+      call(item)
+    return
+  with ThreadPoolExecutor(threads) as pool:
+    try:
+      for _ in pool.map(call, items):
+        pass
+    except BaseException:
+      pool.shutdown(wait=False, cancel_futures=True)
+      raise
+
+
+def _key(video: StavisVideo) -> VideoKey:
+  return video.database, video.name
 
 
 def frames_to_score(video: StavisVideo, settings: protocol.Settings) -> list[int]:
@@ -103,20 +185,29 @@ class _Scorer:
     bar: The progress bar, which advances with every scored frame.
     sets: The fixations of all videos by (database, name), where videos are compared; filled by `read_sets`.
     baselines: The further baselines.
+    lock: Held while the bar advances, since several threads may score.
   """
 
   executor: Executor
   max_pending: int
   settings: protocol.Settings
   bar: tqdm
-  sets: dict[tuple[str, str], VideoFixations]
+  sets: dict[VideoKey, VideoFixations]
   baselines: frozenset[str]
+  lock: threading.Lock
 
   def read_sets(self, videos: Sequence[StavisVideo]) -> None:
     """Reads the fixations of all videos; those of a video with a bad file are left out."""
     for video in videos:
       with contextlib.suppress(StavisError):
-        self.sets[video.database, video.name] = self._read_all_fixations(video)
+        self.sets[_key(video)] = self._read_all_fixations(video)
+
+  def find_outcome(self, video: StavisVideo, frames: Sequence[int], splits: Mapping[int, MethodMaps]) -> Outcome:
+    """Scores one video, or says why it cannot be scored."""
+    try:
+      return self.score_video(video, frames, splits)
+    except StavisError as error:
+      return str(error)
 
   def score_video(
     self, video: StavisVideo, frames: Sequence[int], splits: Mapping[int, MethodMaps]
@@ -125,7 +216,7 @@ class _Scorer:
     serving = {split: maps for split, maps in splits.items() if _num_entries(video, split)}
     if not serving:
       raise StavisError(f"{video.database}/{video.name}: there are no maps for its test list {video.entries}")
-    fixations = self.sets.get((video.database, video.name)) or self._read_all_fixations(video)
+    fixations = self.sets.get(_key(video)) or self._read_all_fixations(video)
     return [self._score_split(video, frames, fixations, split, maps) for split, maps in serving.items()]
 
   def _read_all_fixations(self, video: StavisVideo) -> VideoFixations:
@@ -150,7 +241,8 @@ class _Scorer:
     parts: list[dict[str, dict[str, np.ndarray]]] = []
     for part in self._run(tasks):
       parts.append(part)
-      self.bar.update(len(next(iter(part["centre"].values()))))
+      with self.lock:
+        self.bar.update(len(next(iter(part["centre"].values()))))
     if not frames:
       raise StavisError(f"{video.database}/{video.name}: none of the frames to score has a map")
     if any(part.keys() != parts[0].keys() for part in parts):

@@ -265,7 +265,7 @@ def write_tree(root, tags):
 )
 def test_command_says_where_tags_are_predicted(tmp_path, monkeypatch, tags, note, ending):
   """There is no model: the test is about what the command makes of its maps."""
-  loaded = SimpleNamespace(trained_on="synthetic", categories=("Bark", "Bus"), config=Config(name="a"))
+  loaded = SimpleNamespace(trained_on="synthetic", categories=("Bark", "Bus"), sha256={}, config=Config(name="a"))
   monkeypatch.setattr(model, "load", lambda folder, names: loaded if names is networks.tag_networks else None)
   given = []
 

@@ -1,5 +1,6 @@
 """The videos of a data set share batches, and `predict --data` writes what `evaluate --model` scores."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -13,6 +14,7 @@ from helpers import tiny
 from helpers.tiny import SIZE, SMALL, make_samples
 from stajax import networks
 from stajax.evaluate import __main__ as evaluate
+from stajax.evaluate.kept_scores import KeptScores
 from stajax.eyetracking import StavisError, StavisVideo, read_tree
 from stajax.inference import dataset
 from stajax.inference.clip import Clip, joined
@@ -21,6 +23,7 @@ from stajax.inference.tree_video import video_samples
 from stajax.predict import __main__ as predict
 from stajax.predict.per_dataset import predict_dataset
 from stajax.prepare.tree_files import write_fold_lists, write_video
+from stajax.scoring.videos import evaluate_videos, join_outcomes
 
 small_programs = tiny.small_programs
 random_networks, model_folder, predictor = tiny.random_networks, tiny.model_folder, tiny.predictor
@@ -275,6 +278,79 @@ def test_devices_and_processes_share_the_videos(short_videos, model_folder, tmp_
     assert found.keys() == expected.keys() and len(found) == 28
     for name, values in expected.items():
       np.testing.assert_array_equal(found[name], values, err_msg=f"{out} {name}")
+
+
+def test_a_stopped_evaluation_goes_on_on_other_devices_and_in_other_processes(
+  short_videos, model_folder, tmp_path, monkeypatch, capsys
+):
+  """The results are the same files, and the scores of single videos are gone in the end."""
+  monkeypatch.setattr(dataset, "WINDOW", 8)  # five packs, the first one of three videos
+  (short_videos / "video_frames" / "Tiny" / "v4" / "img_00003.jpg").write_bytes(b"no picture")
+  devices, scored = jax.local_devices(), []
+  real = KeptScores.save
+
+  def save(self, video, outcome):
+    if len(scored) == stop_after:
+      raise KeyboardInterrupt
+    scored.append(video.name)
+    real(self, video, outcome)
+
+  monkeypatch.setattr(KeptScores, "save", save)
+  common = ["--model", model_folder, "--data", f"stavis:{short_videos}", "--batch", 4, "--processes", 1]
+
+  def run_part(out, num_devices, *part):
+    scored.clear()
+    with monkeypatch.context() as patch:
+      patch.setattr(jax, "local_devices", lambda: devices[:num_devices])
+      launched = tiny.count_devices(patch)
+      code = evaluate.main([str(argument) for argument in (*common, "--out", tmp_path / out, *part)])
+    return code, set(launched), sorted(scored), capsys.readouterr().out
+
+  def results(out):
+    return {path.name: path.read_bytes() for path in sorted((tmp_path / out).iterdir())}
+
+  stop_after = -1
+  assert run_part("one", 1)[:3] == (1, {devices[0]}, [f"v{n}" for n in range(1, 8)])
+  assert list(results("one")) == ["evaluation.json", "index.html", "per_video.csv", "scores.json"]
+  stop_after = 4
+  assert run_part("other", 1)[0] == 130 and list(results_of(tmp_path / "other")) == [".scores"]
+  stop_after = -1
+  # v1, v2 and v3 are there; v4 is tried again.
+  code, used, names, text = run_part("other", 2, "--part", "1/2")
+  assert (code, names) == (1, ["v4", "v6"]) and "part 1/2: 2 videos are done, 2 of all are not" in text
+  code, used, names, _ = run_part("other", 3, "--part", "0/1")
+  assert (code, names) == (1, ["v4", "v5", "v7"]) and len(used) > 1
+  assert results("other") == results("one")
+
+
+def results_of(folder):
+  return sorted(path.name for path in folder.iterdir())
+
+
+def test_kept_scores_count_while_their_files_are_the_same(short_videos, tmp_path):
+  videos = read_tree(short_videos).videos
+  evaluation = evaluate_videos(videos, constant_maps, processes=1)
+  kept = KeptScores.open(tmp_path, {"batch": 8})
+  for video, scores in zip(videos, evaluation.videos, strict=True):
+    kept.save(video, [scores])
+  kept.save(videos[1], "broken")
+  again = KeptScores.open(tmp_path, {"batch": 8}).load_all(videos)
+  assert again.pop(("Tiny", "v2")) == "broken"
+  found = join_outcomes(videos, again, evaluation.settings)
+  assert len(found.videos) == 6
+  for scores, expected in zip(found.videos, [x for x in evaluation.videos if x.name != "v2"], strict=True):
+    np.testing.assert_equal(dataclasses.asdict(scores), dataclasses.asdict(expected))
+  assert KeptScores.open(tmp_path, {"batch": 4}).load_all(videos) == {}
+  videos[0].density_paths[0].write_bytes(videos[0].density_paths[0].read_bytes() + b" ")
+  (kept.folder / next(path.name for path in sorted(kept.folder.iterdir()))).write_bytes(b"damaged")
+  assert kept.load(videos[0]) is None and len(kept.load_all(videos)) in (5, 6)
+  kept.remove()
+  kept.remove()  # as another process that is as late
+  assert kept.load_all(videos) == {} and list(tmp_path.glob(".scores*")) == []
+
+
+def constant_maps(video, frames):
+  yield list(frames), {"m": np.tile(np.arange(64, dtype=np.uint8).reshape(8, 8), (len(frames), 1, 1))}
 
 
 @pytest.mark.parametrize(
