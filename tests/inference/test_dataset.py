@@ -311,7 +311,7 @@ def test_a_stopped_evaluation_goes_on_on_other_devices_and_in_other_processes(
 
   stop_after = -1
   assert run_part("one", 1)[:3] == (1, {devices[0]}, [f"v{n}" for n in range(1, 8)])
-  assert list(results("one")) == ["evaluation.json", "index.html", "per_video.csv", "scores.json"]
+  assert {"evaluation.json", "index.html", "per_video.csv", "scores.json"} <= set(results("one"))
   stop_after = 4
   assert run_part("other", 1)[0] == 130 and list(results_of(tmp_path / "other")) == [".scores"]
   stop_after = -1
