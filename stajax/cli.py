@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from stajax.files import ADDRESS, is_address
+from stajax.files import address_refusal, is_address
 
 if TYPE_CHECKING:
   from stajax.config import Config
@@ -77,7 +77,7 @@ def parse(
 def _refuse_addresses(program: str, arguments: Any) -> None:
   """Ends the program with a line on stderr if a file or folder among the arguments is on another machine."""
   if isinstance(arguments, Path) and is_address(arguments):
-    raise SystemExit(fail(program, f"{arguments}: {ADDRESS}"))
+    raise SystemExit(fail(program, address_refusal(arguments)))
   if isinstance(arguments, tuple):
     for argument in cast("tuple[Any, ...]", arguments):
       _refuse_addresses(program, argument)

@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from stajax.files import folder_names, numbered_files
+from stajax.files import address_refusal, folder_names, is_address, numbered_files
 
 PROTOCOLS = ("stavis",)
 MAX_PIXELS = 8192 * 8192
@@ -112,6 +112,8 @@ def parse_data(data: str) -> Path:
   """Returns ROOT of `stavis:ROOT`, or a bare ROOT that is a tree in the STAViS layout; otherwise raises StavisError."""
   name, separator, root = data.partition(":")
   if separator and name in PROTOCOLS and root:
+    if is_address(root):
+      raise StavisError(f"data {name}:{address_refusal(root)}")
     return Path(root)
   if (Path(data) / "annotations").is_dir():
     return Path(data)

@@ -184,7 +184,10 @@ def is_address(path: str | Path) -> bool:
   return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None and not Path(path).exists()
 
 
-ADDRESS = "is an address, expected a local file or folder: download it first"
+def address_refusal(path: str | Path) -> str:
+  """Returns a line that says that an address was given where a local file or folder is expected."""
+  address = re.sub(r":/+", "://", str(path), count=1)  # a `Path` keeps one slash
+  return f"{address}: is an address, expected a local file or folder: download it first"
 
 
 @contextlib.contextmanager

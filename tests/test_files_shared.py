@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from helpers.paths import ROOT
-from stajax.files import atomic_folder, comparable_name, exclusive, is_address, partial_path, shorten_name, write_text
+from stajax.files import (
+  address_refusal,
+  atomic_folder,
+  comparable_name,
+  exclusive,
+  is_address,
+  partial_path,
+  shorten_name,
+  write_text,
+)
 
 
 def test_long_names_are_shortened_and_stay_different():
@@ -51,6 +60,9 @@ def test_names_that_some_systems_take_for_one_are_comparable():
 )
 def test_addresses_are_told_from_paths(path, expected):
   assert is_address(path) is expected
+  if expected:
+    whole = "https://example.org/a.mp4", "gs://bucket/a", "rtsp://camera"
+    assert address_refusal(path).partition(": ")[0] in whole and "download it first" in address_refusal(path)
 
 
 def test_a_lock_keeps_others_out_until_its_process_ends(tmp_path):

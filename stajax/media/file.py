@@ -15,7 +15,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from stajax.files import ADDRESS, is_address
+from stajax.files import address_refusal, is_address
 
 MAX_SIDE = 16384
 MAX_PIXELS = 2**27
@@ -56,7 +56,7 @@ DEFAULT = Decoding()
 def check_is_file(path: Path) -> None:
   """Raises MediaError unless a path is a regular file that is not empty."""
   if is_address(path):
-    raise MediaError(f"{path}: {ADDRESS}")
+    raise MediaError(address_refusal(path))
   if path.is_dir():
     raise MediaError(f"{path}: is a folder, expected a media file")
   if not path.is_file():

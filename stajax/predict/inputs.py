@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from stajax.files import ADDRESS, find_visible_files, is_address
-from stajax.predict.names import PROXY_SUFFIXES, choose_names
+from stajax.files import address_refusal, find_visible_files, is_address
+from stajax.predict.names import COPY_SUFFIXES, THUMBNAIL_SUFFIX, choose_names
 
 # Files that often lie beside videos in a folder. A file that is named as an argument is always tried.
 SKIPPED_SUFFIXES = {
@@ -12,7 +12,8 @@ SKIPPED_SUFFIXES = {
   *(".html", ".pdf", ".py", ".sh", ".npy", ".npz", ".mat", ".h5", ".hdf5", ".pkl", ".zip", ".tar", ".gz"),
   *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".svg", ".webp", ".srt", ".vtt", ".ass", ".m3u", ".m3u8"),
   *(".wav", ".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus"),
-  *PROXY_SUFFIXES,
+  *COPY_SUFFIXES,
+  THUMBNAIL_SUFFIX,
 }
 
 
@@ -42,7 +43,7 @@ def _find_files(inputs: Iterable[Path]) -> dict[Path, Path]:
   files: dict[Path, Path] = {}
   for given in inputs:
     if is_address(given):
-      raise FileNotFoundError(f"{given}: {ADDRESS}")
+      raise FileNotFoundError(address_refusal(given))
     if not given.exists():
       raise FileNotFoundError(f"{given}: no such file or folder")
     found = [given] if not given.is_dir() else sorted(path for path in find_visible_files(given) if _may_be_video(path))
@@ -50,6 +51,12 @@ def _find_files(inputs: Iterable[Path]) -> dict[Path, Path]:
       raise FileNotFoundError(f"{given}: holds no videos")
     files |= {path.resolve(): path for path in found if path.resolve() not in files}
   return files
+
+
+def find_copies(inputs: Iterable[Path]) -> list[Path]:
+  """Returns the small copies that cameras wrote into folders, which `find_videos` leaves out."""
+  folders = [given for given in inputs if given.is_dir()]
+  return [path for folder in folders for path in find_visible_files(folder) if path.suffix.lower() in COPY_SUFFIXES]
 
 
 def _may_be_video(path: Path) -> bool:

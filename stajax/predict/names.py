@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stajax.files import comparable_name, shorten_name
 
-# Small copies that cameras write beside the real files (GoPro, Insta360, DJI), and GoPro's thumbnails.
-PROXY_SUFFIXES = {".lrv", ".lrf", ".thm"}
+COPY_SUFFIXES = {".lrv", ".lrf"}  # of small copies that cameras write beside the real files (GoPro, Insta360, DJI)
+THUMBNAIL_SUFFIX = ".thm"  # of the pictures that GoPro and others write beside them
 _ENDS = 2**20  # the bytes at both ends of a file that identify it, with its size
 
 
@@ -25,7 +25,7 @@ def choose_names(paths: Sequence[Path], out: Path) -> list[str]:
     out: The folder for the outputs.
   """
   names, taken = dict[Path, str](), set[str]()
-  for path in sorted(paths, key=lambda path: path.suffix.lower() in PROXY_SUFFIXES):
+  for path in sorted(paths, key=lambda path: path.suffix.lower() in {*COPY_SUFFIXES, THUMBNAIL_SUFFIX}):
     number, name = 1, shorten_name(path.stem)
     while comparable_name(name) in taken or _is_of_another(out / f"{name}.json", path):
       number += 1

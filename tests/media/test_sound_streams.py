@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from stajax.media.audio import audio_blocks
 from stajax.media.file import Decoding, MediaError
@@ -14,10 +15,10 @@ from stajax.media.video_writer import VideoWriter
 from tests.helpers.media_files import CLOCK, ramp
 
 PITCHES = (500, 1000, 2000)  # of the three streams
-DEFAULT, COMMENT = av.stream.Disposition.default, av.stream.Disposition.comment
+NONE, DEFAULT, COMMENT = Disposition(0), Disposition.default, Disposition.comment
 
 
-def write(path: Path, flags: tuple[int, ...], languages: tuple[str, ...] = ("deu", "eng", "fra")) -> Path:
+def write(path: Path, flags: tuple[Disposition, ...], languages: tuple[str, ...] = ("deu", "eng", "fra")) -> Path:
   """Writes a second of video with a tone in each sound stream."""
   with av.open(str(path), "w") as container:
     picture = container.add_stream("libx264", rate=10)
@@ -50,7 +51,13 @@ def pitch(path: Path, number: int | None = None, notes: list[str] | None = None)
 
 @pytest.mark.parametrize(
   "flags, heard",
-  [((0, 0, 0), 1), ((0, DEFAULT, 0), 2), ((COMMENT, 0, 0), 2), ((COMMENT | DEFAULT, DEFAULT, 0), 2), ((COMMENT,), 1)],
+  [
+    ((NONE, NONE, NONE), 1),
+    ((NONE, DEFAULT, NONE), 2),
+    ((COMMENT, NONE, NONE), 2),
+    ((COMMENT | DEFAULT, DEFAULT, NONE), 2),
+    ((COMMENT,), 1),
+  ],
 )
 def test_the_preferred_stream_is_heard_and_said(tmp_path, flags, heard):
   path, notes = write(tmp_path / "a.mkv", flags), list[str]()
@@ -60,7 +67,7 @@ def test_the_preferred_stream_is_heard_and_said(tmp_path, flags, heard):
 
 
 def test_a_stream_can_be_chosen_also_for_the_overlay(tmp_path):
-  path = write(tmp_path / "a.mp4", (DEFAULT, 0, 0))
+  path = write(tmp_path / "a.mp4", (DEFAULT, NONE, NONE))
   for number in (1, 2, 3):
     assert pitch(path, number) == pytest.approx(PITCHES[number - 1], abs=3)
   with VideoWriter(tmp_path / "o.mp4", probe(path, Decoding(sound=3))) as writer:
@@ -71,6 +78,6 @@ def test_a_stream_can_be_chosen_also_for_the_overlay(tmp_path):
 
 @pytest.mark.parametrize("read", [lambda path, decoding: list(audio_blocks(path, None, decoding)), probe])
 def test_a_stream_that_is_not_there_is_refused(tmp_path, read):
-  path = write(tmp_path / "a.mkv", (0, 0))
+  path = write(tmp_path / "a.mkv", (NONE, NONE))
   with pytest.raises(MediaError, match=r"a\.mkv: has 2 sound streams, no number 3"):
     read(path, Decoding(sound=3))

@@ -11,7 +11,7 @@ from stajax.files import comparable_name
 from stajax.media.file import MediaError
 from stajax.media.video import probe
 from stajax.predict.__main__ import main
-from stajax.predict.inputs import find_videos
+from stajax.predict.inputs import find_copies, find_videos
 from stajax.predict.names import identify
 
 
@@ -53,6 +53,7 @@ def named(inputs: list[Path], out: Path) -> dict[str, str]:
 def test_small_copies_of_cameras_are_left_out_or_come_last(tmp_path):
   paths = files(tmp_path / "v", "GOPR0001.LRV", "GOPR0001.MP4", "GOPR0001.THM", "DJI_1.LRF", "DJI_1.MP4")
   assert named([tmp_path / "v"], tmp_path / "out") == {"GOPR0001.MP4": "GOPR0001", "DJI_1.MP4": "DJI_1"}
+  assert [path.name for path in find_copies([tmp_path / "v", paths[1]])] == ["DJI_1.LRF", "GOPR0001.LRV"]
   assert named(paths[:2], tmp_path / "out") == {"GOPR0001.LRV": "GOPR0001.LRV", "GOPR0001.MP4": "GOPR0001"}
   assert named(paths[:1], tmp_path / "out") == {"GOPR0001.LRV": "GOPR0001"}  # if it is asked for by its name
 

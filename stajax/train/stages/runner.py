@@ -9,6 +9,7 @@ from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from stajax import config as configuration
+from stajax.cli import make_out_folder
 from stajax.config import Config
 from stajax.files import write_json, write_text
 from stajax.train import external_taggers, initial_weights, train_network
@@ -77,7 +78,7 @@ def _claim(config: Config, workdir: Workdir) -> None:
       begun = f"was begun with another configuration ({'; '.join(changes)})"
       raise WorkdirError(f"{workdir.path}: {begun}; use another --workdir")
   elif jax.process_index() == 0:
-    workdir.path.mkdir(parents=True, exist_ok=True)
+    make_out_folder("--workdir", workdir.path)
     write_text(path, configuration.dumps(config))
 
 
