@@ -101,7 +101,7 @@ def test_slurm_starts_one_process_a_task(programs, monkeypatch):
 def test_jax_joins_the_tasks_of_slurm(programs, tmp_path):
   """With SLURM's variables alone, the two processes of a job become one group."""
   joins = (
-    f"#!/usr/bin/env bash\nexec {sys.executable} -c 'from stajax.train.__main__ import _join_hosts; _join_hosts()\n"
+    f"#!/usr/bin/env bash\nexec {sys.executable} -c 'from stajax.runtime import join_processes; join_processes()\n"
     "import jax; print(jax.process_index(), jax.process_count(), len(jax.devices()))'\n"
   )
   (tmp_path / "python").write_text(joins)

@@ -4,19 +4,21 @@
 
 Training resumes exactly where it was stopped. `--config FILE --help` lists every field that can be overridden;
 `--init` names a file of trained weights for `visual` or `sound`, and may be repeated.
-Exit codes: 0 all is done, 1 training failed, 2 the configuration or the data cannot be used.
+Exit codes: 0 all is done, 1 training failed, 2 the configuration or the data cannot be used, 75 with --distributed
+after SIGTERM (the step is saved, and the same command goes on).
 """
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stajax import cli
+from stajax import cli, runtime
 from stajax import config as configuration
 
 PROGRAM = "stajax train"
+STOPPED = 75
+"""The exit code after SIGTERM: all is saved, and the same command goes on. It is EX_TEMPFAIL of sysexits.h."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +37,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, config = cli.parse_with_config(PROGRAM, Arguments, argv, __doc__)
   except configuration.ConfigError as error:
     return cli.fail(PROGRAM, error)
+  if arguments.distributed and not runtime.is_worker():
+    return runtime.supervise(PROGRAM, "stajax.train", sys.argv[1:] if argv is None else argv)
   return run(config, arguments.workdir or Path("runs") / config.name, arguments.distributed)
 
 
 def run(config: configuration.Config, workdir: Path, distributed: bool = False) -> int:
   """Trains, and prints a line at the end; returns the exit code of `main`."""
-  return cli.run(PROGRAM, lambda: _run(config, workdir, distributed), errors=(OSError,))
-
-
-def _run(config: configuration.Config, workdir: Path, distributed: bool) -> int:
-  from stajax import runtime
-
   runtime.configure()
-  if distributed:
-    _join_hosts()
+
+  def command() -> int:
+    return cli.run(PROGRAM, lambda: _run(config, workdir), errors=(OSError,))
+
+  if not distributed:
+    return command()
+  runtime.join_processes()
+  return runtime.run_together(PROGRAM, command)
+
+
+def _run(config: configuration.Config, workdir: Path) -> int:
   from stajax.data.shards import RecordError
-  from stajax.train.loop import TrainingError
+  from stajax.train.loop import Stopped, TrainingError
   from stajax.train.stages import runner
   from stajax.train.workdir import WorkdirError
   from stajax.weights.store import WeightsError
@@ -61,17 +68,9 @@ def _run(config: configuration.Config, workdir: Path, distributed: bool) -> int:
     return cli.fail(PROGRAM, error)
   except TrainingError as error:
     return cli.fail(PROGRAM, str(error), code=1)
+  except Stopped as error:
+    return cli.fail(PROGRAM, str(error), code=STOPPED)
   return 0
-
-
-def _join_hosts() -> None:
-  import jax
-
-  # JAX finds the hosts under SLURM, Open MPI and Cloud TPU; elsewhere the launcher names them (see `launch/`).
-  number, index = os.environ.get("JAX_NUM_PROCESSES"), os.environ.get("JAX_PROCESS_ID")
-  jax.distributed.initialize(
-    num_processes=None if number is None else int(number), process_id=None if index is None else int(index)
-  )
 
 
 if __name__ == "__main__":

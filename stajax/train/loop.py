@@ -1,5 +1,6 @@
 """The training loop of one network: it resumes from the last checkpoint, logs, saves, and stops at a NaN."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from stajax.runtime import should_stop
 from stajax.train import checkpoint
 from stajax.train.logs import Log
 from stajax.train.step import State, put_batch, replicate
@@ -23,6 +25,10 @@ HOST_KEYS = ("clip", "frame")
 
 class TrainingError(Exception):
   """Training cannot go on; one line with the stage, the step and the clips."""
+
+
+class Stopped(Exception):
+  """Training was asked to end early, and has saved its state; one line with the stage and the step."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,14 @@ def train(
 
   Raises:
     TrainingError: The loss is not finite.
+    Stopped: One of several processes was told to end; the state is saved.
   """
   with checkpoint.Checkpoints(job.folder / "checkpoints") as checkpoints:
     state = _resume(job.name, replicate(state, mesh), checkpoints)
     start = int(state.step)
     if start >= job.steps:
       return state
-    with Log(job.folder, start) as log, _Progress(job.name, start, job.steps) as progress:
+    with _open_log(job.folder, start) as log, _Progress(job.name, start, job.steps) as progress:
       compiled, pending = None, []
       for step, batch in enumerate(batches(start, job.steps), start=start + 1):
         on_devices = put_on_devices(batch, mesh)
@@ -91,14 +98,20 @@ def train(
           compiled = train_step.lower(state, on_devices).compile()
         state, metrics = compiled(state, on_devices)
         pending.append(_PendingStep(step, batch["clip"], metrics))
-        is_saved = step % job.checkpoint_every == 0 or step == job.steps
+        is_stopped = should_stop(step)
+        is_saved = step % job.checkpoint_every == 0 or step == job.steps or is_stopped
         if step % job.log_every == 0 or is_saved:
           scalars = _mean_metrics(job.name, pending, clip_names)
           progress.update(len(pending), len(pending) * job.batch, scalars)
-          log.write(step, {**scalars, "examples_per_second": progress.rate})
+          if log is not None:
+            log.write(step, {**scalars, "examples_per_second": progress.rate})
           pending = []
         if is_saved:  # only after the metrics were checked, so that a state that a NaN spoiled is never saved
           checkpoints.save(step, state)
+        if is_stopped and step < job.steps:
+          raise Stopped(
+            f"stage {job.name}: stopped at step {step}, which is saved; the same command goes on from there"
+          )
   return state
 
 
@@ -116,6 +129,11 @@ def evaluate(
 def put_on_devices(batch: HostBatch, mesh: Mesh) -> dict[str, jax.Array]:
   """Puts a batch on the devices, without the parts that stay on the host."""
   return put_batch({key: x for key, x in batch.items() if key not in HOST_KEYS}, mesh)
+
+
+def _open_log(folder: Path, start: int) -> contextlib.AbstractContextManager[Log | None]:
+  """Opens the log; of several processes, only the first one writes."""
+  return Log(folder, start) if jax.process_index() == 0 else contextlib.nullcontext()
 
 
 def _resume(name: str, state: State, checkpoints: checkpoint.Checkpoints) -> State:

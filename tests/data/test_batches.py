@@ -96,19 +96,6 @@ def test_global_batch_is_the_same_for_any_number_of_hosts(many, many_maps, num_h
     assert_equal(whole, {name: np.concatenate([part[name] for part in parts]) for name in whole})
 
 
-@pytest.mark.parametrize(("num_hosts", "num_devices"), [(1, 8), (2, 2), (2, 4), (4, 8)])
-def test_what_fills_a_batch_up_repeats_its_last_example(many, many_maps, num_hosts, num_devices):
-  """The examples that count are those of the batch, in its order; every device has as many slots."""
-  options = {"global_batch": 3, "stop": 2, "maps": many_maps, "companions": "short"}
-  hosts = [run(many, host=host, num_hosts=num_hosts, num_devices=num_devices, **options) for host in range(num_hosts)]
-  slots = -(-3 // num_devices) * num_devices
-  for whole, *parts in zip(run(many, **options), *hosts, strict=True):
-    assert {len(part["counts"]) for part in parts} == {slots // num_hosts}
-    filled = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    assert filled.pop("counts").tolist() == [slot < 3 for slot in range(slots)]
-    assert_equal({name: x[np.minimum(np.arange(slots), 2)] for name, x in whole.items()}, filled)
-
-
 def test_groups_of_both_kinds_join_those_of_each_kind(many, many_maps):
   """This holds for everything that a step sees, and the views are the same."""
   options = {"stop": 2, "maps": many_maps}
