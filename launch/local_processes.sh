@@ -47,7 +47,7 @@ while ((${#running[@]})); do
   unset "running[$ended]"
   if ((code && !status)); then
     status=$code
-    sleep 15 & timer=$!
+    sleep 20 & timer=$!
   fi
 done
 exit "$status"
