@@ -93,6 +93,8 @@ class Records:
     if not (path / "summary.json").is_file():
       raise RecordError(f"{path}: not a prepared data set (expected summary.json, clips, frames and sounds in it)")
     clips = ShardReader(path / "clips")
+    if not len(clips):
+      raise RecordError(f"{path}: has no clips, expected at least one")
     frames, sounds = (ShardReader(path / name, complete) for name in ("frames", "sounds"))
     try:
       summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))

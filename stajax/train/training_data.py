@@ -17,6 +17,7 @@ from stajax.data.frame_table import read_frame_table
 from stajax.data.map_set import MapSet
 from stajax.data.records import Records
 from stajax.data.sampler import stored_views
+from stajax.data.shards import RecordError
 from stajax.inference.clip import Clip, clip_samples
 from stajax.train import stored_features, validation
 from stajax.train.workdir import Workdir
@@ -43,6 +44,10 @@ class TrainingData:
   def records(self) -> Records:
     """The records of the training clips. The first use prints which clips are damaged."""
     path = self.folder / "train"
+    if self.folder.is_dir() and not path.exists():
+      parts = sorted(summary.parent.name for summary in self.folder.glob("*/summary.json"))
+      found = f"found only {', '.join(parts)}" if parts else "found no prepared clips"
+      raise RecordError(f"{path}: no clips to learn from; {found}, expected what `stajax prepare` writes for training")
     records = open_intact(path) if self._config.data.damaged == "skip" else Records.open(path)
     if records.damaged:
       print(describe_damage(records), file=sys.stderr)

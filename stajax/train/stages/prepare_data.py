@@ -18,12 +18,13 @@ def prepare_data(run: Run) -> dict[str, Any]:
 
   Raises:
     ConfigError: The rate of the clips differs from that of the configuration.
-    RecordError: The records cannot be used, or too few of them have sound.
+    RecordError: The records cannot be used, no clip has a tag, or too few of them have sound.
   """
   if run.config.data.source == "synthetic" and jax.process_index() == 0:
     _render(run)
   multihost_utils.sync_global_devices("data written")
   records = run.data.records
+  _check_tags(run)
   _check_rate(run)
   if run.config.hearing.kind == "trained":
     _check_sound(run)
@@ -38,6 +39,16 @@ def _render(run: Run) -> None:
   processes = len(os.sched_getaffinity(0))
   prepare_synthetic(folder / "train", training, processes)
   prepare_synthetic(folder / "heldout", heldout, processes, folder / "heldout_tree")
+
+
+def _check_tags(run: Run) -> None:
+  records = run.data.records
+  if not (records.tags > 0).any():
+    found = f"none of the {records.num_clips} clips has a tag"
+    expected = "expected clips with tags, which are all that the method learns from"
+    raise RecordError(
+      f"{records.path}: {found}, {expected} (for a tree: `stajax prepare … --tags`)"
+    )
 
 
 def _check_rate(run: Run) -> None:
