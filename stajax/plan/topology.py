@@ -109,8 +109,8 @@ def parse(name: str) -> Topology:
       raise TopologyError(f"{name}: found {shape!r} as the shape of a {kind} slice, expected {', '.join(chip.layouts)}")
     return Topology(name, kind, shape, math.prod(map(int, shape.split("x"))))
   shape = shape or "1"
-  if not (shape.isascii() and shape.isdigit() and 1 <= int(shape) <= 8) or (kind == "cpu" and shape != "1"):
-    raise TopologyError(f"{name}: found {shape!r} chips, expected {'1' if kind == 'cpu' else '1 to 8 of one machine'}")
+  if not (shape.isascii() and shape.isdigit() and 1 <= int(shape) <= 8):
+    raise TopologyError(f"{name}: found {shape!r} chips, expected 1 to 8 of one machine")
   return Topology(name, kind, "", int(shape))
 
 

@@ -30,7 +30,10 @@ STAGES = ("f3", "f4", "f5")
 """The keys that a batch has in place of `frames` where the features of a frozen backbone are stored."""
 
 COUNTS = "counts"
-"""The key that a batch has if it is filled up: (b,) bool, False for examples that count nowhere."""
+"""The key that a batch has if it is filled up: (b,) float32, 0 for examples that count nowhere; the mean is 1.
+
+So a mean needs no sum of its own, for which all devices would have to wait in the middle of the step.
+"""
 
 _STATISTICS = "batch_stats"
 
@@ -206,7 +209,7 @@ def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: float = 0.0) 
     if count:
       targets = mixing.maps_side_by_side(targets, _heard(network, batch), count)
     # The mean over the batch for each node; Eq. 16 adds the nodes.
-    weights = batch["weight"] * batch[COUNTS][:, None] if COUNTS in batch else batch["weight"]
+    weights = batch["weight"] * (batch[COUNTS] > 0)[:, None] if COUNTS in batch else batch["weight"]
     weights /= jnp.maximum(jnp.sum(weights, axis=0), 1e-6)
     if network.output_nodes != tuple(range(nodes)):
       targets, weights = (jnp.stack([x[:, node] for node in network.output_nodes], axis=1) for x in (targets, weights))
@@ -246,7 +249,7 @@ def _apply(
     inputs["sound"] = (batch["sound"].astype(jnp.float32) - mean) / deviation
     if network.num_times:
       inputs["switch"] = batch["switch"]
-  with counting(batch.get(COUNTS)):
+  with counting(batch[COUNTS] > 0 if COUNTS in batch else None):
     out, changed = network.apply(variables, **inputs, train=train, mutable=[_STATISTICS])
   return out, _parts(changed.get(_STATISTICS, {}))
 
@@ -261,7 +264,7 @@ def _mean(values: jax.Array, batch: Batch) -> jax.Array:
   if COUNTS not in batch:
     return jnp.mean(values)
   counts = batch[COUNTS].reshape(-1, *[1] * (values.ndim - 1))
-  return jnp.mean(values, where=counts)
+  return jnp.mean(values * counts)
 
 
 def _parts(tree: Any) -> dict[str, Any]:

@@ -46,9 +46,7 @@ def _check_tags(run: Run) -> None:
   if not (records.tags > 0).any():
     found = f"none of the {records.num_clips} clips has a tag"
     expected = "expected clips with tags, which are all that the method learns from"
-    raise RecordError(
-      f"{records.path}: {found}, {expected} (for a tree: `stajax prepare … --tags`)"
-    )
+    raise RecordError(f"{records.path}: {found}, {expected} (for a tree: `stajax prepare … --tags`)")
 
 
 def _check_rate(run: Run) -> None:
