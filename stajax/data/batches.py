@@ -66,7 +66,7 @@ def make_batches(
       that `scaled_to` leaves out are 0; or each of the stored stages (b, n, t or 1, h, w, c). The step crops and
       mirrors frames and maps by box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and by flip (b,) bool, which
       holds for a whole group.
-    - With a batch that is filled up (see `HostShare`): counts (b,) float32, 0 for what fills it up, and for each example
+    - With a batch that is filled up (see `HostShare`): counts (b,) float32, 0 for what fills it up; for examples it is
       the number of slots of all hosts over that of examples, so that the mean over the slots is the batch's.
 
   Raises:

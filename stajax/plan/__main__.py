@@ -18,7 +18,7 @@ Exit codes: 0 done, 1 the batch does not fit in memory, 2 bad input.
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stajax import cli
@@ -45,6 +45,8 @@ class Arguments(cli.ConfigArguments):
   """The stage to compile."""
   dense: bool = False
   """Plan inference over clips instead of the training step."""
+  as_configured: bool = False
+  """Plan a training step with the configuration's batch, which is filled up where the devices do not divide it."""
   batch: int | None = None
   """Clips of a step on each device (8 by default), or frames that are computed together (64)."""
 
@@ -63,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _plan(arguments: Arguments, config: Config) -> int:
   target = _find_topology(arguments, config)
   num_categories, origin = find_categories(config, arguments.categories)
-  topology.prepare_process()
+  topology.prepare_process(target)
   about = {"config": config.name, "categories": num_categories, "categories_from": origin}
   if target is None:
     print(_network_text(arguments, config, about))
@@ -78,8 +80,8 @@ def _plan(arguments: Arguments, config: Config) -> int:
 def _find_topology(arguments: Arguments, config: Config) -> topology.Topology | None:
   """Returns the topology that was asked for, None where there is none."""
   if arguments.topology is None:
-    if arguments.stage or arguments.dense or arguments.batch is not None:
-      raise ConfigError(f"--stage, --dense and --batch need --topology, such as {topology.EXAMPLES}")
+    if arguments.stage or arguments.dense or arguments.batch is not None or arguments.as_configured:
+      raise ConfigError(f"--stage, --dense, --batch and --as-configured need --topology, such as {topology.EXAMPLES}")
     return None
   target = topology.parse(arguments.topology)
   stages = (*stages_of(config), PREDICT)
@@ -87,6 +89,8 @@ def _find_topology(arguments: Arguments, config: Config) -> topology.Topology | 
     raise ConfigError(f"--stage: found {arguments.stage or 'none'}, expected one of {', '.join(stages)}")
   if arguments.batch is not None and arguments.batch < 1:
     raise ConfigError(f"--batch {arguments.batch}: expected at least 1")
+  if arguments.as_configured and (arguments.dense or arguments.batch is not None or arguments.stage == PREDICT):
+    raise ConfigError("--as-configured is for training steps, and without --batch")
   return target
 
 
@@ -101,11 +105,15 @@ def _network_text(arguments: Arguments, config: Config, about: dict[str, Any]) -
 
 
 def _stage_text(arguments: Arguments, config: Config, about: dict[str, Any], target: topology.Topology) -> str:
-  from stajax.plan.per_stage import Workload, format_stage, plan_stage  # loads JAX, after `prepare_process`
+  from stajax.networks import training_of  # loads JAX, after `prepare_process`, as the next one does
+  from stajax.plan.per_stage import Workload, format_stage, plan_stage
 
   is_inference = arguments.dense or arguments.stage == PREDICT
   batch = arguments.batch or (_FRAMES if is_inference else _CLIPS)
   work = Workload(str(arguments.stage), is_inference, batch)
+  if arguments.as_configured:
+    clips = training_of(work.networks[0], config).batch
+    work = replace(work, batch=-(-clips // target.num_devices), clips=clips)
   plan = {**about, **plan_stage(config, about["categories"], target, work)}
   return json.dumps(plan) if arguments.json else format_stage(plan, target)
 

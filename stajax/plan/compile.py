@@ -88,13 +88,26 @@ def stored_side(config: Config, size: int, cropped: bool) -> int:
   return min((stored // scale for scale in (1, 2, 4, 8) if stored // scale >= size), default=stored)
 
 
-def training_step(config: Config, name: str, num_categories: int, batch: int, devices: Sequence[Any]) -> list[Program]:
-  """Compiles the training step of a network, data-parallel, with `batch` clips on each device."""
+def training_step(
+  config: Config, name: str, num_categories: int, batch: int, devices: Sequence[Any], filled_up: bool = False
+) -> list[Program]:
+  """Compiles the training step of a network, data-parallel, with `batch` clips on each device.
+
+  Args:
+    config: The configuration.
+    name: The name of the network.
+    num_categories: The number of tags.
+    batch: The number of clips on each device.
+    devices: The devices.
+    filled_up: Whether some of the clips only fill the batch up, and count nowhere.
+  """
   mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
   network, update, train_step = make_train_step(config, name, num_categories, mesh)
   variables = networks.expected_variables(network, networks.training_of(name, config).size)
   state = jax.eval_shape(lambda variables: step.make_state(variables, update), variables)
   arrays = batch_shapes(config, name, num_categories, batch * len(devices))
+  if filled_up:
+    arrays[step.COUNTS] = jax.ShapeDtypeStruct((batch * len(devices),), np.float32)
   return [_compile("step", 1, train_step, mesh, (state,), (arrays,))]
 
 

@@ -24,11 +24,13 @@ class Workload:
     stage: A stage of `stajax.plan.stages.stages_of`, or `predict`.
     is_inference: Whether inference over clips is planned, not the training step.
     batch: Clips of a step on each device; in inference, frames that are computed together.
+    clips: The clips of a step that count, if it is filled up on the last devices; None if all of them do.
   """
 
   stage: str
   is_inference: bool
   batch: int
+  clips: int | None = None
 
   @property
   def unit(self) -> str:
@@ -50,7 +52,8 @@ def plan_stage(config: Config, num_categories: int, topology: Topology, work: Wo
   """Returns what a stage costs on a topology.
 
   Returns:
-    "topology", "chips", "devices", "stage", "unit", "batch", "dtype", "networks" that the stage has; "params" of one;
+    "topology", "chips", "devices", "stage", "unit", "batch", "slots" of a step and "clips" that count,
+    "dtype", "networks" that the stage has; "params" of one;
     "programs", for each what `stajax.plan.cost.program_costs` says; all of `cost.summary`; and "sets", for AVE and
     VGGSound what `cost.durations` says of all the stage's networks, None where the time is not known.
 
@@ -62,6 +65,10 @@ def plan_stage(config: Config, num_categories: int, topology: Topology, work: Wo
   programs = _compile(config, num_categories, topology, work)
   costs = {program.name: cost.program_costs(program, topology) for program in programs}
   found = cost.summary(costs, work.batch, topology)
+  slots = work.batch * topology.num_devices
+  clips = slots if work.clips is None else work.clips
+  for rate in ("per_second_a_chip", "at_best"):
+    found[rate] = None if found[rate] is None else found[rate] * clips / slots
   name = work.networks[-1]
   network = networks.make_network(name, config, num_categories)
   variables = networks.expected_variables(network, networks.training_of(name, config).size)
@@ -72,6 +79,8 @@ def plan_stage(config: Config, num_categories: int, topology: Topology, work: Wo
     "stage": work.stage,
     "unit": work.unit,
     "batch": work.batch,
+    "slots": slots,
+    "clips": clips,
     "dtype": config.network.dtype,
     "networks": [each for each in work.networks if not work.predicts or each in networks.students_of(config)],
     "params": num_parameters(variables),
@@ -92,7 +101,8 @@ def _with_dtype(config: Config, topology: Topology) -> Config:
 def _compile(config: Config, num_categories: int, topology: Topology, work: Workload) -> list[compiling.Program]:
   found, name = devices(topology), work.networks[0]
   if not work.is_inference:
-    return compiling.training_step(config, name, num_categories, work.batch, found)
+    filled_up = work.clips is not None and work.clips < work.batch * len(found)
+    return compiling.training_step(config, name, num_categories, work.batch, found, filled_up)
   predicting = {key: times for key, times in _PREDICTING.items() if key in networks.students_of(config)}
   names = predicting if work.predicts else {name: 1}
   return compiling.dense_inference(config, names, num_categories, work.batch, found[0])
@@ -121,6 +131,10 @@ def format_stage(plan: Mapping[str, Any], topology: Topology) -> str:
     f"{plan['config']}: {plan['stage']}, {kind}, on {hardware}, {plan['batch']} {plan['unit']} a device, "
     f"{plan['dtype']}; {plan['params'] / 1e6:.2f} M parameters"
   ]
+  if plan["clips"] < plan["slots"]:
+    share = 1 - plan["clips"] / plan["slots"]
+    filled = f"{plan['clips']} clips in {plan['slots']} slots of a step"
+    lines.append(f"  {filled}: {share:.0%} of the work fills the batch up and counts nowhere (not in the rate)")
   lines += [f"  {line}" for line in cost.describe(plan, plan["unit"], plan["batch"])]
   for name, found in plan["sets"].items():
     if found:

@@ -114,9 +114,16 @@ def parse(name: str) -> Topology:
   return Topology(name, kind, "", int(shape))
 
 
-def prepare_process() -> None:
-  """Prepares the process, before JAX starts, to compile without the hardware. The user's own settings stay."""
+def prepare_process(topology: Topology | None = None) -> None:
+  """Prepares the process, before JAX starts, to compile without the hardware. The user's own settings stay.
+
+  Args:
+    topology: The hardware to compile for, if any; several devices of a CPU have to be asked for before JAX starts.
+  """
   os.environ["JAX_PLATFORMS"] = "cpu"  # accelerators of this machine stay free for others
+  if topology is not None and topology.chip.platform == "cpu" and topology.num_chips > 1:
+    forced = f"--xla_force_host_platform_device_count={topology.num_chips}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {forced}".strip()
   quiet_defaults = {
     "TPU_SKIP_MDS_QUERY": "1",  # otherwise libtpu asks a cloud's server what machine this is
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -141,7 +148,9 @@ def devices(topology: Topology) -> list[Any]:
 
     host = jax.devices("cpu")
   if topology.chip.platform == "cpu":
-    return host[:1]
+    if len(host) < topology.num_chips:
+      raise TopologyError(f"{topology.name}: found {len(host)} devices of a CPU, expected {topology.num_chips}")
+    return host[: topology.num_chips]
   settings = _tpu_settings(topology) if topology.chip.platform == "tpu" else _gpu_settings(topology)
   try:
     with quiet():

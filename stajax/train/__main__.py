@@ -15,6 +15,7 @@ from pathlib import Path
 
 from stajax import cli, runtime
 from stajax import config as configuration
+from stajax.train.scale_batch import scale_batches
 
 PROGRAM = "stajax train"
 STOPPED = 75
@@ -29,12 +30,16 @@ class Arguments(cli.ConfigArguments):
   """The folder for everything that training writes; runs/NAME by default."""
   distributed: bool = False
   """This is one of several hosts that train together."""
+  scale_batch: int = 1
+  """Train with batches so many times larger, as many times fewer steps, a higher rate and a warm-up, to fill many
+  devices. The factor belongs to the configuration of a work folder."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   try:
     arguments, config = cli.parse_with_config(PROGRAM, Arguments, argv, __doc__)
+    config = scale_batches(config, arguments.scale_batch)
   except configuration.ConfigError as error:
     return cli.fail(PROGRAM, error)
   if arguments.distributed and not runtime.is_worker():

@@ -25,7 +25,7 @@ QUICKSTART = ROOT / "configs" / "quickstart.py"
 
 @pytest.mark.parametrize(
   ("name", "chips", "devices"),
-  [("v4:2x2x1", 4, 8), ("v5e:2x4", 8, 8), ("v5p:8x8x16", 1024, 1024), ("h100:8", 8, 8), ("cpu", 1, 1)],
+  [("v4:2x2x1", 4, 8), ("v5e:2x4", 8, 8), ("v5p:8x8x16", 1024, 1024), ("h100:8", 8, 8), ("cpu", 1, 1), ("cpu:8", 8, 8)],
 )
 def test_a_name_gives_the_number_of_chips(name, chips, devices):
   found = topology.parse(name)
@@ -33,7 +33,7 @@ def test_a_name_gives_the_number_of_chips(name, chips, devices):
 
 
 @pytest.mark.parametrize(
-  "name", ["", "v9:2x2", "v5litepod:2x4", "v5e", "v5e:3x3", "v4:2x2", "h100:0", "h100:9", "h100:²", "cpu:2"]
+  "name", ["", "v9:2x2", "v5litepod:2x4", "v5e", "v5e:3x3", "v4:2x2", "h100:0", "h100:9", "h100:²", "cpu:9"]
 )
 def test_unknown_names_are_one_line_with_what_is_expected(name, capsys):
   with pytest.raises(topology.TopologyError, match="expected"):
@@ -50,6 +50,7 @@ def test_unknown_names_are_one_line_with_what_is_expected(name, capsys):
     (["--topology", "cpu", "--stage", "st_pluss"], "found st_pluss"),
     (["--topology", "cpu", "--stage", "s", "--batch", "0"], "at least 1"),
     (["--stage", "s"], "need --topology"),
+    (["--topology", "cpu", "--stage", "s", "--as-configured", "--batch", "2"], "without --batch"),
   ],
 )
 def test_bad_arguments_are_one_line(arguments, message, capsys):
@@ -188,6 +189,18 @@ def test_a_step_is_planned_for_the_cpu():
   assert found["unit"] == "clips" and found["dtype"] == "float32" and found["networks"] == ["s"]
   assert found["flops"] > 0 and found["peak_memory"] > found["params"] and found["collectives"] == {}
   assert found["seconds"] is None and found["sets"] == {"AVE": None, "VGGSound": None}
+
+
+def test_a_step_on_eight_devices_exchanges_gradients_alone():
+  """A batch of 3 fills 3 of 8 slots, and needs no message of its own."""
+  options = ("--s.size", "32", "--s.batch", "3", "--network.norm", "group", "--network.width", "0.125")
+  child = run("--topology", "cpu:8", "--stage", "s", "--as-configured", "--json", *options)
+  assert child.returncode == 0 and not child.stderr, child.stderr
+  found = json.loads(child.stdout)
+  assert (found["devices"], found["batch"], found["slots"], found["clips"]) == (8, 1, 8, 3)
+  gradients = 4 * found["params"]
+  assert found["collectives"].keys() == {"all-reduce"} and found["collectives"]["all-reduce"]["count"] == 1
+  assert 0 <= found["collectives"]["all-reduce"]["bytes"] - gradients <= 16  # the loss and the metrics with them
 
 
 def test_inference_is_planned_in_parts():
