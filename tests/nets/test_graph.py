@@ -66,6 +66,8 @@ def test_equations_9_and_10():
   out = jax.jit(fixation_refine)(states.reshape(2, 3, 30, 4)).reshape(states.shape)
   for group, node in np.ndindex(2, 3):
     np.testing.assert_allclose(out[group, node], by_hand.fixation_refine(states[group, node]), rtol=1e-5, atol=1e-6)
+  swept = jax.jit(lambda x: fixation_refine(x, 0.5, 0.2))(states.reshape(2, 3, 30, 4)).reshape(states.shape)
+  np.testing.assert_allclose(swept[0, 0], by_hand.fixation_refine(states[0, 0], 0.5, 0.2), rtol=1e-5, atol=1e-6)
   share = out[1, 2] / states[1, 2]
   np.testing.assert_allclose(share, 0.5 * (by_hand.sigmoid(0.7) + 1), rtol=1e-5)
 
