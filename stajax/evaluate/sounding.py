@@ -149,7 +149,7 @@ def measure_pair(predictor: Predictor, records: Records, left: int, right: int) 
   clips = [clip_samples(records, clip, predictor.side) for clip in (left, right)]
   shares = []
   for heard in (0, 1):
-    maps = predictor.clip_maps(Clip(side_by_side(*clips, heard)))
+    maps = predictor.clip_maps(Clip(side_by_side(clips[0], clips[1], heard)))
     shares.append({name: share_at_left(x) for name, x in maps.items() if senses.split_method(name)[1] == senses.OWN})
   return {name: float(np.mean(shares[0][name] - shares[1][name])) for name in shares[0]}
 
