@@ -11,6 +11,7 @@ from helpers.fake_records import NUM_FRAMES, fake_records
 pytest.importorskip("tensorflow")
 
 from stajax.media.spectrogram import window_columns
+from stajax.train.stages import report_examples
 from stajax.train.stages.report_examples import Gallery, TreeGallery
 from stajax.train.stages.report_heldout import _decisive_clips
 
@@ -69,6 +70,21 @@ def test_preferred_clips_come_first_in_the_gallery(tmp_path):
 def test_decisive_clips_have_rivals_and_their_own_sound():
   groups = {"synthetic/rivals": ["a", "b"], "synthetic/foreign": ["b", "c"], "synthetic/no_rivals": ["d"]}
   assert _decisive_clips(groups) == {"a"} and _decisive_clips({"x/foreign": ["a"]}) == _decisive_clips({}) == set()
+
+
+def test_half_of_the_training_clips_that_are_shown_are_left_out_of_learning(tmp_path, monkeypatch):
+  records = fake_records(tmp_path / "train", number=6)  # bell and drum, horn, bell, none, bell, drum
+  monkeypatch.setattr(report_examples, "_training_example", lambda run, predictor, clip: clip)
+  monkeypatch.setattr(report_examples, "_EXAMPLES", 4)
+
+  def shown(*left_out):
+    is_left_out = np.isin(np.arange(6), left_out)
+    run = SimpleNamespace(data=SimpleNamespace(records=records, is_validation=is_left_out))
+    return report_examples.training_examples(run, None)
+
+  assert shown() == [0, 1, 5, 2]  # tags take turns, and the clip without a tag is not shown
+  assert shown(0, 2, 4) == [1, 5, 0, 2]
+  assert shown(5) == [0, 1, 2, 5]
 
 
 def test_scored_videos_are_shown_by_turns_with_what_viewers_saw(tmp_path):
