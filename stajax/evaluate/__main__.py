@@ -175,6 +175,7 @@ def _check(arguments: Arguments) -> None:
   if arguments.sense and (arguments.model is None or arguments.ablation):
     what = "--ablation, whose rows" if arguments.ablation else "--maps, which"
     raise StavisError(f"--sense takes the model's own predictions: give --model DIR without {what} cannot be made anew")
+  cli.read_part(arguments.part)  # a wrong one is said before the model is loaded
   if arguments.part is not None and arguments.model is None:
     raise StavisError(f"--part {arguments.part} takes a model: give --model DIR instead of --maps")
   if arguments.stride < 1 or arguments.first_frame < 1 or (arguments.processes or 1) < 1:
