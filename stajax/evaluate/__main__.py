@@ -13,10 +13,10 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 
@@ -25,10 +25,11 @@ from stajax import cli, senses
 from stajax.evaluate import methods
 from stajax.evaluate.kept_scores import KeptScores
 from stajax.eyetracking import StavisError, StavisTree, parse_data, read_groups, read_tree
+from stajax.report.moments import best_and_worst, time_curves
 from stajax.report.page import Page, write_page
 from stajax.report.score_files import add_uncertainty, describe, write_scores
 from stajax.report.senses import compare_senses, format_comparison
-from stajax.report.tables import format_table
+from stajax.report.tables import Scores, format_table
 from stajax.scoring.protocol import NanPolicy, Settings
 from stajax.scoring.results import Evaluation
 from stajax.scoring.videos import Share, evaluate_videos, join_outcomes
@@ -219,7 +220,7 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
   out.mkdir(parents=True, exist_ok=True)
   with tempfile.TemporaryDirectory(prefix=".writing.", dir=out) as folder:  # another process may do the same
     scores = write_scores(evaluation, about, folder)
-    write_page(folder, Page(chosen.title, scores, about, row_titles=chosen.row_titles))
+    write_page(folder, _page(chosen, evaluation, tree, scores, about))
     for path in sorted(Path(folder).iterdir()):
       os.replace(path, out / path.name)
   for note in notes[:_MAX_NOTES]:
@@ -229,6 +230,20 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
   print(format_table(scores))
   if chosen.senses:
     print(format_comparison(about["senses"]))
+
+
+def _page(
+  chosen: methods.Methods, evaluation: Evaluation, tree: StavisTree, scores: Scores, about: Mapping[str, Any]
+) -> Page:
+  """Returns the page: with curves over time and, for maps that can be read again, the best and worst frames."""
+  shown = next((name for name in ("maps", "final") if name in evaluation.methods), None)
+  page = Page(chosen.title, scores, about, row_titles=chosen.row_titles)
+  if shown is None:
+    return page
+  page = dataclasses.replace(page, moments=time_curves(evaluation, shown))
+  if shown == "maps" and 0 in chosen.maps:
+    page = dataclasses.replace(page, examples=best_and_worst(evaluation, tree.videos, chosen.maps[0], shown, tree.root))
+  return page
 
 
 def _summary(evaluation: Evaluation, num_skipped: int, out: Path) -> str:

@@ -66,6 +66,7 @@ class Page:
     notes: Further lines at the top, such as the provenance of the model; "synthetic…" as above.
     curves: The log of each stage.
     examples: The gallery.
+    moments: The (title, svg) of each video's scores over time.
     facts: {name: text}, such as times, versions, counts of pseudo-fixations of weight 0.
     row_titles: The titles of the ablation's rows by method, where they differ from those of `stajax.report.table_1`.
   """
@@ -77,6 +78,7 @@ class Page:
   notes: Sequence[str] = ()
   curves: Mapping[str, LogLines] = field(default_factory=dict)
   examples: Sequence[Example] = ()
+  moments: Sequence[tuple[str, str]] = ()
   facts: Mapping[str, str] = field(default_factory=dict)
   row_titles: Mapping[str, str] = field(default_factory=dict)
 
@@ -115,6 +117,7 @@ def write_page(out: str | Path, page: Page) -> None:
     intervals=format_uncertainty(page.about) if page.about.get("intervals") else [],
     map_sizes=_map_sizes(page.about["map_sizes_height_width"]),
     curves=[_curve(stage, log, f"curve{i}") for i, (stage, log) in enumerate(page.curves.items())],
+    moments=[(title, Markup(svg)) for title, svg in page.moments],
     examples=[_gallery_row(example) for example in page.examples],
     has_viewers=any(example.viewers is not None for example in page.examples),
     facts=page.facts,
