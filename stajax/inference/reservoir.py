@@ -16,7 +16,8 @@ from stajax import companions
 from stajax.inference.clip import Clip, Sample, joined
 from stajax.inference.dense import DenseNetwork, take
 from stajax.inference.senses import Condition
-from stajax.media.keyframes import RUN, sampled_runs
+from stajax.media.isolated import sampled_runs
+from stajax.media.keyframes import RUN
 from stajax.media.sound_windows import SoundWindows
 from stajax.media.video import MediaInfo
 

@@ -131,8 +131,12 @@ def _result(future: Future, limits: Limits | None) -> Any:
 def _begin(function: Callable[..., Any], memory: int | None) -> None:
   """Prepares a child, which loaded everything that the function needs when it received the function."""
   _end_with_parent()
-  if memory is None:
-    return
+  if memory is not None:
+    limit_memory(memory)
+
+
+def limit_memory(memory: int) -> None:
+  """Limits the number of bytes by which the address space of this process may grow, on Linux only."""
   try:
     import resource
 

@@ -20,7 +20,6 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -150,20 +149,35 @@ def file_clock(path: Path, decoding: Decoding = DEFAULT) -> FileClock:
   Raises:
     MediaError: The file cannot be opened.
   """
+  clock = known(path, decoding)
+  if clock is None:
+    clock = _read_clock(path, decoding)
+    clock = replace(clock, origin=_first_frame_time(path, clock, decoding))
+    remember(path, decoding, clock)
+  return clock
+
+
+_known: dict[tuple[object, ...], FileClock] = {}
+
+
+def known(path: Path, decoding: Decoding) -> FileClock | None:
+  """Returns the clock of a file if it has been read, and the file has not changed since."""
+  return _known.get(_key(path, decoding))
+
+
+def remember(path: Path, decoding: Decoding, clock: FileClock) -> None:
+  """Keeps the clock of a file that was read; a few are kept."""
+  _known[_key(path, decoding)] = clock
+  while len(_known) > 16:
+    del _known[next(iter(_known))]
+
+
+def _key(path: Path, decoding: Decoding) -> tuple[object, ...]:
   try:
     status = os.stat(path)
   except OSError:
-    status = None
-  if status is None:
-    with open_media(path):  # raises
-      return FileClock()
-  return _file_clock(str(path), (status.st_ino, status.st_size, status.st_mtime_ns), decoding)
-
-
-@lru_cache(maxsize=16)
-def _file_clock(path: str, _stamp: tuple[int, ...], decoding: Decoding) -> FileClock:
-  clock = _read_clock(Path(path), decoding)
-  return replace(clock, origin=_first_frame_time(Path(path), clock, decoding))
+    return (str(path), decoding)
+  return (str(path), decoding, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _first_frame_time(path: Path, clock: FileClock, decoding: Decoding) -> float | None:
@@ -271,6 +285,8 @@ def _decide(
   notes = [f"clock: starts again {num_parts - 1}×, the recordings follow each other"] if num_parts > 1 else []
   if any(damaged):
     notes.append("clock: damaged time stamps ignored")
+  if not picture.runs:  # frames that follow each other
+    end, has_durations = picture.num_packets * interval, True
   clocks[0] = replace(clocks[0], end=end + (0 if has_durations else interval))
   varies = _varies(picture, interval)
   return FileClock(clocks[0], clocks[1], interval, varies, has_durations, believed, notes=tuple(notes))

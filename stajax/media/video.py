@@ -8,7 +8,7 @@ Functions that decode take `notes`, a list to which they append a line for each 
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -71,6 +71,11 @@ def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
   Raises:
     MediaError: The file has no video stream, none of its frames can be decoded, or the picture is too large.
   """
+  return replace(probe_picture(path, decoding), has_sound=has_sound(path, decoding))
+
+
+def probe_picture(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
+  """Does what `probe` does, but leaves the sound alone, as if there were none."""
   path = Path(path)
   with open_media(path) as container:
     stream = video_stream(container, path, decoding)
@@ -81,13 +86,17 @@ def probe(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
     width, height = upright.size(frame.width, frame.height)
     aspect = upright.aspect(stream.sample_aspect_ratio or Fraction(1))
   clock = file_clock(path, decoding)
-  origin, has_sound = clock.origin or 0.0, _has_sound(path, decoding)
-  return MediaInfo(
-    path, width, height, clock.rate, clock.duration, has_sound, origin, aspect, decoding.sound, clock.varies
-  )
+  origin = clock.origin or 0.0
+  return MediaInfo(path, width, height, clock.rate, clock.duration, False, origin, aspect, decoding.sound, clock.varies)
 
 
-def _has_sound(path: Path, decoding: Decoding) -> bool:
+def has_sound(path: str | Path, decoding: Decoding = DEFAULT) -> bool:
+  """Returns whether there is a sound stream to hear and at least a part of it can be decoded.
+
+  Raises:
+    MediaError: The file cannot be opened, or has no such stream.
+  """
+  path = Path(path)
   with open_media(path) as container:
     stream = sound_stream(container, path, decoding)
     if stream is None:

@@ -19,6 +19,7 @@ import tyro
 
 from stajax import cli
 from stajax.files import exclusive
+from stajax.media import isolated
 from stajax.predict.api import SaliencyModel, StudentName, load
 from stajax.predict.inputs import find_copies, find_videos
 from stajax.predict.outputs import make_outputs
@@ -73,6 +74,7 @@ def _predict(arguments: Arguments) -> int:
   if arguments.data is not None:
     return _predict_dataset(arguments, arguments.data)
   videos = find_videos(arguments.videos, arguments.out)
+  isolated.start()  # beside JAX and the model
   for path in find_copies(arguments.videos):
     print(f"note: {path} is a camera's small copy and left out", file=sys.stderr)
   return _predict_videos(arguments, videos, _load(arguments))

@@ -16,6 +16,7 @@ import numpy as np
 
 from stajax.files import atomic_file
 from stajax.maps.statistics import frame_statistics
+from stajax.media import isolated
 from stajax.media.video import MediaInfo
 from stajax.media.video_writer import VideoWriter
 from stajax.report.overlay import caption, heat_overlay
@@ -204,7 +205,7 @@ class OverlayVideo(Output):
   needs_pictures = True
 
   def __init__(self, path: Path, provenance: Provenance):
-    self._writer = VideoWriter(path, provenance.info, provenance.notes)
+    self._writer = VideoWriter(path, provenance.info, provenance.notes, isolated.add_sound)
     self._label = "synthetic" if provenance.trained_on == "synthetic" else ""
 
   @contextlib.contextmanager

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stajax.media.audio import audio_blocks
-from stajax.media.file import Decoding
-from stajax.media.sound_windows import file_windows
-from stajax.media.video import frame_times, grid_frames, native_frames, probe
+from stajax.media import isolated
+from stajax.media.file import Decoding, MediaError
+from stajax.media.sound_windows import SoundWindows, file_windows
+from stajax.media.video import MediaInfo
 from stajax.predict.names import identify
 from stajax.predict.outputs import Frame, Output, Provenance
 
@@ -50,10 +50,10 @@ class MapStream:
     Raises:
       MediaError: The video cannot be used.
     """
-    decoding = Decoding(sound=sound)
-    info, notes = probe(path, decoding), list[str]()
+    decoding, notes = Decoding(sound=sound), list[str]()
+    info = isolated.probe(path, notes, decoding)
     self._predictor = predictor
-    self._sound = file_windows(info.path, notes, info.duration, partial(audio_blocks, decoding=decoding))
+    self._sound = _read_sound(info, notes, decoding)
     self._reach = max(1, round(info.rate / predictor.rate)) if every_frame else 1
     rate = info.rate if every_frame else predictor.rate
     if every_frame and info.rate_varies:  # the n-th frame before one may be seconds away
@@ -84,9 +84,9 @@ class MapStream:
   def _samples(self) -> Iterator["Sample"]:
     path, notes, side = self.provenance.info.path, self.provenance.notes, self._predictor.side
     if self.provenance.every_frame and not self.provenance.info.rate_varies:
-      frames = native_frames(path, (side, side), notes)
+      frames = isolated.native_frames(path, (side, side), notes)
     else:
-      frames = grid_frames(path, self.provenance.rate, side, notes)
+      frames = isolated.grid_frames(path, self.provenance.rate, side, notes)
     for time, frame in frames:
       self._pending_times.append(time)
       yield frame, None if self._sound is None else self._sound.window(time)
@@ -96,6 +96,17 @@ class MapStream:
 
     info, rate = self.provenance.info, self.provenance.rate
     return read_file_fragments(info, self._sound, rate, self._reach, self._predictor.side, self._predictor.seed)
+
+
+def _read_sound(info: MediaInfo, notes: list[str], decoding: Decoding) -> SoundWindows | None:
+  """Returns the sound of a video, None with a note if it cannot be used."""
+  if not info.has_sound and notes:  # its decoder crashed
+    return None
+  try:
+    return file_windows(info.path, notes, info.duration, partial(isolated.audio_blocks, decoding=decoding))
+  except MediaError as error:  # the picture can still be used
+    notes.append(isolated.about_sound(error, info.path))
+    return None
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,8 @@ def write_outputs(timed_maps: Iterable[TimedMap], provenance: Provenance, output
       stack.enter_context(output.opened())
     interpolator = MapInterpolator(maps_given_to_outputs())
     needs_pictures = any(output.needs_pictures for output in outputs)
-    native = native_frames(path) if needs_pictures else ((time, None) for time in frame_times(path))
+    times_alone = ((time, None) for time in isolated.frame_times(path))
+    native = isolated.native_frames(path) if needs_pictures else times_alone
     for time, picture in native:
       frame = Frame(num_frames, time, picture, interpolator.at(time))
       for output in outputs:

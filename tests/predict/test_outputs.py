@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from helpers.media_files import clicks, onsets, ramp, read_sound, write_video
 from stajax.maps.statistics import frame_statistics
-from stajax.media import video_writer
+from stajax.media import video_sound
 from stajax.media.file import MediaError
 from stajax.media.video import frame_times, native_frames, probe
 from stajax.media.video_writer import VideoWriter
@@ -195,13 +195,13 @@ def test_sound_that_is_silent_or_broken_is_not_used(tmp_path, out):
 
 def test_sound_that_cannot_be_written_does_not_stop_the_overlay(tmp_path, monkeypatch):
   path = write_video(tmp_path / "a.mkv", spot(5), sound=clicks(0.5, [0.1]), sound_codec="pcm_s16le")
-  blocks = video_writer.aligned_sound
+  blocks = video_sound.aligned_sound
 
   def broken(*arguments, **options):
     yield next(blocks(*arguments, **options))
     raise MediaError("no more sound")
 
-  monkeypatch.setattr(video_writer, "aligned_sound", broken)
+  monkeypatch.setattr(video_sound, "aligned_sound", broken)
   notes = []
   with VideoWriter(tmp_path / "o.mp4", probe(path), notes) as writer:
     for time, frame in native_frames(path):

@@ -1,0 +1,89 @@
+"""A table of media situations: each file is shown and heard at its right times, upright, and so is its overlay."""
+
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+
+from helpers.media_corpus import CORPUS
+from helpers.media_files import onsets, read_sound
+from stajax.media.video import native_frames, probe
+from stajax.media.video_writer import VideoWriter
+
+SYNC = 0.04  # seconds
+
+
+def flashes(frames):
+  """Returns when frames turn white."""
+  white = [frame.mean() > 120 for _, frame in frames]
+  return [time for (time, _), now, before in zip(frames, white, [False, *white]) if now and not before]
+
+
+def beeps(path, notes=None):
+  samples = read_sound(path, notes)
+  loudest = np.abs(samples).max(initial=0)
+  return onsets(samples * (0.8 / loudest)) if loudest > 0.02 else []
+
+
+def test_the_corpus_is_large_enough():
+  assert len(CORPUS) >= 60
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_files_are_shown_and_heard_at_their_times(tmp_path, name):
+  situation = CORPUS[name]
+  path = tmp_path / f"a{situation.suffix}"
+  try:
+    situation.write(path)
+  except (ValueError, LookupError) as error:  # this FFmpeg was built without a codec
+    pytest.skip(f"cannot be written here: {error}")
+  notes: list[str] = []
+  info, frames = probe(path), list(native_frames(path, notes=notes))
+  heard = beeps(path, notes)
+  if situation.times is not None:
+    np.testing.assert_allclose([time for time, _ in frames], situation.times, atol=2e-3)
+  if situation.corner is not None:
+    _, frame = frames[0]
+    bright = frame.mean(2) > 120
+    centre = [bright.any(1 - axis).nonzero()[0].mean() / frame.shape[axis] for axis in (0, 1)]
+    assert tuple(int(place > 0.5) for place in centre) == situation.corner
+  if situation.duration is not None:
+    assert info.duration == pytest.approx(situation.duration, abs=0.06)
+  shown = flashes(frames)
+  assert shown == pytest.approx(situation.flashes, abs=situation.slack)
+  if situation.is_silent:
+    expected = []
+  elif situation.beeps is None:
+    expected = shown  # in sync
+  else:
+    expected = situation.beeps
+  assert heard == pytest.approx(expected, abs=SYNC)
+  assert all(situation.notes and situation.notes in note for note in notes) and bool(notes) == bool(situation.notes)
+
+  with VideoWriter(tmp_path / "overlay.mp4", info, notes) as writer:
+    for time, frame in frames:
+      writer.write(time, frame)
+  drawn = list(native_frames(tmp_path / "overlay.mp4"))
+  assert [time for time, _ in drawn] == pytest.approx([time for time, _ in frames], abs=1e-3)
+  assert flashes(drawn) == pytest.approx(shown, abs=1e-3)
+  assert beeps(tmp_path / "overlay.mp4") == pytest.approx(expected, abs=SYNC)
+  assert probe(tmp_path / "overlay.mp4").duration == pytest.approx(info.duration, abs=0.06)
+
+
+FOR_FFMPEG = ("mp4, h264 and aac", "mkv, picture begins late", "mp4, sound begins late", "ts, both begin late",
+              "mp4, a slide of 700 s", "mkv, a varying rate")  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+@pytest.mark.parametrize("name", FOR_FFMPEG)
+def test_ffmpeg_makes_the_same_of_a_file(tmp_path, name):
+  situation = CORPUS[name]
+  path, made = tmp_path / f"a{situation.suffix}", tmp_path / "made.mkv"
+  situation.write(path)
+  codecs = ["-c:v", "ffv1", "-c:a", "pcm_s16le", "-fps_mode", "passthrough"]
+  subprocess.run(["ffmpeg", "-v", "error", "-i", path, *codecs, made], check=True, stdin=subprocess.DEVNULL)
+  frames, expected = list(native_frames(path, (8, 8))), list(native_frames(made, (8, 8)))
+  assert len(frames) == len(expected)
+  assert flashes(frames) == pytest.approx(flashes(expected), abs=SYNC)
+  assert beeps(path) == pytest.approx(beeps(made), abs=SYNC)
