@@ -81,6 +81,8 @@ def test_table_5_adds_up():
   assert totals["STANet+ less than SCAM+"] == ["", "80%", "80%", "80%"]
   printed = {title: cells for _, title, cells in rows_of(table, PUBLISHED)}
   assert printed["STANet+ less than SCAM+"] == ["", "52%", "52%", "89%"]  # as the paper says
+  stanet = paper_tables.table_5({"s": plan(10, 1), "sta": plan(1, 1)})
+  assert [part.heading for part in stanet.parts] == ["SCAM", "STANet", "Reduction"]
 
 
 def test_files_mark_what_is_published(tmp_path):
