@@ -60,8 +60,8 @@ config = Config(
   heard_share=0.5,  # four of the ten tags have their sound in common with another
   tagger=_training(240, 3e-3),
   # Only the classifier is trained, for which a high rate is safe.
-  switch=_after(("s_coarse", "tagger_0"), 150, frozen=("visual", "neck", *_HEARD), learning_rate=0.3),
-  sa_coarse=_after(("s_coarse", "tagger_0"), 200, frozen=("visual", *_HEARD), learning_rate=1e-2),
+  switch=_after(("s_coarse", "tagger_0"), 600, frozen=("visual", "neck", *_HEARD), learning_rate=0.3),
+  sa_coarse=_after(("s_coarse", "tagger_0"), 300, frozen=("visual", *_HEARD), learning_rate=1e-2),
   # Objects in a crop are larger than those that the backbone knows. S and SA each learn a backbone for crops, so that
   # their maps differ and there is something to select from.
   s=_after("s_coarse", 200, frozen=(), learning_rate=8e-3, size=_FINE),

@@ -12,8 +12,8 @@ _STEPS = {
   "s_coarse": 900,
   "st_coarse": 200,
   "tagger": 300,
-  "switch": 200,
-  "sa_coarse": 300,
+  "switch": 800,
+  "sa_coarse": 450,
   "s": 250,
   "st": 150,
   "sa": 200,
@@ -23,13 +23,11 @@ _STEPS = {
   "sta": 900,
   "sta_plus": 300,
 }
-# ST, too, gets a backbone of its own for the crops, so that the three sources err in different places.
-_OWN = {"st": {"start": ("st_coarse",), "frozen": (), "batch": 16}}
 
 
 def _longer(name: str, steps: int) -> Training:
   training: Training = getattr(_QUICK, name)
-  return training.model_copy(update={"steps": steps, **_OWN.get(name, {})})
+  return training.model_copy(update={"steps": steps})
 
 
 config = _QUICK.model_copy(
