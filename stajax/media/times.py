@@ -29,6 +29,7 @@ from av.error import FFmpegError
 from stajax.media.file import DEFAULT, MAX_GAP, Decoding, MediaError, decode, open_media, sound_stream, video_stream
 from stajax.media.stamps import Stamps, number_parts, part_offsets, remove_damaged
 
+MAX_STATED = 3600.0  # seconds; a header alone is not believed beyond that, so that a damaged one cannot ask for days
 MAX_UNTIMED = 2000  # the number of frames without stamps at the beginning that are counted
 VARYING = 0.05  # the share of the time in which frames may follow each other at another rate
 USUAL_RATE = 25.0  # frames a second where a file tells nothing
@@ -222,7 +223,7 @@ def _read_clock(path: Path, decoding: Decoding) -> FileClock:
     may_jump = bool(int(container.format.flags) & _TS_DISCONT)
     stated = 0.0 if may_jump else (max(container.duration or 0, 0) + (container.start_time or 0)) / 1e6
     interval, has_durations = (1 / USUAL_RATE, True) if video is None else _interval(video, picture)
-  return _decide(picture, heard, may_jump, stated, interval, has_durations)
+  return _decide(picture, heard, may_jump, min(stated, MAX_STATED), interval, has_durations)
 
 
 def _until_damage(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
