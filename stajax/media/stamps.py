@@ -58,7 +58,7 @@ class Stamps:
     """Takes the next packet of the stream, which is packet `place` of the file."""
     number, base = self.num_packets, packet.time_base or Fraction(0)
     self.num_packets += 1
-    duration = float(max(packet.duration or 0, 0) * base)
+    duration = min(float(max(packet.duration or 0, 0) * base), MAX_GAP)
     pts = None if packet.pts is None or self.ignores_pts else float(packet.pts * base)
     self.has_pts |= pts is not None
     stamp = pts if packet.dts is None else float(packet.dts * base)
@@ -78,7 +78,7 @@ class Stamps:
     self.is_heard |= not packet.is_discard
     run.last, run.count, run.far_end = stamp, run.count + 1, max(run.far_end, shown + duration)
     if abs(shown - stamp) <= MAX_GAP:
-      run.start, run.end = min(run.start, shown), max(run.end, shown + duration)
+      run.start, run.end = min(run.start, shown), max(run.end, shown + min(duration, STEP_FORWARD))
 
 
 def remove_damaged(stamps: Stamps) -> list[int]:
