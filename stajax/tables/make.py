@@ -174,8 +174,7 @@ class _Tables:
       return []
     from stajax.train import row_students  # loads TensorFlow, as training does
 
-    sources = ablation.make_sources(self._load(networks.tag_networks), self._arguments.batch)
-    weights = row_students.train_students(self._main.path, sources, rows)
+    weights = row_students.train_students(self._main.path, rows)
     return [self._score_row_student(tree, method, path) for method, path in weights.items()]
 
   def _score_row_student(self, tree: Tree, method: str, weights: Path) -> Scores:

@@ -11,25 +11,24 @@ import numpy as np
 
 from stajax.data.map_set import MapWriter
 from stajax.inference.ablation import row_maps
-from stajax.inference.class_maps import ClipSources, Sources, Toggles
+from stajax.inference.class_maps import ClipSources, Toggles
 from stajax.maps import pseudo
-from stajax.networks import STUDENTS
+from stajax.networks import COARSE, STUDENTS
 from stajax.report.table_1 import Row
 from stajax.train import train_network
 from stajax.train.ablation_variants import RetrainingError, open_finished
 from stajax.train.loop import TrainingError
-from stajax.train.run import Run
+from stajax.train.run import Run, TrainedNetworks
 from stajax.train.stages.clip_by_clip import write_all
 from stajax.train.training_data import clip_tags
 from stajax.train.workdir import WEIGHTS
 
 
-def train_students(workdir: Path, base: Sources, rows: Sequence[Row]) -> dict[str, Path]:
+def train_students(workdir: Path, rows: Sequence[Row]) -> dict[str, Path]:
   """Trains the students of rows that have none yet.
 
   Args:
     workdir: The work folder of a finished training.
-    base: Its usual sources.
     rows: The rows.
 
   Returns:
@@ -40,16 +39,20 @@ def train_students(workdir: Path, base: Sources, rows: Sequence[Row]) -> dict[st
     ConfigError, RecordError, WeightsError: A file in it cannot be used.
   """
   run = open_finished(workdir)
-  return {row.method: _train_student(run, base, row) for row in rows}
+  return {row.method: _train_student(run, row) for row in rows}
 
 
-def _train_student(run: Run, base: Sources, row: Row) -> Path:
+def _train_student(run: Run, row: Row) -> Path:
   folder = run.workdir.variant(f"student_{row.method}")
   maps, weights = folder / "maps", folder / STUDENTS[0] / WEIGHTS
   if not maps.exists():
     folder.mkdir(parents=True, exist_ok=True)
     summary = {"kind": row.method, "sources": list(row.sources)}
-    write_all(MapWriter(maps, run.data.records), lambda i: _targets(run, base, row, i), run, row.method, summary)
+
+    def compute(clip: int, trained: TrainedNetworks) -> tuple[np.ndarray, np.ndarray]:
+      return _targets(run, trained, row, clip)
+
+    write_all(MapWriter(maps, run.data.records), compute, run, row.method, summary, read=(*COARSE, *row.sources))
   if not weights.is_file():
     try:
       train_network.train(STUDENTS[0], run, train_network.Variant(weights.parent, maps=maps))
@@ -58,9 +61,9 @@ def _train_student(run: Run, base: Sources, row: Row) -> Path:
   return weights
 
 
-def _targets(run: Run, base: Sources, row: Row, index: int) -> tuple[np.ndarray, np.ndarray]:
+def _targets(run: Run, trained: TrainedNetworks, row: Row, index: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns the pseudo-fixations (n, h, w) of a training clip by a row's maps, and their weights (n,)."""
-  sources = ClipSources(base, run.data.clip(index), clip_tags(run.data.records, index), index)
+  sources = ClipSources(trained.sources(), run.data.clip(index), clip_tags(run.data.records, index), index)
   # A frame counts where one of the row's sources finds the tag, whatever the row's fusion is.
   _, found = sources.selected(row.sources, Toggles(row.always_heard, row.frl))
   settings = run.config.maps
