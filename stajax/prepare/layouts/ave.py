@@ -119,14 +119,14 @@ def _read(path: Path) -> list[_Annotation] | None:
   for number, line in enumerate(read_lines(path), start=1):
     at = f"{path.name}, line {number}"
     fields = [field.strip() for field in line.split("&")]  # not at commas, because names of categories contain commas
-    if len(fields) != 5 or not _is_integer(fields[4]):
+    if len(fields) != 5 or not (_is_integer(fields[3]) and _is_integer(fields[4])):
       if line.strip() and number > 1:  # the archive's file has a header line, the repository's does not
         found.append(_Annotation("", "", at, f"found {line.strip()[:80]!r}, expected {FORM}"))
       continue
     category = check_category(fields[0], CATEGORIES, f"{path}, line {number}")
     video = check_file_name(fields[1], f"{path}, line {number}")
     doubt = ""
-    if not _is_integer(fields[3]) or int(fields[3]) >= int(fields[4]):
+    if int(fields[3]) >= int(fields[4]):
       doubt = f"{video} is {category!r} from {fields[3]} to {fields[4]} s, which has no length; its tag is used"
     found.append(_Annotation(category, video, at, doubt=doubt))
   return found
