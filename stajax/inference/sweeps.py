@@ -1,6 +1,6 @@
 """The sweeps of the paper's appendices: SCAM+ with one setting of the C-GCN changed at inference.
 
-No parameter depends on T_d, T_r, the number of steps m or the number of nodes, so a trained network computes with any.
+No parameter depends on T_d, T_r or the number of steps m, so a trained network computes with any.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ from stajax.eyetracking import StavisVideo
 from stajax.inference.ablation import make_sources, select_frames, switched_windows
 from stajax.inference.class_maps import ClipSources, Sources, make_dense, top_tag
 from stajax.inference.clip import Clip
-from stajax.inference.dense import DenseNetwork, Groups
 from stajax.inference.predictor import to_uint8
 from stajax.inference.tree_video import reach_of, video_samples
 from stajax.model import Model
@@ -23,9 +22,8 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
   "discard_threshold": ("T_d", (0.2, 0.4, 0.6, 0.8, 1.0)),
   "refinement_rate": ("T_r", (0.2, 0.4, 0.6, 0.8, 1.0)),
   "reasoning_steps": ("m", (1, 2, 3, 4, 5)),
-  "nodes": ("nodes", (2, 3)),
 }
-"""For each setting its name in the paper, and the values. All but `nodes` are fields of `config.Network`."""
+"""For each setting its name in the paper, and the values; they are fields of `config.Network`."""
 
 
 def settings() -> dict[str, tuple[str, str, float]]:
@@ -35,16 +33,6 @@ def settings() -> dict[str, tuple[str, str, float]]:
     for name, (letter, values) in SWEEPS.items()
     for value in values
   }
-
-
-class _FewNodes(ClipSources):
-  """Sources whose groups have fewer nodes than usual: the target and its first companions."""
-
-  num_nodes = 3
-
-  def _groups(self, name: str, network: DenseNetwork, always_heard: bool) -> Groups | None:
-    groups = super()._groups(name, network, always_heard)
-    return None if groups is None else dataclasses.replace(groups, samples=groups.samples[:, : self.num_nodes])
 
 
 def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -> MethodMaps:
@@ -60,7 +48,7 @@ def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -
   names = (*networks.FINE, *networks.granular_of(model.config))
   varied: dict[str, Sources] = {}
   for method, (_, name, value) in settings().items():
-    changes = {} if name == "nodes" else {name: type(getattr(model.config.network, name))(value)}
+    changes = {name: type(getattr(model.config.network, name))(value)}
     network = model.config.network.model_copy(update=changes)
     config = model.config.model_copy(update={"network": network})
     varied[method] = make_sources(dataclasses.replace(model, config=config), batch)
@@ -78,9 +66,7 @@ def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -
         first = clip.first + clip.targets.start
         made: dict[str, np.ndarray] = {}
         for method, sources in varied.items():
-          of_clip = _FewNodes(sources, clip, found)
-          of_clip.num_nodes = int(settings()[method][2]) if method.startswith("nodes_") else 3
-          made[method] = to_uint8(of_clip.selected(names)[0])
+          made[method] = to_uint8(ClipSources(sources, clip, found).selected(names)[0])
         yield range(first, first + len(clip.targets)), made
 
     yield from select_frames(parts(), frames)

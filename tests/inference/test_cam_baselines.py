@@ -7,7 +7,6 @@ import pytest
 from helpers import tiny
 from stajax import networks
 from stajax.inference import cam_baselines, sweeps
-from stajax.inference.dense import Groups
 
 small_programs = tiny.small_programs
 pytestmark = pytest.mark.usefixtures("small_programs")
@@ -36,20 +35,12 @@ def test_gradients_are_those_of_the_logit(random_variables):
     np.testing.assert_allclose(maps[0].astype(int), both[name][0].astype(int), atol=1, err_msg=name)
 
 
-def test_sweeps_change_fields_of_the_configuration_or_the_number_of_nodes(monkeypatch):
+def test_sweeps_change_fields_of_the_configuration():
   found = sweeps.settings()
   assert found["discard_threshold_0.4"] == ("T_d = 0.4", "discard_threshold", 0.4)
   for _, name, value in found.values():
-    if name != "nodes":
-      usual = getattr(tiny.CONFIG.network, name)
-      changed = tiny.CONFIG.network.model_copy(update={name: type(usual)(value)})
-      config = tiny.CONFIG.model_copy(update={"network": changed})
-      network = networks.make_network("s_plus_long", config, 5)
-      assert getattr(network.sizes, name) == value
-  samples = np.arange(12).reshape(4, 3)
-  pool = jax.numpy.zeros((1, 2, 2, 5))
-  monkeypatch.setattr(sweeps.ClipSources, "_groups", lambda *_: Groups(samples, pool))
-  sources = object.__new__(sweeps._FewNodes)
-  sources.num_nodes = 2
-  cut = sources._groups("s_plus_cross", None, False)
-  assert cut is not None and cut.samples.tolist() == samples[:, :2].tolist() and cut.pool is pool
+    usual = getattr(tiny.CONFIG.network, name)
+    changed = tiny.CONFIG.network.model_copy(update={name: type(usual)(value)})
+    config = tiny.CONFIG.model_copy(update={"network": changed})
+    network = networks.make_network("s_plus_long", config, 5)
+    assert getattr(network.sizes, name) == value
