@@ -140,7 +140,7 @@ def test_training_compiles_once_transfers_explicitly_and_stays_in_place(tmp_path
       return self
 
   state = small_network.start(network, mesh, update)
-  job = loop.Job("small", tmp_path, steps=6, checkpoint_every=6, log_every=2)
+  job = loop.Job("small", tmp_path, steps=6, batch=16, checkpoint_every=6, log_every=2)
   final = loop.train(job, state, Watched(), batches, [str(i) for i in range(16)], mesh)
   assert int(final.step) == 6 and len(pointers) == 6 and compiled == []
   # The first step's state is as it was put there, where arrays of equal numbers may be one.

@@ -298,7 +298,7 @@ def bad_files(folder: Path) -> dict[str, str]:
   return {
     "empty.mp4": "is empty", "text.mp4": "not a media file", "text.txt": "tty", "folder.mp4": "is a folder",
     "list.m3u8": "not a media file", "concat.mp4": "not a media file", "head.mp4": "", "wide.png": "20000×4",
-    "sound.wav": "no video stream", "missing.mp4": "no such file", "http://example.org/a.mp4": "no such file",
+    "sound.wav": "no video stream", "missing.mp4": "no such file", "http://example.org/a.mp4": "is an address",
   }  # fmt: skip
 
 

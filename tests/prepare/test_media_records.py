@@ -99,7 +99,8 @@ def test_records_have_the_clips_and_the_summary_explains_skipped_files(tree, pre
   assert summary["remark_counts"] == {"spare": 1}
   assert (summary["source"], summary["provenance"]) == ("folders", "folders")
   assert summary["limits"] == {
-    "max_seconds": 3600, "max_pixels": 2**25, "max_bytes": 2**34, "time_limit": 300, "memory": 2**32
+    "max_seconds": 3600, "max_pixels": 2**25, "max_bytes": 2**34, "time_limit": 300, "memory": 2**32,
+    "sound": None,
   }  # fmt: skip
   assert str(tree) not in json.dumps(summary)
   assert sorted(path.name for path in prepared.iterdir()) == ["train"]
