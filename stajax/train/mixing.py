@@ -14,8 +14,15 @@ import jax.numpy as jnp
 
 
 def count_mixed(share: float, batch: int) -> int:
-  """Returns the number of mixed examples of a batch: the first ones, since the order of a batch is random."""
-  return round(share * batch)
+  """Returns the number of mixed examples of a batch: the first ones, since the order of a batch is random.
+
+  The last example is never mixed, as the next one would be what fills the batch up on some numbers of devices.
+
+  Args:
+    share: The share of the examples.
+    batch: The number of examples of a step, without what fills them up.
+  """
+  return min(round(share * batch), batch - 1)
 
 
 def side_by_side(x: jax.Array, count: int, axis: int) -> jax.Array:

@@ -9,7 +9,7 @@ import optax
 
 from stajax.config import Training
 from stajax.nets.base import Network
-from stajax.train import optimizer, step
+from stajax.train import mixing, optimizer, step
 
 
 class Programs(NamedTuple):
@@ -63,7 +63,7 @@ def _make_programs(
   chosen = training.optimizer
   schedule = optimizer.make_schedule(chosen.learning_rate, training.steps, chosen.warmup, chosen.schedule)
   update = optimizer.make_optimizer(chosen.name, schedule, chosen.momentum, chosen.weight_decay, chosen.multipliers)
-  loss = _LOSSES[learned](training.size, decode, training.mixed)
+  loss = _LOSSES[learned](training.size, decode, mixing.count_mixed(training.mixed, training.batch))
   return Programs(
     optimizer=update,
     train_step=step.make_train_step(network, loss, update, mesh, training.frozen),

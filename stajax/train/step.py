@@ -146,27 +146,27 @@ def stored_as_is(stage: str, stored: jax.Array) -> jax.Array:
   return stored
 
 
-def hearing_loss(size: int, decode: Decode = stored_as_is, mixed: float = 0.0) -> Loss:
+def hearing_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0) -> Loss:
   """Returns the loss of the audio switch's network where a tagger says which tags it hears.
 
-  The batch's `tags` (b, n, 2c) are those of the clip and those that are heard. In training, the share `mixed` of the
-  examples has the sound of the next one.
+  The batch's `tags` (b, n, 2c) are those of the clip and those that are heard. In training, the first `mixed` examples
+  have the sound of the next one.
   """
 
   def loss(
     network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
-    count = mixing.count_mixed(mixed, batch["tags"].shape[0]) if train else 0
+    count = mixed if train else 0
     return labelled(network, variables, mixing.exchange_sounds(batch, count), train)
 
   labelled = classification_loss(size, decode)
   return loss
 
 
-def classification_loss(size: int, decode: Decode = stored_as_is, mixed: float = 0.0) -> Loss:
+def classification_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0) -> Loss:
   """Returns the loss of Eq. 3 on frames scaled to `size`; `decode` is applied to the stages that a batch has.
 
-  In training, the share `mixed` of the examples shows two clips side by side, see `stajax.train.mixing`.
+  In training, the first `mixed` examples show two clips side by side, see `stajax.train.mixing`.
 
   Networks with companions have deep supervision: 0.4 times the mean of the losses of all branches before reasoning.
   So have taggers, for the map of their sound.
@@ -176,7 +176,7 @@ def classification_loss(size: int, decode: Decode = stored_as_is, mixed: float =
   def loss(
     network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
-    count = mixing.count_mixed(mixed, batch["tags"].shape[0]) if train and network.num_times else 0
+    count = mixed if train and network.num_times else 0
     out, statistics = _apply(network, variables, batch, size, train, decode, count)
     tags = mixing.tags_side_by_side(batch["tags"], _heard(network, batch), count) if count else batch["tags"]
     # Otherwise one output would be broadcast against many labels.
@@ -190,7 +190,7 @@ def classification_loss(size: int, decode: Decode = stored_as_is, mixed: float =
   return loss
 
 
-def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: float = 0.0) -> Loss:
+def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0) -> Loss:
   """Returns the loss of Eqs. 13 and 16 for students, on frames and maps scaled to `size`, like `classification_loss`.
 
   Maps of weight 0 count for nothing. The loss of a network of several students is the sum of theirs: the network says
@@ -200,7 +200,7 @@ def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: float = 0.0) 
   def loss(
     network: Network, variables: Mapping[str, Any], batch: Batch, train: bool = True
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
-    count = mixing.count_mixed(mixed, batch["map"].shape[0]) if train else 0
+    count = mixed if train else 0
     logits, statistics = _apply(network, variables, batch, size, train, decode, count)
     nodes = batch["map"].shape[1]
     boxes, flip = _augmentation(batch, nodes, 1)

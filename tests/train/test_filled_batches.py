@@ -59,11 +59,12 @@ def test_fifty_steps_are_those_of_the_batch(output, nodes, devices):
 _SLOW = (pytest.param(name, marks=pytest.mark.slow) for name in ("sa_plus_cross", "students"))
 
 
+@pytest.mark.parametrize("mixed", [0, 1])
 @pytest.mark.parametrize("name", ["tagger_0", "s_plus_long", *_SLOW])
-def test_the_gradients_of_every_kind_of_network_are_those_of_the_batch(name, random_variables):
+def test_the_gradients_of_every_kind_of_network_are_those_of_the_batch(name, mixed, random_variables):
   """Everything that is normalised, reasoned over or supervised in between is an example's own, or leaves it out."""
   network = networks.make_network(name, CONFIG, 3)
-  loss = (step.fixation_loss if network.predicts_maps else step.classification_loss)(32)
+  loss = (step.fixation_loss if network.predicts_maps else step.classification_loss)(32, mixed=mixed)
   variables = random_variables(network, 32)
   batch = make_batch(0, 2, network.num_nodes, network.num_times or 1, sound=network.hears)
   batch["weight"][:] = 1

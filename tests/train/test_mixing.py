@@ -72,3 +72,8 @@ def test_exchanged_sounds_are_labelled_by_what_is_heard_in_them(random):
     np.testing.assert_allclose(found[name], batch[name][[1, 2, 3, 3]], rtol=1e-6)
   np.testing.assert_array_equal(found["clip"], batch["clip"])
   assert np.asarray(mixing.exchange_sounds(batch, 0)["tags"])[:, 0, 0].tolist() == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("share", "batch", "count"), [(0, 8, 0), (0.5, 8, 4), (0.25, 20, 5), (1, 8, 7), (1, 1, 0)])
+def test_the_last_example_is_never_mixed(share, batch, count):
+  assert mixing.count_mixed(share, batch) == count
