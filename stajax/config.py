@@ -66,6 +66,8 @@ class Network(_Frozen):
   """`trained`: every network trains a visual backbone of its own. `frozen`: all networks share the visual backbone of
   `init`, whose features of every frame are computed once and stored (`features`), so that a machine without an
   accelerator can train the rest."""
+  encoder: Literal["vgg16", "efficientnet_lite0"] = "vgg16"
+  """The visual backbone. `efficientnet_lite0` is small and fast, and has its published form only: it is for `frozen`."""
   width: PositiveFloat = 1.0
   """A factor of the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"

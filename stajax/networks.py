@@ -18,12 +18,11 @@ import jax.numpy as jnp
 
 from stajax.companions import Granularity
 from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
-from stajax.nets.base import Network, NetworkSizes
+from stajax.nets.base import Backbone, Network, NetworkSizes
 from stajax.nets.classifier import Classifier, Source
 from stajax.nets.shared_students import Students
 from stajax.nets.student import Student
 from stajax.nets.tagger import Tagger
-from stajax.nets.visual import VGG16, stage_shapes
 
 if TYPE_CHECKING:  # as in stajax.model
   from stajax.config import Config, Training
@@ -220,7 +219,7 @@ def make_network(name: str, config: "Config", num_categories: int, refine: bool 
   return NETWORKS[name].module(num_categories=num_categories, sizes=_sizes(config), frl=refine, frozen=frozen)
 
 
-def make_backbone(config: "Config") -> VGG16:
+def make_backbone(config: "Config") -> Backbone:
   """Builds the visual backbone that all networks have."""
   return _sizes(config).make_visual()
 
@@ -274,7 +273,7 @@ def example_inputs(network: Network, size: int, batch: int = 1, stored: bool = F
   n = network.num_nodes
   inputs: dict[str, Any] = {}
   if network.num_times and stored:
-    shapes, times = stage_shapes(size, network.sizes.width), stage_times(network)
+    shapes, times = network.sizes.make_visual().stage_shapes(size), stage_times(network)
     inputs["stages"] = {
       name: jax.ShapeDtypeStruct((batch, n, t, *shapes[name]), jnp.float32) for name, t in times.items()
     }

@@ -5,7 +5,7 @@ Axes: b batch, n nodes, t frames of a fragment, m merged batch, H W input, h w m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from stajax.nets.audio import Pooling, ResNet18
+from stajax.nets.efficientnet import EfficientNetLite0
 from stajax.nets.graph import (
   BLOCK,
   DISCARD_THRESHOLD,
@@ -25,11 +26,17 @@ from stajax.nets.layers import Norm
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 
 
+Encoder = Literal["vgg16", "efficientnet_lite0"]
+"""The visual backbones that there are."""
+Backbone = VGG16 | EfficientNetLite0
+
+
 @dataclass(frozen=True)
 class NetworkSizes:
   """The sizes that all networks of a model share. The defaults are the paper's.
 
   Attributes:
+    encoder: The visual backbone. `efficientnet_lite0` has one width, one depth and no normalisation of its own.
     width: A factor for the channels of the visual backbone and of the neck.
     norm: The normalisation in the visual backbone.
     head_norm: The normalisation after the visual backbone; None for the same one.
@@ -47,6 +54,7 @@ class NetworkSizes:
     dtype: The type that convolutions compute in; parameters, pooling and logits are float32.
   """
 
+  encoder: Encoder = "vgg16"
   width: float = 1.0
   norm: Norm = "none"
   head_norm: Norm | None = None
@@ -68,8 +76,10 @@ class NetworkSizes:
     """The normalisation and the type of the convolutions after the visual backbone, by the names of their arguments."""
     return {"norm": self.head_norm or self.norm, "dtype": self.dtype}
 
-  def make_visual(self) -> VGG16:
+  def make_visual(self) -> Backbone:
     """Builds the visual backbone."""
+    if self.encoder == "efficientnet_lite0":
+      return EfficientNetLite0(self.dtype)
     return VGG16(self.width, self.depths, self.norm, self.dtype)
 
 

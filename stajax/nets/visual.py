@@ -24,7 +24,10 @@ _NECK = 512
 
 
 class Stages(NamedTuple):
-  """The stages of the backbone that are read: `f3` at a quarter of the input's size, `f4` and `f5` at an eighth."""
+  """The stages of a backbone that are read, from fine to coarse.
+
+  VGG-16 has `f3` at a quarter of the input's size, `f4` and `f5` at an eighth.
+  """
 
   f3: jax.Array
   f4: jax.Array
@@ -81,6 +84,11 @@ class VGG16(nn.Module):
         x = max_pool(x, window=3, stride=1, padding=1)
     return Stages(*stages[-3:])
 
+  def stage_shapes(self, size: int) -> dict[str, tuple[int, int, int]]:
+    """Returns the shape (h, w, c) of each stage for a square frame of `size` × `size` pixels."""
+    sides, channels = (size // 4, size // 8, size // 8), _CHANNELS[2:]
+    return {name: (side, side, scaled(c, self.width)) for name, side, c in zip(Stages._fields, sides, channels)}
+
   def _packs(self, x: jax.Array) -> bool:
     """Returns whether `stajax.nets.packed` can compute the first stage, with channels that fill half a TPU's lanes.
 
@@ -102,12 +110,6 @@ class VGG16(nn.Module):
 
     weights = (self.get_variable("params", name)["conv"] for name in ("conv1_1", "conv1_2"))
     return jax.lax.platform_dependent(x, *weights, tpu=packed.first_stage, default=plain)
-
-
-def stage_shapes(size: int, width: float) -> dict[str, tuple[int, int, int]]:
-  """Returns the shape (h, w, c) of each stage for a square frame of `size` × `size` pixels."""
-  sides, channels = (size // 4, size // 8, size // 8), _CHANNELS[2:]
-  return {name: (side, side, scaled(c, width)) for name, side, c in zip(Stages._fields, sides, channels)}
 
 
 class Neck(nn.Module):

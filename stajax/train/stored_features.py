@@ -19,8 +19,8 @@ from stajax.data.feature_set import FeatureSet
 from stajax.data.packed_features import Packing
 from stajax.data.records import Records
 from stajax.inference.local_devices import Device, on_local_devices
+from stajax.nets.base import Backbone
 from stajax.nets.images import to_size
-from stajax.nets.visual import VGG16
 
 _WHOLE = np.array([0, 0, 1, 1], np.float32)
 
@@ -44,7 +44,7 @@ class Encoder:
     batch: The number of frames that are computed together.
   """
 
-  backbone: VGG16
+  backbone: Backbone
   params: Any
   size: int
   stages: tuple[str, ...]
