@@ -67,7 +67,7 @@ class Network(_Frozen):
   `init`, whose features of every frame are computed once and stored (`features`), so that a machine without an
   accelerator can train the rest."""
   encoder: Literal["vgg16", "efficientnet_lite0"] = "vgg16"
-  """The visual backbone. `efficientnet_lite0` is small and fast, and has its published form only: it is for `frozen`."""
+  """The visual backbone. `efficientnet_lite0` is small and fast. It has its published form only, for `frozen`."""
   width: PositiveFloat = 1.0
   """A factor of the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"
@@ -197,9 +197,12 @@ class Hearing(_Frozen):
 class Students(_Frozen):
   """Which students are trained, and how."""
 
-  learn_from: Literal["scam", "scam_plus"] = "scam_plus"
+  learn_from: Literal["scam", "scam_plus", "teacher"] = "scam_plus"
   """`scam_plus`: STANet+, whose three students learn from SCAM+. `scam`: STANet, the conference version, whose one
-  student STA learns from SCAM, of the three fine sources alone; no networks with companions are trained."""
+  student STA learns from SCAM, of the three fine sources alone; no networks with companions are trained. `teacher`:
+  one small STA learns what a finished model predicts; no classifier is trained, and no tag is needed."""
+  teacher: str | None = None
+  """The model that is learned from with `teacher`: a model folder, or the work folder of its training."""
   backbone: Literal["separate", "shared"] = "separate"
   """`separate`: each student is trained by itself. `shared`: all are trained together, as one network with one visual
   backbone and neck and one audio backbone, so that a final map costs one pass of a frame through VGG-16 instead of
@@ -291,6 +294,11 @@ class Config(_Frozen):
   def is_stanet(self) -> bool:
     """Whether this is STANet, whose one student learns from SCAM, instead of STANet+."""
     return self.students.learn_from == "scam"
+
+  @property
+  def is_distilled(self) -> bool:
+    """Whether the only student learns what a finished model predicts, instead of pseudo-fixations from tags."""
+    return self.students.learn_from == "teacher"
 
   @property
   def init_files(self) -> dict[Part, str]:

@@ -158,28 +158,33 @@ MODEL_NETWORKS = (*SOURCES, SWITCH, *STUDENTS)
 
 
 def granular_of(config: "Config") -> tuple[str, ...]:
-  """Returns the networks with companions that a configuration trains: none for STANet."""
-  return () if config.is_stanet else GRANULAR
+  """Returns the classifiers with companions that a configuration trains: none for STANet or a distilled student."""
+  return () if config.is_stanet or config.is_distilled else GRANULAR
 
 
 def students_of(config: "Config") -> tuple[str, ...]:
-  """Returns the students that a configuration trains: only STA for STANet."""
-  return STUDENTS[:1] if config.is_stanet else STUDENTS
+  """Returns the students that a configuration trains: only STA for STANet and where a finished model teaches."""
+  return STUDENTS[:1] if config.is_stanet or config.is_distilled else STUDENTS
 
 
 def sources_of(config: "Config") -> tuple[str, ...]:
-  """Returns the classifiers that a configuration trains."""
-  return (*COARSE, *FINE, *granular_of(config))
+  """Returns the classifiers that a configuration trains: none where a finished model teaches."""
+  return () if config.is_distilled else (*COARSE, *FINE, *granular_of(config))
 
 
 def tag_networks(config: "Config") -> tuple[str, ...]:
-  """Returns the networks that maps of a tag need."""
-  return (*sources_of(config), SWITCH)
+  """Returns the networks that maps of a tag need: none where a finished model teaches."""
+  return (*sources_of(config), *_switch_of(config))
 
 
 def predicting_networks(config: "Config") -> tuple[str, ...]:
   """Returns the networks that predictions need."""
-  return (SWITCH, *students_of(config))
+  return (*_switch_of(config), *students_of(config))
+
+
+def _switch_of(config: "Config") -> tuple[str, ...]:
+  """Returns the audio switch; a distilled student has none, since it hears whenever there is sound."""
+  return () if config.is_distilled else (SWITCH,)
 
 
 def model_networks(config: "Config") -> tuple[str, ...]:

@@ -103,7 +103,7 @@ def test_jax_joins_the_tasks_of_slurm(programs, tmp_path):
   joins = (
     f"#!/usr/bin/env bash\nexec {sys.executable} -c 'from stajax.runtime import join_processes; join_processes()\n"
     # One write: the processes share a pipe, and Python without a buffer writes every argument for itself.
-    "import jax, os; os.write(1, f\"{jax.process_index()} {jax.process_count()} {len(jax.devices())}\\n\".encode())'\n"
+    'import jax, os; os.write(1, f"{jax.process_index()} {jax.process_count()} {len(jax.devices())}\\n".encode())\'\n'
   )
   (tmp_path / "python").write_text(joins)
   environment = {**programs, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}

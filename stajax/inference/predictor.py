@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -33,6 +33,9 @@ from stajax.maps.final import NO_CENTRE, blur_maps, centre_factor, final_map
 from stajax.maps.pseudo import resize
 from stajax.maps.time_blur import SomePart, blur_in_time
 from stajax.senses import OWN, Senses
+
+if TYPE_CHECKING:  # as in stajax.model
+  from stajax.config import Config
 
 _BASELINES = (_SPECTRAL_RESIDUAL, _FEATURE_DISTANCE) = ("spectral_residual", "feature_distance")
 
@@ -80,7 +83,7 @@ class Predictor:
     self._are_all = set(students) == set(all_students)
     self.made_with: dict[str, Any] = {
       "trained_on": model.trained_on,
-      "sha256": {name: model.sha256.get(name) for name in (networks.SWITCH, *students)},
+      "sha256": {name: model.sha256[name] for name in (networks.SWITCH, *students) if name in model.sha256},
       "blur": self._settings.blur,
       "time_blur": self._settings.time_blur,
       "centre": self.centre,
@@ -91,7 +94,8 @@ class Predictor:
     def dense(name: str) -> DenseNetwork:
       return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
 
-    self._students, self._switch = {name: dense(name) for name in students}, dense(networks.SWITCH)
+    self._students = {name: dense(name) for name in students}
+    self._switch = dense(networks.SWITCH) if networks.SWITCH in model.variables else None
     self._is_pretrained = model.config.has_frozen_backbone
 
   def on(self, device: Device) -> "Predictor":
@@ -100,7 +104,7 @@ class Predictor:
       return self
     other = copy.copy(self)
     other._students = {name: student.on(device) for name, student in self._students.items()}
-    other._switch = self._switch.on(device)
+    other._switch = None if self._switch is None else self._switch.on(device)
     return other
 
   def maps(
@@ -220,7 +224,9 @@ class Predictor:
     return maps
 
   def with_switch(self, clip: Clip) -> Clip:
-    """Returns the clip with its audio switch as the switch network sets it."""
+    """Returns the clip with its audio switch as the switch network sets it; on wherever there is sound without one."""
+    if self._switch is None:
+      return clip.with_all_heard()
     return clip.with_switch(switch_values(self._switch, clip))
 
   def show(self, clip: Clip, condition: Condition = USUAL) -> Clip:
@@ -315,7 +321,11 @@ def load_predictor(
   Raises:
     ModelError, ConfigError, WeightsError: The model cannot be used; a line that names the file.
   """
-  names = networks.predicting_networks if only is None else (networks.SWITCH, only)
+
+  def names(config: "Config") -> tuple[str, ...]:
+    needed = networks.predicting_networks(config)
+    return needed if only is None else (*(name for name in needed if name == networks.SWITCH), only)
+
   return Predictor(models.load(folder, names), batch, None if only is None else (only,), centre, senses)
 
 

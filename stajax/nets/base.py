@@ -25,7 +25,6 @@ from stajax.nets.graph import (
 from stajax.nets.layers import Norm
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
 
-
 Encoder = Literal["vgg16", "efficientnet_lite0"]
 """The visual backbones that there are."""
 Backbone = VGG16 | EfficientNetLite0

@@ -45,7 +45,7 @@ def find_training_set(name: str, run: Run, always_heard: bool = False, maps: Pat
   return TrainingSet(
     records,
     maps=data.pseudo_fixations(maps) if spec.learns_fixations else None,
-    switch=data.table("switch") if spec.is_switched and not always_heard else None,
+    switch=data.table("switch") if spec.is_switched and not (always_heard or run.config.is_distilled) else None,
     boxes=data.table("boxes") if networks.sees_crops(name, run.config) else None,
   )
 

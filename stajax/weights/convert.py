@@ -103,7 +103,9 @@ def read(path: str | Path) -> Converted:
         found, left_out = _rename(path, arrays, kind, layout, prefix)
         return Converted(found, kind, left_out, sha256)
     shown = ", ".join(name[:60] for name in list(arrays.shapes)[:5])
-  raise WeightsError(f"{path}: found arrays named {shown}, …, expected those of {', '.join([*_LAYOUTS, efficientnet.KIND])}")
+  raise WeightsError(
+    f"{path}: found arrays named {shown}, …, expected those of {', '.join([*_LAYOUTS, efficientnet.KIND])}"
+  )
 
 
 def digest(path: str | Path) -> str:

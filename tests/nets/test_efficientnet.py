@@ -1,5 +1,7 @@
 """EfficientNet-Lite0 against a slow transcription, and its depthwise convolution against XLA's."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,14 +25,14 @@ def test_shifted_products_are_the_depthwise_convolution(size, kernel, strides):
 def test_stages_have_the_published_strides_and_channels():
   network = EfficientNetLite0()
   frames = jax.ShapeDtypeStruct((1, 96, 96, 3), jnp.float32)
-  stages, variables = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x), frames)
+  variables: Any = jax.eval_shape(network.init, jax.random.key(0), frames)
+  stages: Any = jax.eval_shape(network.apply, variables, frames)
   assert {name: x.shape[1:] for name, x in stages._asdict().items()} == network.stage_shapes(96)
   assert network.stage_shapes(96) == {"f3": (12, 12, 40), "f4": (6, 6, 112), "f5": (3, 3, 320)}
   # The published network has 4,652,008 parameters: without its head (320·1280 + 2·1280), its classifier
   # (1280·1000 + 1000), and one of the two vectors of each of its 47 other normalisations.
   norms = efficientnet.STEM + sum(
-    inside * (2 if block.expand > 1 else 1) + block.features
-    for inside, block in zip(_inside(), BLOCKS, strict=True)
+    inside * (2 if block.expand > 1 else 1) + block.features for inside, block in zip(_inside(), BLOCKS, strict=True)
   )
   count = sum(x.size for x in jax.tree.leaves(variables))
   assert count == 4_652_008 - (320 * 1280 + 2 * 1280) - (1280 * 1000 + 1000) - norms

@@ -1,5 +1,7 @@
 """EfficientNet-Lite0 from a file with the published names, against a transcription that keeps the normalisations."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -94,7 +96,7 @@ def test_folded_convolutions_are_the_published_network(tmp_path):
   converted = convert.read(tmp_path / "lite0.npz")
   assert converted.kind == "EfficientNet-Lite0" and "_fc.bias" in converted.left_out
   variables = {"params": unflatten(converted.arrays)["params"]["visual"]}
-  found = EfficientNetLite0().apply(variables, jnp.asarray(image[None]))
+  found: Any = EfficientNetLite0().apply(variables, jnp.asarray(image[None]))
   for ours, expected in zip(found, transcription(arrays, image), strict=True):
     np.testing.assert_allclose(ours[0], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 

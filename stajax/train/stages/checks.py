@@ -23,6 +23,7 @@ def check(config: Config) -> None:
   if config.shares_students:
     _check_shared_students(config)
   _check_visual(config)
+  _check_teacher(config)
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
   _check_hearing(config)
@@ -88,6 +89,14 @@ def _check_shared_students(config: Config) -> None:
   parts = (*COMMON, *networks.STUDENTS)
   if unknown := set(config.sta.frozen) - set(parts):
     raise ConfigError(f"sta.frozen has {min(unknown)!r}, expected for shared students some of {', '.join(parts)}")
+
+
+def _check_teacher(config: Config) -> None:
+  teacher = config.students.teacher
+  if config.is_distilled and teacher is None:
+    raise ConfigError("students.learn_from is 'teacher', expected a model: --students.teacher FOLDER")
+  if not config.is_distilled and teacher is not None:
+    raise ConfigError(f"students.teacher is {teacher!r}, but students.learn_from is {config.students.learn_from!r}")
 
 
 def _check_hearing(config: Config) -> None:

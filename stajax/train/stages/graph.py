@@ -29,6 +29,7 @@ Work = Literal[
   "set switch",
   "find boxes",
   "make pseudo-fixations",
+  "ask teacher",
   "extract student",
   "save model",
   "write report",
@@ -55,8 +56,11 @@ def make_graph(config: Config) -> tuple[Stage, ...]:
 
   With an off-the-shelf tagger no taggers are trained, or one that it teaches. Students that share their backbone are
   trained as one network, from which each then gets its own weights. STANet has no networks with companions, and STA as
-  its only student; its stage `scam_plus` makes pseudo-fixations from SCAM.
+  its only student; its stage `scam_plus` makes pseudo-fixations from SCAM. Where a finished model teaches, its maps
+  take the place of all that.
   """
+  if config.is_distilled:
+    return _learn_from_teacher(config)
   granular, students = granular_of(config), students_of(config)
   silent = tuple(name for name in COARSE if not NETWORKS[name].is_switched)
   hearing = tuple(name for name in COARSE if NETWORKS[name].is_switched)
@@ -76,6 +80,20 @@ def make_graph(config: Config) -> tuple[Stage, ...]:
     *_train(granular, needs=("scam_coarse",)),
     Stage("scam_plus", "make pseudo-fixations", needs=(*FINE, *granular)),
     *(_train_together() if config.shares_students else _train(students, needs=("scam_plus",))),
+    Stage("model", "save model", needs=students),
+    Stage("report", "write report", needs=("model",)),
+  )
+
+
+def _learn_from_teacher(config: Config) -> tuple[Stage, ...]:
+  taught = TAGGERS[:1] if config.hearing.teaches else ()
+  students = students_of(config)
+  return (
+    Stage("data", "prepare data", needs=()),
+    *((Stage("tag_heard", "label sounds", needs=("data",)),) if taught else ()),
+    *_train(taught, needs=("tag_heard",)),
+    Stage("teacher_maps", "ask teacher", needs=("data",)),
+    *_train(students, needs=("teacher_maps", *taught)),
     Stage("model", "save model", needs=students),
     Stage("report", "write report", needs=("model",)),
   )

@@ -20,6 +20,7 @@ from stajax.train.stages.graph import Stage, make_graph
 from stajax.train.stages.prepare_data import prepare_data
 from stajax.train.stages.pseudo_fixations import find_boxes, make_pseudo_fixations
 from stajax.train.stages.save_model import save_model
+from stajax.train.stages.teacher_maps import ask_teacher
 from stajax.train.workdir import Workdir, WorkdirError
 
 _REPORTED = ("score_data", "score_stride")
@@ -47,7 +48,7 @@ def run_all(config: Config, folder: Path) -> str:
   _claim(config, run.workdir)
   initial_weights.save(parts, config, run.workdir)
   multihost_utils.sync_global_devices("initial parts")
-  if config.hearing.kind != "trained":
+  if config.hearing.kind != "trained" and any(stage.work == "label sounds" for stage in make_graph(config)):
     external_taggers.check(run)
   graph = make_graph(config)
   unfinished = [stage for stage in graph if run.workdir.done(stage.name) is None]
@@ -111,6 +112,8 @@ def do_work(stage: Stage, run: Run) -> dict[str, Any]:
       return find_boxes(run)
     case "make pseudo-fixations":
       return make_pseudo_fixations(run)
+    case "ask teacher":
+      return ask_teacher(run)
     case "extract student":
       return train_network.extract_student(stage.name, run)
     case "save model":

@@ -20,7 +20,7 @@ def save_model(run: Run) -> dict[str, Any]:
     model.save(
       run.workdir.model,
       files,
-      run.trained.companions,
+      {} if run.config.is_distilled else run.trained.companions,
       run.config,
       categories=records.categories,
       rate=run.config.data.rate,

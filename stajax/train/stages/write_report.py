@@ -32,12 +32,12 @@ def write_report(run: Run) -> dict[str, Any]:
   no clips are held out, the gallery has training clips.
   """
   settings = Settings(seed=run.config.seed, stride=run.config.score_stride)
-  heldout = score_heldout(run, settings)
+  heldout = None if run.config.is_distilled else score_heldout(run, settings)
   predictor = Predictor(models.load(run.workdir.model), run.config.inference_batch)
   trees = _score_trees(run, predictor, settings)
   parts = [part for part in (heldout, trees) if part is not None]
   examples = [example for part in parts for example in part.examples]
-  if heldout is None:
+  if heldout is None and not run.config.is_distilled:
     tqdm.write("report: maps of training clips")
     examples += training_examples(run, predictor)
   evaluation = _join(parts, settings)
@@ -90,7 +90,8 @@ def _join(parts: list[Scored], settings: Settings) -> Evaluation:
 
 
 def _subtitle(run: Run, evaluation: Evaluation) -> str:
-  learned = f"Learned from the tags of {run.data.records.num_clips} clips, without eye tracking"
+  teacher = "what a model predicts for" if run.config.is_distilled else "the tags of"
+  learned = f"Learned from {teacher} {run.data.records.num_clips} clips, without eye tracking"
   count = len(evaluation.videos)
   if not count:
     return f"{learned}."
@@ -101,7 +102,11 @@ def _subtitle(run: Run, evaluation: Evaluation) -> str:
 def collect_facts(run: Run) -> dict[str, str]:
   """Returns what the finished stages reported, as texts by name."""
   outcome = run.workdir.outcome
-  data, maps, boxes = outcome("data"), outcome("scam_plus"), outcome("scam_coarse")
+  data = outcome("data")
+  if run.config.is_distilled:
+    clips = f"{data['clips']} clips, {data['frames']} frames, {data['provenance']}"
+    return {"Work folder": run.workdir.path.name, "Training clips": clips} | _stage_facts(run)
+  maps, boxes = outcome("scam_plus"), outcome("scam_coarse")
   switch = outcome("switch_values")
   facts = {
     "Work folder": run.workdir.path.name,

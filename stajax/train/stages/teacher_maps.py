@@ -1,0 +1,53 @@
+"""The stage `teacher_maps`: what a finished model predicts for every training frame, for a small student to learn.
+
+The maps are without the factor of the centre, so that a part of a frame, or a mirrored frame, has the same part of the
+map; the student's own configuration says whether its maps get the factor.
+"""
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from stajax import model as models
+from stajax import networks
+from stajax.config import ConfigError
+from stajax.data.map_set import MapWriter
+from stajax.inference.clip import Clip, clip_samples
+from stajax.inference.predictor import Predictor, to_uint8
+from stajax.maps.pseudo import resize
+from stajax.train.run import Run, TrainedNetworks
+from stajax.train.stages.clip_by_clip import write_all
+
+
+def ask_teacher(run: Run) -> dict[str, Any]:
+  """Writes the teacher's maps of all training frames as a map set; returns what `done.json` says.
+
+  Raises:
+    ConfigError: The teacher predicts at another rate.
+    ModelError, WeightsError: The teacher cannot be read.
+  """
+  config, path = run.config, run.workdir.pseudo_fixations
+  teacher = models.load(config.students.teacher or "")
+  if teacher.rate != config.data.rate:
+    raise ConfigError(f"students.teacher: predicts {teacher.rate:g} frames a second, data.rate is {config.data.rate:g}")
+  sha256 = {name: teacher.sha256[name] for name in networks.predicting_networks(teacher.config)}
+  if not path.exists():
+    path.parent.mkdir(parents=True, exist_ok=True)
+    usual = Predictor(teacher, config.inference_batch, centre=False)
+    on = functools.cache(usual.on)
+
+    def compute(clip: int, trained: TrainedNetworks) -> tuple[np.ndarray, np.ndarray]:
+      return _predict(run, on(trained.device), clip)
+
+    write_all(MapWriter(path, run.data.records), compute, run, "teacher's maps", {"kind": "teacher", "sha256": sha256})
+  return {"frames": run.data.records.total_frames, "teacher": sha256, "trained_on": teacher.trained_on}
+
+
+def _predict(run: Run, predictor: Predictor, clip: int) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the maps (n, size, size) uint8 of a clip, and weights (n,) float32 that are 1."""
+  found = predictor.clip_maps(Clip(clip_samples(run.data.records, clip, predictor.side)))
+  name = "final" if "final" in found else next(iter(found))
+  size = run.config.maps.size
+  maps = to_uint8(resize(found[name], (size, size)))
+  return maps, np.ones(len(maps), np.float32)
