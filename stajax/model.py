@@ -30,6 +30,8 @@ FORMAT = 2
 COMPANIONS = "companions.safetensors"
 VISUAL = "visual.safetensors"
 """The file of the visual backbone that all networks share, where it is frozen."""
+SHIPPED = Path(__file__).with_name("shipped")
+"""The folder of the model that the package comes with."""
 HEARD = "/heard"
 """The end of the names of companions whose audio switch is 1."""
 
@@ -119,6 +121,40 @@ def _read_config(path: Path) -> "Config":
     raise ModelError(f"{path}: {error.strerror}") from None
   except UnicodeDecodeError as error:
     raise ModelError(f"{path}: not text ({error})") from None
+
+
+def save_half(source: Path, folder: Path) -> int:
+  """Writes a model folder with weights of half the precision, and so of half the size; see `stajax.weights.store.load`.
+
+  Args:
+    source: A model folder, or the work folder that contains it.
+    folder: The folder to write.
+
+  Returns:
+    The size of its files in bytes.
+
+  Raises:
+    ModelError, WeightsError: The model cannot be read, or a weight is too large for float16.
+  """
+  source = source / "model" if (source / "model" / "model.json").is_file() else source
+  about = json.loads((source / "model.json").read_text(encoding="utf-8")) if _read_description(source) else {}
+  with atomic_folder(folder) as partial:
+    for path in sorted(source.glob("*.safetensors")):
+      halves = {name: _halve(path, name, x) for name, x in store.read(path).items()}
+      sha256 = store.save(partial / path.name, store.unflatten(halves))
+      if path.stem in about["sha256"]:
+        about["sha256"][path.stem] = sha256
+    shutil.copyfile(source / "config.json", partial / "config.json")
+    write_json(partial / "model.json", about)
+  return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _halve(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+  if array.dtype != np.float32:
+    return array
+  if np.abs(array).max(initial=0) > np.finfo(np.float16).max:
+    raise store.WeightsError(f"{path}: {name} has a value of {np.abs(array).max():g}, expected at most 65504")
+  return array.astype(np.float16)
 
 
 def load_network(name: str, config: "Config", num_categories: int, path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 
 from stajax import model, networks
 from stajax.config import Config, ConfigError, Network, Training
+from stajax.files import sha256_of_file
 from stajax.model import ModelError
 from stajax.weights import store
 from stajax.weights.store import WeightsError
@@ -60,6 +61,26 @@ def test_a_model_folder_is_read_as_written(folder, files):
     "companions.safetensors", "config.json", "model.json", *(f"{name}.safetensors" for name in NAMES),
   ]  # fmt: skip
   assert json.loads((folder / "model.json").read_text("utf-8"))["provenance"] == "a test"
+
+
+def test_half_precision_rounds_the_weights_and_nothing_else(folder, files, tmp_path):
+  size = model.save_half(folder.parent, tmp_path / "half")
+  assert size < 0.6 * sum(path.stat().st_size for path in folder.glob("s*.safetensors")) + 10_000
+  found, before = model.load(tmp_path / "half", NAMES), model.load(folder, NAMES)
+  for name in NAMES:
+    rounded = jax.tree.map(lambda x: x.astype(np.float16).astype(np.float32), files[name][2])
+    jax.tree.map(np.testing.assert_array_equal, found.variables[name], rounded)
+    assert found.sha256[name] == sha256_of_file(tmp_path / "half" / f"{name}.safetensors")
+  assert (found.config, found.categories, found.rate) == (before.config, before.categories, before.rate)
+  jax.tree.map(np.testing.assert_array_equal, found.companions, before.companions)
+
+
+def test_a_weight_beyond_half_precision_is_refused(folder, files, tmp_path):
+  large = jax.tree.map(lambda x: x + np.float32(1e5), files["sta"][2])
+  store.save(folder / "sta.safetensors", large)
+  with pytest.raises(WeightsError, match=r"sta\.safetensors: .* expected at most 65504"):
+    model.save_half(folder, tmp_path / "half")
+  assert not (tmp_path / "half").exists()
 
 
 def test_saving_again_replaces_the_folder(folder, files):

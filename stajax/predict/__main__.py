@@ -1,6 +1,6 @@
 """Predicts where people look in videos: writes saliency maps, an overlay video and numbers for every frame.
 
-  stajax predict --model DIR VIDEO… --out DIR
+  stajax predict VIDEO… --out DIR [--model DIR]
   stajax predict --model DIR --data stavis:ROOT --out DIR
 
 The first form writes, for each video, `<name>.maps-000.npz` and so on (at most 1,000 maps each, as soon as each is
@@ -34,10 +34,10 @@ class Arguments:
 
   videos: tyro.conf.Positional[tuple[Path, ...]]
   """Video files, or folders that are searched for them."""
-  model: Path
-  """A trained model's folder, or the work folder of its training."""
   out: Path
   """The folder for the outputs."""
+  model: Path | None = None
+  """A trained model's folder, or the work folder of its training; by default the model that the package comes with."""
   data: str | None = None
   """An eye-tracking set, stavis:ROOT, instead of videos: writes a grey image for every frame. Videos that are already
   done are left as they are."""
@@ -95,7 +95,7 @@ def _check(arguments: Arguments) -> None:
     raise ValueError(f"--fast and --student {arguments.student}: expected one of them")
   if arguments.centre and arguments.no_centre:
     raise ValueError("--centre and --no-centre: expected one of them")
-  if not arguments.model.is_dir():
+  if arguments.model is not None and not arguments.model.is_dir():
     raise FileNotFoundError(f"{arguments.model}: no such folder, expected a trained model")
 
 

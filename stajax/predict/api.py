@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 StudentName = Literal["sta", "sta_plus_short", "sta_plus_long"]
 
 
+SHIPPED_NAME = "stajax's own"
+"""What predictions call the model that the package comes with."""
+
+
 def load(
-  path: str | Path, student: StudentName | None = None, centre: bool | None = None, batch: int = 8
+  path: str | Path | None = None, student: StudentName | None = None, centre: bool | None = None, batch: int = 8
 ) -> "SaliencyModel":
   """Loads a trained model.
 
   Args:
-    path: A model folder, or the work folder of its training, which has one.
+    path: A model folder, or the work folder of its training, which has one; None for the model that the package
+      comes with.
     student: One student, whose maps are then the final ones; None: all three, whose maps are fused.
     centre: Whether a Gaussian at the centre, 0.2 of the frame wide, multiplies the maps; None: as the model was
       configured.
@@ -37,9 +42,11 @@ def load(
   if batch < 1:
     raise ValueError(f"batch {batch}: expected at least 1")
   runtime.configure()
-  from stajax.inference.predictor import load_predictor  # JAX takes a second to load
+  from stajax import model  # JAX takes a second to load
+  from stajax.inference.predictor import load_predictor
 
-  return SaliencyModel(load_predictor(path, batch, student, centre), str(path))
+  folder, name = (model.SHIPPED, SHIPPED_NAME) if path is None else (path, str(path))
+  return SaliencyModel(load_predictor(folder, batch, student, centre), name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -57,7 +57,7 @@ def save(path: str | Path, variables: Mapping[str, Any], about: Mapping[str, Any
 
 
 def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
-  """Reads variables, strictly.
+  """Reads variables, strictly. Those that are stored as float16, where float32 is expected, become float32.
 
   Args:
     path: A file that `save` wrote.
@@ -67,9 +67,15 @@ def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
     WeightsError: The file is unreadable, or parameters are missing, spare, or of another shape or type; the message
       names them.
   """
-  flat = read(path)
-  check_fit(path, flat, flatten(expected))
+  wanted = flatten(expected)
+  flat = {name: _widen(x, wanted.get(name)) for name, x in read(path).items()}
+  check_fit(path, flat, wanted)
   return unflatten(flat)
+
+
+def _widen(array: np.ndarray, wanted: Any) -> np.ndarray:
+  is_half = array.dtype == np.float16 and wanted is not None and wanted.dtype == np.float32
+  return array.astype(np.float32) if is_half else array
 
 
 def check_fit(path: str | Path, found: Mapping[str, Any], wanted: Mapping[str, Any], what: str = "the network") -> None:
