@@ -2,11 +2,10 @@
 
   stajax weights fetch NAME [--out DIR]
   stajax weights convert FILE [--out FILE]
-  stajax weights halve MODEL --out DIR
 
 `fetch` downloads from the publisher. `convert` reads torchvision's VGG-16 and VGGSound's ResNet-18 as PyTorch wrote
 them (both formats; nothing in them is executed), npz or safetensors, and writes safetensors that name the source and
-its SHA-256. `halve` writes a model folder with float16 weights. Exit codes: 0 done, 2 bad input.
+its SHA-256. Exit codes: 0 done, 2 bad input.
 """
 
 import sys
@@ -80,32 +79,8 @@ class Convert:
     return f"{out}: {counts}, SHA-256 {sha256}; from {found.kind}, SHA-256 {found.sha256}{left_out}"
 
 
-@dataclass(frozen=True)
-class Halve:
-  """Write a trained model with weights of half the precision."""
-
-  model: tyro.conf.Positional[Path]
-  """A trained model's folder, or the work folder of its training."""
-  out: Path
-  """The folder to write."""
-
-  def run(self) -> str:
-    """Writes the folder; returns a one-line summary.
-
-    Raises:
-      ModelError, WeightsError: The model cannot be used.
-    """
-    from stajax import model
-
-    return f"{self.out}: {model.save_half(self.model, self.out) / 1e6:.1f} MB"
-
-
-Command = (
-  Annotated[Fetch, tyro.conf.subcommand("fetch")]
-  | Annotated[Convert, tyro.conf.subcommand("convert")]
-  | Annotated[Halve, tyro.conf.subcommand("halve")]
-)
-_COMMANDS = ("fetch", "convert", "halve")
+Command = Annotated[Fetch, tyro.conf.subcommand("fetch")] | Annotated[Convert, tyro.conf.subcommand("convert")]
+_COMMANDS = ("fetch", "convert")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,11 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   if argv and not argv[0].startswith("-") and argv[0] not in _COMMANDS:
     return cli.fail(PROGRAM, cli.unknown("command", argv[0], _COMMANDS))
   parsed: Any = Command  # tyro takes a union of types, too
-  command: Fetch | Convert | Halve = cli.parse(PROGRAM, parsed, argv, description=__doc__)
+  command: Fetch | Convert = cli.parse(PROGRAM, parsed, argv, description=__doc__)
   return cli.run(PROGRAM, lambda: _run(command))
 
 
-def _run(command: Fetch | Convert | Halve) -> int:
+def _run(command: Fetch | Convert) -> int:
   runtime.configure()
   print(command.run())
   return 0
