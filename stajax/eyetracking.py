@@ -3,7 +3,7 @@
   video_frames/<database>/<video>/img_00001.jpg          1-based, every frame
   video_audio/<database>/<video>/<video>.wav             or .flac, .ogg, .mp3; may be missing
   annotations/<database>/<video>/fixMap_00001.mat        variable eyeMap (H, W), 0 or 1
-  annotations/<database>/<video>/maps/eyeMap_00001.jpg   grey density (H, W)
+  annotations/<database>/<video>/maps/eyeMap_00001.jpg   grey density (H, W); png may have 16 bits
   fold_lists/<database>_list_test_{1,2,3}_fps.txt        rows "name frames fps"; or one <database>_list_test_fps.txt
 
 Database names are arbitrary. Frame indices in this package are 0-based: index 0 is file number 1.
@@ -26,7 +26,9 @@ from PIL import Image
 
 from stajax.files import address_refusal, folder_names, is_address, numbered_files
 
-PROTOCOLS = ("stavis",)
+AVIMOS, AVIMOS_SPLIT = "avimos", "TrainTestSplit.json"
+LAYOUTS = ("stavis", AVIMOS)
+"""What may stand before the root of a tree. Both are trees in the STAViS layout, which `prepare avimos` writes."""
 MAX_PIXELS = 8192 * 8192
 MAX_MAT_BYTES = 64 * 2**20
 GROUPS_FILE = "groups.json"  # names subsets of videos that are scored separately
@@ -85,7 +87,7 @@ class StavisVideo:
     return read_fixations(self.fixation_paths[i])
 
   def density(self, i: int) -> np.ndarray:
-    """Returns the density (H, W) uint8 of 0-based frame i."""
+    """Returns the density (H, W) of 0-based frame i, uint8 or uint16."""
     return read_density(self.density_paths[i])
 
 
@@ -109,16 +111,28 @@ class StavisTree:
 
 
 def parse_data(data: str) -> Path:
-  """Returns ROOT of `stavis:ROOT`, or a bare ROOT that is a tree in the STAViS layout; otherwise raises StavisError."""
+  """Returns ROOT of `stavis:ROOT` or `avimos:ROOT`, or a bare ROOT that is a tree in the STAViS layout.
+
+  Raises:
+    StavisError: It is in another form, or names the challenge's own folders in place of the tree made of them.
+  """
   name, separator, root = data.partition(":")
-  if separator and name in PROTOCOLS and root:
+  if separator and name in LAYOUTS and root:
     if is_address(root):
       raise StavisError(f"data {name}:{address_refusal(root)}")
+    if name == AVIMOS and not (Path(root) / "video_frames").is_dir() and (Path(root) / AVIMOS_SPLIT).is_file():
+      how = f"expected the tree of `stajax prepare avimos --root {root} --out TREE`"
+      raise StavisError(f"data {data}: these are the files of the challenge, {how}")
     return Path(root)
   if (Path(data) / "annotations").is_dir():
     return Path(data)
-  expected = f"NAME:ROOT with NAME one of {', '.join(PROTOCOLS)}, or a folder that has a folder annotations"
+  expected = f"NAME:ROOT with NAME one of {', '.join(LAYOUTS)}, or a folder that has a folder annotations"
   raise StavisError(f"data {data}: expected {expected}")
+
+
+def is_avimos(data: str) -> bool:
+  """Returns whether a data set is named as `avimos:ROOT`: scored and submitted as that challenge does."""
+  return data.startswith(f"{AVIMOS}:")
 
 
 def read_tree(
@@ -355,12 +369,12 @@ def read_eye_map(path: Path, variable: str = "eyeMap") -> np.ndarray:
 
 
 def read_density(path: Path) -> np.ndarray:
-  """Returns a grey density image, (H, W) uint8; raises StavisError if it cannot be read."""
+  """Returns a grey density image, (H, W) uint8 or, of 16 bits, uint16; raises StavisError if it cannot be read."""
   try:
     with Image.open(path) as image:
       if image.width * image.height > MAX_PIXELS:
         raise StavisError(f"{path}: {image.width}x{image.height}, expected at most {MAX_PIXELS} pixels")
-      return np.asarray(image.convert("L"))
+      return np.asarray(image if image.mode == "I;16" else image.convert("L"))
   except StavisError:
     raise
   except Exception as error:  # Pillow raises many kinds of errors for damaged files

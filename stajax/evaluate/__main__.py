@@ -24,7 +24,7 @@ import stajax
 from stajax import cli, senses
 from stajax.evaluate import methods
 from stajax.evaluate.kept_scores import KeptScores
-from stajax.eyetracking import StavisError, StavisTree, parse_data, read_groups, read_tree
+from stajax.eyetracking import StavisError, StavisTree, is_avimos, parse_data, read_groups, read_tree
 from stajax.report.moments import best_and_worst, time_curves
 from stajax.report.page import Page, write_page
 from stajax.report.score_files import add_uncertainty, describe, write_scores
@@ -45,7 +45,8 @@ class Arguments:
   """The options of `stajax evaluate`."""
 
   data: str
-  """The videos: stavis:ROOT, a tree in the STAViS layout (any database names)."""
+  """The videos: stavis:ROOT, a tree in the STAViS layout (any database names); avimos:ROOT, one that `prepare avimos`
+  wrote, scored as that challenge does."""
   out: Path
   """The folder for scores.json, evaluation.json, per_video.csv and index.html."""
   model: Path | None = None
@@ -77,8 +78,9 @@ class Arguments:
   """The seed of the random parts of AUC-J (ties) and s-AUC (draws), and of who gets whose sound."""
   nan_policy: NanPolicy = "stavis"
   """Whether undefined scores are left out (stavis) or count as zero."""
-  protocol: Literal["stavis", "dhf1k", "pysaliency", "avimos"] = "stavis"
-  """How maps are scored; numbers of different protocols cannot be compared. The paper's are by stavis."""
+  protocol: Literal["stavis", "dhf1k", "pysaliency", "avimos"] | None = None
+  """How maps are scored; numbers of different protocols cannot be compared. The paper's are by stavis, the default;
+  --data avimos:ROOT is scored by avimos."""
   baselines: tuple[Baseline, ...] = ()
   """Further baselines, beside the fixed centre and the constant map: centre_learned (where viewers of the other videos
   look), spectral_residual (with --maps; models have it anyway), inter_observer (how well viewers predict each other).
@@ -109,7 +111,8 @@ def evaluate(arguments: Arguments) -> int:
   need_frames = arguments.model is not None or "spectral_residual" in arguments.baselines
   tree = read_tree(root, arguments.databases or None, need_frames=need_frames)
   chosen = _choose_methods(arguments, root, tree)
-  settings = Settings(arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy, arguments.protocol)
+  protocol = arguments.protocol or ("avimos" if is_avimos(arguments.data) else "stavis")
+  settings = Settings(arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy, protocol)
   groups, part = read_groups(root), cli.read_part(arguments.part)
   kept = _open_kept(arguments, chosen, settings, tree)
   share = Share(part.take(chosen.packs or [[video] for video in tree.videos]), chosen.threads, kept)

@@ -17,11 +17,9 @@ import numpy as np
 from stajax.evaluate.map_files import find_maps, folder_names_of, read_map
 from stajax.eyetracking import MAX_PIXELS, StavisError, StavisVideo
 from stajax.media.file import MediaError
-from stajax.media.video import native_frames
+from stajax.media.grey_video import grey_frames
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
-_COLOUR_TOLERANCE = 24
-"""How far the channels of a grey frame may be apart after lossy coding."""
 
 
 @dataclass(frozen=True)
@@ -119,13 +117,9 @@ def _read_video(
 ) -> Iterator[tuple[int, np.ndarray, str]]:
   wanted, number = set(frames), 0
   try:
-    for number, (_, frame) in enumerate(native_frames(path), start=1):
-      if number - 1 not in wanted:
-        continue
-      channels = frame.astype(np.int16)
-      if (channels.max(axis=-1) - channels.min(axis=-1)).max() > _COLOUR_TOLERANCE:
-        raise StavisError(f"{path}: frame {number} is in colour, expected grey maps (is it an overlay?)")
-      yield number - 1, np.round(channels.mean(axis=-1)).astype(np.uint8), f"{path}, frame {number}"
+    for number, values in enumerate(grey_frames(path), start=1):
+      if number - 1 in wanted:
+        yield number - 1, values, f"{path}, frame {number}"
   except MediaError as error:
     raise StavisError(str(error)) from error
   if number != video.num_frames:

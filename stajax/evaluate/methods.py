@@ -12,7 +12,7 @@ from PIL import Image
 from stajax import runtime
 from stajax.evaluate.map_files import find_splits
 from stajax.evaluate.map_sources import find_source
-from stajax.evaluate.value_ranges import Ranges, to_uint8
+from stajax.evaluate.value_ranges import Ranges, to_integers
 from stajax.eyetracking import StavisError, StavisVideo
 from stajax.maps.baselines import spectral_residual
 from stajax.maps.scale import threshold_maps
@@ -286,7 +286,7 @@ def _with_spectral_residual(method_maps: MethodMaps) -> MethodMaps:
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     for chunk, found in method_maps(video, frames):
       residuals = [spectral_residual(_read_frame(video.frame_paths[i])) for i in chunk]
-      yield chunk, {"spectral_residual": np.stack([to_uint8(x, "not negative") for x in residuals]), **found}
+      yield chunk, {"spectral_residual": np.stack([to_integers(x, "not negative") for x in residuals]), **found}
 
   return maps
 

@@ -1,5 +1,7 @@
 """Recognises what the numbers of a saliency map are, and brings them to 8 bits without clipping any.
 
+Maps of 16 bits (uint16, or a video of more than 8 bits) stay as they are: the protocol decides what becomes of them.
+
 Maps in the wild are pictures, saliency in [0, 1], probabilities that sum to 1, log densities, z-scores or raw outputs
 of a network. AUC-J and s-AUC only see the order of values, NSS and CC no linear scale, so all but log densities are
 scaled linearly; a log density is a density after exp, as in pysaliency.
@@ -13,7 +15,7 @@ from scipy.special import logsumexp
 
 from stajax.eyetracking import StavisError
 
-Kind = Literal["8 bits", "in [0, 1]", "not negative", "probabilities", "log densities", "z-scores", "signed"]
+Kind = Literal["8 bits", "16 bits", "in [0, 1]", "not negative", "probabilities", "log densities", "z-scores", "signed"]
 
 SAID: dict[str, str] = {
   "not negative": "their values are not negative and exceed 1; each map is divided by its maximum",
@@ -37,6 +39,8 @@ def recognise(values: np.ndarray, name: str) -> Kind:
   """
   if values.dtype == np.uint8:
     return "8 bits"
+  if values.dtype == np.uint16:
+    return "16 bits"
   low, high = float(values.min()), float(values.max())
   if not np.isfinite(high) or np.isnan(low):
     raise StavisError(f"{name}: some values are not finite")
@@ -54,9 +58,12 @@ def recognise(values: np.ndarray, name: str) -> Kind:
   return "probabilities" if is_density else "in [0, 1]"
 
 
-def to_uint8(values: np.ndarray, kind: Kind) -> np.ndarray:
-  """Returns a map (h, w) of a kind as uint8 with a maximum of 255, or 0 for a map without any information."""
-  if kind == "8 bits":
+def to_integers(values: np.ndarray, kind: Kind) -> np.ndarray:
+  """Returns a map (h, w) of a kind as uint8 with a maximum of 255, or 0 for a map without any information.
+
+  Integers of 8 or 16 bits stay as they are.
+  """
+  if kind in ("8 bits", "16 bits"):
     return values
   values = values.astype(np.float64)
   if kind == "log densities":
@@ -78,7 +85,7 @@ class Ranges:
     self._constant: Counter[str] = Counter()
 
   def convert(self, values: np.ndarray, video: str, name: str) -> np.ndarray:
-    """Returns a map (h, w) of a video, called `name` in messages, as uint8.
+    """Returns a map (h, w) of a video, called `name` in messages, as integers.
 
     Raises:
       StavisError: The map is not finite, or only some maps of the video are log densities.
@@ -94,7 +101,7 @@ class Ranges:
       if kind in SAID and kind not in self._said:
         self._said.add(kind)
         self._notes.append(f"values of the maps (first in {name}): {SAID[kind]}")
-    return to_uint8(values, kind)
+    return to_integers(values, kind)
 
   def finish(self, video: str) -> None:
     """Says how many maps of a video were constant."""

@@ -39,8 +39,9 @@ class Arguments:
   model: Path | None = None
   """A trained model's folder, or the work folder of its training; by default the model that the package comes with."""
   data: str | None = None
-  """An eye-tracking set, stavis:ROOT, instead of videos: writes a grey image for every frame. Videos that are already
-  done are left as they are."""
+  """An eye-tracking set instead of videos: stavis:ROOT writes a grey image for every frame, avimos:ROOT (of `prepare
+  avimos`) a grey video for each video, as that challenge takes it. Videos that are already done are left as they
+  are."""
   databases: tuple[str, ...] = ()
   """The databases of that set to predict; all if none is named."""
   part: str | None = None
@@ -137,8 +138,9 @@ def _predict_video(arguments: Arguments, path: Path, name: str, model: SaliencyM
 
 
 def _predict_dataset(arguments: Arguments, data: str) -> int:
-  from stajax.eyetracking import parse_data, read_tree
+  from stajax.eyetracking import is_avimos, parse_data, read_tree
 
+  as_videos = is_avimos(data)
   part = cli.read_part(arguments.part)
   tree = read_tree(parse_data(data), arguments.databases or None, need_annotations=False)
   model = _load(arguments)
@@ -151,14 +153,15 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
     print(f"note: {note}")
   num_maps, num_made, num_failed, start = 0, 0, len(skipped), time.monotonic()
   with exclusive(arguments.out / f".predict-{part.index}.lock"):
-    for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out, part):
+    for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out, part, as_videos):
       if error is not None:
         cli.fail(PROGRAM, cli.one_line(error, Path(video.database) / video.name))
         num_failed += 1
       else:
         num_made += 1
       num_maps += num_written
-  num_videos, num_missing = len(tree.videos) + len(tree.skipped), len(missing_videos(arguments.out, tree.videos))
+  num_videos = len(tree.videos) + len(tree.skipped)
+  num_missing = len(missing_videos(arguments.out, tree.videos, as_videos))
   if part == cli.WHOLE:
     what = f"{num_made} of {num_videos} videos, {num_videos - num_made - num_failed} were already there"
   else:

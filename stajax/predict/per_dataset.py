@@ -3,19 +3,25 @@
   OUT/<database>/<video>/img_00001.png    grey, each with a maximum of 255; numbered like the frames
   OUT/predict.json                        the model and the settings that made them
 
-A video's folder appears when it is complete, and is then left as it is. `stajax evaluate --maps OUT` gives the same
-scores as `stajax evaluate --model`.
+With `--data avimos:ROOT` it is a submission to that challenge:
+
+  OUT/<video>.mp4                         grey, without loss, a frame for each frame
+
+A video's folder or file appears when it is complete, and is then left as it is. `stajax evaluate --maps OUT` gives the
+same scores as `stajax evaluate --model`.
 
 Short videos are computed together. Which ones depends on the whole set alone, so maps are the same whatever is there
 already, and however many devices and processes share the work.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -30,6 +36,7 @@ from stajax.files import partial_path, write_json
 from stajax.inference.dataset import compute_pack_maps, make_packs
 from stajax.inference.local_devices import Device, on_local_devices
 from stajax.inference.predictor import Predictor, to_uint8
+from stajax.media.grey_video import GreyWriter
 
 ABOUT = "predict.json"
 _COMPRESSION = 1  # of PNG; more takes longer than the maps
@@ -40,15 +47,16 @@ Done = tuple[StavisVideo, int, Exception | None]
 
 
 def predict_dataset(
-  predictor: Predictor, videos: Sequence[StavisVideo], out: Path, part: Part = WHOLE
+  predictor: Predictor, videos: Sequence[StavisVideo], out: Path, part: Part = WHOLE, as_videos: bool = False
 ) -> Iterator[Done]:
-  """Writes the maps of the videos that have no folder yet, on all devices of this process.
+  """Writes the maps of the videos that have none yet, on all devices of this process.
 
   Args:
     predictor: The students.
     videos: All videos of the set.
     out: The folder for the maps.
     part: The share of this process.
+    as_videos: Whether the maps of a video become a grey video rather than a folder of images.
 
   Yields:
     Each video when it is done.
@@ -57,8 +65,8 @@ def predict_dataset(
     FileExistsError: `out` holds maps that another model made.
     OSError: Nothing can be written.
   """
-  by_folder = {_folder(out, video): video for video in videos}
-  missing = set(missing_videos(out, videos))
+  by_name = {_name(video): video for video in videos}
+  missing = set(missing_videos(out, videos, as_videos))
   _check_provenance(out, predictor.made_with, len(missing) < len(videos))
   packs = [pack for pack in part.take(make_packs(predictor, videos)) if missing.intersection(map(_name, pack))]
   num_frames = sum(video.num_frames for pack in packs for video in pack if _name(video) in missing)
@@ -68,22 +76,31 @@ def predict_dataset(
     def work(device: Device, packs: Iterator[Sequence[StavisVideo]]) -> Iterator[Done]:
       own = predictor.on(device)
       found = compute_pack_maps(own, own.start_final_maps, packs)
-      for folder, parts in itertools.groupby(found, key=lambda part: _folder(out, part[0])):
-        video = by_folder[folder]
-        if _name(video) not in missing:
+      for name, parts in itertools.groupby(found, key=lambda part: _name(part[0])):
+        if name not in missing:
           continue  # it was only computed because others are computed together with it
+        video = by_name[name]
+        path = _path(out, video, as_videos)
         try:
-          yield video, _write_video(writers, out, video, (maps for _, maps in parts), advance), None
+          with _opened(path, video, as_videos, writers) as write:
+            number = _write_video(video, (maps for _, maps in parts), write, advance)
+          yield video, number, None
         except Exception as error:  # an error of one video must not stop the others
-          shutil.rmtree(_partial(out, video), ignore_errors=True)
           yield video, 0, error
 
     yield from on_local_devices(packs, work)
 
 
-def missing_videos(out: Path, videos: Sequence[StavisVideo]) -> list[tuple[str, str]]:
-  """Returns the (database, name) of the videos whose maps are not there."""
-  return [_name(video) for video in videos if not _folder(out, video).is_dir()]
+def missing_videos(out: Path, videos: Sequence[StavisVideo], as_videos: bool = False) -> list[tuple[str, str]]:
+  """Returns the (database, name) of the videos whose maps are not there.
+
+  Raises:
+    ValueError: Two videos would be written to the same file.
+  """
+  doubled = [name for name, count in Counter(_path(out, video, as_videos) for video in videos).items() if count > 1]
+  if doubled:
+    raise ValueError(f"{doubled[0]}: two databases have a video of this name, expected --databases with one of them")
+  return [_name(video) for video in videos if not _path(out, video, as_videos).exists()]
 
 
 def _in_turn(call: Callable[[int], Any]) -> Callable[[int], None]:
@@ -97,39 +114,58 @@ def _in_turn(call: Callable[[int], Any]) -> Callable[[int], None]:
   return locked
 
 
+Write = Callable[[np.ndarray], None]
+"""Writes the next maps (n, h, w) uint8 of a video."""
+
+
+@contextlib.contextmanager
+def _opened(path: Path, video: StavisVideo, as_videos: bool, writers: Executor) -> Generator[Write]:
+  """Opens the file or the folder of a video, which gets its name in the end; after an exception nothing is left."""
+  partial = partial_path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  try:
+    if as_videos:
+      with GreyWriter(partial, video.rate()) as writer:
+        yield writer.write
+    else:
+      shutil.rmtree(partial, ignore_errors=True)
+      partial.mkdir()
+      yield _image_writer(partial, writers)
+    os.replace(partial, path)
+  finally:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.unlink(missing_ok=True)
+
+
+def _image_writer(folder: Path, writers: Executor) -> Write:
+  """Returns a function that writes maps as numbered images."""
+  numbers = itertools.count(1)
+
+  def save(values: np.ndarray, number: int) -> None:
+    Image.fromarray(values).save(folder / f"img_{number:05d}.png", compress_level=_COMPRESSION)
+
+  def write(maps: np.ndarray) -> None:
+    list(writers.map(save, maps, [next(numbers) for _ in maps]))
+
+  return write
+
+
 def _write_video(
-  writers: Executor,
-  out: Path,
-  video: StavisVideo,
-  parts: Iterable[np.ndarray | Exception],
-  advance: Callable[[int], None],
+  video: StavisVideo, parts: Iterable[np.ndarray | Exception], write: Write, advance: Callable[[int], None]
 ) -> int:
   """Writes the maps of a video, which come in parts, in order; returns how many there are."""
   num_written = 0
   for maps in parts:
     if isinstance(maps, Exception):
       raise maps
-    _write(writers, _partial(out, video), num_written, maps)
+    if not np.isfinite(maps).all():
+      raise ValueError(f"the model's maps of frames {num_written + 1} to {num_written + len(maps)} are not finite")
+    write(to_uint8(maps))
     advance(len(maps))
     num_written += len(maps)
     if num_written >= video.num_frames:
-      os.replace(_partial(out, video), _folder(out, video))
       return num_written
   raise ValueError(f"the model gave {num_written} maps, expected {video.num_frames}")
-
-
-def _write(writers: Executor, folder: Path, first: int, maps: np.ndarray) -> None:
-  """Writes the maps (n, h, w) of a video's frames from 0-based frame `first` on."""
-  if first == 0:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-  if not np.isfinite(maps).all():
-    raise ValueError(f"the model's maps of frames {first + 1} to {first + len(maps)} are not finite")
-
-  def save(at: int, values: np.ndarray) -> None:
-    Image.fromarray(values).save(folder / f"img_{first + at + 1:05d}.png", compress_level=_COMPRESSION)
-
-  list(writers.map(save, range(len(maps)), to_uint8(maps)))
 
 
 def _check_provenance(out: Path, made_with: dict[str, Any], holds_maps: bool) -> None:
@@ -152,9 +188,5 @@ def _name(video: StavisVideo) -> tuple[str, str]:
   return video.database, video.name
 
 
-def _folder(out: Path, video: StavisVideo) -> Path:
-  return out / video.database / video.name
-
-
-def _partial(out: Path, video: StavisVideo) -> Path:
-  return partial_path(_folder(out, video))
+def _path(out: Path, video: StavisVideo, as_videos: bool) -> Path:
+  return out / f"{video.name}.mp4" if as_videos else out / video.database / video.name

@@ -7,6 +7,7 @@ Sources:
   csv         a table of media files and their tags
   stavis      eye-tracking sets in the layout of STAViS
   dhf1k       DHF1K, optionally also as a tree in this layout
+  avimos      the set of the NTIRE 2026 challenge, as a tree in this layout
   videos      a folder of videos, with optional tables of fixations, as a tree in this layout
   synthetic   rendered clips with known answers; this source needs nothing else
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -144,4 +144,17 @@ class FileAnnotations:
     return fixated, density
 
 
-Annotations = TableAnnotations | FileAnnotations
+class Annotations(Protocol):
+  """Where the annotations of a video's frames come from."""
+
+  def files(self) -> list[Path]:
+    """Returns the files that the annotations are read from."""
+    ...
+
+  def identity(self) -> dict[str, Any]:
+    """Returns what the annotations depend on besides the files, as JSON values."""
+    ...
+
+  def read(self, frames: ShownFrames, notes: list[str]) -> Iterator[Annotation | None]:
+    """Yields the annotation of each frame, or None for a frame without one; `notes` says what is left out."""
+    ...

@@ -45,7 +45,8 @@ TOLERANCE = 1e-3  # seconds, because some formats round the times of frames to m
 REACH = 5  # in standard deviations; farther away a thousand Gaussians together do not reach 1 of 255
 
 Annotation = tuple[np.ndarray, np.ndarray]
-"""The annotation of one frame: fixated pixels (H, W) bool, and density (H, W) uint8 with the maximum 255."""
+"""The annotation of one frame: fixated pixels (H, W) bool, or how often each is fixated, and density (H, W), uint8 with
+the maximum 255 or, where none of it may be lost, uint16."""
 
 
 def read_header(path: Path) -> tuple[str, list[str]]:

@@ -161,6 +161,39 @@ class Dhf1k(RecordSource):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Avimos:
+  """AViMoS, the set of the NTIRE 2026 challenge: a tree in the layout of STAViS, for scores and for submissions.
+
+  `predict --data avimos:OUT` then writes a submission, and `evaluate --maps DIR --data avimos:OUT` scores one as the
+  challenge does. Densities keep all their bits, and each pixel how often it is fixated.
+  """
+
+  root: Path
+  """The folder with TrainTestSplit.json, Videos, SaliencyTest and FixationsTest (or …Train), as they were unpacked."""
+  out: Path | None = None
+  """The folder for the tree. Finished videos are left as they are."""
+  parts: tuple[str, ...] = ()
+  """The parts of TrainTestSplit.json, each a set of its own in scores; by default all but train."""
+  check: bool = False
+  """Only look: list what is missing. Nothing is written."""
+  limits: LimitOptions = field(default_factory=lambda: LimitOptions(time_limit=3600.0))
+
+  def run(self) -> Result:
+    """Prepares the challenge's files."""
+    from stajax.prepare.layouts.avimos import read_avimos
+    from stajax.prepare.tree import prepare_tree
+
+    listing, annotations = read_avimos(self.root, self.parts)
+    if self.check:
+      return describe_listing(listing)
+    if self.out is None:
+      raise ValueError("expected --out DIR, or --check")
+    groups = {part: [item.name for item in listing.items if item.part == part] for part in listing.parts}
+    limits, processes = self.limits.limits(), self.limits.num_processes()
+    return describe_tree(self.out, prepare_tree(listing, annotations, self.out, "AViMoS", limits, processes, groups))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Videos:
   """Turns a folder of videos, and tables of where viewers looked, into a tree in the layout of STAViS.
 
@@ -256,5 +289,6 @@ SOURCES: dict[str, type[Source]] = {
   "stavis": Stavis,
   "dhf1k": Dhf1k,
   "videos": Videos,
+  "avimos": Avimos,
   "synthetic": Synthetic,
 }

@@ -37,8 +37,9 @@ def write_video(
     video: The video's name.
     frames: The n frames, (H, W, 3) uint8 each.
     samples: The sound, 16 kHz mono float in [-1, 1], whole or in blocks; None for a video without sound.
-    annotations: For each frame, its fixated pixels (H, W) bool and their density (H, W) uint8, or None if nobody looked
-      at it; None for a video without annotations.
+    annotations: For each frame, its fixated pixels (H, W) bool, or how often each is fixated (H, W) int, and their
+      density (H, W), or None if nobody looked at it; None for a video without annotations. A density uint8 is written
+      as jpg, uint16 as png without loss.
 
   Returns:
     The number of frames, and how many of them are annotated.
@@ -90,9 +91,10 @@ def _write_frames(
     (folder / FRAMES / f"img_{number:05d}.jpg").write_bytes(encode_jpeg(frame))  # encoded as in records
     if annotation is not None:
       fixated, density = annotation
-      Image.fromarray(density).save(folder / ANNOTATIONS / "maps" / f"eyeMap_{number:05d}.jpg", quality=95)
-      matrix = folder / ANNOTATIONS / f"fixMap_{number:05d}.mat"
-      scipy.io.savemat(matrix, {"eyeMap": np.asarray(fixated, np.uint8)}, do_compression=True)
+      suffix = "png" if density.dtype == np.uint16 else "jpg"
+      Image.fromarray(density).save(folder / ANNOTATIONS / "maps" / f"eyeMap_{number:05d}.{suffix}", quality=95)
+      counts = fixated.astype(np.uint16 if fixated.max() > 255 else np.uint8)
+      scipy.io.savemat(folder / ANNOTATIONS / f"fixMap_{number:05d}.mat", {"eyeMap": counts}, do_compression=True)
       num_annotated += 1
   return number, num_annotated
 

@@ -12,6 +12,7 @@ from stajax.files import numbered_files
 from stajax.report.names import title_of
 from stajax.report.page import Example
 from stajax.scoring.protocol import METRICS
+from stajax.scoring.protocols import to_8_bits
 from stajax.scoring.results import Evaluation
 from stajax.scoring.videos import MethodMaps
 
@@ -101,7 +102,7 @@ def _example(
   density = video.density(frame)
   title = f"{word}: {video.database}/{video.name}, frame {frame + 1}, {METRICS[METRIC].title} {score:.2f}"
   picture = _picture(root / "video_frames" / video.database / video.name, frame, density.shape)
-  return Example(title, picture, {method: found[method][0]}, density, video.fixations(frame))
+  return Example(title, picture, {method: to_8_bits(found[method][0])}, to_8_bits(density), video.fixations(frame))
 
 
 def _picture(folder: Path, frame: int, size: tuple[int, ...]) -> np.ndarray:

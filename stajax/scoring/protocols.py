@@ -26,7 +26,8 @@ class Protocol:
 
   Attributes:
     about: Where it comes from, and what it does, in a sentence or two for people.
-    prepare: Brings a map (h, w), uint8 or float in [0, 1], to the ground truth's size: `prepare(map, (H, W), out)`.
+    prepare: Brings a map (h, w), uint8, uint16 or float in [0, 1], to the ground truth's size: `prepare(map, (H, W),
+      out)`.
     rules: The rules of metrics that differ from those of `stajax.scoring.protocol.METRICS`; None for a metric that the
       protocol does not have.
     negatives: Which pixels s-AUC compares fixations with: those fixated in other frames of the video, in ten random
@@ -46,20 +47,25 @@ class Protocol:
 
 
 def _blur_and_resize(prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
-  return imresize(postprocess_map(prediction), size, out)
+  return imresize(postprocess_map(to_8_bits(prediction)), size, out)
 
 
 def _only_resize(prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
-  return imresize(_to_float(prediction), size, out)
+  prediction = to_8_bits(prediction)
+  values = prediction / 255 if prediction.dtype == np.uint8 else prediction.astype(np.float64)
+  return imresize(values, size, out)
 
 
 def _scale_and_resize(prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
-  values = _to_float(prediction) * (255 if prediction.dtype == np.uint8 else 1)
+  values = prediction.astype(np.float64)
   return resize_bilinear((values - values.min()) / (values.max() - values.min() + _FLOAT32), size)
 
 
-def _to_float(prediction: np.ndarray) -> np.ndarray:
-  return prediction / 255 if prediction.dtype == np.uint8 else prediction.astype(np.float64)
+def to_8_bits(values: np.ndarray) -> np.ndarray:
+  """Returns a map of 16 bits (uint16) as uint8 with a maximum of 255; any other is returned as it is."""
+  if values.dtype != np.uint16:
+    return values
+  return np.round(values / max(int(values.max()), 1) * 255).astype(np.uint8)
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -109,7 +115,7 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def density_of(values: np.ndarray, protocol: Protocol) -> np.ndarray:
-  """Returns a density (H, W) uint8 as the protocol compares it."""
+  """Returns a density (H, W), uint8 or uint16, as the protocol compares it."""
   if not protocol.unit_density:
     return values
   low, high = float(values.min()), float(values.max())

@@ -31,7 +31,7 @@ from stajax.scoring.results import Evaluation, Sizes, VideoScores
 from stajax.scoring.viewers import INTER_OBSERVER, LEARNED_CENTRE, inter_observer, learned_centre
 
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
-"""(video, 0-based frames) → chunks of (some of them, {method: (k, h, w) uint8}); the others are not scored."""
+"""(video, 0-based frames) → chunks of (some of them, {method: (k, h, w) uint8 or uint16}); others are not scored."""
 
 Outcome = list[VideoScores] | str
 """The scores of a video, or the reason why it has none."""
@@ -271,7 +271,7 @@ class _Scorer:
       if learned is not None:
         maps = {LEARNED_CENTRE: np.repeat(learned[None], len(chunk_frames), axis=0), **maps}
       for method, values in maps.items():
-        if values.dtype != np.uint8 or values.ndim != 3 or len(values) != len(chunk_frames):
+        if values.dtype not in (np.uint8, np.uint16) or values.ndim != 3 or len(values) != len(chunk_frames):
           raise ValueError(f"{method}: found maps {values.dtype} {values.shape} for {len(chunk_frames)} frames")
         sizes.setdefault(method, set()).add(values.shape[1:])
       for start in range(0, len(chunk_frames), TASK_FRAMES):
@@ -343,7 +343,7 @@ def _score_task(
       rows[INTER_OBSERVER].append(inter_observer(frame_positions, other, size, seed, name))
     scores: dict[tuple, dict[str, float]] = {}  # an ablation's row often has the maps of another method
     for method, values in maps.items():
-      key = values[k].shape, values[k].tobytes()
+      key = values[k].dtype, values[k].shape, values[k].tobytes()
       if key not in scores:
         prepared = FrameMap(protocol.prepare_map(values[k], size, buffer, name))
         scores[key] = protocol.score(prepared, truth, seed, name)

@@ -6,7 +6,8 @@ A RUN is a work folder or a model folder; what it stands for follows from its co
 STANet (`students.learn_from scam`), STANet+♭ (trained on VGGSound), or re-trained (Table 4: on tagged clips of
 eye-tracking sets). Tables 1, 3 and the appendix are made from the first run. Scores are kept in DIR/evaluations and
 not computed again. It writes `index.html`, `tables.md` and `tables.json`; published numbers are marked as published.
-Exit codes: 0 all tables that could be asked of the data are there, 1 something is missing, 2 bad input.
+What the data at hand do not allow is named, line by line; that is no failure.
+Exit codes: 0 all tables that the data allow are written, 1 some videos could not be scored, 2 bad input.
 """
 
 import sys

@@ -1,6 +1,7 @@
 """What `stajax tables` does, table by table."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ _THRESHOLDED = {
 
 
 def make_tables(arguments: Arguments) -> int:
-  """Makes and writes all tables; prints what is missing; returns the exit code.
+  """Makes and writes all tables; prints what is missing; returns 1 if a video could not be scored, and otherwise 0.
 
   Raises:
     ValueError, OSError: An argument, a run or a tree cannot be used.
@@ -60,8 +61,10 @@ def make_tables(arguments: Arguments) -> int:
   missing = [f"{table.name}: {line}" for table in tables for line in table.missing]
   for line in missing:
     print(f"missing: {line}")
+  for name in sorted(scorer.failed):
+    print(f"stajax tables: {name} could not be scored", file=sys.stderr)
   print(f"{len(tables)} tables, {len(missing)} things missing; see {arguments.out / 'index.html'}")
-  return 1 if missing else 0
+  return 1 if scorer.failed else 0
 
 
 def _figures(arguments: Arguments, run: ModelRun) -> list[Figure]:

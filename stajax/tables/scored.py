@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,14 @@ class Scorer:
     settings: Which frames are scored.
     processes: The number of processes that score; None for one per core.
     tags: A table of tags that the maps depend on, if there is one.
+    failed: The videos that could not be scored, as DATABASE/VIDEO; `score` adds to it.
   """
 
   out: Path
   settings: Settings
   processes: int | None
   tags: Path | None = None
+  failed: set[str] = field(default_factory=set)
 
   def score(self, name: str, tree: Tree, depends_on: Any, make: Callable[[], Methods]) -> tuple[Scores, dict[str, Any]]:
     """Returns the scores of methods on a tree, and what `evaluation.json` says about them.
@@ -68,6 +70,7 @@ class Scorer:
     }
     if (found := _finished(folder, json.loads(json.dumps(request)))) is not None:
       print(f"{name}: scored already")
+      self._note_failed(found[1])
       return found
     chosen = make()
     evaluation = evaluate_videos(
@@ -84,7 +87,11 @@ class Scorer:
     about["rows"] = dict(chosen.row_titles)
     scores = write_scores(evaluation, about, folder)
     write_json(folder / "request.json", request)  # last, as it says that the scores are complete
+    self._note_failed(about)
     return scores, about
+
+  def _note_failed(self, about: Mapping[str, Any]) -> None:
+    self.failed.update(f"{each['database']}/{each['video']}" for each in about["skipped"])
 
 
 def _finished(folder: Path, request: Any) -> tuple[Scores, dict[str, Any]] | None:

@@ -105,7 +105,7 @@ def test_value_ranges_are_recognised_and_nothing_is_clipped():
     (rng.normal(size=(9, 9)) * 4 - 100, "signed", None),
   ]:
     assert value_ranges.recognise(values, "x") == kind
-    found = value_ranges.to_uint8(values, kind)
+    found = value_ranges.to_integers(values, kind)
     assert found.max() == 255
     if tolerance is not None:
       np.testing.assert_allclose(found.astype(float), eight, atol=tolerance)

@@ -1,5 +1,7 @@
 """Makes small trees in the STAViS layout, and scores several frames of a video."""
 
+import itertools
+
 import numpy as np
 
 from stajax.prepare.tree_files import write_fold_lists, write_video
@@ -26,3 +28,35 @@ def score_frames(predictions, fixations, densities, union, seeds):
     for prediction, fixated, density, seed in zip(predictions, fixations, densities, seeds, strict=True)
   ]
   return {metric: np.array([row[metric] for row in rows]) for metric in protocol.METRICS}
+
+
+def avimos_by_hand(prediction, fixations, density):
+  """What the challenge's scorer of AViMoS computes, pixel by pixel; `fixations` are (row, column), some repeatedly."""
+  eps = np.finfo(np.float32).eps
+  prediction, density = (
+    (x - x.min()) / (x.max() - x.min() + eps) for x in (prediction.astype(float), density.astype(float))
+  )
+  height, width = density.shape
+  large = np.zeros((height, width))
+  for i, j in np.ndindex(height, width):
+    sides = zip((i, j), prediction.shape, (height, width))
+    at = [float(np.float32((k + 0.5) * (n / m) - 0.5)) for k, n, m in sides]  # OpenCV's positions are float32
+    at = [min(max(x, 0), n - 1) for x, n in zip(at, prediction.shape)]
+    (y, dy), (x, dx) = ((int(v), v - int(v)) for v in at)
+    y1, x1 = min(y + 1, prediction.shape[0] - 1), min(x + 1, prediction.shape[1] - 1)
+    top = prediction[y, x] * (1 - dx) + prediction[y, x1] * dx
+    large[i, j] = top * (1 - dy) + (prediction[y1, x] * (1 - dx) + prediction[y1, x1] * dx) * dy
+  fixations = np.array(fixations)
+  values = large[fixations[:, 0], fixations[:, 1]]
+  a, b = ((x - x.mean()) / (x.std() + 1e-7) for x in (large, density))
+  possible = large.size + len(fixations) - np.unique(fixations, axis=1).shape[-1]
+  curve = [(0.0, 0.0)]
+  for i, threshold in enumerate(sorted(values, reverse=True), start=1):
+    curve.append((((large >= threshold).sum() - i) / (possible - len(fixations)), i / len(fixations)))
+  curve.append((1.0, 1.0))
+  return {
+    "nss": a[fixations[:, 0], fixations[:, 1]].mean(),
+    "cc": (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum() + 1e-7),
+    "sim": np.minimum(large / (large.sum() + 1e-7), density / (density.sum() + 1e-7)).sum(),
+    "auc_judd": sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in itertools.pairwise(curve)),
+  }  # fmt: skip

@@ -1,13 +1,16 @@
 """The command `stajax tables`: what runs stand for, that finished scores are kept, and its errors."""
 
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 
+from helpers import tiny
 from stajax.config import Config, Students
 from stajax.evaluate.methods import Methods
 from stajax.eyetracking import read_tree
+from stajax.model import Model
 from stajax.prepare.tree_files import write_fold_lists, write_video
 from stajax.scoring.protocol import Settings
 from stajax.tables.__main__ import main
@@ -15,6 +18,7 @@ from stajax.tables.runs import role_of
 from stajax.tables.scored import Scorer, Tree, merge, renamed
 
 SIZE = (24, 32)
+random_networks, model_folder, small_programs = tiny.random_networks, tiny.model_folder, tiny.small_programs
 
 
 @pytest.fixture
@@ -34,7 +38,9 @@ def random_maps(video, frames):
 
 def test_runs_stand_for_rows_of_the_paper():
   def role(trained_on, **students):
-    return role_of(SimpleNamespace(trained_on=trained_on, config=Config(name="a", students=Students(**students))))
+    return role_of(
+      cast(Model, SimpleNamespace(trained_on=trained_on, config=Config(name="a", students=Students(**students))))
+    )
 
   assert role("ave") == role("synthetic") == "STANet+" and role("vggsound") == "STANet+♭"
   assert role("ave", learn_from="scam") == "STANet" and role("stavis") == "re-trained"
@@ -60,6 +66,22 @@ def test_scores_are_kept_until_what_they_depend_on_changes(tmp_path, tree):
   assert len(calls) == 4
   merged = merge([scores, {"AVAD": {"x": {}}, "DIEM": {}}])
   assert list(merged["AVAD"]) == ["centre", "uniform", "final", "x"] and "DIEM" in merged
+
+
+def test_videos_that_cannot_be_scored_are_remembered(tmp_path, tree):
+  (tree.root / "annotations" / "AVAD" / "a" / "fixMap_00002.mat").write_bytes(b"no matrix")
+  for _ in range(2):  # scored, and read again
+    scorer = Scorer(tmp_path / "out", Settings(), 1)
+    scorer.score("run", tree, {}, lambda: Methods("", {0: random_maps}))
+    assert scorer.failed == {"AVAD/a"}
+
+
+def test_what_the_data_do_not_allow_is_named_and_no_failure(tmp_path, model_folder, capsys):
+  assert main([str(model_folder), "--out", str(tmp_path / "out")]) == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert "missing: table_5: scores on devices (Snapdragon 8 Gen 3, RTX 3060): no such device was measured" in lines
+  assert any(line.startswith("missing: table_1: no tree that was given has the set AVAD") for line in lines)
+  assert "6 tables" in lines[-1] and (tmp_path / "out" / "tables.md").is_file()
 
 
 @pytest.mark.parametrize(
