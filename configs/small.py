@@ -5,7 +5,7 @@
   stajax train --config configs/small.py --data.path DATA --students.teacher TEACHER \
     --init visual=efficientnet-lite0-57934424.pth
 
-It needs no tags and no VGG-16. EfficientNet-Lite0 is frozen; what it sees of every frame is computed once. A tagger
+It does without VGG-16. EfficientNet-Lite0 is frozen; what it sees of every frame is computed once. A tagger
 that YAMNet teaches gives the map of the sound, as for the teacher.
 """
 

@@ -55,9 +55,9 @@ def shapes(network, size):
 # Full size, by shape alone.
 
 
-def check_shapes(name, out, size, c):
+def check_shapes(name, out, size, c, side=None):
   """Checks the output for a batch of two groups."""
-  n, side = NETWORKS[name][0], size // 8
+  n, side = NETWORKS[name][0], size // 8 if side is None else side
   if name.startswith("sta"):
     assert out.shape == (2, n, size, size)
   else:
@@ -120,7 +120,8 @@ def test_every_configuration_file(path):
   config = configuration.load(path)
   for name in NETWORKS:
     network, size = networks.make_network(name, config, 7), networks.training_of(name, config).size
-    check_shapes(name, shapes(network, size)[0], size, 7)
+    side = {"vgg16": size // 8, "efficientnet_lite0": -(-size // 32)}[config.network.encoder]
+    check_shapes(name, shapes(network, size)[0], size, 7, side)
 
 
 def test_fewer_convolutions():
