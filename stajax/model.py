@@ -124,7 +124,9 @@ def _read_config(path: Path) -> "Config":
 
 
 def save_half(source: Path, folder: Path) -> int:
-  """Writes a model folder with weights of half the precision, and so of half the size; see `stajax.weights.store.load`.
+  """Writes a model folder to give away: its weights have half the precision, and so half the size.
+
+  `stajax.weights.store.load` widens them again. Of files that the configuration names only the names are kept.
 
   Args:
     source: A model folder, or the work folder that contains it.
@@ -136,6 +138,8 @@ def save_half(source: Path, folder: Path) -> int:
   Raises:
     ModelError, WeightsError: The model cannot be read, or a weight is too large for float16.
   """
+  from stajax import config as configuration  # late, see above
+
   source = source / "model" if (source / "model" / "model.json").is_file() else source
   about = json.loads((source / "model.json").read_text(encoding="utf-8")) if _read_description(source) else {}
   with atomic_folder(folder) as partial:
@@ -144,9 +148,22 @@ def save_half(source: Path, folder: Path) -> int:
       sha256 = store.save(partial / path.name, store.unflatten(halves))
       if path.stem in about["sha256"]:
         about["sha256"][path.stem] = sha256
-    shutil.copyfile(source / "config.json", partial / "config.json")
+    write_text(partial / "config.json", configuration.dumps(_without_folders(_read_config(source / "config.json"))))
     write_json(partial / "model.json", about)
   return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def _without_folders(config: "Config") -> "Config":
+  def name(path: str | None) -> str | None:
+    return None if path is None else Path(path).name
+
+  return config.model_copy(
+    update={
+      "init": {part: Path(file).name for part, file in config.init.items()},
+      "data": config.data.model_copy(update={"path": name(config.data.path)}),
+      "students": config.students.model_copy(update={"teacher": name(config.students.teacher)}),
+    }
+  )
 
 
 def _halve(path: Path, name: str, array: np.ndarray) -> np.ndarray:
