@@ -45,7 +45,8 @@ class BatchProgram:
   """
 
   def __init__(self, compute: Callable[..., Buffers]) -> None:
-    self._compute = compute
+    # Jitted by itself, it is traced once for the shapes of its entries and for buffers of any length.
+    self._compute: Callable[..., Buffers] = jax.jit(compute)
     self._shapes: tuple[tuple[str, tuple[int, ...], Any], ...] | None = None
     self.write: Callable[..., Buffers] = jax.jit(self._write, donate_argnums=1)
     """Runs the program on a batch: (variables, buffers, first sample, *inputs, **common) → buffers."""

@@ -24,13 +24,15 @@ def ask_teacher(run: Run) -> dict[str, Any]:
   """Writes the teacher's maps of all training frames as a map set; returns what `done.json` says.
 
   Raises:
-    ConfigError: The teacher predicts at another rate.
+    ConfigError: The rate is not a multiple of the teacher's.
     ModelError, WeightsError: The teacher cannot be read.
   """
   config, path = run.config, run.workdir.pseudo_fixations
   teacher = models.load(config.students.teacher or "")
-  if teacher.rate != config.data.rate:
-    raise ConfigError(f"students.teacher: predicts {teacher.rate:g} frames a second, data.rate is {config.data.rate:g}")
+  # The teacher's neighbours in time stay as far apart as on its own grid.
+  reach = round(config.data.rate / teacher.rate)
+  if reach < 1 or reach * teacher.rate != config.data.rate:
+    raise ConfigError(f"data.rate is {config.data.rate:g}, expected a multiple of students.teacher's {teacher.rate:g}")
   sha256 = {name: teacher.sha256[name] for name in networks.predicting_networks(teacher.config)}
   if not path.exists():
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,15 +40,15 @@ def ask_teacher(run: Run) -> dict[str, Any]:
     on = functools.cache(usual.on)
 
     def compute(clip: int, trained: TrainedNetworks) -> tuple[np.ndarray, np.ndarray]:
-      return _predict(run, on(trained.device), clip)
+      return _predict(run, on(trained.device), clip, reach)
 
     write_all(MapWriter(path, run.data.records), compute, run, "teacher's maps", {"kind": "teacher", "sha256": sha256})
   return {"frames": run.data.records.total_frames, "teacher": sha256, "trained_on": teacher.trained_on}
 
 
-def _predict(run: Run, predictor: Predictor, clip: int) -> tuple[np.ndarray, np.ndarray]:
+def _predict(run: Run, predictor: Predictor, clip: int, reach: int) -> tuple[np.ndarray, np.ndarray]:
   """Returns the maps (n, size, size) uint8 of a clip, and weights (n,) float32 that are 1."""
-  found = predictor.clip_maps(Clip(clip_samples(run.data.records, clip, predictor.side)))
+  found = predictor.clip_maps(Clip(clip_samples(run.data.records, clip, predictor.side), reach))
   name = "final" if "final" in found else next(iter(found))
   size = run.config.maps.size
   maps = to_uint8(resize(found[name], (size, size)))
