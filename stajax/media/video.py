@@ -7,10 +7,11 @@ Functions that decode take `notes`, a list to which they append a line for each 
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -32,6 +33,8 @@ from stajax.media.file import (
 from stajax.media.orientation import orientation
 from stajax.media.picture import Deinterlacer, FrameConverter
 from stajax.media.times import FileClock, FrameTimer, file_clock
+
+T = TypeVar("T")
 
 GRID_TOLERANCE = 1e-3  # seconds, because Matroska rounds times to milliseconds
 
@@ -156,15 +159,26 @@ def grid_frames(
     MediaError: As for `probe`.
   """
   converter = FrameConverter((side, side), decoding.threads)
+  for time, frame in on_grid(timed_frames(path, notes, decoding), rate):
+    yield time, converter.convert(frame)
+
+
+def on_grid(frames: Iterable[tuple[float, T, float]], rate: float) -> Iterator[tuple[float, T]]:
+  """Yields frames at a constant rate, as `grid_frames` does, whatever they are.
+
+  Args:
+    frames: At least one time in seconds, frame and duration in seconds, in order.
+    rate: The number of grid frames per second.
+  """
   index, shown, end = 0, None, 0.0
-  for time, frame, duration in timed_frames(path, notes, decoding):
+  for time, frame, duration in frames:
     while shown is not None and index / rate + GRID_TOLERANCE < time:
-      yield index / rate, converter.convert(shown)
+      yield index / rate, shown
       index += 1
     shown, end = frame, time + duration
   assert shown is not None  # without a frame there was an exception
   while index == 0 or index / rate + GRID_TOLERANCE < end:
-    yield index / rate, converter.convert(shown)
+    yield index / rate, shown
     index += 1
 
 

@@ -1,5 +1,7 @@
 """Prediction from Python, as `stajax.load` offers it; the command `stajax predict` is a thin layer over it."""
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -7,8 +9,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from stajax import runtime
+from stajax.maps.regions import BoxTracker, block_weights
+from stajax.maps.statistics import frame_statistics
+from stajax.predict.arrays import array_pictures, open_arrays
+from stajax.predict.crop import Crop, CropWindows
+from stajax.predict.notebook import prediction_html, with_progress
 from stajax.predict.outputs import FrameNumbers, Output, OverlayVideo, Provenance, to_uint8, write_maps
-from stajax.predict.per_video import MapStream, write_outputs
+from stajax.predict.per_video import MapStream, Pictures, Sampling, open_video, write_outputs
 
 if TYPE_CHECKING:
   from stajax.inference.predictor import Predictor
@@ -76,37 +83,103 @@ class SaliencyModel:
     """Lines for people about the model."""
     return self.predictor.notes
 
-  def stream(self, video: str | Path, every_frame: bool = False, sound_stream: int | None = None) -> MapStream:
+  def stream(
+    self,
+    video: str | Path,
+    every_frame: bool = False,
+    sound_stream: int | None = None,
+    *,
+    every: int | None = None,
+    fps: float | None = None,
+    smooth: float = 0.0,
+  ) -> MapStream:
     """Opens a video of any length, whose maps are computed while one iterates over the stream.
 
     Args:
       video: A video file.
       every_frame: Whether a map is computed for each native frame, instead of each frame of the model's grid.
       sound_stream: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
+      every: A map is computed for each native frame whose number is a multiple of this.
+      fps: Maps a second; None for the rate of the model's grid.
+      smooth: The standard deviation, in seconds, of a Gaussian that smooths the maps in time; 0 for none.
 
     Raises:
       MediaError: The video cannot be used.
+      ValueError: An argument is not possible; one line.
     """
-    return MapStream(self.predictor, video, every_frame, self.name, sound_stream)
+    sampling = Sampling(1 if every_frame and every is None else every, fps, smooth)
+    return open_video(self.predictor, video, sampling, self.name, sound_stream)
 
-  def predict(self, video: str | Path, every_frame: bool = False, sound_stream: int | None = None) -> "Prediction":
+  def predict(
+    self,
+    video: str | Path,
+    every_frame: bool = False,
+    sound_stream: int | None = None,
+    *,
+    every: int | None = None,
+    fps: float | None = None,
+    smooth: float = 0.0,
+    progress: bool | None = None,
+  ) -> "Prediction":
     """Computes the maps of a video, and keeps them all in memory: an hour at 8 maps a second of 256×256 takes 7.5 GB.
 
     Args:
       video: A video file.
-      every_frame: Whether a map is computed for each native frame, instead of each frame of the model's grid.
-      sound_stream: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
+      every_frame: That of `stream`, like the other arguments.
+      sound_stream: Likewise.
+      every: Likewise.
+      fps: Likewise.
+      smooth: Likewise.
+      progress: Whether a progress bar is shown; None: only in a notebook.
 
     Raises:
       MediaError: The video cannot be used.
-      ValueError: There is no map, or one is not finite.
+      ValueError: There is no map, one is not finite, or an argument is not possible.
     """
-    stream = self.stream(video, every_frame, sound_stream)
-    timed_maps = list(stream)
-    if not timed_maps:
-      raise ValueError(f"{video}: the model gave no map")
-    times = np.array([time for time, _ in timed_maps], np.float64)
-    return Prediction(np.stack([saliency for _, saliency in timed_maps]), times, stream.provenance)
+    stream = self.stream(video, every_frame, sound_stream, every=every, fps=fps, smooth=smooth)
+    return _collect(stream, progress)
+
+  def predict_arrays(
+    self,
+    frames: Sequence[np.ndarray] | np.ndarray,
+    rate: float,
+    sound: np.ndarray | None = None,
+    sound_rate: int | None = None,
+    *,
+    every: int | None = None,
+    fps: float | None = None,
+    smooth: float = 0.0,
+    progress: bool | None = None,
+  ) -> "Prediction":
+    """Computes the maps of frames and sound in memory, as `predict` does those of a file.
+
+    What the prediction writes is made from the same frames, which therefore stay in memory; overlays have no sound.
+    Where there are more than 128 maps, long companions are from the same 128, not from all over the video.
+
+    Args:
+      frames: (n, height, width, 3) uint8 RGB, or a list of n such frames, of any size.
+      rate: Frames a second.
+      sound: (samples,) or (samples, channels), float in [-1, 1], int16 or int32, from the first frame on; or None.
+      sound_rate: Samples a second.
+      every: That of `stream`, like the other arguments.
+      fps: Likewise.
+      smooth: Likewise.
+      progress: That of `predict`.
+
+    Raises:
+      ValueError: An array or another argument is not of a form that can be used; one line.
+    """
+    sampling = Sampling(every, fps, smooth)
+    stream = open_arrays(self.predictor, frames, rate, sound, sound_rate, sampling, self.name)
+    return _collect(stream, progress, array_pictures(frames, rate))
+
+
+def _collect(stream: MapStream, progress: bool | None, pictures: Pictures | None = None) -> "Prediction":
+  timed_maps = list(with_progress(stream, progress))
+  if not timed_maps:
+    raise ValueError(f"{stream.provenance.info.path}: the model gave no map")
+  times = np.array([time for time, _ in timed_maps], np.float64)
+  return Prediction(np.stack([saliency for _, saliency in timed_maps]), times, stream.provenance, pictures)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +190,13 @@ class Prediction:
     maps: (n, h, w) float32, each with a maximum of 1 unless it is 0 everywhere.
     times: (n,) float64, seconds on the clock of the video, whose first frame is at 0.
     provenance: What was predicted, and by what.
+    pictures: Returns the frames of the video, if they are not those of a file.
   """
 
   maps: np.ndarray
   times: np.ndarray
   provenance: Provenance
+  pictures: Pictures | None = None
 
   @property
   def rate(self) -> float:
@@ -148,6 +223,52 @@ class Prediction:
     """A line for each thing that had to be left out."""
     return tuple(self.provenance.notes)
 
+  @functools.cached_property
+  def peak(self) -> np.ndarray:
+    """Where each map has its maximum: (n, 2) int64, x and y in pixels of the video."""
+    return np.array([frame_statistics(saliency, self.size)["peak"] for saliency in self.maps], np.int64)
+
+  @functools.cached_property
+  def centroid(self) -> np.ndarray:
+    """The centre of mass of each map: (n, 2) float64, x and y in pixels of the video."""
+    return np.array([frame_statistics(saliency, self.size)["centroid"] for saliency in self.maps], np.float64)
+
+  def boxes(self, count: int) -> np.ndarray:
+    """Finds boxes that cover what is above half of each map's maximum, smoothed in time.
+
+    Args:
+      count: The largest number of boxes of a map.
+
+    Returns:
+      (n, count, 4) int32, x, y, width and height in pixels of the video. A box keeps its place from map to map while
+      it is followed; places without a box are 0.
+    """
+    tracker = BoxTracker(count, self.size)
+    return np.stack([tracker.add(*timed) for timed in zip(self.times.tolist(), self.maps, strict=True)])
+
+  def block_weights(self, side: int = 16) -> np.ndarray:
+    """Returns the mean of each map in every block of `side` × `side` pixels: (n, rows, columns) float32 in [0, 1]."""
+    return block_weights(self.maps, self.size, side)
+
+  def crop(self, aspect: str) -> Crop:
+    """Finds where to crop each frame to another shape; the video is read again, because its shots matter.
+
+    Args:
+      aspect: The shape as width:height, such as "9:16".
+
+    Returns:
+      The times of all native frames, and their windows.
+
+    Raises:
+      ValueError: The shape is of another form.
+    """
+    windows = CropWindows(aspect, self.provenance)
+    self._write(windows)
+    return windows.found
+
+  def _repr_html_(self) -> str:
+    return prediction_html(self.maps, self.times, self.provenance)
+
   def save_npz(self, path: str | Path) -> None:
     """Writes all maps as one npz file: `maps` uint8 from 0 to 255, `times`, `rate`, `size` and the model."""
     write_maps(Path(path), to_uint8(self.maps), self.times, self.provenance)
@@ -161,4 +282,4 @@ class Prediction:
     self._write(OverlayVideo(Path(path), self.provenance))
 
   def _write(self, output: Output) -> None:
-    write_outputs(zip(self.times.tolist(), self.maps, strict=True), self.provenance, [output])
+    write_outputs(zip(self.times.tolist(), self.maps, strict=True), self.provenance, [output], self.pictures)

@@ -1,8 +1,9 @@
 """The maps of one video, computed on demand, and the loop that writes them to outputs."""
 
 import contextlib
+import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stajax.maps.time_blur import blur_in_time
 from stajax.media import isolated
 from stajax.media.file import Decoding, MediaError
 from stajax.media.sound_windows import SoundWindows, file_windows
@@ -25,42 +27,79 @@ if TYPE_CHECKING:
 TimedMap = tuple[float, np.ndarray]
 """A time in seconds and the map (h, w) float32 at that time, with a maximum of 1 unless it is 0 everywhere."""
 
+Pictures = Callable[[], Iterable[tuple[float, np.ndarray]]]
+"""Returns the native frames (H, W, 3) uint8 RGB of a video, with their times in seconds."""
+
+_SMOOTHED_TOGETHER = 16
+"""How many maps are smoothed in time at once."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+  """When maps are computed, and how they are smoothed in time.
+
+  Attributes:
+    every: A map is computed for every native frame of which the number is a multiple of this; None for a constant rate.
+    fps: That rate, maps a second; None for the rate of the model's grid.
+    smooth: The standard deviation, in seconds, of a Gaussian that smooths the maps in time; 0 for none.
+
+  Raises:
+    ValueError: A value is not possible; one line.
+  """
+
+  every: int | None = None
+  fps: float | None = None
+  smooth: float = 0.0
+
+  def __post_init__(self) -> None:
+    if self.every is not None and self.every < 1:
+      raise ValueError(f"every {self.every}: expected at least 1")
+    if self.fps is not None and not 0 < self.fps <= 1000:
+      raise ValueError(f"fps {self.fps:g}: expected more than 0 and at most 1000")
+    if self.every is not None and self.fps is not None:
+      raise ValueError(f"every {self.every} and fps {self.fps:g}: expected one of them")
+    if not 0 <= self.smooth <= 60:
+      raise ValueError(f"smooth {self.smooth:g}: expected 0 to 60 seconds")
+
+  def rate(self, native: float, grid: float) -> float:
+    """Returns maps a second, for a video of `native` frames a second and a model whose grid has `grid`."""
+    return native / self.every if self.every is not None else grid if self.fps is None else self.fps
+
+
+USUAL = Sampling()
+
 
 class MapStream:
   """The maps of a video, in the order of their times, in memory that does not grow with the video's length.
 
-  They are computed while one iterates over the stream, which can be done only once.
+  They are computed while one iterates over the stream, which can be done only once. `open_video` makes one.
 
   Attributes:
     provenance: What is predicted, and by what.
+
+  Args:
+    predictor: The model.
+    provenance: What is predicted, and by what.
+    frames: Returns the times in seconds and the square frames (side, side, 3) uint8 of which maps are computed.
+    sound: The video's sound; None where it has none.
+    smooth: That of `Sampling`.
+    read_fragments: Returns fragments from all over a long video, given the samples between neighbours in time; None if
+      long companions are from the same window.
   """
 
   def __init__(
-    self, predictor: "Predictor", path: str | Path, every_frame: bool = False, model: str = "", sound: int | None = None
-  ):
-    """Opens the video and reads its sound.
-
-    Args:
-      predictor: The model.
-      path: The video.
-      every_frame: Whether a map is computed for each native frame, instead of each frame of the model's grid.
-      model: The model's name, for people.
-      sound: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
-
-    Raises:
-      MediaError: The video cannot be used.
-    """
-    decoding, notes = Decoding(sound=sound), list[str]()
-    info = isolated.probe(path, notes, decoding)
-    self._predictor = predictor
-    self._sound = _read_sound(info, notes, decoding)
-    self._reach = max(1, round(info.rate / predictor.rate)) if every_frame else 1
-    rate = info.rate if every_frame else predictor.rate
-    if every_frame and info.rate_varies:  # the n-th frame before one may be seconds away
-      notes.append(f"picture: its rate varies, maps are computed at {rate:.6g} frames a second")
-    has_sound = self._sound is not None
-    about = info, has_sound, model, predictor.trained_on, rate, every_frame
-    self.provenance = Provenance(*about, notes, identify(info.path))
+    self,
+    predictor: "Predictor",
+    provenance: Provenance,
+    frames: Callable[[], Iterable[tuple[float, np.ndarray]]],
+    sound: SoundWindows | None,
+    smooth: float = 0.0,
+    read_fragments: "Callable[[int], Fragments] | None" = None,
+  ) -> None:
+    self.provenance = provenance
+    self._predictor, self._frames, self._sound, self._smooth = predictor, frames, sound, smooth
+    self._reach = max(1, round(provenance.rate / predictor.rate))
+    self._read_fragments = read_fragments
     self._pending_times: deque[float] = deque()  # times of the samples whose maps the model has not returned yet
 
   @property
@@ -75,27 +114,73 @@ class MapStream:
       MediaError: The video is damaged.
       ValueError: A map is not finite.
     """
-    for saliency in self._predictor.maps(self._samples(), self._reach, self._fragments):
+    maps = self._maps()
+    return smooth_in_time(maps, self._smooth * self.provenance.rate) if self._smooth else maps
+
+  def _maps(self) -> Iterator[TimedMap]:
+    read = self._read_fragments
+    fragments = None if read is None else lambda: read(self._reach)
+    for saliency in self._predictor.maps(self._samples(), self._reach, fragments):
       time, saliency = self._pending_times.popleft(), np.asarray(saliency, np.float32)
       if not np.isfinite(saliency).all():
         raise ValueError(f"the model's map at {time:.3f} s is not finite")
       yield time, saliency / max(float(saliency.max()), 1e-12)
 
   def _samples(self) -> Iterator["Sample"]:
-    path, notes, side = self.provenance.info.path, self.provenance.notes, self._predictor.side
-    if self.provenance.every_frame and not self.provenance.info.rate_varies:
-      frames = isolated.native_frames(path, (side, side), notes)
-    else:
-      frames = isolated.grid_frames(path, self.provenance.rate, side, notes)
-    for time, frame in frames:
+    for time, frame in self._frames():
       self._pending_times.append(time)
       yield frame, None if self._sound is None else self._sound.window(time)
 
-  def _fragments(self) -> "Fragments":
+
+def smooth_in_time(timed_maps: Iterable[TimedMap], sigma: float) -> Iterator[TimedMap]:
+  """Smooths maps by a Gaussian of `sigma` maps; each has a maximum of 1 again."""
+  iterator, times = iter(timed_maps), deque[float]()
+
+  def parts() -> Iterator[np.ndarray]:
+    while part := list(itertools.islice(iterator, _SMOOTHED_TOGETHER)):
+      times.extend(time for time, _ in part)
+      yield np.stack([saliency for _, saliency in part])
+
+  for part in blur_in_time(parts(), sigma):
+    for saliency in part:
+      yield times.popleft(), saliency / max(float(saliency.max()), 1e-12)
+
+
+def open_video(
+  predictor: "Predictor", path: str | Path, sampling: Sampling = USUAL, model: str = "", sound: int | None = None
+) -> MapStream:
+  """Opens a video file and reads its sound.
+
+  Args:
+    predictor: The model.
+    path: The video.
+    sampling: When maps are computed.
+    model: The model's name, for people.
+    sound: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
+
+  Raises:
+    MediaError: The video cannot be used.
+  """
+  decoding, notes = Decoding(sound=sound), list[str]()
+  info = isolated.probe(path, notes, decoding)
+  windows = _read_sound(info, notes, decoding)
+  rate, side = sampling.rate(info.rate, predictor.rate), predictor.side
+  if sampling.every is not None and info.rate_varies:  # the n-th frame before one may be seconds away
+    notes.append(f"picture: its rate varies, maps are computed at {rate:.6g} frames a second")
+  about = info, windows is not None, model, predictor.trained_on, rate, sampling.every == 1
+  provenance = Provenance(*about, notes, identify(info.path))
+
+  def frames() -> Iterator[tuple[float, np.ndarray]]:
+    if sampling.every is None or info.rate_varies:
+      return isolated.grid_frames(info.path, rate, side, notes)
+    return itertools.islice(isolated.native_frames(info.path, (side, side), notes), 0, None, sampling.every)
+
+  def fragments(reach: int) -> "Fragments":
     from stajax.inference.reservoir import read_file_fragments  # loads JAX
 
-    info, rate = self.provenance.info, self.provenance.rate
-    return read_file_fragments(info, self._sound, rate, self._reach, self._predictor.side, self._predictor.seed)
+    return read_file_fragments(info, windows, rate, reach, side, predictor.seed)
+
+  return MapStream(predictor, provenance, frames, windows, sampling.smooth, fragments)
 
 
 def _read_sound(info: MediaInfo, notes: list[str], decoding: Decoding) -> SoundWindows | None:
@@ -124,13 +209,16 @@ class Summary:
   notes: tuple[str, ...]
 
 
-def write_outputs(timed_maps: Iterable[TimedMap], provenance: Provenance, outputs: Sequence[Output]) -> Summary:
+def write_outputs(
+  timed_maps: Iterable[TimedMap], provenance: Provenance, outputs: Sequence[Output], pictures: Pictures | None = None
+) -> Summary:
   """Reads a video once, and gives its maps and native frames to outputs.
 
   Args:
     timed_maps: The maps, in the order of their times.
     provenance: What is predicted.
     outputs: They are opened in this order, and completed in reverse order.
+    pictures: The native frames with their times; None: those of the file.
 
   Raises:
     MediaError: The video is damaged.
@@ -152,15 +240,19 @@ def write_outputs(timed_maps: Iterable[TimedMap], provenance: Provenance, output
       stack.enter_context(output.opened())
     interpolator = MapInterpolator(maps_given_to_outputs())
     needs_pictures = any(output.needs_pictures for output in outputs)
-    times_alone = ((time, None) for time in isolated.frame_times(path))
-    native = isolated.native_frames(path) if needs_pictures else times_alone
-    for time, picture in native:
+    for time, picture in _native_frames(path, needs_pictures) if pictures is None else pictures():
       frame = Frame(num_frames, time, picture, interpolator.at(time))
       for output in outputs:
         output.add_frame(frame)
       num_frames += 1
     interpolator.finish()
   return Summary(num_frames, num_maps, tuple(provenance.notes))
+
+
+def _native_frames(path: Path, needs_pictures: bool) -> Iterator[tuple[float, np.ndarray | None]]:
+  if needs_pictures:
+    return isolated.native_frames(path)
+  return ((time, None) for time in isolated.frame_times(path))
 
 
 class MapInterpolator:

@@ -18,7 +18,7 @@ from stajax.inference.tree_video import read_fragments
 from stajax.media.keyframes import sampled_runs
 from stajax.media.sound_windows import file_windows
 from stajax.media.video import probe
-from stajax.predict.per_video import MapStream
+from stajax.predict.per_video import open_video
 from stajax.prepare import tree_files
 
 small_programs = tiny.small_programs
@@ -87,7 +87,7 @@ def test_short_videos_need_no_reservoir(predictor, tmp_path, monkeypatch):
     wave = clicks(count / 4, np.arange(0.5, count / 4, 3), 16000)
     path = write_video(tmp_path / f"{count}.mp4", moving(count), rate=4, sound=wave, sound_rate=16000,
                        options={"g": "4"})  # fmt: skip
-    assert len(list(MapStream(predictor, path))) == count
+    assert len(list(open_video(predictor, path))) == count
     assert len(asked) == times
   assert asked[0][2:] == (4.0, 1, predictor.side, CONFIG.seed)
 

@@ -57,6 +57,41 @@ def test_a_stream_gives_the_maps_one_by_one(tmp_path):
     model.predict(tmp_path / "b.mp4")
 
 
+def test_a_prediction_has_numbers_for_encoders_editors_and_notebooks(tmp_path):
+  path = write_video(tmp_path / "<a>.mp4", spot(14), rate=8)
+  prediction = SaliencyModel(Brightness(), "m").predict(path, progress=True)
+  middle = 4 * np.arange(10) + 3.5  # of the square
+  assert np.abs(prediction.peak[:10, 0] - middle).max() <= 4 and np.abs(prediction.peak[:10, 1] - 13.5).max() <= 3
+  assert prediction.centroid.shape == (14, 2) and prediction.peak.dtype == np.int64
+  x, y, width, height = prediction.boxes(2)[:10, 0].T
+  assert ((x <= middle) & (middle <= x + width) & (y <= 13) & (y + height >= 14)).all() and (width < 24).all()
+  assert prediction.boxes(2).shape == (14, 2, 4)
+  weights = prediction.block_weights(16)
+  assert weights.shape == (14, 3, 4) and (weights[0].argmax(), weights[9].argmax()) == (0, 2)
+  times, windows = prediction.crop("9:16")
+  assert len(times) == 14 and (windows[:, 2:] == (28, 48)).all() and (np.diff(windows[:, 0]) >= 0).all()
+  with pytest.raises(ValueError, match="crop tall: expected width:height"):
+    prediction.crop("tall")
+  page = prediction._repr_html_()
+  assert page.count("data:image/png;base64,") == 8 and "&lt;a&gt;.mp4: 64×48" in page and 'src="http' not in page
+
+
+def test_maps_are_computed_and_smoothed_as_asked(tmp_path):
+  path = write_video(tmp_path / "a.mp4", spot(26), rate=25)
+  model = SaliencyModel(Brightness())
+  often = model.predict(path, fps=50)
+  assert model.predictor.reach == 6  # neighbours are as far apart as on the grid of 8 frames a second
+  third = model.predict(path, every=3)
+  np.testing.assert_allclose(often.times, np.arange(52) / 50)
+  assert often.rate == 50 and model.predictor.reach == 1
+  np.testing.assert_array_equal(third.maps, model.predict(path, every_frame=True).maps[::3])
+  smooth = model.predict(path, every=3, smooth=0.12)  # a Gaussian of one map
+  weights = np.exp(-0.5 * (np.arange(9)[:, None] - np.arange(9)) ** 2)
+  weights[np.abs(np.subtract.outer(np.arange(9), np.arange(9))) > 3] = 0
+  mean = np.tensordot(weights / weights.sum(1, keepdims=True), third.maps, 1)
+  np.testing.assert_allclose(smooth.maps, mean / mean.max((1, 2), keepdims=True), atol=1e-5)
+
+
 @pytest.mark.usefixtures("small_programs")
 def test_a_model_folder_is_loaded(model_folder, tmp_path):
   """The work folder of the training is as good, and the options do what those of the command do."""

@@ -21,7 +21,7 @@ from stajax.media.video_writer import VideoWriter
 from stajax.predict import outputs
 from stajax.predict.__main__ import main
 from stajax.predict.inputs import find_videos
-from stajax.predict.per_video import MapStream, Summary, write_outputs
+from stajax.predict.per_video import Sampling, Summary, open_video, write_outputs
 from tests.media.test_video import bad_files
 
 
@@ -45,7 +45,7 @@ class Brightness:
 
 
 def predict_video(predictor, path: Path, out: Path, every_frame=False, overlay=True, model="") -> Summary:
-  stream = MapStream(predictor, path, every_frame, model)
+  stream = open_video(predictor, path, Sampling(1 if every_frame else None), model)
   return write_outputs(stream, stream.provenance, outputs.make_outputs(out, path.stem, stream.provenance, overlay))
 
 
@@ -311,7 +311,7 @@ def test_command_on_a_folder_and_exit_codes(tmp_path, model, capsys):
 ])  # fmt: skip
 def test_neighbours_are_as_far_apart_as_on_the_grid_where_the_rate_varies(tmp_path, times, varies):
   path = write_video(tmp_path / "a.mkv", spot(len(times)), times=times)
-  stream = MapStream(Brightness(), path, every_frame=True)
+  stream = open_video(Brightness(), path, Sampling(1))
   at = np.array([time for time, _ in stream])
   assert stream.provenance.info.rate_varies is varies
   said = [note for note in stream.provenance.notes if "its rate varies" in note]
