@@ -33,11 +33,13 @@ class Arguments:
   """The options of `stajax predict`."""
 
   videos: tyro.conf.Positional[tuple[Path, ...]]
-  """Video files, or folders that are searched for them."""
+  """Video files, folders that hold them, or patterns such as 'day*/*.mp4'."""
   out: Path
   """The folder for the outputs."""
   model: Path | None = None
   """A trained model's folder, or the work folder of its training; by default the model that the package comes with."""
+  recursive: bool = False
+  """Search the folders in folders, too; outputs are in folders of the same names."""
   data: str | None = None
   """An eye-tracking set instead of videos: stavis:ROOT writes a grey image for every frame, avimos:ROOT (of `prepare
   avimos`) a grey video for each video, as that challenge takes it. Videos that are already done are left as they
@@ -74,9 +76,9 @@ def _predict(arguments: Arguments) -> int:
   _check(arguments)
   if arguments.data is not None:
     return _predict_dataset(arguments, arguments.data)
-  videos = find_videos(arguments.videos, arguments.out)
+  videos = find_videos(arguments.videos, arguments.out, arguments.recursive)
   isolated.start()  # beside JAX and the model
-  for path in find_copies(arguments.videos):
+  for path in find_copies(arguments.videos, arguments.recursive):
     print(f"note: {path} is a camera's small copy and left out", file=sys.stderr)
   return _predict_videos(arguments, videos, _load(arguments))
 
@@ -111,7 +113,7 @@ def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], mo
   summaries: list[Summary] = []
   start = time.monotonic()
   for path, name in videos:
-    if name != path.stem:
+    if Path(name).name != path.stem:
       print(f"note: the outputs of {path} are named {name}", file=sys.stderr)
     try:
       summary = _predict_video(arguments, path, name, model)
@@ -131,9 +133,11 @@ def _predict_video(arguments: Arguments, path: Path, name: str, model: SaliencyM
   from tqdm import tqdm
 
   stream = model.stream(path, arguments.every_frame, arguments.sound_stream)
-  outputs = make_outputs(arguments.out, name, stream.provenance, arguments.overlay)
+  target = arguments.out / name  # whose name may have dots
+  target.parent.mkdir(parents=True, exist_ok=True)
+  outputs = make_outputs(target.parent, target.name, stream.provenance, arguments.overlay)
   bar = tqdm(stream, path.name, stream.expected_length, leave=False, unit="map", disable=None)
-  with exclusive(arguments.out / f".{name}.lock"):
+  with exclusive(target.with_name(f".{target.name}.lock")):
     return write_outputs(bar, stream.provenance, outputs)
 
 

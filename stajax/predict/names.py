@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from stajax.files import comparable_name, shorten_name
 
@@ -13,8 +13,8 @@ THUMBNAIL_SUFFIX = ".thm"  # of the pictures that GoPro and others write beside 
 _ENDS = 2**20  # the bytes at both ends of a file that identify it, with its size
 
 
-def choose_names(paths: Sequence[Path], out: Path) -> list[str]:
-  """Returns what the names of each video's outputs begin with: usually its name without the suffix.
+def choose_names(paths: Sequence[Path], out: Path, folders: Sequence[Path] | None = None) -> list[str]:
+  """Returns what the names of each video's outputs begin with: usually its folder and its name without the suffix.
 
   A video keeps its suffix, and gets a number if that is not enough, if another video has the name: another one of these
   (a camera's small copy comes last), or one whose outputs an earlier run has left in the folder. Names that differ only
@@ -23,16 +23,23 @@ def choose_names(paths: Sequence[Path], out: Path) -> list[str]:
   Args:
     paths: The videos.
     out: The folder for the outputs.
+    folders: The folder in `out` for the outputs of each video; by default all are in `out` itself.
+
+  Returns:
+    Names such as "day1/walk", with slashes.
   """
-  names, taken = dict[Path, str](), set[str]()
-  for path in sorted(paths, key=lambda path: path.suffix.lower() in {*COPY_SUFFIXES, THUMBNAIL_SUFFIX}):
-    number, name = 1, shorten_name(path.stem)
+  names, taken = dict[int, str](), set[str]()
+  order = sorted(range(len(paths)), key=lambda i: paths[i].suffix.lower() in {*COPY_SUFFIXES, THUMBNAIL_SUFFIX})
+  for i in order:
+    path, folder = paths[i], "" if folders is None else folders[i].as_posix()
+    prefix = "" if folder in ("", ".") else f"{folder}/"
+    number, name = 1, prefix + shorten_name(path.stem)
     while comparable_name(name) in taken or _is_of_another(out / f"{name}.json", path):
       number += 1
-      name = shorten_name(path.name if number == 2 else f"{path.name}-{number - 1}")
+      name = prefix + shorten_name(path.name if number == 2 else f"{path.name}-{number - 1}")
     taken.add(comparable_name(name))
-    names[path] = name
-  return [names[path] for path in paths]
+    names[i] = name
+  return [names[i] for i in range(len(paths))]
 
 
 def identify(path: Path) -> str:
@@ -51,15 +58,25 @@ def identify(path: Path) -> str:
   return f"{place.hexdigest()[:16]}-{digest.hexdigest()[:16]}"
 
 
-def _is_of_another(numbers: Path, path: Path) -> bool:
-  """Returns whether a file of numbers, which may not exist, is that of another video."""
+def read_header(numbers: Path) -> dict[str, Any]:
+  """Returns the fields that the JSON file of a prediction begins with, before its long list; {} if there are none."""
   try:
     with numbers.open(encoding="utf-8", errors="replace") as file:
       start = file.read(2**16)
-    found = re.search(r'"source": ("[^"]*")', start)
-    if found is None:  # written by an older version, or no output of this program
-      return False
-    earlier, own = str(json.loads(found[1])).split("-"), identify(path).split("-")
-  except (OSError, ValueError):
+    return dict(json.loads(start.partition(', "frames": [')[0] + "}"))
+  except (OSError, ValueError, TypeError):
+    return {}
+
+
+def is_same(identity: str, path: Path) -> bool:
+  """Returns whether an identity is that of a file; raises OSError if the file cannot be read."""
+  return any(a == b for a, b in zip(identity.split("-"), identify(path).split("-"), strict=False))
+
+
+def _is_of_another(numbers: Path, path: Path) -> bool:
+  """Returns whether a file of numbers, which may not exist, is that of another video."""
+  source = read_header(numbers).get("source")
+  try:
+    return isinstance(source, str) and source != "" and not is_same(source, path)
+  except OSError:
     return False
-  return not any(a == b for a, b in zip(earlier, own))

@@ -24,13 +24,13 @@ def test_linked_folders_are_entered_once(tmp_path):
   (videos / "again").symlink_to(tmp_path / "disk")
   (videos / "deep" / "round").symlink_to(videos)
   (videos / "gone").symlink_to(tmp_path / "missing")
-  found = find_videos([videos], tmp_path / "out")
+  found = find_videos([videos], tmp_path / "out", recursive=True)
   assert [(path.relative_to(videos).as_posix(), name) for path, name in found] == [
-    ("a.mp4", "a"), ("again/b.mp4", "b"), ("deep/c.mp4", "c"),
+    ("a.mp4", "a"), ("again/b.mp4", "again/b"), ("deep/c.mp4", "deep/c"),
   ]  # fmt: skip
   (tmp_path / "links").mkdir()
   (tmp_path / "links" / "day2").symlink_to(tmp_path / "disk")
-  assert [name for _, name in find_videos([tmp_path / "links"], tmp_path / "out")] == ["b"]
+  assert [name for _, name in find_videos([tmp_path / "links"], tmp_path / "out", True)] == ["day2/b"]
 
 
 def test_folders_without_videos_are_refused(tmp_path):
@@ -107,3 +107,34 @@ def test_an_out_that_is_a_file_is_refused(tmp_path, capsys):
   for out, found in ((video, video), (video / "deeper", video)):
     assert main(["--model", str(tmp_path / "model"), "--out", str(out), str(video)]) == 2
     assert f"--out {out}: {found} is a file, expected a folder" in capsys.readouterr().err
+
+
+def test_structure_is_kept_where_folders_are_searched_deeply(tmp_path):
+  files(
+    tmp_path / "in", "a.mp4", "day1/a.mp4", "day1/b.mov", "day2/deep/a.mp4", "day2/a.overlay.mp4", "x/a.encoded.mp4"
+  )
+  deep = {path.relative_to(tmp_path / "in").as_posix(): name for path, name in
+          find_videos([tmp_path / "in"], tmp_path / "out", recursive=True)}  # fmt: skip
+  assert deep == {"a.mp4": "a", "day1/a.mp4": "day1/a", "day1/b.mov": "day1/b", "day2/deep/a.mp4": "day2/deep/a"}
+  assert [name for _, name in find_videos([tmp_path / "in"], tmp_path / "out")] == ["a"]
+  with pytest.raises(FileNotFoundError, match=r"day2: holds no videos, but its folders do: see --recursive"):
+    find_videos([tmp_path / "in" / "day2"], tmp_path / "out")
+  (tmp_path / "out" / "day1").mkdir(parents=True)
+  (tmp_path / "out" / "day1" / "a.json").write_text('{"video": "a.mp4", "source": "0-0", "frames": []}')
+  assert "day1/a.mp4" in [name for _, name in find_videos([tmp_path / "in"], tmp_path / "out", recursive=True)]
+
+
+@pytest.mark.parametrize("pattern, expected", [
+  ("day*/*.mp4", ["day1/a", "day2/a"]), ("*/a.*", ["day1/a", "day1/a.mp4", "day2/a"]),
+  ("day?", ["day1/a", "day1/a.mp4", "day2/a"]), ("**/*.mov", ["day1/a"]), ("day1/*", ["a", "a.mp4"]),
+])  # fmt: skip
+def test_patterns_keep_the_folders_that_they_fit(tmp_path, pattern, expected):
+  files(tmp_path, "day1/a.mp4", "day1/a.mov", "day1/notes.txt", "day2/a.mp4", ".hidden/a.mp4")
+  assert sorted(name for _, name in find_videos([tmp_path / pattern], tmp_path / "out")) == expected
+  with pytest.raises(FileNotFoundError, match=r"day1/\*\.avi: fits no videos"):
+    find_videos([tmp_path / "day1" / "*.avi"], tmp_path / "out")
+
+
+def test_names_with_brackets_are_names(tmp_path):
+  (path,) = files(tmp_path, "walk [1].mp4")
+  assert find_videos([path], tmp_path / "out") == [(path, "walk [1]")]

@@ -256,7 +256,7 @@ def test_names_of_videos_with_the_same_stem(tmp_path):
   for name in ("b/a.mp4", "a.webm", "a.mp4", "c.mov", ".hidden.mp4", "notes.txt", "c.overlay.mp4", "b/.git/d.mp4"):
     (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "in" / name).touch()
-  found = find_videos([tmp_path / "in", tmp_path / "in" / "a.mp4"], tmp_path)
+  found = find_videos([tmp_path / "in", tmp_path / "in" / "a.mp4", tmp_path / "in" / "b" / "a.mp4"], tmp_path)
   names = {str(path.relative_to(tmp_path / "in")): name for path, name in found}
   assert names == {"a.mp4": "a", "a.webm": "a.webm", "b/a.mp4": "a.mp4", "c.mov": "c"}
   with pytest.raises(FileExistsError, match=r"c\.overlay\.mp4"):
