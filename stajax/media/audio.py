@@ -7,7 +7,7 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from stajax.media.file import DEFAULT, Decoding, decode, open_media, seconds, sound_note, sound_stream
+from stajax.media.file import DEFAULT, Decoding, decode, open_media, seconds, sound_note, sound_stream, unheard_note
 from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.media.times import Corrector, FileClock, file_clock
 
@@ -50,6 +50,8 @@ def aligned_sound(
   with open_media(path) as container:
     stream = sound_stream(container, path, decoding)
     if stream is None:
+      if notes is not None and (note := unheard_note(container)) is not None:
+        notes.append(note)
       return
     if notes is not None and (note := sound_note(container, stream)) is not None:
       notes.append(note)

@@ -3,7 +3,7 @@
 Files are never trusted: only the file itself is read, no playlist is followed, and sizes are limited.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +16,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from stajax.files import address_refusal, is_address
+from stajax.media.programs import programs
 
 MAX_SIDE = 16384
 MAX_PIXELS = 2**27
@@ -106,13 +107,12 @@ def video_stream(container: InputContainer, path: Path, decoding: Decoding) -> a
   Raises:
     MediaError: There is no such stream, it has no decoder, or its picture is too large.
   """
-  streams = [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
+  streams = _pictures(container)
   if not streams:
     raise MediaError(f"{path}: has no video stream")
-  usable = [stream for stream in streams if stream.codec_context is not None]
-  if not usable:
+  stream = _choose_picture(streams)
+  if stream is None:
     raise MediaError(f"{path}: has no decoder for its video stream")
-  stream = max(usable, key=lambda stream: Disposition.default in stream.disposition)
   decoding.check(path, stream.codec_context.width, stream.codec_context.height)
   stream.thread_type = "AUTO"
   stream.codec_context.thread_count = decoding.threads
@@ -121,10 +121,36 @@ def video_stream(container: InputContainer, path: Path, decoding: Decoding) -> a
   return stream
 
 
+def _pictures(container: InputContainer) -> list[av.VideoStream]:
+  return [stream for stream in container.streams.video if Disposition.attached_pic not in stream.disposition]
+
+
+def _choose_picture(streams: Sequence[av.VideoStream]) -> av.VideoStream | None:
+  usable = [stream for stream in streams if stream.codec_context is not None]
+  return max(usable, key=lambda stream: _is(stream, "default"), default=None)
+
+
+def picture_note(container: InputContainer, chosen: av.VideoStream, path: Path) -> str | None:
+  """Returns a line that says which of several video streams is shown, or None if there is only one."""
+  streams = _pictures(container)
+  if len(streams) < 2:
+    return None
+  number = next(number for number, stream in enumerate(streams, 1) if stream.index == chosen.index)
+  found = _programs_of(container, path)
+  own = [at for at, identifiers in found.items() if chosen.id in identifiers]
+  of_program = f", that of program {own[0]}" if own and len(found) > 1 else ""
+  return f"picture: stream {number} of {len(streams)} is shown{of_program}"
+
+
+def _programs_of(container: InputContainer, path: Path) -> dict[int, set[int]]:
+  return programs(path) if container.format.name == "mpegts" else {}
+
+
 def sound_stream(container: InputContainer, path: Path, decoding: Decoding = DEFAULT) -> av.AudioStream | None:
   """Returns the stream to hear: the one that was chosen, or else the default one, or else the first; None without any.
 
   Among several default streams, and where none is, those for people who do not see or hear well and comments come last.
+  Where broadcasts send several programs, only the sound of the picture's own program is taken unasked.
 
   Raises:
     MediaError: There is sound, but not the stream that was chosen, or no decoder for that.
@@ -144,7 +170,26 @@ def _choose_sound(container: InputContainer, path: Path, number: int | None) -> 
       raise MediaError(f"{path}: has no decoder for its sound stream {number}")
     return streams[number - 1]
   usable = [stream for stream in streams if stream.codec_context is not None]
+  if usable and (picture := _choose_picture(_pictures(container))) is not None:
+    foreign = _foreign_streams(_programs_of(container, path), picture.id)
+    usable = [stream for stream in usable if stream.id not in foreign]
   return max(usable, key=lambda stream: (_is(stream, "default"), not _is(stream, *_SPECIAL)), default=None)
+
+
+def _foreign_streams(found: dict[int, set[int]], picture: int) -> set[int]:
+  """Returns the identifiers of streams that belong to other programs only than the picture's stream."""
+  own = {identifier for identifiers in found.values() if picture in identifiers for identifier in identifiers}
+  return set().union(*found.values()) - own if own else set()
+
+
+def unheard_note(container: InputContainer) -> str | None:
+  """Returns a line for a file that has sound, but none that is heard, or None if it has no sound."""
+  count = len(container.streams.audio)
+  if not count:
+    return None
+  if all(stream.codec_context is None for stream in container.streams.audio):
+    return "sound: there is no decoder for it"
+  return f"sound: the picture's program has none, {count} of other programs not heard (see --sound-stream)"
 
 
 def sound_note(container: InputContainer, chosen: av.AudioStream) -> str | None:
@@ -169,7 +214,7 @@ def _sound_name(stream: av.AudioStream) -> str:
 _SPECIAL = ("comment", "visual_impaired", "hearing_impaired", "descriptions")
 
 
-def _is(stream: av.AudioStream, *names: str) -> bool:
+def _is(stream: av.AudioStream | av.VideoStream, *names: str) -> bool:
   return any(Disposition[name] in stream.disposition for name in names if name in Disposition.__members__)
 
 

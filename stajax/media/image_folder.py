@@ -7,7 +7,7 @@ import numpy as np
 
 from stajax.files import numbered_files
 from stajax.media.file import Decoding, MediaError
-from stajax.media.video import GRID_TOLERANCE, native_frames, probe
+from stajax.media.video import GRID_TOLERANCE, native_frames, probe_picture
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -69,7 +69,7 @@ class ImageFolder:
     reason = ""
     for image in self._images:
       try:
-        info = probe(image, self._decoding)
+        info = probe_picture(image, self._decoding)
         return info.width, info.height
       except MediaError as error:
         reason = reason or str(error)

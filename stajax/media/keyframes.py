@@ -1,6 +1,7 @@
 """Decodes a few short runs of frames from all over a video, without decoding the frames between them."""
 
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import av
@@ -71,7 +72,9 @@ def sampled_runs(
         slot = number if number < count else int(rng.integers(number + 1))
         number += 1
         if slot < count:
-          begun, packets = _presentation_time(packet, time), [packet]
+          begun, packets = inf, [packet]
+      if packets and begun == inf and time is not None and not packet.is_discard:
+        begun = _presentation_time(packet, time)  # edit lists may hide the keyframe itself
     if packets:
       finish_run()
   return sorted(runs.values(), key=lambda run: run[0])

@@ -24,7 +24,8 @@ class Run:
     place: The number of the first packet in the file.
     start: The earliest presentation time.
     end: The end of the latest packet that is not far away from its decoding time.
-    far_end: The end of the latest packet.
+    latest: The latest presentation time.
+    length: How long the packet lasts that is shown then.
     last: The last stamp in the order of the file.
     count: The number of packets.
     part: The number of the recording that it belongs to.
@@ -34,7 +35,8 @@ class Run:
   place: int
   start: float
   end: float
-  far_end: float
+  latest: float
+  length: float
   last: float
   count: int = 0
   part: int = 0
@@ -50,7 +52,6 @@ class Stamps:
   untimed: float = 0.0  # the durations of the packets before the first stamp
   has_pts: bool = False
   has_gaps: bool = False
-  is_heard: bool = False  # whether there was a packet that is not to be discarded, as those are that start a decoder
   shown: array = field(default_factory=lambda: array("d"))  # presentation times of the first packets
   durations: array = field(default_factory=lambda: array("d"))
 
@@ -58,6 +59,9 @@ class Stamps:
     """Takes the next packet of the stream, which is packet `place` of the file."""
     number, base = self.num_packets, packet.time_base or Fraction(0)
     self.num_packets += 1
+    if packet.is_discard:  # it only starts the decoder, as where an edit list enters a recording, and is never shown
+      self.has_gaps |= bool(self.runs)
+      return
     duration = min(float(max(packet.duration or 0, 0) * base), MAX_GAP)
     pts = None if packet.pts is None or self.ignores_pts else float(packet.pts * base)
     self.has_pts |= pts is not None
@@ -71,12 +75,13 @@ class Stamps:
       self.durations.append(duration)
     run = self.runs[-1] if self.runs else None
     if run is None or not -STEP_BACK <= stamp - run.last <= STEP_FORWARD:
-      run = Run(number, place, shown, stamp, stamp, stamp)
+      run = Run(number, place, shown, stamp, shown, 0.0, stamp)
       self.runs.append(run)
-    elif abs(stamp - run.end) > 0.05 or (packet.is_discard and self.is_heard):
+    elif abs(stamp - run.end) > 0.05:
       self.has_gaps = True
-    self.is_heard |= not packet.is_discard
-    run.last, run.count, run.far_end = stamp, run.count + 1, max(run.far_end, shown + duration)
+    run.last, run.count = stamp, run.count + 1
+    if shown >= run.latest:
+      run.latest, run.length = shown, duration
     if abs(shown - stamp) <= MAX_GAP:
       run.start, run.end = min(run.start, shown), max(run.end, shown + min(duration, STEP_FORWARD))
 

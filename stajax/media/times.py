@@ -281,14 +281,15 @@ def _decide(
   offsets = part_offsets(both, num_parts)
   clocks = [_stream_clock(stamps, numbers, offsets) for stamps, numbers in zip(both, damaged)]
   believed = max(stated, *(clock.end for clock in clocks))
-  far = (run.far_end + offsets[run.part] for run in picture.runs)
+  lengths = (run.length if has_durations and run.length else interval for run in picture.runs)
+  far = (run.latest + length + offsets[run.part] for run, length in zip(picture.runs, lengths))
   end = max((time for time in far if time <= believed + 1), default=clocks[0].end)
   notes = [f"clock: starts again {num_parts - 1}×, the recordings follow each other"] if num_parts > 1 else []
   if any(damaged):
     notes.append("clock: damaged time stamps ignored")
   if not picture.runs:  # frames that follow each other
     end, has_durations = picture.num_packets * interval, True
-  clocks[0] = replace(clocks[0], end=end + (0 if has_durations else interval))
+  clocks[0] = replace(clocks[0], end=end)
   varies = _varies(picture, interval)
   return FileClock(clocks[0], clocks[1], interval, varies, has_durations, believed, notes=tuple(notes))
 

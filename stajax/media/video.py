@@ -26,6 +26,7 @@ from stajax.media.file import (
   MediaError,
   decode,
   open_media,
+  picture_note,
   seconds,
   sound_stream,
   video_stream,
@@ -215,6 +216,8 @@ def timed_frames(
     notes.extend(clock.notes)
   with open_media(path) as container:
     stream = video_stream(container, path, decoding)
+    if notes is not None and (note := picture_note(container, stream, path)) is not None:
+      notes.append(note)
     for time, frame in _frames_of(container, stream, path, notes, decoding):
       stated = seconds(frame.duration, frame.time_base) if clock.has_durations else None
       time = pace.time_of(time)

@@ -66,8 +66,8 @@ class VideoWriter:
     last = round(self._last_time / _TIME_BASE)
     for packet in self._stream.encode(None):
       if packet.pts is not None and packet.time_base and round(packet.pts * packet.time_base / _TIME_BASE) == last:
-        shown = max(self.info.duration - self._last_time, 1 / self.info.rate)
-        packet.duration = round(shown / float(packet.time_base))
+        left = self.info.duration - self._last_time
+        packet.duration = round((left if left > 1e-3 else 1 / self.info.rate) / float(packet.time_base))
       self._mux(packet)
     self._container.close()
     if self.info.has_sound:

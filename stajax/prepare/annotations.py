@@ -12,7 +12,7 @@ import numpy as np
 from stajax.eyetracking import StavisError, read_density, read_fixations
 from stajax.media.file import MediaError
 from stajax.media.limits import Failure, Limits, run_in_children
-from stajax.media.video import probe
+from stajax.media.video import probe_picture
 from stajax.prepare.constant_rate import ShownFrames
 from stajax.prepare.fixations import Annotation, FixationTable
 from stajax.prepare.gaze_units import GazeUnits
@@ -88,7 +88,7 @@ def examine_table(table: TableAnnotations, video: Path, limits: Limits) -> list[
   """Returns a line for each thing that is wrong or doubtful about a table, or its video, and the file it is about."""
   notes: list[str] = []
   try:
-    info = probe(video, make_decoding(limits))
+    info = probe_picture(video, make_decoding(limits))
     if info.duration is None:
       return []
     seconds, is_cut = min(info.duration, limits.max_seconds), info.duration > limits.max_seconds

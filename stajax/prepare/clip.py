@@ -17,7 +17,7 @@ from stajax.media.image_folder import ImageFolder
 from stajax.media.limits import Limits
 from stajax.media.sound_windows import is_audible
 from stajax.media.spectrogram import NUM_BINS, log_spectrogram, spectrogram_blocks, statistics
-from stajax.media.video import GRID_TOLERANCE, MediaInfo, grid_frames, probe
+from stajax.media.video import GRID_TOLERANCE, MediaInfo, grid_frames, probe_picture
 from stajax.prepare.clip_staging import PreparedClip
 from stajax.prepare.item_media import check_bytes, cut_frames, decode_sound, make_decoding
 from stajax.prepare.listing import Item
@@ -130,12 +130,12 @@ def count_segment_frames(settings: MediaSettings) -> int:
 def _picture(item: Item, limits: Limits, notes: list[str]) -> ImageFolder | MediaInfo:
   if item.rate is not None:
     return ImageFolder(item.path, item.rate, make_decoding(limits), notes)
-  return probe(item.path, make_decoding(limits))
+  return probe_picture(item.path, make_decoding(limits))
 
 
 def _sound(item: Item, end: float | None, limits: Limits, notes: list[str]) -> tuple[np.ndarray, float, float]:
   """Returns (m,) float32 samples, and the mean and deviation of their spectrogram; m = 0 without usable sound."""
-  blocks = list(decode_sound(item, limits, notes, end))
+  blocks = decode_sound(item, limits, notes, end)
   mean, deviation, _ = whole = statistics(spectrogram_blocks(blocks))
   return (np.concatenate(blocks), mean, deviation) if is_audible(whole, notes) else (np.zeros(0, np.float32), 0.0, 0.0)
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from stajax.media.audio import SAMPLE_RATE, audio_blocks
+from stajax.media import isolated
+from stajax.media.audio import SAMPLE_RATE
 from stajax.media.file import Decoding, MediaError
 from stajax.media.image_folder import numbered_images
 from stajax.media.limits import Limits
@@ -60,33 +61,39 @@ def cut_frames(frames: Iterable[tuple[float, T]], limits: Limits, notes: list[st
     yield time, frame
 
 
-def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None = None) -> Iterator[np.ndarray]:
-  """Yields the sound of an item up to the largest duration.
+def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None = None) -> list[np.ndarray]:
+  """Returns the sound of an item up to the largest duration.
+
+  A video's sound is decoded in a process of its own, because a decoder that crashes at it must not cost the picture.
 
   Args:
-    item: The item. Nothing is yielded if it has no sound, or if its separate sound file is damaged.
+    item: The item. Nothing is returned if it has no sound, or if its sound cannot be used though the picture can.
     limits: The limits for a file.
     notes: Receives a line for each thing that had to be left out.
     end: The end of the picture in seconds; sound that ends earlier is continued with silence.
 
-  Yields:
+  Returns:
     Blocks (n,) float32 at 16 kHz in [-1, 1].
 
   Raises:
     MediaError: The item's media file cannot be used.
   """
   if item.sound_file is None and item.rate is not None:
-    return
-  path, read = (item.path, audio_blocks) if item.sound_file is None else (item.sound_file, sound_file_blocks)
-  decoding = make_decoding(limits if item.sound_file is None else replace(limits, sound=None))
+    return []
+  path, read = item.path, isolated.audio_blocks
+  if item.sound_file is not None:
+    path, read, limits = item.sound_file, sound_file_blocks, replace(limits, sound=None)
+  blocks: list[np.ndarray] = []
   left = round(min(limits.max_seconds, 1e9) * SAMPLE_RATE)
   try:
-    for block in pad_with_silence(read(path, notes, decoding), end):
-      yield block[:left]
+    for block in pad_with_silence(read(path, notes, make_decoding(limits)), end):
+      blocks.append(block[:left])
       left -= len(block)
       if left <= 0:
-        return
+        break
   except MediaError as error:
-    if item.sound_file is None:
+    if item.sound_file is None and not isinstance(error, isolated.DecoderError):
       raise
-    notes.append(f"sound: {str(error).removeprefix(f'{path}: ')}")  # the picture can still be used
+    notes.append(isolated.about_sound(error, path))
+    return []
+  return blocks

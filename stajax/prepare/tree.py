@@ -7,20 +7,17 @@ continues with the missing videos.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from stajax import __version__
 from stajax.cli import make_out_folder
 from stajax.eyetracking import read_groups
 from stajax.files import exclusive, sha256_of_json, write_json
 from stajax.media.limits import Failure, Limits
-from stajax.media.video import probe
+from stajax.media.video import probe_picture
 from stajax.prepare.annotations import Annotations
 from stajax.prepare.constant_rate import choose_frames, decode_pictures
 from stajax.prepare.item_media import check_bytes, decode_sound, item_files, make_decoding, read_stamp
@@ -201,20 +198,13 @@ def write_one(job: Job, out: Path, database: str, limits: Limits) -> Written:
 def _write(job: Job, out: Path, database: str, limits: Limits) -> Written:
   notes: list[str] = []
   check_bytes(job.item, limits)
-  info = probe(job.item.path, make_decoding(limits))
+  info = probe_picture(job.item.path, make_decoding(limits))
   frames = choose_frames(info, limits, notes)
   annotations = None if job.annotations is None else job.annotations.read(frames, notes)
-  samples = _sound(job.item, limits, notes)
+  samples = decode_sound(job.item, limits, notes) or None
   shown_pictures = decode_pictures(info, frames, limits, notes)
   num_frames, num_annotated = write_video(out, database, job.item.name, shown_pictures, samples, annotations)
   return Written(job.key, num_frames, frames.rate, num_annotated, samples is not None, tuple(notes))
-
-
-def _sound(item: Item, limits: Limits, notes: list[str]) -> Iterator[np.ndarray] | None:
-  """Returns blocks of the sound, or None if there is no usable sound."""
-  blocks = decode_sound(item, limits, notes)
-  first = next(blocks, None)
-  return None if first is None else chain([first], blocks)
 
 
 def _job(listing: Listing, item: Item, annotations: Annotations | None, limits: Limits) -> Job:

@@ -1,4 +1,4 @@
-"""The corpus of media situations: small files with flashes and beeps at known times, each generated."""
+"""Media situations: small files with flashes and beeps at known times, each generated; containers, codecs, clocks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +30,9 @@ class Situation:
     is_silent: Whether there is no sound that can be heard.
     notes: A word of the notes that reading gives; empty where there shall be none.
     slack: How far flashes may be from their times, seconds; recordings that are joined follow each other's sound.
+    colour: The colour (red, green, blue) of the middle of the first frame.
+    size: The width and the height of the frames.
+    refused: A word of the reason why the file is refused; None where it is shown.
   """
 
   write: Callable[[Path], object]
@@ -42,6 +45,9 @@ class Situation:
   is_silent: bool = False
   notes: str = ""
   slack: float = 0.04
+  colour: tuple[int, int, int] | None = None
+  size: tuple[int, int] | None = None
+  refused: str | None = None
 
 
 def frames_at(times: list[float], flashes: tuple[float, ...] = FLASHES, side: int = 32) -> np.ndarray:
@@ -52,7 +58,8 @@ def frames_at(times: list[float], flashes: tuple[float, ...] = FLASHES, side: in
 
 def usual(path: Path, seconds: float = 3.0, at: float = 0.0, sound_at: float | None = None, **settings) -> Path:
   """Writes the usual flashes and beeps; the picture begins at one time on the file's clock, the sound at another."""
-  times = [number / RATE for number in range(round(seconds * RATE))]
+  frame_rate = settings.setdefault("rate", RATE)
+  times = [number / frame_rate for number in range(round(seconds * frame_rate))]
   rate = settings.setdefault("sound_rate", 48000)
   channels = settings.pop("channels", 1)
   sound_at = at if sound_at is None else sound_at
@@ -60,7 +67,6 @@ def usual(path: Path, seconds: float = 3.0, at: float = 0.0, sound_at: float | N
   sound = settings.pop("sound", None)
   if sound is None:
     sound = clicks(seconds + at - sound_at, beeps, rate, channels)
-  settings.setdefault("rate", RATE)
   return write_video(
     path, frames_at(times), [time + at for time in times], sound=sound, sound_start=sound_at, **settings
   )
@@ -114,8 +120,9 @@ def timed(times: list[float], flashes: tuple[float, ...] = FLASHES, **settings) 
   """Returns a function that writes frames at times, with beeps at the flashes."""
 
   def write(path: Path) -> object:
-    sound = clicks(times[-1] + 0.5, list(flashes), settings.get("sound_rate", 16000))
-    return write_video(path, frames_at(times, flashes), times, sound=sound, **{"sound_rate": 16000, **settings})
+    settings.setdefault("sound_rate", 16000)
+    sound = clicks(times[-1] + 0.5, list(flashes), settings["sound_rate"])
+    return write_video(path, frames_at(times, flashes), times, sound=sound, **settings)
 
   return write
 
@@ -189,7 +196,7 @@ PCM = {"codec": "ffv1", "pixels": "bgr0", "sound_codec": "pcm_s16le", "sound_rat
 MJPEG = PCM | {"codec": "mjpeg", "pixels": "yuvj420p"}
 SLIDE = [0, 0.5, 0.7, 1, *(700 + number / 10 for number in range(10))]
 
-CORPUS: dict[str, Situation] = {
+CONTAINERS: dict[str, Situation] = {
   # Containers and codecs.
   "mp4, h264 and aac": plain(".mp4", *H264, "aac"),
   "mp4, h264 and mp3": plain(".mp4", *H264, "libmp3lame"),
@@ -254,10 +261,18 @@ CORPUS: dict[str, Situation] = {
   ),
   "ts, 33 bits wrap around": Situation(lambda path: usual(path, at=2**33 / 90000 - 2.5), ".ts"),
   "mp4, a slide of 700 s": Situation(
-    timed(SLIDE, (0.5, 700.3), sound_codec="aac"), ".mp4", (0.5, 700.3), duration=700.95, times=tuple(SLIDE)
+    timed(SLIDE, (0.5, 700.3), sound_codec="aac", sound_rate=8000),
+    ".mp4",
+    (0.5, 700.3),
+    duration=700.95,
+    times=tuple(SLIDE),
   ),
-  "mkv, a slide of 700 s": Situation(
-    timed(SLIDE, (0.5, 700.3), **PCM), ".mkv", (0.5, 700.3), duration=None, times=tuple(SLIDE)
+  "mkv, a slide of 20 s": Situation(
+    timed([0, 0.5, 0.7, 1, 20, 20.3, 20.5], (0.5, 20.3), **PCM),
+    ".mkv",
+    (0.5, 20.3),
+    duration=None,
+    times=(0, 0.5, 0.7, 1, 20, 20.3, 20.5),
   ),
   "ts, a slide of 30 s": Situation(
     timed([0, 0.5, 0.7, 1, 30, 30.3, 30.5], (0.5, 30.3), sound_codec="aac"),

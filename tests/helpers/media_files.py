@@ -36,30 +36,32 @@ def write_video(
   rotation: int = 0,
   cover: bytes | None = None,
   options: dict[str, str] | None = None,
+  container: dict[str, str] | None = None,
+  clock: Fraction = CLOCK,
 ) -> Path:
   """Writes frames (n, h, w, 3) uint8 at times in seconds with sound (channels, n) float32 in [-1, 1]."""
   times = [number / rate for number in range(len(frames))] if times is None else times
-  with av.open(str(path), "w") as container:
-    stream = container.add_stream(codec, rate=rate)
+  with av.open(str(path), "w", options=container or {}) as file:
+    stream = file.add_stream(codec, rate=rate)
     stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
-    stream.time_base = stream.codec_context.time_base = CLOCK
+    stream.time_base = stream.codec_context.time_base = clock
     stream.codec_context.options = options or {}
     if rotation:
       stream.set_display_rotation(rotation)
     packets = []
     if sound is not None:
-      layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
-      target = container.add_stream(sound_codec, rate=sound_rate, layout=layout)
+      layout = {1: "mono", 2: "stereo", 4: "4.0", 6: "5.1"}[len(sound)]
+      target = file.add_stream(sound_codec, rate=sound_rate, layout=layout)
       if sound_codec == "vorbis":
         target.codec_context.options = {"strict": "-2"}
     if cover is not None:
-      picture = container.add_stream("png", rate=1)
+      picture = file.add_stream("png", rate=1)
       picture.height, picture.width, picture.pix_fmt = 8, 8, "rgb24"
       picture.disposition = av.stream.Disposition.attached_pic
       packets += picture.encode(av.VideoFrame.from_ndarray(np.zeros((8, 8, 3), np.uint8), format="rgb24"))
     for time, frame in zip(times, frames):
       picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(format=pixels)
-      picture.pts, picture.time_base = round(time / CLOCK), CLOCK
+      picture.pts, picture.time_base = round(time / clock), clock
       packets += stream.encode(picture)
     packets += stream.encode(None)
     if sound is not None:
@@ -67,7 +69,7 @@ def write_video(
       wave.sample_rate, wave.pts, wave.time_base = sound_rate, round(sound_start * sound_rate), Fraction(1, sound_rate)
       packets += target.encode(wave) + target.encode(None)
     for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
-      container.mux(packet)
+      file.mux(packet)
   return path
 
 

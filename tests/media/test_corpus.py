@@ -2,16 +2,19 @@
 
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers.media_corpus import CORPUS
 from helpers.media_files import onsets, read_sound
+from helpers.media_situations import CORPUS, describe
+from stajax.media.file import MediaError
 from stajax.media.video import native_frames, probe
 from stajax.media.video_writer import VideoWriter
 
 SYNC = 0.04  # seconds
+PAGE = Path(__file__).parents[2] / "docs" / "situations.md"
 
 
 def flashes(frames):
@@ -30,6 +33,13 @@ def test_the_corpus_is_large_enough():
   assert len(CORPUS) >= 60
 
 
+@pytest.mark.skipif(not PAGE.exists(), reason="the documentation is not here")
+def test_the_documentation_has_all_situations():
+  rows = [line.split("|")[1:3] for line in PAGE.read_text().splitlines() if line.startswith("| ")]
+  found = {cells[0].strip(): cells[1].strip() for cells in rows}
+  assert {name: describe(situation) for name, situation in CORPUS.items()}.items() <= found.items()
+
+
 @pytest.mark.parametrize("name", CORPUS)
 def test_files_are_shown_and_heard_at_their_times(tmp_path, name):
   situation = CORPUS[name]
@@ -38,6 +48,11 @@ def test_files_are_shown_and_heard_at_their_times(tmp_path, name):
     situation.write(path)
   except (ValueError, LookupError) as error:  # this FFmpeg was built without a codec
     pytest.skip(f"cannot be written here: {error}")
+  if situation.refused is not None:
+    with pytest.raises(MediaError, match=rf"a\{situation.suffix}: .*") as refusal:
+      probe(path)
+    assert situation.refused in str(refusal.value) and "\n" not in str(refusal.value)
+    return
   notes: list[str] = []
   info, frames = probe(path), list(native_frames(path, notes=notes))
   heard = beeps(path, notes)
@@ -48,6 +63,11 @@ def test_files_are_shown_and_heard_at_their_times(tmp_path, name):
     bright = frame.mean(2) > 120
     centre = [bright.any(1 - axis).nonzero()[0].mean() / frame.shape[axis] for axis in (0, 1)]
     assert tuple(int(place > 0.5) for place in centre) == situation.corner
+  _, first = frames[0]
+  if situation.size is not None:
+    assert (info.width, info.height) == (first.shape[1], first.shape[0]) == situation.size
+  if situation.colour is not None:
+    assert first[first.shape[0] // 2, first.shape[1] // 2].tolist() == pytest.approx(situation.colour, abs=3)
   if situation.duration is not None:
     assert info.duration == pytest.approx(situation.duration, abs=0.06)
   shown = flashes(frames)
@@ -71,8 +91,11 @@ def test_files_are_shown_and_heard_at_their_times(tmp_path, name):
   assert probe(tmp_path / "overlay.mp4").duration == pytest.approx(info.duration, abs=0.06)
 
 
-FOR_FFMPEG = ("mp4, h264 and aac", "mkv, picture begins late", "mp4, sound begins late", "ts, both begin late",
-              "mp4, a slide of 700 s", "mkv, a varying rate")  # fmt: skip
+FOR_FFMPEG = (
+  "mp4, h264 and aac", "mkv, picture begins late", "mp4, sound begins late", "ts, both begin late",
+  "mp4, a slide of 700 s", "mkv, a varying rate", "mp4, in fragments, begins late", "mpg, mpeg2 and mp2",
+  "mkv, 10 bits", "mkv, sent live", *(name for name in CORPUS if name.startswith("mp4, edited")),
+)  # fmt: skip
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")

@@ -1,6 +1,8 @@
 """Clips of real media: their frames, sound, segments and notes, and the reasons why items are refused."""
 
 import io
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from PIL import Image
 
 from helpers.media_files import clicks, onsets, ramp, write_video
+from stajax.media import isolated
 from stajax.media.audio import audio_blocks
 from stajax.media.file import MediaError
 from stajax.media.limits import Limits
@@ -196,3 +199,19 @@ def test_sounding_finds_the_onsets_of_the_samples(tmp_path):
   """Compares `sounding` with the samples that the spectrogram is made from."""
   samples = clicks(2, [0.5, 1.25], 16000)[0]
   assert sounding(log_spectrogram(samples)) == pytest.approx(onsets(samples), abs=0.04)
+
+
+@pytest.mark.skipif(not isolated.IS_POSSIBLE, reason="this system cannot fork processes")
+def test_a_sound_decoder_that_crashes_costs_the_sound_only(tmp_path, monkeypatch):
+  path = write_video(tmp_path / "a.mp4", ramp(20), sound=clicks(2, [0.5]))
+  (tmp_path / "site").mkdir()
+  # Python runs this when the process starts that decodes the sound.
+  (tmp_path / "site" / "sitecustomize.py").write_text(
+    "import os\nimport stajax.media.file as file\nfile.decode = lambda *arguments: os.abort()\n"
+  )
+  monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *sys.path]))
+  monkeypatch.setattr(isolated, "_current", None)
+  clip, notes = one(Item("a", path))
+  assert len(clip.frames) == 16 and levels(clip)[0] == pytest.approx(20, abs=2)
+  assert not clip.has_sound and notes == ["sound: the decoder crashed (signal 6)"]
+  isolated._server().close()
