@@ -16,12 +16,14 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 # By default this release computes convolutions on a CPU with a library other than its own Eigen kernels, which are 1.4
 # times as fast in our training steps. Other releases do not know the flag, and stop at unknown flags.
+_SECONDS_A_LINE = 10.0
+"""How long a progress bar is silent in a file."""
 _CPU_FLAGS = {"0.10.2": "--xla_cpu_experimental_ynn_fusion_type="}
 
 
@@ -36,9 +38,61 @@ def configure() -> None:
   flags = os.environ.get("XLA_FLAGS", "")
   if flag and "ynn" not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
-  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+  quiet_tensorflow()
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache("compiled")))
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+
+
+def quiet_tensorflow() -> None:
+  """Keeps what TensorFlow says at its start off the screen; to be called before it is loaded.
+
+  Its notice about oneDNN comes at every level of its log, so oneDNN is off. It is only for what JAX computes here.
+  """
+  os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+  os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Generator[None]:
+  """Keeps what C++ libraries write to the standard error off the screen; exceptions tell what matters."""
+  sys.stderr.flush()
+  screen = os.dup(2)
+  try:
+    with open(os.devnull, "w") as nowhere:
+      os.dup2(nowhere.fileno(), 2)
+    yield
+  finally:
+    os.dup2(screen, 2)
+    os.close(screen)
+
+
+def progress(description: str, total: int | None, unit: str, done: int = 0, **options: Any) -> Any:
+  """Returns a progress bar of tqdm. On a terminal it is drawn again and again, in a file it is a line now and then.
+
+  Args:
+    description: What is being done.
+    total: How much there is to do; None where nobody knows.
+    unit: What is counted.
+    done: How much was done before.
+    **options: Further arguments of tqdm.
+  """
+  from tqdm import tqdm  # late, because not every command has a bar
+
+  if sys.stderr.isatty():
+    return tqdm(desc=description, total=total, unit=unit, initial=done, dynamic_ncols=True, **options)
+  every = {"delay": _SECONDS_A_LINE, "mininterval": _SECONDS_A_LINE, "maxinterval": _SECONDS_A_LINE}
+  return tqdm(desc=description, total=total, unit=unit, initial=done, file=_Lines(), ncols=0, **every, **options)
+
+
+class _Lines:
+  """What tqdm writes to in place of a terminal: each state of the bar becomes a line of the standard error."""
+
+  def write(self, text: str) -> None:
+    if line := text.strip():
+      sys.stderr.write(f"{line}\n")
+
+  def flush(self) -> None:
+    sys.stderr.flush()
 
 
 def cache(name: str) -> Path:

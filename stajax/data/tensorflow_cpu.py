@@ -3,11 +3,11 @@
 Import it as `from stajax.data.tensorflow_cpu import tf`.
 """
 
-import os
+from stajax import runtime
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+runtime.quiet_tensorflow()
 
-import tensorflow as tf
+import tensorflow as tf  # noqa: E402
 
 __all__ = ["tf"]
 

@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from stajax import cli, senses
+from stajax import cli, runtime, senses
 from stajax import config as configuration
 from stajax.data.records import Records
 from stajax.files import write_json
@@ -84,13 +83,13 @@ def _compare(arguments: Arguments) -> int:
   donors = senses.choose_donors(clips, arguments.seed)
   exchanged = {
     records.names[clip]: measure_exchange(predictor, records, clip, donors[clip])
-    for clip in tqdm(clips, desc="exchanged sound", unit="clip", dynamic_ncols=True)
+    for clip in runtime.progress("exchanged sound", len(clips), "clip", iterable=clips)
   }
-  plain = copy.copy(predictor)
+  plain, chosen = copy.copy(predictor), choose_pairs(records.tags, donors)
   plain.senses = ()
   pairs = {
     f"{records.names[left]} | {records.names[right]}": measure_pair(plain, records, left, right)
-    for left, right in tqdm(choose_pairs(records.tags, donors), "side by side", unit="pair", dynamic_ncols=True)
+    for left, right in runtime.progress("side by side", len(chosen), "pair", iterable=chosen)
   }
   print(format_results(exchanged, pairs))
   if arguments.out is not None:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tqdm import tqdm
-
+from stajax import runtime
 from stajax.eyetracking import StavisError
 from stajax.media.file import MediaError
 from stajax.media.limits import Failure, Limits, run_in_children
@@ -74,7 +73,7 @@ def work(
   """
   if not tasks:
     return
-  with tqdm(total=total, initial=total - len(tasks), desc=label, unit="clip", disable=None) as bar:
+  with runtime.progress(label, total, "clip", total - len(tasks)) as bar:
     for index, result in run_in_children(function, tasks, min(processes, len(tasks)), limits):
       bar.update()
       yield index, result

@@ -23,6 +23,7 @@ from stajax.media.limits import Limits
 from stajax.media.spectrogram import HOP, SEGMENT
 from stajax.prepare.clip import MediaSettings, cut_segment_sound, decode_item_sound
 from stajax.prepare.listing import Item
+from stajax.runtime import quiet_libraries
 
 SAMPLES = 15_600  # 0.975 s: 96 columns of 25 ms, 10 ms apart
 MAX_LABEL_BYTES = 2**20
@@ -75,8 +76,9 @@ class Yamnet:
         if lists.file_size > MAX_LABEL_BYTES:
           raise ValueError(f"{lists.filename} in it has {lists.file_size} bytes")
         self.classes = tuple(archive.read(lists).decode().splitlines())
-      self._interpreter = Interpreter(model_content=content, num_threads=1)
-      self._interpreter.allocate_tensors()
+      with quiet_libraries():
+        self._interpreter = Interpreter(model_content=content, num_threads=1)
+        self._interpreter.allocate_tensors()
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
       expected = "expected YAMNet as a TFLite file with its list of classes inside"
       raise YamnetError(f"{path}: {expected} ({' '.join(str(error).split())})") from None

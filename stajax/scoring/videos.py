@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 from tqdm import tqdm
 
+from stajax import runtime
 from stajax.eyetracking import StavisError, StavisVideo, read_density, read_eye_map
 from stajax.scoring import protocol
 from stajax.scoring.baselines import BASELINES
@@ -107,7 +108,7 @@ def evaluate_videos(
     len(frames_to_score(video, settings)) * sum(_num_entries(video, split) > 0 for split in splits)
     for video in itertools.chain.from_iterable(packs)
   )
-  bar = tqdm(total=total, unit="frame", disable=not progress, desc="scoring")
+  bar = runtime.progress("scoring", total, "frame", disable=not progress)
   with _make_executor(processes) as executor, bar:
     scorer = _Scorer(executor, processes + 4, settings, bar, {}, frozenset(baselines), threading.Lock())
     if PROTOCOLS[settings.protocol].negatives != "video" or LEARNED_CENTRE in baselines:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from stajax import config as configuration
+from stajax import runtime
 from stajax.data.records import Records
 from stajax.files import write_bytes
 from stajax.report.overlay import heat_overlay
@@ -77,7 +77,7 @@ def export_maps(run: Run, out: Path) -> int:
     The number of files.
   """
   records, maps, count = run.data.records, run.data.pseudo_fixations(), 0
-  for clip in tqdm(range(records.num_clips), desc="export", unit="clip"):
+  for clip in runtime.progress("export", records.num_clips, "clip", iterable=range(records.num_clips)):
     folder = out / records.names[clip]
     folder.mkdir(parents=True, exist_ok=True)
     for number, values in enumerate(maps.clip_maps(records, clip)[0], 1):

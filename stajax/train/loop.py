@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
+from stajax import runtime
 from stajax.runtime import should_stop
 from stajax.train import checkpoint
 from stajax.train.logs import Log
@@ -177,7 +178,7 @@ class _Progress:
   """A progress bar with the losses, the examples per second and the time left; a context manager."""
 
   def __init__(self, name: str, start: int, steps: int) -> None:
-    self._bar = tqdm(desc=f"train {name}", initial=start, total=steps, unit="step", dynamic_ncols=True)
+    self._bar = runtime.progress(f"train {name}", steps, "step", start)
     self._since = time.monotonic()
     self.rate = 0.0
 

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
+from stajax import runtime
 from stajax.data import packed_features
 from stajax.data.feature_set import FeatureSet
 from stajax.data.packed_features import Packing
@@ -86,7 +86,7 @@ def store(path: Path, records: Records, encoder: Encoder, views: Views, boxes: n
       features.write(clip, _encode_clip(encode, encoder.batch, frames, crops, (views[0][clip], views[1])))
       yield clip
 
-  with tqdm(desc=f"features {path.name}", total=len(missing), unit="clip", dynamic_ncols=True) as bar:
+  with runtime.progress(f"features {path.name}", len(missing), "clip") as bar:
     for _ in on_local_devices(missing, work):
       bar.update()
   multihost_utils.sync_global_devices(f"features {path.name}")

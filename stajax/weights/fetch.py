@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from tqdm import tqdm
 
+from stajax import runtime
 from stajax.files import atomic_file
 from stajax.weights.convert import digest
 
@@ -163,8 +163,8 @@ class _Download:
     length = response.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else None
     self._check_size(total or 0)
-    units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
-    with tqdm(desc=self.publication.name, total=total, initial=start, dynamic_ncols=True, **units) as bar:
+    scale = {"unit_scale": True, "unit_divisor": 1024}
+    with runtime.progress(self.publication.name, total, "B", start, **scale) as bar:
       for chunk in response.iter_content(_CHUNK):
         self._check_size(self.file.tell() + len(chunk))
         self.file.write(chunk)

@@ -10,9 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
-from stajax import networks
+from stajax import networks, runtime
 from stajax.data.frame_table import FrameTableWriter
 from stajax.data.map_set import MapWriter
 from stajax.inference.local_devices import Device, on_local_devices
@@ -74,7 +73,7 @@ def write_all(
       yield clip
 
   done = len(own_clips) - len(missing)
-  with tqdm(desc=description, total=len(own_clips), initial=done, unit="clip", dynamic_ncols=True) as bar:
+  with runtime.progress(description, len(own_clips), "clip", done) as bar:
     for _ in on_local_devices(missing, work):
       bar.update()
   multihost_utils.sync_global_devices(description)
