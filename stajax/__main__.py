@@ -17,10 +17,27 @@ VERBS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs a verb; returns its exit code, 2 for an unknown one."""
+  try:
+    return _run(argv)
+  except KeyboardInterrupt:  # while the little is loaded that verbs need to handle it themselves
+    print("stajax: interrupted", file=sys.stderr)
+    return 130
+
+
+def _run(argv: Sequence[str] | None) -> int:
   argv = list(sys.argv[1:] if argv is None else argv)
   verb = argv[0] if argv else "--help"
   if verb in VERBS:
-    return importlib.import_module(f"stajax.{verb}.__main__").main(argv[1:])
+    from stajax import cli
+
+    program = f"stajax {verb}"
+
+    def run() -> int:
+      with cli.ended_by_interrupts(program):
+        module = importlib.import_module(f"stajax.{verb}.__main__")
+      return module.main(argv[1:])
+
+    return cli.run(program, run)
   if verb in ("-h", "--help"):
     print(__doc__, *(f"  {name:<9} {what}" for name, what in VERBS.items()), sep="\n")
     return 0

@@ -1,6 +1,7 @@
 """What all commands share: reading arguments and a configuration, reporting errors, and exit codes.
 
-Exit codes: 0 all is done, 1 some inputs failed, 2 the arguments or the data cannot be used, 3 all inputs failed.
+Exit codes: 0 all is done, 1 some inputs failed, 2 the arguments or the data cannot be used, 3 all inputs failed, 70 an
+error that nobody expected (a file has the report), 130 interrupted by Ctrl-C.
 """
 
 import contextlib
@@ -9,12 +10,15 @@ import difflib
 import io
 import os
 import re
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from stajax.files import address_refusal, is_address
+from stajax.files import address_refusal, is_address, printable
 
 if TYPE_CHECKING:
   from stajax.config import Config
@@ -22,7 +26,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 BAD_INPUT = 2
+UNEXPECTED = 70
+"""EX_SOFTWARE of sysexits.h."""
 INTERRUPTED = 130
+_LONGEST = 2000
+"""The most characters of a message, which may quote a file."""
+_OF_THE_MACHINE = re.compile(
+  r"No space left on device|File too large|Disk quota exceeded|Read-only file system|RESOURCE_EXHAUSTED|Out of memory"
+)
+"""What libraries say, in exceptions of many kinds, where the machine is at fault."""
 
 
 def parse(
@@ -219,32 +231,94 @@ def read_part(text: str | None) -> Part:
   return Part(int(found[1]), int(found[2]))
 
 
-def run(program: str, command: Callable[[], int], errors: tuple[type[Exception], ...] = (OSError, ValueError)) -> int:
-  """Runs a command; returns its exit code, or 2 after a line on stderr if the input is bad or a package is missing.
+def run(
+  program: str,
+  command: Callable[[], int],
+  errors: tuple[type[Exception], ...] = (ValueError,),
+  reports: bool = True,
+) -> int:
+  """Runs a command; returns its exit code, or another one after one line on stderr if it fails.
 
   The base install is for prediction and scoring. What a command needs beside is in the extra `train`.
 
   Args:
     program: The command's name.
     command: Returns the exit code.
-    errors: The exceptions that bad input raises; any other is a bug, and propagates.
+    errors: The exceptions that bad input raises, beside those of this package, of files, and of too little memory. Any
+      other is a bug, which a report file describes.
+    reports: Whether a bug is reported here instead of raised.
   """
   try:
     return command()
-  except errors as error:
-    return fail(program, error)
   except ModuleNotFoundError as error:
     name = (error.name or "").partition(".")[0]
-    if name in ("", "stajax"):
-      raise
-    return fail(program, f"needs the package {name}, which is not installed: pip install 'stajax[train]'")
+    if name not in ("", "stajax"):
+      return fail(program, f"needs the package {name}, which is not installed: pip install 'stajax[train]'")
+    return report(program, error)
   except KeyboardInterrupt:
     return fail(program, "interrupted", INTERRUPTED)
+  except MemoryError as error:
+    return fail(program, f"needs more memory than there is ({one_line(error)})")
+  except Exception as error:
+    is_own = isinstance(error, ValueError) and type(error).__module__.startswith("stajax.")
+    if is_own or isinstance(error, (OSError, *errors)) or _OF_THE_MACHINE.search(str(error)):
+      return fail(program, error)
+    if not reports:
+      raise
+    return report(program, error)
+
+
+@contextlib.contextmanager
+def ended_by_interrupts(program: str) -> Generator[None]:
+  """Lets Ctrl-C end the process at once in the block, after one line.
+
+  For blocks that only load: native libraries crash if an exception interrupts their import.
+  """
+  if threading.current_thread() is not threading.main_thread():  # where signals cannot be taken
+    yield
+    return
+
+  def end(_number: int, _frame: Any) -> None:
+    fail(program, "interrupted", INTERRUPTED)
+    for stream in (sys.stdout, sys.stderr):
+      stream.flush()
+    os._exit(INTERRUPTED)
+
+  before = signal.signal(signal.SIGINT, end)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
+def report(program: str, error: Exception) -> int:
+  """Writes what is known about an unexpected error to a file; prints one line that names it, returns the exit code."""
+  import platform
+  import tempfile
+  import traceback
+
+  from stajax import __version__
+
+  about = f"stajax {__version__}, Python {sys.version}, {platform.platform()}\n{shlex.join(sys.argv)}\n\n"
+  try:
+    handle, path = tempfile.mkstemp(prefix="stajax-report-", suffix=".txt")
+    with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+      file.write(about + "".join(traceback.format_exception(error)))
+    where = f"the report is in {path}"
+  except OSError as fault:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"raised in {place.filename}:{place.lineno}, and no report can be written ({one_line(fault)})"
+  return fail(program, f"an unexpected error, please report it ({one_line(error)[:300]}); {where}", UNEXPECTED)
+
+
+def say(text: str, is_about_a_fault: bool = False) -> None:
+  """Prints a text, on stderr if it is about a fault. Names in it cannot steer the terminal."""
+  print(printable(text), file=sys.stderr if is_about_a_fault else sys.stdout)
 
 
 def fail(program: str, error: Exception | str, code: int = BAD_INPUT) -> int:
   """Prints an error as one line on stderr, after the command's name; returns the exit code."""
-  print(f"{program}: {one_line(error)}", file=sys.stderr)
+  say(f"{program}: {one_line(error)}", is_about_a_fault=True)
   return code
 
 
@@ -255,14 +329,16 @@ def exit_code(num_failed: int, num_inputs: int) -> int:
   return 3 if num_failed == num_inputs else 1
 
 
-def one_line(error: Exception | str, path: Path | None = None) -> str:
+def one_line(error: BaseException | str, path: Path | None = None) -> str:
   """Returns an error's message without line breaks.
 
   Args:
     error: The error. Its type is named unless its message is written for people.
     path: The file or folder that the line has to name.
   """
-  text = " ".join(str(error).split())
+  text = printable(" ".join(str(error).split())) or type(error).__name__
+  if len(text) > _LONGEST:
+    text = f"{text[: _LONGEST - 300]} … {text[-300:]}"
   kind = type(error)
   is_for_people = isinstance(error, str | OSError | ValueError) or kind.__module__.startswith("stajax.")
   if not is_for_people:

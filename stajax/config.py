@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import pydantic
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
+
+# Bounds far beyond what anybody trains, so that a slip such as 1e12 is said. Sides are in pixels, factors of channels.
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Count = Annotated[int, Field(gt=0, le=10**9)]
+Batch = Annotated[int, Field(gt=0, le=2**16)]
+Side = Annotated[int, Field(ge=8, le=4096)]
+Depth = Annotated[int, Field(gt=0, le=64)]
+Factor = Annotated[float, Field(gt=0, le=8)]
 
 
 class ConfigError(ValueError):
@@ -25,15 +33,15 @@ class _Frozen(pydantic.BaseModel):
 class Synthetic(_Frozen):
   """The embedded clips."""
 
-  clips: PositiveInt = 400
+  clips: Count = 400
   """How many clips the training part has."""
-  held_out: PositiveInt = 60
+  held_out: Count = 60
   """How many clips the held-out part has, which come with viewers."""
-  size: PositiveInt = 128
+  size: Annotated[int, Field(ge=16, le=4096)] = 128
   """The side of a rendered frame in pixels."""
-  seconds: PositiveFloat = 3.0
+  seconds: Annotated[float, Field(gt=0, le=3600)] = 3.0
   """The length of a clip."""
-  seed: NonNegativeInt = 0
+  seed: Seed = 0
 
 
 class Data(_Frozen):
@@ -43,9 +51,9 @@ class Data(_Frozen):
   """`synthetic` renders clips into the work folder; `records` reads a prepared folder."""
   path: str | None = None
   """The prepared folder, for `records`."""
-  rate: PositiveFloat = 8.0
+  rate: Annotated[float, Field(gt=0, le=1000)] = 8.0
   """The rate of the frame grid, in frames a second."""
-  expected_categories: PositiveInt = 28
+  expected_categories: Annotated[int, Field(ge=1, le=100_000)] = 28
   """How many categories `stajax plan` counts with while the prepared data is not at hand; 28 are AVE's."""
   damaged: Literal["fatal", "skip"] = "fatal"
   """What happens if a shard cannot be read: `fatal` stops training when it gets there; `skip` reads all shards at the
@@ -68,7 +76,7 @@ class Network(_Frozen):
   accelerator can train the rest."""
   encoder: Literal["vgg16", "efficientnet_lite0"] = "vgg16"
   """The visual backbone. `efficientnet_lite0` is small and fast. It has its published form only, for `frozen`."""
-  width: PositiveFloat = 1.0
+  width: Factor = 1.0
   """A factor of the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"
   """The normalisation in the visual networks. `none` fits the ImageNet weights; a network that is trained from scratch
@@ -76,18 +84,18 @@ class Network(_Frozen):
   head_norm: Literal["none", "group", "batch"] | None = None
   """The normalisation of the convolutions after the backbone, in neck and decoder; by default that of `norm`.
   Pretrained features may have any scale; with a normalisation, new convolutions adapt to it faster."""
-  depths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt, PositiveInt] = (2, 2, 3, 3, 3)
+  depths: tuple[Depth, Depth, Depth, Depth, Depth] = (2, 2, 3, 3, 3)
   """The number of convolutions in each of VGG-16's stages. Small frames need fewer: with all of them, each cell would
   see the whole frame."""
-  neck_depth: NonNegativeInt = 3
+  neck_depth: Annotated[int, Field(ge=0, le=64)] = 3
   """The number of 3×3 convolutions in the neck."""
-  neck_width: PositiveFloat = 1.0
+  neck_width: Factor = 1.0
   """A further factor of the channels of the neck."""
-  audio_width: PositiveFloat = 1.0
+  audio_width: Factor = 1.0
   """A factor of the channels of ResNet-18."""
   audio_norm: Literal["group", "batch"] = "batch"
   audio_pooling: Literal["average", "netvlad"] = "netvlad"
-  reasoning_steps: PositiveInt = 3
+  reasoning_steps: Depth = 3
   """The number of steps of the C-GCN, m in the paper."""
   discard_threshold: float = Field(default=0.8, ge=0, le=1)
   """T_d of the fixation refine layer (Eq. 9): responses below this part of the largest one are redundant."""
@@ -96,7 +104,7 @@ class Network(_Frozen):
   fine_read_out: bool = False
   """Whether STA+ keeps the decoder of STA, which reads finer features, in place of the paper's Eq. 15. It then starts
   from STA as a whole."""
-  attention_block: PositiveInt = 256
+  attention_block: Batch = 256
   """The number of positions whose attention the C-GCN computes at a time: its memory grows with this times h·w."""
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"
   """The type in which convolutions compute; `auto` is bfloat16 on accelerators and float32 on CPU."""
@@ -105,7 +113,7 @@ class Network(_Frozen):
 class Features(_Frozen):
   """The features of a frozen backbone, as they are stored."""
 
-  views: PositiveInt = 2
+  views: Annotated[int, Field(ge=1, le=1000)] = 2
   """The number of augmentations of every frame, which replace those of each network: the whole frame, and then crops,
   which are others for each clip, and every second of which, from the first on, is mirrored."""
   min_scale: float = Field(default=0.7, gt=0, le=1)
@@ -120,12 +128,12 @@ class Optimizer(_Frozen):
 
   name: Literal["sgd", "adam"] = "sgd"
   """`sgd` has Nesterov momentum; `adam` decays weights independently of the gradient."""
-  learning_rate: PositiveFloat = 1e-3
+  learning_rate: Annotated[float, Field(gt=0)] = 1e-3
   momentum: NonNegativeFloat = 0.9
   weight_decay: NonNegativeFloat = 1e-4
   multipliers: tuple[float, float, float, float] = (1.0, 2.0, 10.0, 20.0)
   """Factors of the learning rate for backbone weights, backbone biases, new weights and new biases."""
-  warmup: NonNegativeInt = 0
+  warmup: Annotated[int, Field(ge=0, le=10**9)] = 0
   """The number of steps over which the learning rate grows from 0."""
   schedule: Literal["constant", "cosine"] = "constant"
 
@@ -133,9 +141,9 @@ class Optimizer(_Frozen):
 class Training(_Frozen):
   """How a network is trained."""
 
-  steps: PositiveInt = 30_000
-  batch: PositiveInt = 20
-  size: PositiveInt = 256
+  steps: Count = 30_000
+  batch: Batch = 20
+  size: Side = 256
   """The side of the network's input in pixels."""
   min_scale: float = Field(default=1.0, gt=0, le=1)
   """The smallest side of a random crop, as a part of the frame's; 1 for whole frames."""
@@ -156,19 +164,19 @@ class Training(_Frozen):
 class Maps(_Frozen):
   """How class maps become pseudo-fixations, and how the students' maps become final ones."""
 
-  reach: NonNegativeInt = 2
+  reach: Annotated[int, Field(ge=0, le=10_000)] = 2
   """Coarse maps and pseudo-fixations are means over this many frames on either side."""
   box_threshold: NonNegativeFloat = 2.0
   """A fine crop contains the pixels above this many times the coarse map's mean."""
   threshold: NonNegativeFloat = 3.0
   """Values of a pseudo-fixation below this many times its mean become 0."""
-  size: PositiveInt = 356
+  size: Side = 356
   """The side of pseudo-fixations and of all maps that are made from tags. The protocol blurs a map at its own size, so
   maps that are scored should have the students' size, as by default. Smaller ones take less room."""
-  blur: NonNegativeFloat = 0.0
+  blur: Annotated[float, Field(ge=0, le=1)] = 0.0
   """The standard deviation of a Gaussian that smooths the students' maps, as a part of the frame's width and height; 0
   for none. Students that learned from few clips are too sure of single spots."""
-  time_blur: NonNegativeFloat = 0.0
+  time_blur: Annotated[float, Field(ge=0, le=60)] = 0.0
   """The standard deviation, in seconds, of a Gaussian in time that smooths the final maps; 0 for none. People's gaze is
   steadier than maps that are predicted for each frame by itself."""
   centre: bool = False
@@ -234,7 +242,7 @@ class Config(_Frozen):
   """An experiment. A field that is a `Training` has the name of its network."""
 
   name: str
-  seed: NonNegativeInt = 0
+  seed: Seed = 0
   data: Data = Data()
   network: Network = Network()
   features: Features = Features()
@@ -268,13 +276,13 @@ class Config(_Frozen):
   sta_plus: Training = _student(start=("sta",))
   """For each of short and long companions."""
   maps: Maps = Maps()
-  checkpoint_every: PositiveInt = 1000
+  checkpoint_every: Count = 1000
   """The number of steps between checkpoints."""
-  log_every: PositiveInt = 20
+  log_every: Count = 20
   """The number of steps between lines of the log."""
-  inference_batch: PositiveInt = 32
+  inference_batch: Batch = 32
   """The number of frames that dense inference encodes at a time."""
-  score_stride: PositiveInt = 1
+  score_stride: Count = 1
   """The report scores every n-th frame of videos with viewers."""
   score_data: tuple[str, ...] = ()
   """Eye-tracking sets that the report scores the model on, each as stavis:ROOT, a tree in the STAViS layout. No network

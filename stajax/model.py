@@ -1,6 +1,5 @@
 """A trained model: the folder that holds it, and its networks as modules and variables."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 import stajax
-from stajax.files import atomic_folder, write_json, write_text
+from stajax.files import (
+  FileError,
+  atomic_folder,
+  check_digest,
+  digests,
+  read_manifest,
+  write_manifest,
+  write_text,
+)
 from stajax.networks import (
   GRANULAR,
   expected_variables,
@@ -26,7 +33,10 @@ from stajax.weights import store
 if TYPE_CHECKING:  # loaded late: pydantic would take a tenth of prediction's start-up
   from stajax.config import Config
 
-FORMAT = 2
+FORMAT, UNSEALED_FORMAT = 3, 2
+"""The format, and the one before it, which says the SHA-256 of networks only."""
+MAX_RATE, MAX_SIDE = 1000, 8192
+"""The highest rate of a grid, in frames a second, and the largest side of stored frames, in pixels."""
 COMPANIONS = "companions.safetensors"
 VISUAL = "visual.safetensors"
 """The file of the visual backbone that all networks share, where it is frozen."""
@@ -80,45 +90,54 @@ def load(folder: str | Path, names: Sequence[str] | Callable[["Config"], Sequenc
   folder = Path(folder)
   if (folder / "model" / "model.json").is_file():
     folder = folder / "model"
-  about, config = _read_description(folder), _read_config(folder / "config.json")
+  about, files = _read_description(folder)
+  config = _read_config(folder / "config.json", files.get("config.json"))
   num_categories, names = len(about["categories"]), names(config) if callable(names) else names
-  variables = {name: load_network(name, config, num_categories, folder / f"{name}.safetensors") for name in names}
+  paths = {name: folder / f"{name}.safetensors" for name in names}
+  variables = {
+    name: load_network(name, config, num_categories, path, files.get(path.name)) for name, path in paths.items()
+  }
   if config.has_frozen_backbone:
-    visual = load_visual(config, folder / VISUAL)
+    visual = load_visual(config, folder / VISUAL, files.get(VISUAL))
     variables = {name: with_visual(own, visual) for name, own in variables.items()}
-  companions = store.read(folder / COMPANIONS) if set(names) & set(GRANULAR) else {}
+  companions = store.read(folder / COMPANIONS, files.get(COMPANIONS)) if set(names) & set(GRANULAR) else {}
   return Model(config=config, variables=variables, companions=companions, **about)
 
 
-def _read_description(folder: Path) -> dict[str, Any]:
-  """Returns the fields of `Model` that `model.json` has."""
+def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+  """Returns the fields of `Model` that `model.json` has, and the SHA-256 of the folder's files by their names."""
   path = folder / "model.json"
+  if not path.exists():
+    raise ModelError(f"{folder}: not a model (expected model.json in it, or in its folder `model`)")
   try:
-    about: Any = json.loads(path.read_text(encoding="utf-8"))
-  except OSError:
-    raise ModelError(f"{folder}: not a model (expected model.json in it, or in its folder `model`)") from None
-  except ValueError as error:
-    raise ModelError(f"{path}: not JSON ({error})") from None
-  found_format = about.get("format") if isinstance(about, dict) else None
-  if found_format != FORMAT:
-    raise ModelError(f"{path}: format {found_format!r}, this version reads {FORMAT}")
+    about, files = read_manifest(path)
+  except FileError as error:
+    raise ModelError(str(error)) from None
+  if about.get("format") != (FORMAT if files else UNSEALED_FORMAT):
+    raise ModelError(f"{path}: format {about.get('format')!r}, this version reads {FORMAT} and {UNSEALED_FORMAT}")
   try:
     categories, sha256 = tuple(map(str, about["categories"])), dict(about["sha256"])
     rate, side, trained_on = float(about["rate"]), int(about["side"]), str(about["trained_on"])
-    if not (0 < rate < float("inf") and side > 0):
-      raise ValueError(f"rate {rate}, side {side}, expected positive numbers")
+    if not (0 < rate <= MAX_RATE and 0 < side <= MAX_SIDE):
+      raise ValueError(f"rate {rate:g}, side {side}, expected positive numbers up to {MAX_RATE} and {MAX_SIDE}")
   except (KeyError, TypeError, ValueError, OverflowError) as error:
     raise ModelError(f"{path}: not a model description ({type(error).__name__}: {error})") from None
-  return {"categories": categories, "rate": rate, "side": side, "trained_on": trained_on, "sha256": sha256}
+  about = {"categories": categories, "rate": rate, "side": side, "trained_on": trained_on, "sha256": sha256}
+  return about, files or {f"{name}.safetensors": digest for name, digest in sha256.items()}
 
 
-def _read_config(path: Path) -> "Config":
+def _read_config(path: Path, sha256: str | None = None) -> "Config":
   from stajax import config as configuration  # late, see above
 
   try:
-    return configuration.loads(path.read_text(encoding="utf-8"), str(path))
+    content = path.read_bytes()
+    if sha256 is not None:
+      check_digest(path, sha256, content)
+    return configuration.loads(content.decode(), str(path))
   except OSError as error:
     raise ModelError(f"{path}: {error.strerror}") from None
+  except FileError as error:
+    raise ModelError(str(error)) from None
   except UnicodeDecodeError as error:
     raise ModelError(f"{path}: not text ({error})") from None
 
@@ -138,18 +157,17 @@ def save_half(source: Path, folder: Path) -> int:
   Raises:
     ModelError, WeightsError: The model cannot be read, or a weight is too large for float16.
   """
-  from stajax import config as configuration  # late, see above
-
   source = source / "model" if (source / "model" / "model.json").is_file() else source
-  about = json.loads((source / "model.json").read_text(encoding="utf-8")) if _read_description(source) else {}
+  _, files = _read_description(source)
+  about, _ = read_manifest(source / "model.json")
   with atomic_folder(folder) as partial:
     for path in sorted(source.glob("*.safetensors")):
-      halves = {name: _halve(path, name, x) for name, x in store.read(path).items()}
+      halves = {name: _halve(path, name, x) for name, x in store.read(path, files.get(path.name)).items()}
       sha256 = store.save(partial / path.name, store.unflatten(halves))
       if path.stem in about["sha256"]:
         about["sha256"][path.stem] = sha256
-    write_text(partial / "config.json", configuration.dumps(_without_folders(_read_config(source / "config.json"))))
-    write_json(partial / "model.json", about)
+    config = _without_folders(_read_config(source / "config.json", files.get("config.json")))
+    _finish(partial, config, about)
   return sum(path.stat().st_size for path in folder.iterdir())
 
 
@@ -174,7 +192,9 @@ def _halve(path: Path, name: str, array: np.ndarray) -> np.ndarray:
   return array.astype(np.float16)
 
 
-def load_network(name: str, config: "Config", num_categories: int, path: Path) -> dict[str, Any]:
+def load_network(
+  name: str, config: "Config", num_categories: int, path: Path, sha256: str | None = None
+) -> dict[str, Any]:
   """Reads the variables of a network as it was trained: without the visual backbone where that is frozen.
 
   Args:
@@ -182,21 +202,27 @@ def load_network(name: str, config: "Config", num_categories: int, path: Path) -
     config: The configuration of its training.
     num_categories: The number of tags.
     path: The file.
+    sha256: The SHA-256 that it must have; None for any.
 
   Raises:
     WeightsError: The file cannot be used; one line that names it.
   """
   network, size = make_network(name, config, num_categories), training_of(name, config).size
-  return store.load(path, expected_variables(network, size, config.has_frozen_backbone))
+  return store.load(path, expected_variables(network, size, config.has_frozen_backbone), sha256)
 
 
-def load_visual(config: "Config", path: Path) -> Any:
+def load_visual(config: "Config", path: Path, sha256: str | None = None) -> Any:
   """Reads the parameters of the frozen visual backbone onto the device.
+
+  Args:
+    config: The configuration of the training.
+    path: The file.
+    sha256: The SHA-256 that it must have; None for any.
 
   Raises:
     WeightsError: The file cannot be used; one line that names it.
   """
-  return jax.device_put(store.load(path, {"params": visual_shapes(config)})["params"]["visual"])
+  return jax.device_put(store.load(path, {"params": visual_shapes(config)}, sha256)["params"]["visual"])
 
 
 def visual_shapes(config: "Config") -> dict[str, Any]:
@@ -224,11 +250,16 @@ def save(
     config: The configuration of the training.
     **about: `categories`, `rate`, `side`, `trained_on` and `sha256` of `Model`, and provenance.
   """
-  from stajax import config as configuration  # late, see above
-
   with atomic_folder(folder) as partial:
     for name, path in files.items():
       shutil.copyfile(path, partial / f"{name}.safetensors")
     store.save(partial / COMPANIONS, companions)
-    write_text(partial / "config.json", configuration.dumps(config))
-    write_json(partial / "model.json", {"format": FORMAT, "stajax": stajax.__version__, **about})
+    _finish(partial, config, {"stajax": stajax.__version__, **about})
+
+
+def _finish(folder: Path, config: "Config", about: Mapping[str, Any]) -> None:
+  """Writes the configuration of a model folder and, last, `model.json` with the SHA-256 of all files."""
+  from stajax import config as configuration  # late, see above
+
+  write_text(folder / "config.json", configuration.dumps(config))
+  write_manifest(folder / "model.json", {**about, "format": FORMAT}, digests(folder, sorted(folder.iterdir())))

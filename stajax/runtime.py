@@ -15,8 +15,8 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Generator, Sequence
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,23 @@ class _Lines:
 def cache(name: str) -> Path:
   """Returns a folder in the user's cache, for files that can be made or fetched again."""
   return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stajax" / name
+
+
+@contextlib.contextmanager
+def hidden_interrupts() -> Generator[None]:
+  """Hides Ctrl-C from the processes that are started in the block, for ever.
+
+  A terminal sends it to all, but the process that started them decides when they end, and what is printed.
+  """
+  if not hasattr(signal, "pthread_sigmask"):  # Windows
+    yield
+    return
+  resource_tracker.ensure_running()  # its start, with the first process, would show the signal again
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # Several processes that compute together. JAX ends a process by an abort, with pages of text, when another one is gone,
@@ -275,7 +292,7 @@ def _end_with_parent(pipe: int) -> None:
   os._exit(1)
 
 
-def run_together(program: str, command: Callable[[], int]) -> int:
+def run_together(program: str, command: Callable[[], int], report: Callable[[str, Exception], int]) -> int:
   """Runs a command in one of several processes. Only the first one prints about progress; errors come from any.
 
   If the command fails, the process ends at once, so that the others notice. Otherwise JAX would wait for minutes for
@@ -284,6 +301,7 @@ def run_together(program: str, command: Callable[[], int]) -> int:
   Args:
     program: The command's name in messages.
     command: Returns the exit code.
+    report: Reports an unexpected exception, given the name for messages; returns the exit code.
   """
   import jax
 
@@ -300,7 +318,7 @@ def run_together(program: str, command: Callable[[], int]) -> int:
       reason = "the connection to another process is lost, which has ended or does not answer"
       print(f"{program}: process {index}: {reason} ({text[:200]})", file=sys.stderr)
     else:
-      traceback.print_exc()
+      code = report(f"{program}: process {index}", error)
   if code:
     for stream in (sys.stdout, sys.stderr):
       stream.flush()
@@ -313,4 +331,50 @@ def should_stop(step: int) -> bool:
   import jax
   from jax.experimental import multihost_utils
 
-  return jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step)
+  return _is_asked or (jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step))
+
+
+class Terminated(BaseException):
+  """This process has received SIGTERM; one line. Nothing but the command itself may catch it."""
+
+
+_is_asked = False
+"""Whether SIGTERM came while a loop takes care of it."""
+_takes_care = False
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Generator[None]:
+  """Lets SIGTERM raise `Terminated` in the block, or, inside of `stops_by_itself`, only make `should_stop` true.
+
+  A second SIGTERM always raises.
+  """
+  global _is_asked
+
+  def end(_number: int, _frame: Any) -> None:
+    global _is_asked
+    if _takes_care and not _is_asked:
+      _is_asked = True
+    else:
+      raise Terminated("ended by SIGTERM; what is finished is kept, and the same command goes on from there")
+
+  if threading.current_thread() is not threading.main_thread():  # where signals cannot be taken
+    yield
+    return
+  before = signal.signal(signal.SIGTERM, end)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+    _is_asked = False
+
+
+@contextlib.contextmanager
+def stops_by_itself() -> Generator[None]:
+  """Says that the block asks `should_stop` every now and then, saves, and ends."""
+  global _takes_care
+  _takes_care = True
+  try:
+    yield
+  finally:
+    _takes_care = False

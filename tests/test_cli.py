@@ -121,8 +121,8 @@ def test_errors_and_exit_codes(capsys):
   assert cli.run("stajax test", lambda: fail_with(ValueError("two\nlines"))) == 2
   assert capsys.readouterr().err == "stajax test: two lines\n"
   assert cli.run("stajax test", lambda: fail_with(KeyboardInterrupt())) == 130
-  with pytest.raises(RuntimeError):
-    cli.run("stajax test", lambda: fail_with(RuntimeError("a mistake of ours")))
+  with pytest.raises(RuntimeError):  # where another place reports it
+    cli.run("stajax test", lambda: fail_with(RuntimeError("a mistake of ours")), reports=False)
   assert [cli.exit_code(failed, 3) for failed in range(4)] == [0, 1, 1, 3] and cli.exit_code(0, 0) == 0
   assert cli.one_line(KeyError("a"), Path("b.mp4")) == "b.mp4: KeyError: 'a'"
 
@@ -134,8 +134,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(capsys):
   assert cli.run("stajax test", lambda: load("tensorflow.io")) == 2
   error = capsys.readouterr().err
   assert error == "stajax test: needs the package tensorflow, which is not installed: pip install 'stajax[train]'\n"
-  with pytest.raises(ModuleNotFoundError):  # a mistake of ours
-    cli.run("stajax test", lambda: load("stajax.nothing"))
+  assert cli.run("stajax test", lambda: load("stajax.nothing")) == 70  # a mistake of ours
 
 
 HIDDEN = ("tensorflow", "tensorflow_datasets", "array_record", "simplejpeg", "librosa", "tensorboard", "pebble")
@@ -234,3 +233,55 @@ def test_what_the_user_set_in_the_environment_stays(monkeypatch):
   runtime.configure()
   flags = os.environ["XLA_FLAGS"].split()
   assert flags[0] == "--other" and len(flags) == len(set(flags)) <= 2
+
+
+@pytest.mark.parametrize(
+  ("error", "code", "start"),
+  [
+    (OSError(28, "No space left on device", "a.npz"), 2, "[Errno 28] No space left on device: 'a.npz'"),
+    (MemoryError("Unable to allocate 8 TiB"), 2, "needs more memory than there is (MemoryError: Unable to allocate"),
+    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"), 2, "RuntimeError: RESOURCE_EXHAUSTED: Out of"),
+    (ValueError("--x 3: expected 4"), 2, "--x 3: expected 4"),
+    (ValueError("name\x1b[2J"), 2, "name\\x1b[2J"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (TypeError("a bug"), 70, "an unexpected error, please report it (TypeError: a bug); the report is in "),
+  ],
+)
+def test_every_failure_is_one_line(capsys, tmp_path, monkeypatch, error, code, start):
+  monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+  def fail():
+    raise error
+
+  assert cli.run("stajax x", fail) == code
+  out, line = capsys.readouterr()
+  assert not out and line.startswith(f"stajax x: {start}") and line.count("\n") == 1
+  reports = list(tmp_path.iterdir())
+  assert len(reports) == (code == 70)
+  if reports:
+    assert line.endswith(f"{reports[0]}\n") and "in fail\n    raise error" in reports[0].read_text()
+
+
+def test_a_bug_that_cannot_be_reported_says_where_it_is(capsys, tmp_path, monkeypatch):
+  monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+  assert cli.run("stajax x", lambda: {}["key"]) == 70
+  line = capsys.readouterr().err
+  assert line.count("\n") == 1 and "test_cli.py:" in line and "no report can be written" in line
+
+
+@pytest.mark.parametrize(
+  "override",
+  [
+    ["--data.rate", "1e300"], ["--network.width", "1e12"], ["--sta.size", "100000000"], ["--seed", "9" * 30],
+    ["--sta.batch", "1000000000"], ["--network.reasoning-steps", "1000000"], ["--maps.size", "99999"],
+    ["--network.depths", "2147483648", "1", "1", "1", "1"], ["--inference-batch", "10000000"],
+  ],
+)  # fmt: skip
+def test_overrides_that_cannot_be_run_are_one_line(tmp_path, capsys, override):
+  path = tmp_path / "x.py"
+  path.write_text("from stajax.config import Config\nconfig = Config(name='x')\n")
+  with pytest.raises(SystemExit) as stop:
+    train.main(["--config", str(path), "--workdir", str(tmp_path / "run"), *override])
+  out, error = capsys.readouterr()
+  assert stop.value.code == 2 and not out and error.count("\n") == 1 and "less than" in error
+  assert not (tmp_path / "run").exists()

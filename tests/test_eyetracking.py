@@ -1,6 +1,9 @@
 """Trees in the STAViS layout: how they are read, and messages about errors in them."""
 
+import io
 import shutil
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -186,3 +189,54 @@ def test_a_real_tree_is_read():
   assert (keiba.num_frames, keiba.fps, keiba.entries, keiba.sound) == (81, 10.0, (2,), None)
   assert keiba.fixations(80).shape == keiba.density(80).shape == (277, 480)
   assert keiba.fixations(0).sum() == 25 and len(keiba.frame_paths) == 81
+
+
+@pytest.mark.parametrize("index", [25, 400, 100_000, 50_000_000, -1])
+def test_indices_of_a_sparse_matrix_are_checked(tree, index):
+  matrix = scipy.sparse.csc_matrix(np.eye(20))
+  matrix.indices = matrix.indices.copy()
+  matrix.indices[5] = index
+  path = annotation(tree)
+  scipy.io.savemat(path, {"eyeMap": matrix})
+  with pytest.raises(StavisError) as error:
+    eyetracking.read_fixations(path)
+  assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_compressed_variables_are_read_as_others(tree, is_sparse):
+  path, fixations = annotation(tree), np.random.default_rng(0).random(SIZE) < 0.1
+  matrix = scipy.sparse.csc_matrix(fixations) if is_sparse else fixations
+  scipy.io.savemat(path, {"before": np.ones(3), "eyeMap": matrix}, do_compression=True)
+  np.testing.assert_array_equal(eyetracking.read_fixations(path), fixations)
+
+
+def test_what_a_compressed_variable_becomes_is_bounded(tree, monkeypatch):
+  """Its header says that it is small."""
+  path = annotation(tree)
+  inner = io.BytesIO()
+  scipy.io.savemat(inner, {"eyeMap": np.zeros((4, 4))})
+  content = inner.getvalue()
+  packed = zlib.compress(content[128:] + bytes(10_000))
+  path.write_bytes(content[:128] + struct.pack("<II", 15, len(packed)) + packed)
+  monkeypatch.setattr(eyetracking, "MAX_PIXELS", 1000)
+  with pytest.raises(StavisError, match=r"a variable of more than 9000 bytes"):
+    eyetracking.read_fixations(path)
+
+
+def test_a_small_file_of_a_huge_picture_is_refused(tree):
+  path = annotation(tree, "maps/eyeMap_00001.png")
+  header = struct.pack(">IIBBBBB", 7000, 6000, 8, 0, 0, 0, 0)
+  chunk = b"IHDR" + header
+  rest = struct.pack(">I", zlib.crc32(chunk)) + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+  path.write_bytes(b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + rest)
+  with pytest.raises(StavisError, match=r"7000x6000, expected at most 33554432 pixels"):
+    eyetracking.read_density(path)
+
+
+@pytest.mark.parametrize("row", ["one 99999999999 8.0", "one 4 1e9"])
+def test_lists_cannot_claim_any_number(tree, row):
+  path = tree / "fold_lists" / "Tiny_list_test_1_fps.txt"
+  path.write_text(row + "\n")
+  with pytest.raises(StavisError, match=r"line 1: .* expected at most 10000000 frames, 1000 a second"):
+    read_tree(tree)

@@ -1,5 +1,6 @@
 """Atomic writing: files and folders appear whole or not at all, and replace what was there before."""
 
+import csv
 import hashlib
 import json
 import os
@@ -87,3 +88,68 @@ def test_digests_are_those_of_hashlib(tmp_path):
   expected = hashlib.sha256(b"frame by frame").hexdigest()
   assert files.sha256_of_file(tmp_path / "file") == files.sha256_of_bytes(b"frame ", b"by frame") == expected
   assert files.sha256_of_json({"a": 1, "b": 2}) == files.sha256_of_json({"b": 2, "a": 1})
+
+
+def test_a_file_reaches_the_disk_before_its_name_and_the_name_afterwards(tmp_path, monkeypatch):
+  """What was not synced when the power fails is lost, so everything is synced in this order."""
+  events, real = [], os.fsync
+
+  def fsync(number):
+    events.append(os.path.relpath(os.readlink(f"/proc/self/fd/{number}"), tmp_path))
+    real(number)
+
+  replace = os.replace
+  monkeypatch.setattr(os, "fsync", fsync)
+  monkeypatch.setattr(os, "replace", lambda a, b: (events.append("named"), replace(a, b)))
+  files.write_text(tmp_path / "a.txt", "new")
+  assert events == [".a.txt.partial", "named", "."]
+  events.clear()
+  with files.atomic_folder(tmp_path / "model") as partial:
+    (partial / "deep").mkdir()
+    (partial / "deep" / "x").write_text("x")
+  assert set(events[:-2]) == {".model.partial", ".model.partial/deep", ".model.partial/deep/x"}
+  assert events[-2:] == ["named", "."]
+
+
+def test_manifests_know_their_files_and_themselves(tmp_path):
+  (tmp_path / "deep").mkdir()
+  for name in ("a", "deep/b"):
+    (tmp_path / name).write_text(name)
+  path = tmp_path / "done.json"
+  digests = files.digests(tmp_path, [tmp_path / "a", tmp_path / "deep", tmp_path / "missing"])
+  assert digests == {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a", "deep/b")}
+  files.write_manifest(path, {"x": 0.1, "y": {"é": [1, None]}}, digests)
+  assert files.read_manifest(path) == ({"x": 0.1, "y": {"é": [1, None]}}, digests)
+  text = path.read_text()
+  for changed in (text.replace("0.1", "0.2"), text.replace('"x"', '"z"'), text.replace('"digest"', '"digesu"')):
+    path.write_text(changed)
+    with pytest.raises(files.FileError, match=r"done\.json: damaged or changed"):
+      files.read_manifest(path)
+  path.write_text('{"x": 1}')  # as it was before there were manifests
+  assert files.read_manifest(path) == ({"x": 1}, {})
+  with pytest.raises(files.FileError, match=r"a: damaged or changed"):
+    files.check_digest(tmp_path / "a", digests["deep/b"])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"1" * 5000])
+def test_what_is_not_json_is_one_line(tmp_path, content):
+  (tmp_path / "x.json").write_bytes(content)
+  with pytest.raises(files.FileError) as error:
+    files.read_json(tmp_path / "x.json")
+  assert str(error.value).startswith(f"{tmp_path / 'x.json'}: not JSON (") and "\n" not in str(error.value)
+
+
+NAMES = ["=1+1", "+x", "-x", "@SUM(A1)", "'=x", "'", "plain", "a,b", 'say "x"', "Žluťoučký", "", "1e5", "-0.25"]
+
+
+def test_cells_are_not_run_by_spreadsheets_and_can_be_read_again(tmp_path):
+  text = files.csv_text([[name, 0.5, -3] for name in NAMES])
+  rows = list(csv.reader(text.splitlines()))
+  assert [files.csv_name(row[0]) for row in rows] == NAMES and all(row[1:] == ["0.5", "-3"] for row in rows)
+  assert not [row[0] for row in rows if row[0][:1] in "=+@" and row[0]]
+  assert [row[0] for row in rows if row[0].startswith("-")] == ["-0.25"]  # a number stays one
+  assert "\x1b" not in files.csv_text([["\x1b[2Jx\r\ny"]]) and files.csv_text([["a\nb"]]) == "a\\nb\n"
+
+
+def test_names_cannot_steer_a_terminal():
+  assert files.printable("a\x1b[2J\x07\x9b\u202eb\r\n\tü€") == "a\\x1b[2J\\x07\\x9b\\u202eb\\r\n\tü€"

@@ -78,7 +78,8 @@ with exclusive(Path({str(lock)!r})):
   holder = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT)
   try:
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    with pytest.raises(BlockingIOError, match="another run is writing here"), exclusive(lock):
+    owner = rf"another run is writing here \(process {holder.pid} on .+\)"
+    with pytest.raises(BlockingIOError, match=owner), exclusive(lock):
       raise AssertionError("two held the lock")
     holder.send_signal(signal.SIGKILL)
     holder.wait()

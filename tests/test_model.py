@@ -7,9 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from helpers.manifests import edit, reseal
 from stajax import model, networks
 from stajax.config import Config, ConfigError, Network, Training
-from stajax.files import sha256_of_file
+from stajax.files import read_manifest, sha256_of_file
 from stajax.model import ModelError
 from stajax.weights import store
 from stajax.weights.store import WeightsError
@@ -78,6 +79,7 @@ def test_half_precision_rounds_the_weights_and_nothing_else(folder, files, tmp_p
 def test_a_weight_beyond_half_precision_is_refused(folder, files, tmp_path):
   large = jax.tree.map(lambda x: x + np.float32(1e5), files["sta"][2])
   store.save(folder / "sta.safetensors", large)
+  reseal(folder / "model.json")
   with pytest.raises(WeightsError, match=r"sta\.safetensors: .* expected at most 65504"):
     model.save_half(folder, tmp_path / "half")
   assert not (tmp_path / "half").exists()
@@ -94,19 +96,13 @@ def test_saving_again_replaces_the_folder(folder, files):
   ]  # fmt: skip
 
 
-def edit(path, **changes):
-  about = json.loads(path.read_text("utf-8"))
-  about |= changes
-  path.write_text(json.dumps({key: value for key, value in about.items() if value is not None}), encoding="utf-8")
-
-
 @pytest.mark.parametrize(
   ("file", "change", "message"),
   [
     ("model.json", b"{ not json", "not JSON"),
     ("model.json", b"\xff\xfe\x00", "not JSON"),
-    ("model.json", b"[1, 2]", "format None, this version reads 2"),
-    ("model.json", {"format": 99, "categories": None}, "format 99, this version reads 2"),
+    ("model.json", b"[1, 2]", "found list, expected an object"),
+    ("model.json", {"format": 99, "categories": None}, "format 99, this version reads 3 and 2"),
     ("model.json", {"categories": None}, "not a model description"),
     ("model.json", {"rate": "fast"}, "not a model description"),
     ("model.json", {"rate": float("nan")}, "expected positive numbers"),
@@ -115,25 +111,51 @@ def edit(path, **changes):
     ("config.json", b"{", "Invalid JSON"),
     ("config.json", b"\xff\xfe\x00", "not text"),
     ("config.json", {"seeed": 3}, "did you mean `seed`"),
-    ("config.json", None, "No such file"),
     ("sta.safetensors", b"nothing", "not a readable safetensors file"),
-    ("sta.safetensors", None, "not a readable safetensors file"),
     ("companions.safetensors", b"nothing", "not a readable safetensors file"),
-    ("companions.safetensors", None, "not a readable safetensors file"),
   ],
 )
 def test_a_damaged_model_is_one_line(folder, file, change, message):
   path = folder / file
-  if change is None:
-    path.unlink()
-  elif isinstance(change, bytes):
+  if isinstance(change, bytes):
     path.write_bytes(change)
-  else:
+  elif file == "model.json":
     edit(path, **change)
+  else:
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change))
+  if file != "model.json":
+    reseal(folder / "model.json")
   with pytest.raises((ModelError, ConfigError, WeightsError)) as error:
     model.load(folder, NAMES)
   assert str(error.value).startswith(f"{path}: ") and message in str(error.value)
   assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("file", ["model.json", "config.json", "sta.safetensors", "companions.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "none", "folder"])
+def test_a_file_that_is_not_the_one_that_was_written_is_refused(folder, file, damage):
+  path = folder / file
+  content = bytearray(path.read_bytes())
+  path.unlink()
+  if damage == "folder":
+    path.mkdir()
+  elif damage != "none":
+    content[-len(content) // 3] ^= 4
+    path.write_bytes({"flip": content, "cut": content[:-1], "empty": b""}[damage])
+  with pytest.raises((ModelError, ConfigError, WeightsError)) as error:
+    model.load(folder, NAMES)
+  assert str(path if (file, damage) != ("model.json", "none") else folder) in str(error.value)
+  assert "\n" not in str(error.value)
+
+
+def test_models_of_the_format_before_are_read(folder):
+  """Their `model.json` has the SHA-256 of networks only."""
+  about, _ = read_manifest(folder / "model.json")
+  (folder / "model.json").write_text(json.dumps(about | {"format": 2}))
+  model.load(folder, NAMES)
+  store.save(folder / "s.safetensors", {"params": {}})
+  with pytest.raises(WeightsError, match=r"s\.safetensors: damaged or changed: its SHA-256 is"):
+    model.load(folder, NAMES)
 
 
 def test_other_categories_do_not_fit_the_weights(folder):

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from stajax.data.shards import RecordError
+from stajax.files import read_json
 
 FOLDER = "class_scores"
 
@@ -51,7 +51,7 @@ class ClassScores:
       hint = "to write them, repeat the `stajax prepare` command that made these records, with --tagger FILE"
       raise RecordError(f"{path}: no such folder; {hint}")
     try:
-      summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+      summary = read_json(path / "summary.json")
       classes = tuple((path / "classes.txt").read_text(encoding="utf-8").splitlines())
       scores = np.load(path / "scores.npy", mmap_mode="r", allow_pickle=False)
       sha256, lengths = str(summary["sha256"]), [int(length) for length in summary["clips"].values()]

@@ -8,7 +8,6 @@ records are listed at its end. Finding damage means reading everything, so the r
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +17,7 @@ from tqdm import tqdm
 
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
-from stajax.files import write_json
+from stajax.files import read_json, write_json
 
 FILE = "damage.json"
 
@@ -44,7 +43,7 @@ def find_damage(records: Records) -> dict[str, str]:
     for shard in [*records.frames.shards, *records.sounds.shards]
   }
   with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-    known = json.loads(path.read_text(encoding="utf-8"))
+    known = read_json(path)
     if known["shards"] == shards and set(known["damaged"]) <= set(records.names):
       return dict(known["damaged"])
   damaged = _read_all(records)

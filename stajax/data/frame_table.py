@@ -6,7 +6,6 @@ table.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
 from stajax.data.staging import Staging
-from stajax.files import atomic_folder, write_json
+from stajax.files import atomic_folder, read_json, write_json
 
 
 class FrameTableWriter:
@@ -65,7 +64,7 @@ def read_frame_table(path: Path, records: Records) -> np.ndarray:
     RecordError: The table is missing or damaged, or belongs to other records.
   """
   try:
-    summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(path / "summary.json")
     # Mapped first, so that a damaged header cannot ask for any amount of memory.
     values = np.array(np.load(path / "values.npy", mmap_mode="r", allow_pickle=False))
   except (OSError, ValueError, EOFError, OverflowError) as error:

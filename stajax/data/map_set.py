@@ -6,7 +6,6 @@ A stage writes maps clip by clip into staging, and continues there after an inte
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from PIL import Image
 from stajax.data.records import Records
 from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, read_bytes
 from stajax.data.staging import Staging, join_bytes, split_bytes
-from stajax.files import atomic_folder, write_json
+from stajax.files import atomic_folder, read_json, write_json
 
 
 class MapWriter:
@@ -141,12 +140,12 @@ class MapSet:
     path = Path(path)
     maps = ShardReader(path)
     try:
-      summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+      summary = read_json(path / "summary.json")
       weights = np.load(path / "weights.npy", allow_pickle=False)
       height, width, _ = maps.features["map"].shape
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
       raise RecordError(f"{path}: not a set of maps ({error})") from error
-    if summary.get("records") != records.digest or len(maps) != records.total_frames:
+    if not isinstance(summary, dict) or summary.get("records") != records.digest or len(maps) != records.total_frames:
       raise RecordError(f"{path}: these are maps of other records than {records.path}")
     if weights.dtype != np.float32 or weights.shape != (len(maps),):
       raise RecordError(f"{path / 'weights.npy'}: {weights.dtype} {weights.shape}, expected float32 ({len(maps)},)")

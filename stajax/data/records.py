@@ -7,7 +7,6 @@ Legend: C clips, c categories, n frames of a clip.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -20,7 +19,7 @@ from stajax.data.jpeg import FrameDecoder, decode_ratio
 from stajax.data.schema import INTEGERS, SOUND_COLUMNS
 from stajax.data.shards import RecordError, SelectedReader, ShardReader, read_bytes
 from stajax.data.tensorflow_cpu import tf
-from stajax.files import sha256_of_json
+from stajax.files import FileError, read_json, sha256_of_json
 from stajax.media.spectrogram import NUM_BINS
 
 
@@ -97,19 +96,21 @@ class Records:
       raise RecordError(f"{path}: has no clips, expected at least one")
     frames, sounds = (ShardReader(path / name, complete) for name in ("frames", "sounds"))
     try:
-      summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+      summary = read_json(path / "summary.json")
+      provenance = str(summary.get("provenance", "unknown"))
       categories = tuple(clips.features["tags"].feature.names)
       side = int(frames.features["image"].shape[0])
       tables = _read_tables(clips, len(categories))
-    except (ValueError, KeyError, AttributeError, TypeError, tf.errors.OpError) as error:
+    except (ValueError, KeyError, IndexError, AttributeError, TypeError, tf.errors.OpError) as error:
       if isinstance(error, RecordError):
         raise
+      if isinstance(error, FileError):
+        raise RecordError(str(error)) from None
       raise RecordError(f"{path}: not a prepared data set of this version ({error})".partition("\n")[0]) from error
     for first, number, reader in (("first_frame", "num_frames", frames), ("first_sound", "num_sounds", sounds)):
       ends = np.cumsum(tables[number])
       if not np.array_equal(tables[first], ends - tables[number]) or ends[-1] != len(reader):
         raise RecordError(f"{reader.folder}: {len(reader)} records, but the clips name {ends[-1]}")
-    provenance = str(summary.get("provenance", "unknown"))
     return Records(
       path, categories, side=side, provenance=provenance, summary=summary, frames=frames, sounds=sounds, **tables
     )

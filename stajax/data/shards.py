@@ -6,7 +6,6 @@ has no `as_dataset`). This module loads TensorFlow Datasets, but not TensorFlow.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +16,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from stajax.data.metadata import check_metadata
 from stajax.data.protos import Encoder, find_bytes
-from stajax.files import atomic_file
+from stajax.files import FileError, atomic_file
 
 VERSION = "1.0.0"
 SPLIT = "data"
@@ -170,13 +170,18 @@ class ShardReader:
     if not (self.folder / "dataset_info.json").is_file():
       raise RecordError(f"{self.folder}: not a set of records (expected dataset_info.json and ArrayRecord shards)")
     try:
+      check_metadata(self.folder)
       builder = tfds.builder_from_directory(self.folder)
       split = builder.info.splits[SPLIT]
-    except (KeyError, ValueError, TypeError, AttributeError, json.JSONDecodeError) as error:
-      detail = str(error).partition("\n")[0]
+    except FileError as error:
+      raise RecordError(str(error)) from None
+    except Exception as error:  # TensorFlow Datasets raises many kinds of errors for damaged metadata
+      detail = str(error).strip().partition("\n")[0] or type(error).__name__
       raise RecordError(f"{self.folder}: the set's metadata cannot be read ({detail})") from error
     self.features: Any = builder.info.features  # a FeaturesDict by name
     self.shards = [Path(path) for path in split.filepaths]
+    if outside := [path for path in self.shards if path.parent != self.folder]:
+      raise RecordError(f"{self.folder}: a shard is not in this folder: {outside[0]}")
     for shard in self.shards:
       if complete and not shard.is_file():
         raise RecordError(f"{shard}: shard missing from its set")

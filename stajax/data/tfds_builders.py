@@ -10,7 +10,6 @@ part.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,8 +18,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import splits as tfds_splits
 
+from stajax.data.metadata import check_metadata
 from stajax.data.schema import SETS
 from stajax.data.shards import SPLIT, VERSION, RecordError
+from stajax.files import read_json
 
 _CHUNK = 64
 """The number of records that are read at a time."""
@@ -55,6 +56,9 @@ class _PreparedBuilder(tfds.core.DatasetBuilder, skip_registration=True):
     if data_dir is None:
       raise RecordError(f"{self.name}: expected data_dir, the folder that `stajax prepare {self.source}` wrote")
     self._parts = _find_parts(Path(data_dir), self.source)
+    for part in self._parts.values():
+      for name in SETS:
+        check_metadata(part / name / VERSION)
     super().__init__(data_dir=data_dir, **options)
     splits = []
     for part in self._parts:
@@ -119,7 +123,7 @@ def _find_parts(folder: Path, source: str) -> dict[str, Path]:
     raise RecordError(f"{folder}: no records (expected folders such as train that `stajax prepare {source}` wrote)")
   for path in parts.values():
     try:
-      found = json.loads((path / "summary.json").read_text(encoding="utf-8"))["source"]
+      found = read_json(path / "summary.json")["source"]
     except (ValueError, KeyError, TypeError) as error:
       raise RecordError(f"{path / 'summary.json'}: not the summary of records ({error!r})") from error
     if found != source:

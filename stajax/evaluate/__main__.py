@@ -96,8 +96,7 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  arguments = cli.parse(PROGRAM, Arguments, argv, description=__doc__)
-  return cli.run(PROGRAM, lambda: evaluate(arguments))
+  return cli.run(PROGRAM, lambda: evaluate(cli.parse(PROGRAM, Arguments, argv, description=__doc__)))
 
 
 def evaluate(arguments: Arguments) -> int:
@@ -110,7 +109,8 @@ def evaluate(arguments: Arguments) -> int:
   root = parse_data(arguments.data)
   need_frames = arguments.model is not None or "spectral_residual" in arguments.baselines
   tree = read_tree(root, arguments.databases or None, need_frames=need_frames)
-  chosen = _choose_methods(arguments, root, tree)
+  with cli.ended_by_interrupts(PROGRAM):
+    chosen = _choose_methods(arguments, root, tree)
   protocol = arguments.protocol or ("avimos" if is_avimos(arguments.data) else "stavis")
   settings = Settings(arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy, protocol)
   groups, part = read_groups(root), cli.read_part(arguments.part)
@@ -122,18 +122,18 @@ def evaluate(arguments: Arguments) -> int:
   if kept is not None and part != cli.WHOLE:
     outcomes = kept.load_all(tree.videos)
     if len(outcomes) < len(tree.videos):
-      print(f"part {part}: {_describe_part(evaluation, len(tree.videos) - len(outcomes), kept)}")
+      cli.say(f"part {part}: {_describe_part(evaluation, len(tree.videos) - len(outcomes), kept)}")
       return cli.exit_code(len(evaluation.skipped), len(evaluation.skipped) + len(evaluation.videos))
     evaluation = join_outcomes(tree.videos, outcomes, settings, groups)
   skipped = (*tree.skipped, *evaluation.skipped)
   for database, video, reason in skipped:
-    print(f"skipped {database}/{video}: {reason}", file=sys.stderr)
+    cli.say(f"skipped {database}/{video}: {reason}", is_about_a_fault=True)
   if not evaluation.videos:
     return cli.fail(PROGRAM, f"{root}: none of {len(skipped)} videos could be scored", code=3)
   _write(arguments.out, chosen, evaluation, tree)
   if kept is not None:
     kept.remove()
-  print(_summary(evaluation, len(skipped), arguments.out))
+  cli.say(_summary(evaluation, len(skipped), arguments.out))
   return cli.exit_code(len(skipped), len(skipped) + len(evaluation.videos))
 
 
@@ -227,12 +227,12 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
     for path in sorted(Path(folder).iterdir()):
       os.replace(path, out / path.name)
   for note in notes[:_MAX_NOTES]:
-    print(f"note: {note}")
+    cli.say(f"note: {note}")
   if len(notes) > _MAX_NOTES:
-    print(f"note: … and {len(notes) - _MAX_NOTES} more in {out / 'evaluation.json'}")
-  print(format_table(scores))
+    cli.say(f"note: … and {len(notes) - _MAX_NOTES} more in {out / 'evaluation.json'}")
+  cli.say(format_table(scores))
   if chosen.senses:
-    print(format_comparison(about["senses"]))
+    cli.say(format_comparison(about["senses"]))
 
 
 def _page(

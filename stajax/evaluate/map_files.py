@@ -13,9 +13,8 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from stajax.eyetracking import MAX_PIXELS, StavisError
+from stajax.eyetracking import MAX_PIXELS, StavisError, open_image
 from stajax.files import numbered_files
 
 SHORT_NAMES = {  # STAViS's
@@ -119,9 +118,7 @@ def _read_array(path: Path) -> np.ndarray:
 
 
 def _read_image(path: Path) -> np.ndarray:
-  with Image.open(path) as image:
-    if image.width * image.height > MAX_PIXELS:
-      raise StavisError(f"{path}: {image.width}x{image.height}, expected at most {MAX_PIXELS} pixels")
+  with open_image(path) as image:
     if image.mode in ("L", "1", "LA"):
       return np.asarray(image.convert("L"))
     if image.mode.startswith(("I", "F")):  # 16 bits and more

@@ -8,6 +8,7 @@ Folders are looked for first, then npz files, then videos.
 """
 
 import re
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +17,10 @@ import numpy as np
 
 from stajax.evaluate.map_files import find_maps, folder_names_of, read_map
 from stajax.eyetracking import MAX_PIXELS, StavisError, StavisVideo
+from stajax.media import isolated
 from stajax.media.file import MediaError
-from stajax.media.grey_video import grey_frames
 
+_MAX_NPZ_BYTES = 2**32
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
 
@@ -85,6 +87,10 @@ def _npz_source(paths: Sequence[Path], video: StavisVideo, notes: list[str]) -> 
 
 def _open_npz(path: Path) -> "np.lib.npyio.NpzFile":
   try:
+    with zipfile.ZipFile(path) as archive:
+      size = sum(info.file_size for info in archive.infolist())
+    if size > _MAX_NPZ_BYTES:
+      raise ValueError(f"{size} bytes of arrays, expected at most {_MAX_NPZ_BYTES}: divide them among several files")
     arrays = np.load(path, allow_pickle=False)
     shape, kind = arrays["maps"].shape, arrays["maps"].dtype.kind
   except Exception as error:  # NumPy and zipfile raise many kinds on damaged files
@@ -117,7 +123,7 @@ def _read_video(
 ) -> Iterator[tuple[int, np.ndarray, str]]:
   wanted, number = set(frames), 0
   try:
-    for number, values in enumerate(grey_frames(path), start=1):
+    for number, values in enumerate(isolated.grey_frames(path), start=1):
       if number - 1 in wanted:
         yield number - 1, values, f"{path}, frame {number}"
   except MediaError as error:

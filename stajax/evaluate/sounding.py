@@ -91,7 +91,7 @@ def _compare(arguments: Arguments) -> int:
     f"{records.names[left]} | {records.names[right]}": measure_pair(plain, records, left, right)
     for left, right in runtime.progress("side by side", len(chosen), "pair", iterable=chosen)
   }
-  print(format_results(exchanged, pairs))
+  cli.say(format_results(exchanged, pairs))
   if arguments.out is not None:
     write_json(arguments.out, {"exchanged_sound": exchanged, "side_by_side": pairs})
   return 0

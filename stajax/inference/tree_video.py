@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from stajax.eyetracking import StavisError, StavisVideo
+from stajax.eyetracking import StavisError, StavisVideo, open_image
 from stajax.grid import reflect
 from stajax.inference.clip import Sample
 from stajax.inference.reservoir import SIZE, Fragments
@@ -109,7 +109,7 @@ def _sound(video: StavisVideo, end: float | None = None) -> SoundWindows | None:
 
 def _read_frame(path: Path, side: int) -> np.ndarray:
   try:
-    with Image.open(path) as image:
+    with open_image(path) as image:
       upright = ImageOps.exif_transpose(image)
       return np.asarray(upright.convert("RGB").resize((side, side), Image.Resampling.BICUBIC))
   except (OSError, ValueError, Image.DecompressionBombError) as error:

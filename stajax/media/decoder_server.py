@@ -20,6 +20,7 @@ from typing import Any
 from stajax.media import keyframes, times, video, video_sound
 from stajax.media.audio import audio_blocks
 from stajax.media.file import Decoding, MediaError
+from stajax.media.grey_video import grey_frames
 from stajax.media.limits import limit_memory
 
 REQUEST_BYTES = 2**16
@@ -46,6 +47,7 @@ FUNCTIONS: dict[str, Callable[..., Iterator[Any]]] = {
   "grid_frames": lambda path, notes, decoding, rate, side: video.grid_frames(path, rate, side, notes, decoding),
   "frame_times": lambda path, notes, decoding: video.frame_times(path, decoding),
   "audio_blocks": audio_blocks,
+  "grey_frames": grey_frames,
   "sampled_runs": lambda path, notes, decoding, *settings: iter(
     keyframes.sampled_runs(path, *settings, decoding=decoding)
   ),
@@ -95,6 +97,7 @@ def _answer(
   decoding: Decoding,
   clock: times.FileClock | None,
   memory: int,
+  folder: str,
   arguments: tuple[Any, ...],
 ) -> None:
   """Runs one function, and sends what it yields."""
@@ -102,6 +105,7 @@ def _answer(
   os.dup2(0, 2)  # where the C library would write about a crash
   threading.Thread(target=_end_with_reader, args=(connection,), daemon=True).start()
   limit_memory(memory)
+  os.chdir(folder)  # the process that asks may have left the one in which the server was started
   if clock is not None:
     times.remember(path, decoding, clock)
   notes: list[str] = []

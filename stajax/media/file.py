@@ -19,7 +19,7 @@ from stajax.files import address_refusal, is_address
 from stajax.media.programs import programs
 
 MAX_SIDE = 16384
-MAX_PIXELS = 2**27
+MAX_PIXELS = 2**25  # a frame of 7680×4320 pixels
 MAX_GAP = 600.0  # seconds between two frames, or without sound; a longer gap is a damaged time stamp
 # Files in these formats only point at other files, or show any text as a picture.
 REFUSED_FORMATS = {"concat", "dash", "ffmetadata", "hls", "image2", "sdp", "tty"}

@@ -24,6 +24,7 @@ from stajax.media import decoder_server as server
 from stajax.media import times
 from stajax.media.file import DEFAULT, Decoding, MediaError
 from stajax.media.video import MediaInfo
+from stajax.runtime import hidden_interrupts
 
 SILENCE = 600.0  # seconds without an item after which a child counts as hanging
 MEMORY = 2**32  # bytes by which a child may grow
@@ -43,7 +44,7 @@ class _Server:
     code = f"import sys; sys.path[:] = {sys.path!r}; from stajax.media.decoder_server import main; main()"
     # Threads of NumPy would make forks unsafe, and decoding does not use them.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with theirs:
+    with theirs, hidden_interrupts():
       self.process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs.fileno(), env=environment)
     self.control, self.lock, self.owner = ours, threading.Lock(), os.getpid()
 
@@ -96,7 +97,8 @@ def _iterate(name: str, path: Path, notes: list[str] | None, decoding: Decoding,
     return
   try:
     current = _server()
-    child, connection = current.start((name, path, decoding, times.known(path, decoding), MEMORY, arguments))
+    clock, folder = times.known(path, decoding), os.getcwd()
+    child, connection = current.start((name, path, decoding, clock, MEMORY, folder, arguments))
   except (OSError, EOFError) as error:
     raise OSError(f"the process that decodes media cannot start or has ended ({error or 'it ended'})") from error
   connection.settimeout(SILENCE)
@@ -188,6 +190,11 @@ def sampled_runs(
 ) -> list[tuple[float, list[np.ndarray]]]:
   """Returns short runs of frames from all over a video."""
   return list(_iterate("sampled_runs", Path(path), None, decoding, count, spacing, side, seed))
+
+
+def grey_frames(path: Path, decoding: Decoding = DEFAULT) -> Iterator[np.ndarray]:
+  """Yields the frames of a grey video, as `stajax.media.grey_video.grey_frames` does."""
+  return _iterate("grey_frames", path, None, decoding)
 
 
 def add_sound(picture: Path, info: MediaInfo, target: Path, notes: list[str]) -> Iterator[float]:

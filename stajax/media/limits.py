@@ -18,6 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stajax.runtime import hidden_interrupts
+
 T = TypeVar("T")
 
 FILES_PER_CHILD = 500  # a fresh child then replaces it, because libraries that leak would fill its memory
@@ -91,7 +93,8 @@ def run_in_children(
   try:
     while True:
       for index, arguments in islice(waiting, 2 * processes - len(running)):
-        future = pool.schedule(function, args=arguments, timeout=None if limits is None else limits.time_limit)
+        with hidden_interrupts():  # the first task starts the processes
+          future = pool.schedule(function, args=arguments, timeout=None if limits is None else limits.time_limit)
         running[future] = index
       if not running:
         break

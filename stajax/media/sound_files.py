@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stajax.media.audio import audio_blocks
+from stajax.media import isolated
 from stajax.media.file import DEFAULT, Decoding, MediaError, check_is_file
 from stajax.media.spectrogram import SAMPLE_RATE
 
@@ -40,7 +40,7 @@ def sound_file_blocks(
   """
   path = Path(path)
   if path.suffix.lower() == ".wav":
-    yield from audio_blocks(path, notes, decoding)
+    yield from isolated.audio_blocks(path, notes, decoding)
     return
   for block in _resampled_blocks(path):
     if len(block):

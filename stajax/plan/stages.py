@@ -1,9 +1,9 @@
 """What can be planned with a configuration: its stages, the networks of each, and the number of categories."""
 
-import json
 from pathlib import Path
 
 from stajax.config import Config, ConfigError, Training
+from stajax.files import read_json
 from stajax.prepare.synthetic.categories import CATEGORIES as SYNTHETIC_CATEGORIES
 
 PREDICT = "predict"
@@ -57,7 +57,7 @@ def find_categories(config: Config, given: int | None = None) -> tuple[int, str]
     origin = "data.expected_categories, as no prepared data is at hand; --categories sets another number"
     return config.data.expected_categories, origin
   try:
-    categories = json.loads(path.read_text(encoding="utf-8"))["categories"]
+    categories = read_json(path)["categories"]
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise ConfigError(f"{path}: not the summary of prepared data ({type(error).__name__}: {error})") from None
   if not isinstance(categories, list) or not categories:

@@ -18,12 +18,12 @@ from pathlib import Path
 import tyro
 
 from stajax import cli
-from stajax.files import exclusive
+from stajax.files import exclusive, printable
 from stajax.media import isolated
 from stajax.predict.api import SaliencyModel, StudentName, load
 from stajax.predict.inputs import find_copies, find_videos
 from stajax.predict.outputs import make_outputs
-from stajax.predict.per_video import Summary, write_outputs
+from stajax.predict.per_video import MAX_SECONDS, Summary, write_outputs
 
 PROGRAM = "stajax predict"
 
@@ -58,6 +58,8 @@ class Arguments:
   """The number of frames that are computed together."""
   sound_stream: int | None = None
   """The sound stream of files that have several, counted from 1; by default the one that the file prefers."""
+  max_seconds: float = MAX_SECONDS
+  """A longer video is refused, because a small file can say that it lasts for days."""
   overlay: bool = True
   """Write the overlay video."""
   centre: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -68,8 +70,7 @@ class Arguments:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  arguments = cli.parse(PROGRAM, Arguments, argv, description=__doc__)
-  return cli.run(PROGRAM, lambda: _predict(arguments))
+  return cli.run(PROGRAM, lambda: _predict(cli.parse(PROGRAM, Arguments, argv, description=__doc__)))
 
 
 def _predict(arguments: Arguments) -> int:
@@ -79,13 +80,15 @@ def _predict(arguments: Arguments) -> int:
   videos = find_videos(arguments.videos, arguments.out, arguments.recursive)
   isolated.start()  # beside JAX and the model
   for path in find_copies(arguments.videos, arguments.recursive):
-    print(f"note: {path} is a camera's small copy and left out", file=sys.stderr)
+    cli.say(f"note: {path} is a camera's small copy and left out", is_about_a_fault=True)
   return _predict_videos(arguments, videos, _load(arguments))
 
 
 def _check(arguments: Arguments) -> None:
   if arguments.batch < 1:
     raise ValueError(f"--batch {arguments.batch}: expected at least 1")
+  if not arguments.max_seconds > 0:
+    raise ValueError(f"--max-seconds {arguments.max_seconds}: expected more than 0")
   if arguments.sound_stream is not None and arguments.sound_stream < 1:
     raise ValueError(f"--sound-stream {arguments.sound_stream}: expected at least 1")
   if arguments.data is not None and arguments.videos:
@@ -106,7 +109,8 @@ def _load(arguments: Arguments) -> SaliencyModel:
   """Loads the model. This takes seconds, so the other arguments are checked first."""
   cli.make_out_folder("--out", arguments.out)
   centre = True if arguments.centre else False if arguments.no_centre else None
-  return load(arguments.model, "sta" if arguments.fast else arguments.student, centre, arguments.batch)
+  with cli.ended_by_interrupts(PROGRAM):
+    return load(arguments.model, "sta" if arguments.fast else arguments.student, centre, arguments.batch)
 
 
 def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], model: SaliencyModel) -> int:
@@ -114,14 +118,14 @@ def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], mo
   start = time.monotonic()
   for path, name in videos:
     if Path(name).name != path.stem:
-      print(f"note: the outputs of {path} are named {name}", file=sys.stderr)
+      cli.say(f"note: the outputs of {path} are named {name}", is_about_a_fault=True)
     try:
       summary = _predict_video(arguments, path, name, model)
     except Exception as error:  # no error of one video, of FFmpeg, XLA or the disk, may stop the others
       cli.fail(PROGRAM, cli.one_line(error, path))
       continue
     for note in summary.notes:
-      print(f"{path}: {note}", file=sys.stderr)
+      cli.say(f"{path}: {note}", is_about_a_fault=True)
     summaries.append(summary)
   num_maps, num_failed = sum(summary.maps for summary in summaries), len(videos) - len(summaries)
   what = f"{len(summaries)} of {len(videos)} videos, {sum(summary.frames for summary in summaries)} frames"
@@ -132,11 +136,11 @@ def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], mo
 def _predict_video(arguments: Arguments, path: Path, name: str, model: SaliencyModel) -> Summary:
   from tqdm import tqdm
 
-  stream = model.stream(path, arguments.every_frame, arguments.sound_stream)
+  stream = model.stream(path, arguments.every_frame, arguments.sound_stream, max_seconds=arguments.max_seconds)
   target = arguments.out / name  # whose name may have dots
   target.parent.mkdir(parents=True, exist_ok=True)
   outputs = make_outputs(target.parent, target.name, stream.provenance, arguments.overlay)
-  bar = tqdm(stream, path.name, stream.expected_length, leave=False, unit="map", disable=None)
+  bar = tqdm(stream, printable(path.name), stream.expected_length, leave=False, unit="map", disable=None)
   with exclusive(target.with_name(f".{target.name}.lock")):
     return write_outputs(bar, stream.provenance, outputs)
 
@@ -154,7 +158,7 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
   for database, video, reason in skipped:
     cli.fail(PROGRAM, f"{database}/{video}: {reason}")
   for note in (*tree.notes, *model.notes):
-    print(f"note: {note}")
+    cli.say(f"note: {note}")
   num_maps, num_made, num_failed, start = 0, 0, len(skipped), time.monotonic()
   with exclusive(arguments.out / f".predict-{part.index}.lock"):
     for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out, part, as_videos):
@@ -177,7 +181,7 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
 def _print_summary(what: str, num_maps: int, start: float, num_failed: int, out: Path) -> None:
   seconds = time.monotonic() - start
   rate = num_maps / max(seconds, 1e-9)
-  print(f"{what}, {num_maps} maps in {seconds:.1f} s ({rate:.1f} a second), {num_failed} failed, in {out}")
+  cli.say(f"{what}, {num_maps} maps in {seconds:.1f} s ({rate:.1f} a second), {num_failed} failed, in {out}")
 
 
 if __name__ == "__main__":

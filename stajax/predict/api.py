@@ -15,7 +15,7 @@ from stajax.predict.arrays import array_pictures, open_arrays
 from stajax.predict.crop import Crop, CropWindows
 from stajax.predict.notebook import prediction_html, with_progress
 from stajax.predict.outputs import FrameNumbers, Output, OverlayVideo, Provenance, to_uint8, write_maps
-from stajax.predict.per_video import MapStream, Pictures, Sampling, open_video, write_outputs
+from stajax.predict.per_video import MAX_SECONDS, MapStream, Pictures, Sampling, open_video, write_outputs
 
 if TYPE_CHECKING:
   from stajax.inference.predictor import Predictor
@@ -92,6 +92,7 @@ class SaliencyModel:
     every: int | None = None,
     fps: float | None = None,
     smooth: float = 0.0,
+    max_seconds: float = MAX_SECONDS,
   ) -> MapStream:
     """Opens a video of any length, whose maps are computed while one iterates over the stream.
 
@@ -102,13 +103,14 @@ class SaliencyModel:
       every: A map is computed for each native frame whose number is a multiple of this.
       fps: Maps a second; None for the rate of the model's grid.
       smooth: The standard deviation, in seconds, of a Gaussian that smooths the maps in time; 0 for none.
+      max_seconds: A longer video is refused.
 
     Raises:
       MediaError: The video cannot be used.
       ValueError: An argument is not possible; one line.
     """
     sampling = Sampling(1 if every_frame and every is None else every, fps, smooth)
-    return open_video(self.predictor, video, sampling, self.name, sound_stream)
+    return open_video(self.predictor, video, sampling, self.name, sound_stream, max_seconds)
 
   def predict(
     self,

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stajax import model, runtime  # loads JAX
 
     runtime.configure()
-    print(f"{arguments.out}: {model.save_half(arguments.model, arguments.out) / 1e6:.1f} MB")
+    cli.say(f"{arguments.out}: {model.save_half(arguments.model, arguments.out) / 1e6:.1f} MB")
     return 0
 
   return cli.run(PROGRAM, run)

@@ -16,7 +16,6 @@ already, and however many devices and processes share the work.
 
 import contextlib
 import itertools
-import json
 import os
 import shutil
 import threading
@@ -32,7 +31,7 @@ from tqdm import tqdm
 
 from stajax.cli import WHOLE, Part
 from stajax.eyetracking import StavisVideo
-from stajax.files import partial_path, write_json
+from stajax.files import FileError, partial_path, put_in_place, read_json, write_json
 from stajax.inference.dataset import compute_pack_maps, make_packs
 from stajax.inference.local_devices import Device, on_local_devices
 from stajax.inference.predictor import Predictor, to_uint8
@@ -131,7 +130,7 @@ def _opened(path: Path, video: StavisVideo, as_videos: bool, writers: Executor) 
       shutil.rmtree(partial, ignore_errors=True)
       partial.mkdir()
       yield _image_writer(partial, writers)
-    os.replace(partial, path)
+    put_in_place(partial, path)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
     partial.unlink(missing_ok=True)
@@ -172,14 +171,14 @@ def _check_provenance(out: Path, made_with: dict[str, Any], holds_maps: bool) ->
   """Records in `out` how its maps are made, or checks that it agrees with what is recorded there."""
   path = out / ABOUT
   try:
-    found = json.loads(path.read_text(encoding="utf-8"))
-  except FileNotFoundError:
+    found = read_json(path) if path.exists() else None
+  except FileError as error:
+    raise FileExistsError(f"{error}; expected another --out") from None
+  if found is None:
     if holds_maps:
-      raise FileExistsError(f"{out}: holds maps but no {ABOUT}, expected an empty folder") from None
+      raise FileExistsError(f"{out}: holds maps but no {ABOUT}, expected an empty folder")
     write_json(path, made_with, shared=True)
     return
-  except ValueError as error:
-    raise FileExistsError(f"{path}: not JSON ({error})") from None
   if found != made_with:
     raise FileExistsError(f"{path}: the maps here are of another model or other settings; expected another --out")
 

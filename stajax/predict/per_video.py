@@ -24,6 +24,9 @@ if TYPE_CHECKING:
   from stajax.inference.predictor import Predictor
   from stajax.inference.reservoir import Fragments
 
+MAX_SECONDS = 6 * 3600.0
+MAX_RATE = 1000.0
+
 TimedMap = tuple[float, np.ndarray]
 """A time in seconds and the map (h, w) float32 at that time, with a maximum of 1 unless it is 0 everywhere."""
 
@@ -147,7 +150,12 @@ def smooth_in_time(timed_maps: Iterable[TimedMap], sigma: float) -> Iterator[Tim
 
 
 def open_video(
-  predictor: "Predictor", path: str | Path, sampling: Sampling = USUAL, model: str = "", sound: int | None = None
+  predictor: "Predictor",
+  path: str | Path,
+  sampling: Sampling = USUAL,
+  model: str = "",
+  sound: int | None = None,
+  max_seconds: float = MAX_SECONDS,
 ) -> MapStream:
   """Opens a video file and reads its sound.
 
@@ -157,14 +165,16 @@ def open_video(
     sampling: When maps are computed.
     model: The model's name, for people.
     sound: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
+    max_seconds: A longer video is refused: a small file can say that it lasts for days.
 
   Raises:
     MediaError: The video cannot be used.
   """
   decoding, notes = Decoding(sound=sound), list[str]()
   info = isolated.probe(path, notes, decoding)
-  windows = _read_sound(info, notes, decoding)
   rate, side = sampling.rate(info.rate, predictor.rate), predictor.side
+  _check_length(info, rate, max_seconds)
+  windows = _read_sound(info, notes, decoding)
   if sampling.every is not None and info.rate_varies:  # the n-th frame before one may be seconds away
     notes.append(f"picture: its rate varies, maps are computed at {rate:.6g} frames a second")
   about = info, windows is not None, model, predictor.trained_on, rate, sampling.every == 1
@@ -181,6 +191,15 @@ def open_video(
     return read_file_fragments(info, windows, rate, reach, side, predictor.seed)
 
   return MapStream(predictor, provenance, frames, windows, sampling.smooth, fragments)
+
+
+def _check_length(info: MediaInfo, rate: float, max_seconds: float) -> None:
+  if info.duration > max_seconds:
+    raise MediaError(
+      f"{info.path}: lasts {info.duration:.0f} seconds, expected at most {max_seconds:g} (--max-seconds allows more)"
+    )
+  if rate > MAX_RATE:
+    raise MediaError(f"{info.path}: {rate:g} maps a second, expected at most {MAX_RATE:g}")
 
 
 def _read_sound(info: MediaInfo, notes: list[str], decoding: Decoding) -> SoundWindows | None:

@@ -42,8 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
   if argv[0] not in SOURCES:
     return cli.fail(PROGRAM, cli.unknown("source", argv[0], SOURCES))
   usage, config = f"{PROGRAM} {argv[0]}", (tyro.conf.OmitArgPrefixes,)
-  arguments = cli.parse(PROGRAM, SOURCES[argv[0]], argv[1:], usage=usage, config=config)
-  return cli.run(PROGRAM, lambda: _run(arguments))
+
+  def command() -> int:
+    return _run(cli.parse(PROGRAM, SOURCES[argv[0]], argv[1:], usage=usage, config=config))
+
+  return cli.run(PROGRAM, command)
 
 
 def _run(arguments: Source) -> int:
@@ -53,7 +56,7 @@ def _run(arguments: Source) -> int:
     return cli.fail(PROGRAM, error, 3)
   except KeyboardInterrupt:
     return cli.fail(PROGRAM, "interrupted; the same command goes on from here", cli.INTERRUPTED)
-  print(result.text)
+  cli.say(result.text)
   return 1 if result.has_failures else 0
 
 

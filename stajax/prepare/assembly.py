@@ -24,7 +24,7 @@ from tqdm import tqdm
 from stajax.data.protos import Encoder
 from stajax.data.schema import SETS, SOUND_COLUMNS, Set, set_features
 from stajax.data.shards import MAX_SHARD_BYTES, shard_path, write_metadata, write_shard
-from stajax.files import partial_path, write_json
+from stajax.files import partial_path, put_in_place, write_json
 from stajax.media.limits import Failure, run_in_children
 from stajax.media.spectrogram import NUM_BINS
 from stajax.prepare.clip_staging import ClipStaging, StagedClip
@@ -273,7 +273,7 @@ def finish_assembly(plan: AssemblyPlan, written: Sequence[tuple[int, int]]) -> d
     lengths, sizes = zip(*own)
     write_metadata(plan.partial / name, name, features, lengths, sum(sizes), description)
   write_json(plan.partial / "summary.json", plan.summary)
-  plan.partial.rename(plan.out)
+  put_in_place(plan.partial, plan.out)
   return plan.summary
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stajax.cli import make_out_folder
+from stajax.cli import ended_by_interrupts, make_out_folder
 from stajax.files import exclusive
 from stajax.prepare.gaze_units import GazeUnits, Origin, TimeUnit, Units, parse_screen
 from stajax.prepare.summary_text import Result, describe_listing, describe_records
@@ -100,8 +100,9 @@ class RecordOptions:
       return describe_listing(listing)
     if self.out is None:
       raise ValueError("expected --out DIR, or --check")
-    from stajax.prepare.clip import MediaSettings
-    from stajax.prepare.media_records import prepare
+    with ended_by_interrupts("stajax prepare"):
+      from stajax.prepare.clip import MediaSettings
+      from stajax.prepare.media_records import prepare
 
     settings = MediaSettings(self.rate, self.side, self.segment)
     if self.tagger is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 from stajax import runtime
 from stajax.eyetracking import StavisError
+from stajax.files import read_json
 from stajax.media.file import MediaError
 from stajax.media.limits import Failure, Limits, run_in_children
 from stajax.prepare.clip_staging import ClipStaging
@@ -31,7 +31,7 @@ def read_finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None
   if not path.exists():
     return None
   try:
-    summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(path / "summary.json")
     made = summary["settings"]
     if not isinstance(made, dict):
       raise TypeError("settings are not an object")

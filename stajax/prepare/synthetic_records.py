@@ -6,8 +6,6 @@ that was interrupted continues with the missing clips.
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +16,7 @@ import numpy as np
 from stajax import __version__
 from stajax.data.jpeg import encode_jpeg
 from stajax.data.staging import staging_key
-from stajax.files import partial_path, write_json
+from stajax.files import csv_text, partial_path, put_in_place, write_json, write_text
 from stajax.media.spectrogram import log_spectrogram, statistics
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 from stajax.prepare.progress import open_staging, read_finished, work
@@ -95,7 +93,7 @@ def prepare_synthetic(out: Path, clips: ClipRange, processes: int = 1, tree: Pat
     _render_missing(clips, staging, new_tree, processes)
   if tree is not None and new_tree is not None:
     _finish_tree(new_tree, clips, (staging.read(clips.key(index)) for index in range(clips.num_clips)))
-    os.replace(new_tree, tree)
+    put_in_place(new_tree, tree)
   if summary is None:
     summary = _assemble(out, clips, staging)
   staging.remove()
@@ -163,6 +161,5 @@ def _finish_tree(tree: Path, clips: ClipRange, prepared: Iterable[PreparedClip])
       groups.setdefault(f"{NAME}/{flag}", []).append(clip.name)
   write_fold_lists(tree, NAME, listed)
   write_groups(tree, groups)
-  with (tree / "clips.csv").open("w", newline="", encoding="utf-8") as file:
-    csv.writer(file).writerows(answers)
+  write_text(tree / "clips.csv", csv_text(answers))
   write_json(tree / "summary.json", _about(clips))

@@ -6,7 +6,6 @@ continues with the missing videos.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from stajax import __version__
 from stajax.cli import make_out_folder
 from stajax.eyetracking import read_groups
-from stajax.files import exclusive, sha256_of_json, write_json
+from stajax.files import exclusive, read_json, sha256_of_json, write_json
 from stajax.media.limits import Failure, Limits
 from stajax.media.video import probe_picture
 from stajax.prepare.annotations import Annotations
@@ -228,7 +227,7 @@ def _state_path(out: Path, database: str, name: str) -> Path:
 def _earlier_state(out: Path, database: str, job: Job) -> Written | None:
   """Returns the outcome of the same job from an earlier run, or None if there is none or its files are gone."""
   try:
-    fields = json.loads(_state_path(out, database, job.item.name).read_text(encoding="utf-8"))
+    fields = read_json(_state_path(out, database, job.item.name))
     state = Written(**{**fields, "notes": tuple(fields["notes"])})
   except (OSError, ValueError, TypeError, KeyError):
     return None

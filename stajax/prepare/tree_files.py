@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import wave
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from PIL import Image
 
 from stajax.data.jpeg import encode_jpeg
 from stajax.eyetracking import GROUPS_FILE
-from stajax.files import shorten_name, write_json, write_text
+from stajax.files import put_in_place, shorten_name, write_json, write_text
 from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.prepare.fixations import Annotation
 
@@ -62,7 +61,7 @@ def write_video(
       shutil.rmtree(target, ignore_errors=True)
       if (incoming / part).is_dir():
         target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(incoming / part, target)
+        put_in_place(incoming / part, target)
   finally:
     remove_unfinished(root, database, video)
   return counts

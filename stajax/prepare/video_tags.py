@@ -14,6 +14,8 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stajax.files import csv_name
+
 TABLE = "clips.csv"
 """The name of the table in the root of a tree."""
 
@@ -36,7 +38,8 @@ def read_table(path: Path) -> dict[str, str]:
       reader = csv.DictReader(file)
       if not {"video", "tag"} <= set(reader.fieldnames or ()):
         raise TagTableError(f"{path}: found columns {reader.fieldnames}, expected video and tag (and database)")
-      return {"/".join(filter(None, (row.get("database"), row["video"]))): row["tag"] or "" for row in reader}
+      rows = [{key: csv_name(row.get(key) or "") for key in ("database", "video", "tag")} for row in reader]
+      return {"/".join(filter(None, (row["database"], row["video"]))): row["tag"] for row in rows}
   except (OSError, UnicodeDecodeError, csv.Error) as error:
     raise TagTableError(f"{path}: not a table ({error})") from None
 

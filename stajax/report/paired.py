@@ -8,7 +8,6 @@ standard error over the clips, the mean of each run, and in how many clips A is 
 """
 
 import csv
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 import tyro
 
 from stajax import cli
+from stajax.files import read_json
 from stajax.report.names import title_of
 from stajax.scoring.protocol import METRICS
 
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def print_comparison(arguments: Arguments) -> int:
   """Prints the table of all differences; returns the exit code."""
   reports = [read_report(folder) for folder in arguments.reports]
-  print(format_differences(reports, arguments.pairs, arguments.metrics))
+  cli.say(format_differences(reports, arguments.pairs, arguments.metrics))
   return 0
 
 
@@ -122,7 +122,7 @@ def read_report(folder: Path) -> Report:
         for metric in METRICS:
           value = float(row[metric]) if row[metric] else math.nan
           scores.setdefault(row["method"], {}).setdefault(metric, {})[clip] = value
-    groups = json.loads((folder / "evaluation.json").read_text(encoding="utf-8")).get("groups", {})
+    groups = read_json(folder / "evaluation.json").get("groups", {})
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(f"{path}: not a report of this version ({type(error).__name__}: {error})") from None
   return Report(scores, groups)

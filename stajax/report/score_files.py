@@ -1,7 +1,5 @@
 """Writes an evaluation as files for programs: `scores.json`, `evaluation.json` and `per_video.csv`."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import stajax
-from stajax.files import write_json, write_text
+from stajax.files import csv_text, write_json, write_text
 from stajax.report.senses import sets_of
 from stajax.report.tables import Scores
 from stajax.report.uncertainty import bootstrap_intervals, paired_tests, shares
@@ -147,27 +145,25 @@ def add_uncertainty(about: dict[str, Any], evaluation: Evaluation) -> None:
 
 def paired_tests_csv(tests: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
   """Returns a row for each set, metric and pair of methods, see `uncertainty.paired_tests`."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(["set", "metric", "first", "second", "videos", "difference", "low", "high", "better", "p_holm"])
+  table: list[list[object]] = [
+    ["set", "metric", "first", "second", "videos", "difference", "low", "high", "better", "p_holm"]
+  ]
   for name, rows in tests.items():
     for row in rows:
       low, high = row["interval"] or ("", "")
       numbers = [f"{x:.6g}" if x != "" else "" for x in (row["difference"], low, high)]
       names = [row["metric"], row["first"], row["second"], row["videos"]]
-      writer.writerow([name, *names, *numbers, row["better"], f"{row['p']:.4g}"])
-  return text.getvalue()
+      table.append([name, *names, *numbers, row["better"], f"{row['p']:.4g}"])
+  return csv_text(table)
 
 
 def per_video_csv(evaluation: Evaluation) -> str:
   """Returns a row for each video and method: database, video, split, list_rows, frames, method, then the metrics."""
-  text = io.StringIO()
-  writer = csv.writer(text, lineterminator="\n")
-  writer.writerow(["database", "video", "split", "list_rows", "frames", "method", *METRICS])
+  table: list[list[object]] = [["database", "video", "split", "list_rows", "frames", "method", *METRICS]]
   for video in evaluation.videos:
     for method in video.scores:
       values = [evaluation.video_score(video, method, metric) for metric in METRICS]
       cells = ["" if math.isnan(value) else f"{value:.6f}" for value in values]
       split = video.split or "all"
-      writer.writerow([video.database, video.name, split, video.entries, len(video.frames), method, *cells])
-  return text.getvalue()
+      table.append([video.database, video.name, split, video.entries, len(video.frames), method, *cells])
+  return csv_text(table)

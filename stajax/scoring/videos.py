@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from stajax import runtime
 from stajax.eyetracking import StavisError, StavisVideo, read_density, read_eye_map
+from stajax.runtime import hidden_interrupts
 from stajax.scoring import protocol
 from stajax.scoring.baselines import BASELINES
 from stajax.scoring.frame import FrameMap, FrameTruth, without
@@ -296,11 +298,15 @@ class _Scorer:
     pending: collections.deque[Future] = collections.deque()
     try:
       for function, *arguments in tasks:
-        pending.append(self.executor.submit(function, *arguments))
+        with hidden_interrupts():  # the first task starts the processes
+          pending.append(self.executor.submit(function, *arguments))
         if len(pending) >= self.max_pending:
           yield pending.popleft().result()
       while pending:
         yield pending.popleft().result()
+    except BrokenProcessPool:
+      reason = "which systems do when they run out of memory (--processes takes fewer at a time)"
+      raise OSError(f"a process that scores has died or was killed, {reason}") from None
     finally:
       for future in pending:
         future.cancel()

@@ -1,7 +1,6 @@
 """Scores of runs on trees with viewers, which are kept in a folder and not computed again."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +9,17 @@ from typing import Any
 import numpy as np
 
 import stajax
+from stajax import cli
 from stajax.evaluate.methods import Methods
 from stajax.eyetracking import StavisTree, StavisVideo, read_groups
-from stajax.files import sha256_of_file, write_json
+from stajax.files import FileError, check_digest, digests, read_json, read_manifest, sha256_of_file, write_manifest
 from stajax.report.score_files import describe, write_scores
 from stajax.report.tables import Scores
 from stajax.scoring.protocol import Settings
 from stajax.scoring.videos import MethodMaps, evaluate_videos
+
+_SCORES = ("scores", "evaluation")
+"""The files of scores that are kept."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Scorer:
       "maps": depends_on,
     }
     if (found := _finished(folder, json.loads(json.dumps(request)))) is not None:
-      print(f"{name}: scored already")
+      cli.say(f"{name}: scored already")
       self._note_failed(found[1])
       return found
     chosen = make()
@@ -82,11 +85,12 @@ class Scorer:
       progress=True,
     )
     for database, video, reason in evaluation.skipped:
-      print(f"{name}: skipped {database}/{video}: {reason}", file=sys.stderr)
+      cli.say(f"{name}: skipped {database}/{video}: {reason}", is_about_a_fault=True)
     about = describe(evaluation, [*tree.tree.notes, *chosen.notes], tree.tree.fold_lists, tree.tree.skipped)
     about["rows"] = dict(chosen.row_titles)
     scores = write_scores(evaluation, about, folder)
-    write_json(folder / "request.json", request)  # last, as it says that the scores are complete
+    files = digests(folder, [folder / f"{each}.json" for each in _SCORES])
+    write_manifest(folder / "request.json", request, files)  # last, as it says that the scores are complete
     self._note_failed(about)
     return scores, about
 
@@ -96,10 +100,14 @@ class Scorer:
 
 def _finished(folder: Path, request: Any) -> tuple[Scores, dict[str, Any]] | None:
   try:
-    if json.loads((folder / "request.json").read_text(encoding="utf-8")) != request:
+    found, files = read_manifest(folder / "request.json")
+    if found != request:
       return None
-    return tuple(json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("scores", "evaluation"))  # pyright: ignore[reportReturnType]
-  except (OSError, ValueError):
+    for name, sha256 in files.items():
+      check_digest(folder / name, sha256)
+    scores, evaluation = (read_json(folder / f"{name}.json") for name in _SCORES)
+    return scores, evaluation
+  except FileError:  # there is none, or it is damaged: it is made anew
     return None
 
 

@@ -2,16 +2,19 @@
 
   stajax train --config configs/X.py [--workdir DIR] [--init NAME=FILE] [overrides such as --sta.steps 100]
 
-Training resumes exactly where it was stopped. `--config FILE --help` lists every field that can be overridden;
+Training resumes exactly where it was stopped; what was damaged since is named, and `--redo STAGE` makes it again.
+`--config FILE --help` lists every field that can be overridden;
 `--init` names a file of trained weights for `visual` or `sound`, and may be repeated.
-Exit codes: 0 all is done, 1 training failed, 2 the configuration or the data cannot be used, 75 with --distributed
-after SIGTERM (the step is saved, and the same command goes on).
+Exit codes: 0 all is done, 1 training failed, 2 the configuration or the data cannot be used, 70 an unexpected error,
+75 after SIGTERM (the step is saved, and the same command goes on), 130 after Ctrl-C.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import tyro
 
 from stajax import cli, runtime
 from stajax import config as configuration
@@ -28,6 +31,9 @@ class Arguments(cli.ConfigArguments):
 
   workdir: Path | None = None
   """The folder for everything that training writes; runs/NAME by default."""
+  redo: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+  """A stage to do again, such as one whose files were damaged. May be repeated. What was made from it is made again,
+  too, if it comes out differently."""
   distributed: bool = False
   """This is one of several hosts that train together."""
   scale_batch: int = 1
@@ -37,43 +43,44 @@ class Arguments(cli.ConfigArguments):
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  try:
-    arguments, config = cli.parse_with_config(PROGRAM, Arguments, argv, __doc__)
-    config = scale_batches(config, arguments.scale_batch)
-  except configuration.ConfigError as error:
-    return cli.fail(PROGRAM, error)
+  argv = list(sys.argv[1:] if argv is None else argv)
+  return cli.run(PROGRAM, lambda: _main(argv), errors=(), reports=not runtime.is_worker())
+
+
+def _main(argv: Sequence[str]) -> int:
+  arguments, config = cli.parse_with_config(PROGRAM, Arguments, argv, __doc__)
+  config = scale_batches(config, arguments.scale_batch)
   if arguments.distributed and not runtime.is_worker():
-    return runtime.supervise(PROGRAM, "stajax.train", sys.argv[1:] if argv is None else argv)
-  return run(config, arguments.workdir or Path("runs") / config.name, arguments.distributed)
+    return runtime.supervise(PROGRAM, "stajax.train", argv)
+  return run(config, arguments.workdir or Path("runs") / config.name, arguments.distributed, arguments.redo)
 
 
-def run(config: configuration.Config, workdir: Path, distributed: bool = False) -> int:
+def run(config: configuration.Config, workdir: Path, distributed: bool = False, redo: Sequence[str] = ()) -> int:
   """Trains, and prints a line at the end; returns the exit code of `main`."""
   runtime.configure()
 
   def command() -> int:
-    return cli.run(PROGRAM, lambda: _run(config, workdir), errors=(OSError,))
+    return cli.run(PROGRAM, lambda: _run(config, workdir, redo), errors=(), reports=not distributed)
 
   if not distributed:
-    return command()
+    with runtime.ended_by_sigterm():
+      return command()
   runtime.join_processes()
-  return runtime.run_together(PROGRAM, command)
+  return runtime.run_together(PROGRAM, command, cli.report)
 
 
-def _run(config: configuration.Config, workdir: Path) -> int:
-  from stajax.data.shards import RecordError
-  from stajax.train.loop import Stopped, TrainingError
-  from stajax.train.stages import runner
-  from stajax.train.workdir import WorkdirError
-  from stajax.weights.store import WeightsError
-
+def _run(config: configuration.Config, workdir: Path, redo: Sequence[str]) -> int:
   try:
-    print(runner.run_all(config, workdir))
-  except (configuration.ConfigError, RecordError, WeightsError, WorkdirError) as error:
-    return cli.fail(PROGRAM, error)
+    with cli.ended_by_interrupts(PROGRAM):
+      from stajax.train.loop import Stopped, TrainingError
+      from stajax.train.stages import runner
+  except runtime.Terminated as error:
+    return cli.fail(PROGRAM, str(error), code=STOPPED)
+  try:
+    cli.say(runner.run_all(config, workdir, redo))
   except TrainingError as error:
     return cli.fail(PROGRAM, str(error), code=1)
-  except Stopped as error:
+  except (Stopped, runtime.Terminated) as error:
     return cli.fail(PROGRAM, str(error), code=STOPPED)
   return 0
 

@@ -16,7 +16,9 @@ from stajax.report.table_1 import Variant
 from stajax.train import train_network
 from stajax.train.loop import TrainingError
 from stajax.train.run import Run, open_run
+from stajax.train.stages import stage_files
 from stajax.train.stages.companion_pools import compute_companions
+from stajax.train.stages.graph import make_graph
 from stajax.train.workdir import WEIGHTS
 from stajax.weights import store
 
@@ -46,7 +48,8 @@ def retrain(workdir: Path, base: Sources, batch: int) -> dict[Variant, Sources]:
     ConfigError, RecordError, WeightsError: A file in it cannot be used.
   """
   run = open_finished(workdir)
-  return {variant: _retrain_variant(variant, run, base, batch) for variant in RETRAINED}
+  with run.workdir.lock():
+    return {variant: _retrain_variant(variant, run, base, batch) for variant in RETRAINED}
 
 
 def open_finished(workdir: Path) -> Run:
@@ -63,6 +66,7 @@ def open_finished(workdir: Path) -> Run:
     raise RetrainingError(f"{path}: cannot be read ({error}), expected the work folder of a training") from None
   if run.workdir.done("scam_plus") is None:
     raise RetrainingError(f"{workdir}: stage scam_plus is not done, expected the work folder of a finished training")
+  stage_files.check(make_graph(run.config), run.workdir)
   return run
 
 

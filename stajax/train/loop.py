@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from stajax import runtime
-from stajax.runtime import should_stop
+from stajax.runtime import should_stop, stops_by_itself
 from stajax.train import checkpoint
 from stajax.train.logs import Log
 from stajax.train.step import State, put_batch, replicate
@@ -83,20 +83,25 @@ def train(
     The final state.
 
   Raises:
-    TrainingError: The loss is not finite.
-    Stopped: One of several processes was told to end; the state is saved.
+    TrainingError: The loss is not finite, or a number of the state that is to be saved.
+    Stopped: This process, or one of several, was told to end; the state is saved.
   """
   with checkpoint.Checkpoints(job.folder / "checkpoints") as checkpoints:
     state = _resume(job.name, replicate(state, mesh), checkpoints)
     start = int(state.step)
     if start >= job.steps:
       return state
-    with _open_log(job.folder, start) as log, _Progress(job.name, start, job.steps) as progress:
+    with (
+      _open_log(job.folder, start) as log,
+      _Progress(job.name, start, job.steps) as progress,
+      contextlib.ExitStack() as stack,
+    ):
       compiled, pending = None, []
       for step, batch in enumerate(batches(start, job.steps), start=start + 1):
         on_devices = put_on_devices(batch, mesh)
         if compiled is None:
           compiled = train_step.lower(state, on_devices).compile()
+          stack.enter_context(stops_by_itself())  # only now: compiling may take minutes, and there is nothing to save
         state, metrics = compiled(state, on_devices)
         pending.append(_PendingStep(step, batch["clip"], metrics))
         is_stopped = should_stop(step)
@@ -108,7 +113,7 @@ def train(
             log.write(step, {**scalars, "examples_per_second": progress.rate})
           pending = []
         if is_saved:  # only after the metrics were checked, so that a state that a NaN spoiled is never saved
-          checkpoints.save(step, state)
+          _save(job.name, step, state, checkpoints)
         if is_stopped and step < job.steps:
           raise Stopped(
             f"stage {job.name}: stopped at step {step}, which is saved; the same command goes on from there"
@@ -142,17 +147,28 @@ def _resume(name: str, state: State, checkpoints: checkpoint.Checkpoints) -> Sta
 
   Prints how the environment differs from the one that wrote the checkpoint.
   """
-  restored = checkpoints.restore(state)
-  if restored is None:
-    return state
-  state, written_by = restored
-  for key, now in checkpoint.environment().items():
+  state, written_by, faults = checkpoints.restore(state)
+  for fault in faults:
+    tqdm.write(f"{name}: {fault}; goes on from {f'step {int(state.step)}' if written_by else 'the beginning'}")
+  for key, now in checkpoint.environment().items() if written_by else ():
     if written_by.get(key) != now:
       tqdm.write(
         f"{name}: resumes with {key} {now!r}, the checkpoint was written with {written_by.get(key)!r}: "
         "results may differ in the last bits"
       )
   return state
+
+
+def _save(name: str, step: int, state: State, checkpoints: checkpoint.Checkpoints) -> None:
+  """Saves a state whose numbers are all finite.
+
+  Raises:
+    TrainingError: One is not.
+  """
+  try:
+    checkpoints.save(step, state)
+  except checkpoint.NotFiniteError as error:
+    raise TrainingError(f"stage {name}: {error} after step {step}, which is not saved") from None
 
 
 def _mean_metrics(name: str, pending: Sequence[_PendingStep], clip_names: Sequence[str]) -> dict[str, float]:

@@ -54,7 +54,8 @@ class TrainedNetworks:
       folder: The folder of its weights; None for that of its stage.
     """
     path = (folder or self._workdir.stage(name)) / WEIGHTS
-    found = models.load_network(name, self._config, self._num_categories, path)
+    sha256 = self._workdir.outcome(name).get("sha256") if folder is None else None
+    found = models.load_network(name, self._config, self._num_categories, path, sha256)
     return models.with_visual(found, self._data.backbone) if self._config.has_frozen_backbone else found
 
   def dense(self, name: str, refine: bool | None = None) -> DenseNetwork:

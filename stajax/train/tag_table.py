@@ -8,7 +8,6 @@ tags are compared with each other only, as taggers that are trained here do.
 
 import csv
 import difflib
-import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stajax.config import ConfigError
-from stajax.files import write_text
+from stajax.files import csv_name, csv_text, write_text
 from stajax.prepare.listing import ListingError, read_lines
 
 _HEADER = ("tag", "class")
@@ -52,9 +51,7 @@ def _plain(name: str) -> str:
 
 def write_table(path: Path, rows: Sequence[tuple[str, str]]) -> None:
   """Writes a table, atomically."""
-  text = io.StringIO()
-  csv.writer(text, lineterminator="\n").writerows([_HEADER, *rows])
-  write_text(path, text.getvalue())
+  write_text(path, csv_text([_HEADER, *rows]))
 
 
 class TagTable(NamedTuple):
@@ -87,7 +84,7 @@ def read_table(path: Path, tags: Sequence[str], classes: Sequence[str]) -> TagTa
   spare: dict[str, int] = {}
   try:
     for number, row in enumerate(reader):
-      fields, where = tuple(field.strip() for field in row), f"{path}, line {reader.line_num}"
+      fields, where = tuple(csv_name(field.strip()) for field in row), f"{path}, line {reader.line_num}"
       if number == 0:
         if fields != _HEADER:
           raise ConfigError(f"{where}: found {','.join(fields)[:80]!r}, expected tag,class")

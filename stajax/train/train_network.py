@@ -97,7 +97,7 @@ def start_from_finished(name: str, run: Run, variables: dict[str, Any]) -> tuple
   """
   random, start = set(store.flatten(variables)), networks.training_of(name, run.config).start
   for source in reversed(start):
-    finished = store.unflatten(store.read(run.workdir.weights(source)))
+    finished = store.unflatten(run.workdir.read_weights(source))
     if name == networks.ALL_STUDENTS:
       finished = shared_students.join(finished)
     variables, missing = store.merge(variables, finished)
@@ -135,7 +135,7 @@ def extract_student(name: str, run: Run) -> dict[str, Any]:
   """
   if jax.process_index() != 0:
     return {}
-  variables = store.unflatten(store.read(run.workdir.weights(networks.ALL_STUDENTS)))
+  variables = store.unflatten(run.workdir.read_weights(networks.ALL_STUDENTS))
   path = run.workdir.weights(name)
   path.parent.mkdir(parents=True, exist_ok=True)
   sha256 = store.save(path, shared_students.split(variables, name))

@@ -12,11 +12,13 @@ model/                 the trained model, for `stajax predict`
 report/                index.html, scores.json, …
 """
 
-import json
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from stajax import model
+from stajax.files import FileError, exclusive, read_manifest
+from stajax.weights import store
 
 WEIGHTS = "weights.safetensors"
 """The file with a network's weights, in the folder of the network."""
@@ -50,6 +52,10 @@ class Workdir:
     self.model = path / "model"
     self.report = path / "report"
 
+  def lock(self) -> contextlib.AbstractContextManager[None]:
+    """Keeps other trainings out of the folder while a block runs; see `stajax.files.exclusive`."""
+    return exclusive(self.path / ".train.lock")
+
   def initial_part(self, part: str) -> Path:
     """Returns the path of the initial weights of a part of the networks."""
     return self.path / "init" / f"{part}.safetensors"
@@ -75,9 +81,31 @@ class Workdir:
     return self.path / "ablation" / name
 
   def done(self, stage: str) -> dict[str, Any] | None:
-    """Returns the `done.json` of a stage, or None if the stage is not finished."""
+    """Returns the `done.json` of a stage, or None if the stage is not finished.
+
+    Raises:
+      WorkdirError: The file is damaged.
+    """
+    return None if (manifest := self._manifest(stage)) is None else manifest[0]
+
+  def files(self, stage: str) -> dict[str, str]:
+    """Returns the SHA-256 of the files of a finished stage, by their names in the work folder.
+
+    Raises:
+      WorkdirError: The stage is not finished, or its `done.json` is damaged.
+    """
+    self.outcome(stage)
+    manifest = self._manifest(stage)
+    return {} if manifest is None else manifest[1]
+
+  def _manifest(self, stage: str) -> tuple[dict[str, Any], dict[str, str]] | None:
     path = self.stage(stage) / "done.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.exists():
+      return None
+    try:
+      return read_manifest(path)
+    except FileError as error:
+      raise WorkdirError(f"{error}; `--redo {stage}` does this stage again") from None
 
   def outcome(self, stage: str) -> dict[str, Any]:
     """Returns the `done.json` of a finished stage.
@@ -89,6 +117,15 @@ class Workdir:
     if done is None:
       raise WorkdirError(f"{self.path}: stage {stage} is not done")
     return done
+
+  def read_weights(self, network: str) -> dict[str, Any]:
+    """Reads the arrays of a trained network by name.
+
+    Raises:
+      WorkdirError: The network is not trained.
+      WeightsError: The file is not the one that was written.
+    """
+    return store.read(self.weights(network), self.outcome(network).get("sha256"))
 
   def sha256_of(self, *networks: str) -> dict[str, str]:
     """Returns the SHA-256 of the weights of trained networks, by name."""

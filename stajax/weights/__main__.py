@@ -95,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: Fetch | Convert) -> int:
   runtime.configure()
-  print(command.run())
+  cli.say(command.run())
   return 0
 
 

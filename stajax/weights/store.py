@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from stajax.files import sha256_of_bytes, write_bytes
+from stajax.files import FileError, check_digest, sha256_of_bytes, write_bytes
 
 _ABOUT = "stajax"
 """The key of the files' metadata."""
@@ -56,19 +56,20 @@ def save(path: str | Path, variables: Mapping[str, Any], about: Mapping[str, Any
   return sha256_of_bytes(data)
 
 
-def load(path: str | Path, expected: Mapping[str, Any]) -> dict[str, Any]:
+def load(path: str | Path, expected: Mapping[str, Any], sha256: str | None = None) -> dict[str, Any]:
   """Reads variables, strictly. Those that are stored as float16, where float32 is expected, become float32.
 
   Args:
     path: A file that `save` wrote.
     expected: Variables of the same structure, arrays or shapes.
+    sha256: The SHA-256 that the file must have; None for any.
 
   Raises:
-    WeightsError: The file is unreadable, or parameters are missing, spare, or of another shape or type; the message
-      names them.
+    WeightsError: The file is unreadable or another one, or parameters are missing, spare, or of another shape or type;
+      the message names them.
   """
   wanted = flatten(expected)
-  flat = {name: _widen(x, wanted.get(name)) for name, x in read(path).items()}
+  flat = {name: _widen(x, wanted.get(name)) for name, x in read(path, sha256).items()}
   check_fit(path, flat, wanted)
   return unflatten(flat)
 
@@ -133,14 +134,24 @@ def select(
   return found
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read(path: str | Path, sha256: str | None = None) -> dict[str, np.ndarray]:
   """Reads the arrays of a safetensors file by name.
 
+  Args:
+    path: The file.
+    sha256: The SHA-256 that the file must have; None for any.
+
   Raises:
-    WeightsError: It is missing, or not such a file.
+    WeightsError: It is missing, not such a file, or another one.
   """
   try:
-    return safetensors.numpy.load_file(path)
+    if sha256 is None:
+      return safetensors.numpy.load_file(path)
+    content = Path(path).read_bytes()
+    check_digest(Path(path), sha256, content)
+    return safetensors.numpy.load(content)
+  except FileError as error:
+    raise WeightsError(str(error)) from None
   except (OSError, AttributeError, safetensors.SafetensorError) as error:  # AttributeError: NumPy has no such type
     raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
 

@@ -186,7 +186,7 @@ def test_sets_that_do_not_belong_together_are_refused(tmp_path):
   path = fake_records(tmp_path).path
   summary = (path / "summary.json").read_text()
   (path / "summary.json").write_text(summary[:-5])
-  with pytest.raises(RecordError, match="not a prepared data set"):
+  with pytest.raises(RecordError, match=r"summary\.json: not JSON"):
     Records.open(path)
   (path / "summary.json").write_text(summary)
   staging, keys = stage(tmp_path / "other", fake_clips()[:2])

@@ -32,7 +32,7 @@ TOOLS = ("ruff", "pyright", "pre-commit", "sphinx-build", "sbatch", "kubectl", "
 """Programs whose options are not checked; the files that they are given have to exist."""
 
 
-class Parsed(Exception):
+class Parsed(BaseException):
   """A command has accepted its arguments."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stajax import runtime
+from stajax import cli, runtime
 
 BATCH = 3
 
@@ -74,7 +74,7 @@ def main() -> int:
     except Stopped as error:
       return cli.fail("toy", str(error), 75)
 
-  return runtime.run_together("toy", command)
+  return runtime.run_together("toy", command, cli.report)
 
 
 if __name__ == "__main__":

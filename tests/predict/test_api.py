@@ -131,3 +131,11 @@ def test_a_folder_without_a_model_is_one_line(tmp_path, folder):
 def test_wrong_options_of_a_model_are_told(tmp_path, options, message):
   with pytest.raises(ValueError, match=message):
     stajax.load(tmp_path, **options)
+
+
+def test_a_video_that_lasts_longer_than_allowed_is_refused(tmp_path):
+  path = write_video(tmp_path / "a.mp4", spot(14))
+  model = SaliencyModel(Brightness("synthetic"), "m")
+  with pytest.raises(MediaError, match=r"a\.mp4: lasts 1 seconds, expected at most 1\.3 \(--max-seconds allows more\)"):
+    model.stream(path, max_seconds=1.3)
+  assert len(list(model.stream(path, max_seconds=1.5))) == 12

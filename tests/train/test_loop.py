@@ -1,5 +1,8 @@
 """The training loop, with batches from memory: resuming, logging, and stopping at a NaN."""
 
+import shutil
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -12,18 +15,27 @@ class Crash(Exception):
   pass
 
 
-def train(folder, steps=7, spoil=lambda number, batch: batch, asked=None, checkpoint_every=2, log_every=1):
+def train(
+  folder,
+  steps=7,
+  spoil=lambda number, batch: batch,
+  asked=None,
+  checkpoint_every=2,
+  log_every=1,
+  wrap=lambda step: step,
+):
   network, update, mesh = Small(), sgd(), step.make_mesh()
 
   def batches(first, last):
     if asked is not None:
       asked.append((first, last))
-    return (spoil(number, make_batch(number)) for number in range(first + 1, last + 1))
+    numbered = ((number, make_batch(number)) for number in range(first + 1, last + 1))
+    return (batch if spoil is None else spoil(number, batch) for number, batch in numbered)
 
   job = loop.Job("small", folder, steps, 16, checkpoint_every, log_every)
   train_step = step.make_train_step(network, step.classification_loss(SIZE), update, mesh)
   clip_names = [f"clip {letter}" for letter in "abcdefghijklmnop"]
-  return loop.train(job, start(network, mesh, update), train_step, batches, clip_names, mesh)
+  return loop.train(job, start(network, mesh, update), wrap(train_step), batches, clip_names, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +107,72 @@ def test_another_environment_is_reported(uninterrupted, tmp_path, capsys, monkey
   assert [line.split(",")[0] for line in lines] == ["small: resumes with jax '99.1'", "small: resumes with cores '3'"]
   assert repr(real["jax"]) in lines[0] and "may differ" in lines[0]
   assert {"jax", "jaxlib", "xla_flags", "devices", "processor", "cores"} <= set(real)
+
+
+class SpoiledStep:
+  """A training step after which one number of the state is infinite, while the loss is not."""
+
+  def __init__(self, train_step, at):
+    self.train_step, self.at = train_step, at
+
+  def lower(self, *arguments):
+    compiled = self.train_step.lower(*arguments).compile()
+
+    def call(state, batch):
+      state, metrics = compiled(state, batch)
+      if state.step == self.at:
+        bias = state.params["classify"]["bias"]
+        state.params["classify"]["bias"] = jax.device_put(bias.at[1].set(np.inf), bias.sharding)
+      return state, metrics
+
+    return types.SimpleNamespace(compile=lambda: call)
+
+
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path):
+  with pytest.raises(loop.TrainingError) as error:
+    train(tmp_path, wrap=lambda train_step: SpoiledStep(train_step, at=4))
+  expected = "stage small: params['classify']['bias'] is not finite after step 4, which is not saved"
+  assert str(error.value) == expected
+  assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2"]
+
+
+def damage(path, how):
+  content = bytearray(path.read_bytes())
+  if how == "flip":
+    content[len(content) // 2] ^= 1
+  path.write_bytes(b"" if how == "empty" else content[: len(content) // 2] if how == "cut" else content)
+
+
+@pytest.mark.parametrize("how", ["flip", "cut", "empty"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_path, capsys, how):
+  """Every file of the last checkpoint is damaged in turn: either it does not matter, or it is said."""
+  kept = uninterrupted[0] / "checkpoints"
+  files = [path.relative_to(kept) for path in sorted((kept / "7").rglob("*")) if path.is_file()]
+  update, mesh = sgd(), step.make_mesh()
+  begun, num_said = start(Small(), mesh, update), 0
+  for number, file in enumerate(files):
+    folder = tmp_path / str(number)
+    shutil.copytree(kept, folder)
+    damage(folder / file, how)
+    with checkpoint.Checkpoints(folder) as checkpoints:
+      state, written_by, faults = checkpoints.restore(begun)
+      assert written_by["jax"] == jax.__version__
+      if not faults:
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(state), uninterrupted[1])
+        continue
+      num_said += 1
+      assert int(state.step) == 6 and len(faults) == 1 and "checkpoint of step 7 cannot be used" in faults[0]
+      assert "\n" not in faults[0] and (folder / "unreadable-7").is_dir()
+      checkpoints.save(7, state)  # so that training goes on
+  assert num_said >= 3
+
+
+def test_without_a_readable_checkpoint_training_begins_again(uninterrupted, tmp_path, capsys):
+  shutil.copytree(uninterrupted[0] / "checkpoints", tmp_path / "checkpoints")
+  for path in (tmp_path / "checkpoints").rglob("*"):
+    if path.is_file():
+      damage(path, "cut")
+  state = jax.device_get(train(tmp_path))
+  jax.tree.map(np.testing.assert_array_equal, state, uninterrupted[1])
+  lines = [line for line in capsys.readouterr().out.splitlines() if "cannot be used" in line]
+  assert len(lines) == 2 and all(line.endswith("goes on from the beginning") for line in lines)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers.fake_records import fake_records
-from helpers.runs import make_run, train_all
+from helpers.runs import finish, make_run, train_all
 
 pytest.importorskip("tensorflow")
 
@@ -27,7 +27,7 @@ def variables(value, **sizes):
 def save(run, name, params):
   path = run.workdir.weights(name)
   path.parent.mkdir(parents=True)
-  store.save(path, {"params": params})
+  finish(run, name, sha256=store.save(path, {"params": params}))
 
 
 def test_the_place_of_a_network_gives_its_seed():

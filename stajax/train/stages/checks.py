@@ -7,7 +7,11 @@ from stajax.config import Config, ConfigError
 from stajax.eyetracking import StavisError, StavisTree, parse_data, read_tree
 from stajax.files import folder_names
 from stajax.nets.shared_students import COMMON
+from stajax.prepare.synthetic.scene import MIN_FRAMES
 from stajax.train.stages.graph import Stage, make_graph
+
+MAX_FRAMES = 10_000
+"""The most frames of a rendered clip, which is made in memory."""
 
 
 def check(config: Config) -> None:
@@ -23,6 +27,7 @@ def check(config: Config) -> None:
   if config.shares_students:
     _check_shared_students(config)
   _check_visual(config)
+  _check_synthetic(config)
   _check_teacher(config)
   if config.data.source == "records" and not config.data.path:
     raise ConfigError("data.path is missing: the folder that `stajax prepare` wrote")
@@ -66,6 +71,14 @@ def _check_visual(config: Config) -> None:
       "steps; expected ImageNet's weights, as the paper has them: --init visual=FILE (stajax weights fetch vgg16), or "
       "--init visual=random to insist"
     )
+
+
+def _check_synthetic(config: Config) -> None:
+  embedded, rate = config.data.synthetic, config.data.rate
+  number = round(embedded.seconds * rate)
+  if config.data.source == "synthetic" and not MIN_FRAMES <= number <= MAX_FRAMES:
+    found = f"{embedded.seconds:g} seconds at {rate:g} frames a second are {number} frames"
+    raise ConfigError(f"data.synthetic.seconds and data.rate: {found}, expected {MIN_FRAMES} to {MAX_FRAMES}")
 
 
 def _check_start(name: str, config: Config, graph: tuple[Stage, ...]) -> None:

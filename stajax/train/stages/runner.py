@@ -1,6 +1,8 @@
 """Runs the stages that are not done yet. A finished stage has a `done.json` and is not run again."""
 
+import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,10 @@ from tqdm import tqdm
 from stajax import config as configuration
 from stajax.cli import make_out_folder
 from stajax.config import Config
-from stajax.files import write_json, write_text
+from stajax.files import write_manifest, write_text
 from stajax.train import external_taggers, initial_weights, train_network
 from stajax.train.run import Run, open_run
+from stajax.train.stages import stage_files
 from stajax.train.stages.audio_switch import label_sounds, set_switch
 from stajax.train.stages.checks import check
 from stajax.train.stages.graph import Stage, make_graph
@@ -27,38 +30,56 @@ _REPORTED = ("score_data", "score_stride")
 """The fields of the configuration that only the report depends on."""
 
 
-def run_all(config: Config, folder: Path) -> str:
+def run_all(config: Config, folder: Path, redo: Sequence[str] = ()) -> str:
   """Runs the stages of a configuration that are not done yet, in order.
 
   Args:
     config: The configuration.
     folder: The work folder.
+    redo: The names of stages that are done again, even if they are finished.
 
   Returns:
     A one-line summary.
 
   Raises:
-    WorkdirError: The folder belongs to another configuration.
+    WorkdirError: The folder belongs to another configuration, or a file of a finished stage is damaged.
     ConfigError: The configuration cannot be run here.
+    BlockingIOError: Another training writes there.
     TrainingError, RecordError, WeightsError: See `stajax.train.loop`, `stajax.data.shards`, `stajax.weights.store`.
   """
   check(config)
   run, started = open_run(config, folder), time.monotonic()
   parts = initial_weights.read(config, run.workdir)  # before the folder is claimed
-  _claim(config, run.workdir)
-  initial_weights.save(parts, config, run.workdir)
+  if jax.process_index() == 0:
+    make_out_folder("--workdir", folder)
+  with run.workdir.lock() if jax.process_index() == 0 else contextlib.nullcontext():
+    _claim(config, run.workdir)
+    initial_weights.save(parts, config, run.workdir)
+    num_run = _run_stages(run, redo)
+  seconds = time.monotonic() - started
+  took = f"{num_run} stages in {seconds:.0f} s" if num_run else "everything was done already"
+  return f"{config.name}: {took}; report: {run.workdir.report / 'index.html'}; model: {run.workdir.model}"
+
+
+def _run_stages(run: Run, redo: Sequence[str]) -> int:
+  """Runs the stages that are not done yet, or not any more; returns their number."""
+  config = run.config
   multihost_utils.sync_global_devices("initial parts")
   if config.hearing.kind != "trained" and any(stage.work == "label sounds" for stage in make_graph(config)):
     external_taggers.check(run)
   graph = make_graph(config)
-  unfinished = [stage for stage in graph if run.workdir.done(stage.name) is None]
-  for stage in unfinished:
+  stage_files.redo(redo, graph, run.workdir, config)
+  multihost_utils.sync_global_devices("stages removed")
+  stage_files.check(graph, run.workdir)
+  num_run = 0
+  for number, stage in enumerate(graph, start=1):
+    if _is_done(stage, run):
+      continue
     if jax.process_index() == 0:
-      tqdm.write(f"stage {graph.index(stage) + 1} of {len(graph)}: {stage.name}")
+      tqdm.write(f"stage {number} of {len(graph)}: {stage.name}")
     _run_stage(stage, run)
-  seconds = time.monotonic() - started
-  took = f"{len(unfinished)} stages in {seconds:.0f} s" if unfinished else "everything was done already"
-  return f"{config.name}: {took}; report: {run.workdir.report / 'index.html'}; model: {run.workdir.model}"
+    num_run += 1
+  return num_run
 
 
 def _claim(config: Config, workdir: Workdir) -> None:
@@ -79,8 +100,22 @@ def _claim(config: Config, workdir: Workdir) -> None:
       begun = f"was begun with another configuration ({'; '.join(changes)})"
       raise WorkdirError(f"{workdir.path}: {begun}; use another --workdir")
   elif jax.process_index() == 0:
-    make_out_folder("--workdir", workdir.path)
     write_text(path, configuration.dumps(config))
+
+
+def _is_done(stage: Stage, run: Run) -> bool:
+  """Returns whether a stage is finished; what was made from other results than those that are there is removed."""
+  if run.workdir.done(stage.name) is None:
+    return False
+  changed = stage_files.is_stale(stage, run.workdir)
+  multihost_utils.sync_global_devices(f"{stage.name} is known")  # all have looked before the first one removes
+  if changed is None:
+    return True
+  if jax.process_index() == 0:
+    tqdm.write(f"{stage.name}: was made from another result of {changed} than the one that is there, so it is redone")
+    stage_files.remove(stage, run.workdir, run.config)
+  multihost_utils.sync_global_devices(f"{stage.name} removed")
+  return False
 
 
 def _run_stage(stage: Stage, run: Run) -> None:
@@ -93,7 +128,9 @@ def _run_stage(stage: Stage, run: Run) -> None:
   multihost_utils.sync_global_devices(stage.name)
   if jax.process_index() == 0:
     seconds = round(time.monotonic() - started, 1)
-    write_json(run.workdir.stage(stage.name) / "done.json", {"stage": stage.name, "seconds": seconds, **about})
+    made_from, files = stage_files.describe(stage, run.workdir, run.config)
+    about = {"stage": stage.name, "seconds": seconds, **about, **made_from}
+    write_manifest(run.workdir.stage(stage.name) / "done.json", about, files)
   multihost_utils.sync_global_devices(f"{stage.name} done")
 
 

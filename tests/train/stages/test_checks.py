@@ -7,7 +7,7 @@ from helpers.runs import train_all
 
 pytest.importorskip("tensorflow")
 
-from stajax.config import Config, ConfigError, Data, Hearing, Network, Students, Training
+from stajax.config import Config, ConfigError, Data, Hearing, Network, Students, Synthetic, Training
 from stajax.prepare.tree_files import write_fold_lists, write_video
 from stajax.train.stages.checks import check, trees_to_score
 from stajax.train.stages.runner import run_all
@@ -26,6 +26,10 @@ SHARED = {"students": Students(backbone="shared")}
     ({"sta_plus": Training(start=("sta", "scam_plus"))}, "sta_plus.start has 'scam_plus', expected one of"),
     ({"s_plus": Training(start=("s_plus_long",))}, "s_plus.start has 's_plus_long', expected one of"),
     ({"data": Data()}, "data.path is missing"),
+    (
+      {"data": Data(source="synthetic", rate=4, synthetic=Synthetic(seconds=1))},
+      "data.synthetic.seconds and data.rate: 1 seconds at 4 frames a second are 4 frames, expected 8 to 10000",
+    ),
     ({"students": Students(backbone="shared", learn_from="scam")}, "students.backbone is shared, but with students."),
     (SHARED | {"sta": Training(start=("sta_plus_long",))}, "sta.start has 'sta_plus_long', expected one of s_coarse"),
     (SHARED | {"sta": Training(start=("students",))}, "sta.start has 'students', expected one of s_coarse"),

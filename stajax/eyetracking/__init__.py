@@ -11,8 +11,6 @@ Database names are arbitrary. Frame indices in this package are 0-based: index 0
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import os
 import re
@@ -24,18 +22,19 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from stajax.files import address_refusal, folder_names, is_address, numbered_files
+from stajax.eyetracking.mat_file import read_matrix
+from stajax.files import FileError, address_refusal, folder_names, is_address, numbered_files, read_json
 
 AVIMOS, AVIMOS_SPLIT = "avimos", "TrainTestSplit.json"
 LAYOUTS = ("stavis", AVIMOS)
 """What may stand before the root of a tree. Both are trees in the STAViS layout, which `prepare avimos` writes."""
-MAX_PIXELS = 8192 * 8192
-MAX_MAT_BYTES = 64 * 2**20
+MAX_PIXELS = 2**25
+MAX_FRAMES = 10_000_000
+MAX_RATE = 1000.0
 GROUPS_FILE = "groups.json"  # names subsets of videos that are scored separately
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 SOUND_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """The suffixes of sound files in lower case; of several files of one name, the first kind is used."""
-NUMERIC_CLASSES = {"logical", "double", "single", "sparse"} | {f"{s}int{b}" for s in ("", "u") for b in (8, 16, 32, 64)}
 
 
 class StavisError(ValueError):
@@ -224,6 +223,8 @@ class _TreeReader:
     folder = self._root / "video_frames" / database / listed.name
     frames = _by_frame(numbered_files(folder, FRAME_SUFFIXES, "img_")) if self._need_frames else {}
     count = listed.num_frames or max(frames or fixations, default=0) + 1
+    if count > MAX_FRAMES:
+      raise StavisError(f"{database}/{listed.name}: a file for frame {count}, expected at most {MAX_FRAMES}")
     num_frames = self._count_frames(folder, frames, count) if self._need_frames else count
     video = StavisVideo(
       database=database,
@@ -306,6 +307,9 @@ def read_fold_list(path: Path) -> list[tuple[str, int, float]]:
       name, num_frames, fps = "", 0, 0.0
     if num_frames < 1 or not (0 < fps < math.inf):
       raise StavisError(f"{path}: line {number}: found {line.strip()[:80]!r}, expected 'name frames fps'")
+    if num_frames > MAX_FRAMES or fps > MAX_RATE:
+      most = f"at most {MAX_FRAMES} frames, {MAX_RATE:g} a second"
+      raise StavisError(f"{path}: line {number}: found {line.strip()[:80]!r}, expected {most}")
     if Path(name).name != name or "\\" in name or name in (".", ".."):
       raise StavisError(f"{path}: line {number}: {name!r} is not the name of a folder")
     rows.append((name, num_frames, fps))
@@ -322,9 +326,9 @@ def read_groups(root: Path) -> dict[str, list[str]]:
   if not path.is_file():
     return {}
   try:
-    groups = json.loads(path.read_text(encoding="utf-8"))
-  except ValueError as error:
-    raise StavisError(f"{path}: not JSON: {error}") from error
+    groups = read_json(path)
+  except FileError as error:
+    raise StavisError(str(error)) from None
   if not isinstance(groups, dict) or not all(
     isinstance(videos, list) and all(isinstance(video, str) for video in videos) for videos in groups.values()
   ):
@@ -343,37 +347,32 @@ def read_eye_map(path: Path, variable: str = "eyeMap") -> np.ndarray:
   Raises:
     StavisError: It is not a MATLAB file of version 4 to 7.2, or its variable is not numeric, not 2-D or too large.
   """
-  # Prediction does not need SciPy's readers, which take a quarter of a second to load.
-  import scipy.io
-  import scipy.sparse
-
   try:
-    if path.stat().st_size > MAX_MAT_BYTES:
-      raise StavisError(f"{path}: {path.stat().st_size} bytes, expected at most {MAX_MAT_BYTES}")
-    content = io.BytesIO(path.read_bytes())
-    shapes = {name: (shape, kind) for name, shape, kind in scipy.io.whosmat(content)}
-    if variable not in shapes:
-      raise StavisError(f"{path}: found {sorted(shapes) or 'no variables'}, expected a variable {variable!r}")
-    shape, kind = shapes[variable]
-    if len(shape) != 2 or not 0 < math.prod(shape) <= MAX_PIXELS or kind not in NUMERIC_CLASSES:
-      raise StavisError(f"{path}: {variable} is {kind} {shape}, expected numbers (H, W), at most {MAX_PIXELS} pixels")
-    content.seek(0)
-    eye_map = scipy.io.loadmat(content, variable_names=[variable])[variable]
-  except StavisError:
-    raise
+    return read_matrix(path, variable, MAX_PIXELS)
   except NotImplementedError as error:
     raise StavisError(f"{path}: a MATLAB 7.3 (HDF5) file, expected version 7 or older (save with -v7)") from error
   except Exception as error:  # SciPy raises many kinds of errors for damaged files
     raise StavisError(f"{path}: cannot be read as a MATLAB file: {_one_line(error)}") from error
-  return np.asarray(eye_map.todense() if scipy.sparse.issparse(eye_map) else eye_map)
+
+
+def open_image(path: Path) -> Image.Image:
+  """Opens an image, which is not decoded yet.
+
+  Raises:
+    StavisError: It is larger than `MAX_PIXELS`.
+    OSError, ValueError: It is not an image.
+  """
+  image = Image.open(path)
+  if image.width * image.height > MAX_PIXELS:
+    image.close()
+    raise StavisError(f"{path}: {image.width}x{image.height}, expected at most {MAX_PIXELS} pixels")
+  return image
 
 
 def read_density(path: Path) -> np.ndarray:
   """Returns a grey density image, (H, W) uint8 or, of 16 bits, uint16; raises StavisError if it cannot be read."""
   try:
-    with Image.open(path) as image:
-      if image.width * image.height > MAX_PIXELS:
-        raise StavisError(f"{path}: {image.width}x{image.height}, expected at most {MAX_PIXELS} pixels")
+    with open_image(path) as image:
       return np.asarray(image if image.mode == "I;16" else image.convert("L"))
   except StavisError:
     raise
