@@ -81,10 +81,21 @@ def fragment(frame, network, clip):
   return [walk(frame, step * clip.reach, len(clip)) for step in range(-half, half + 1)]
 
 
-quick_jit = functools.partial(
-  jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-)
-"""Compiles quickly, for what tests run a few times only."""
+plain_jit = jax.jit
+_QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+def quick_jit(function, **arguments):
+  """Compiles quickly, for what tests run a few times only; within another program it is the plain `jit`."""
+  quick, plain = (plain_jit(function, compiler_options=options, **arguments) for options in (_QUICK, None))
+
+  @functools.wraps(function)
+  def call(*args, **kwargs):
+    is_nested = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((args, kwargs)))
+    return (plain if is_nested else quick)(*args, **kwargs)
+
+  return call
+
 
 _resize = quick_jit(to_size, static_argnums=1)
 
