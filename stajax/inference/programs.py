@@ -24,6 +24,10 @@ Buffers = dict[str, jax.Array]
 """Arrays (n, …) by their names, with an entry for every sample."""
 
 
+_traced_once = jax.jit
+"""Makes a part of a program that is traced once: for the shapes of its results, and for buffers of any length."""
+
+
 class ClassMaps(NamedTuple):
   """The results of a classifier.
 
@@ -45,8 +49,7 @@ class BatchProgram:
   """
 
   def __init__(self, compute: Callable[..., Buffers]) -> None:
-    # Jitted by itself, it is traced once for the shapes of its entries and for buffers of any length.
-    self._compute: Callable[..., Buffers] = jax.jit(compute)
+    self._compute: Callable[..., Buffers] = _traced_once(compute)
     self._shapes: tuple[tuple[str, tuple[int, ...], Any], ...] | None = None
     self.write: Callable[..., Buffers] = jax.jit(self._write, donate_argnums=1)
     """Runs the program on a batch: (variables, buffers, first sample, *inputs, **common) → buffers."""
