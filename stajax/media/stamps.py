@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 import av
+import numpy as np
 
 from stajax.media.file import MAX_GAP
 
@@ -12,6 +13,7 @@ STEP_BACK = 0.5  # seconds; stamps of successive packets that go back further ar
 STEP_FORWARD = 10.0  # seconds; a longer step forward is looked at, as ffmpeg does where clocks may jump
 FEW_PACKETS = 5  # so many packets with other stamps than their neighbours are damaged
 SAME_CLOCK = 5.0  # seconds by which the parts of a recording may begin before each other
+SPARSE = 0.05  # the share of stamps that must have packets without a stamp between them for that to be usual
 MAX_STAMPS = 20000  # the number of frames whose stamps decide the usual interval
 
 
@@ -26,6 +28,7 @@ class Run:
     end: The end of the latest packet that is not far away from its decoding time.
     latest: The latest presentation time.
     length: How long the packet lasts that is shown then.
+    untimed: The number of packets without a stamp after the last one that has one.
     last: The last stamp in the order of the file.
     count: The number of packets.
     part: The number of the recording that it belongs to.
@@ -40,6 +43,7 @@ class Run:
   last: float
   count: int = 0
   part: int = 0
+  untimed: int = 0
 
 
 @dataclass
@@ -52,7 +56,9 @@ class Stamps:
   untimed: float = 0.0  # the durations of the packets before the first stamp
   has_pts: bool = False
   has_gaps: bool = False
-  shown: array = field(default_factory=lambda: array("d"))  # presentation times of the first packets
+  numbers: array = field(default_factory=lambda: array("q"))  # those of the first packets with stamps
+  decoded: array = field(default_factory=lambda: array("d"))  # their stamps
+  shown: array = field(default_factory=lambda: array("d"))  # their presentation times
   durations: array = field(default_factory=lambda: array("d"))
 
   def add(self, packet: av.Packet, place: int) -> None:
@@ -67,10 +73,15 @@ class Stamps:
     self.has_pts |= pts is not None
     stamp = pts if packet.dts is None else float(packet.dts * base)
     if stamp is None:
-      self.untimed += duration if not self.runs else 0
+      if self.runs:
+        self.runs[-1].untimed += 1
+      else:
+        self.untimed += duration
       return
     shown = stamp if pts is None else pts
     if len(self.shown) < MAX_STAMPS:
+      self.numbers.append(number)
+      self.decoded.append(stamp)
       self.shown.append(shown)
       self.durations.append(duration)
     run = self.runs[-1] if self.runs else None
@@ -79,11 +90,23 @@ class Stamps:
       self.runs.append(run)
     elif abs(stamp - run.end) > 0.05:
       self.has_gaps = True
-    run.last, run.count = stamp, run.count + 1
+    run.last, run.count, run.untimed = stamp, run.count + 1, 0
     if shown >= run.latest:
       run.latest, run.length = shown, duration
     if abs(shown - stamp) <= MAX_GAP:
       run.start, run.end = min(run.start, shown), max(run.end, shown + min(duration, STEP_FORWARD))
+
+  def steps(self) -> np.ndarray:
+    """Returns the times between successive frames in seconds, as far as stamps tell; some may be 0 or less."""
+    counts = np.diff(np.array(self.numbers))
+    if (counts > 1).sum() > SPARSE * len(counts):  # only some packets have stamps, as in MPEG program streams
+      return np.diff(np.array(self.decoded)) / np.maximum(counts, 1)
+    return np.diff(np.sort(np.array(self.shown)))
+
+  def extend(self, interval: float) -> None:
+    """Lets each run last until the packets without stamps at its end are over, given the usual time between them."""
+    for run in self.runs:
+      run.end, run.latest, run.untimed = run.end + run.untimed * interval, run.latest + run.untimed * interval, 0
 
 
 def remove_damaged(stamps: Stamps) -> list[int]:

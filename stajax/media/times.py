@@ -248,8 +248,7 @@ def _interval(stream: av.VideoStream, stamps: Stamps) -> tuple[float, bool]:
   """
   stated = [float(rate) for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
   stated = [rate for rate in stated if 0.01 <= rate <= 1000]
-  order = np.argsort(np.array(stamps.shown), kind="stable")
-  steps, durations = np.diff(np.array(stamps.shown)[order]), np.array(stamps.durations)[order]
+  steps, durations = stamps.steps(), np.array(stamps.durations)
   usable = (steps > 0) & (steps <= MAX_GAP)
   if not usable.any():  # a single frame, or no stamps
     duration = float(durations[0]) if len(durations) == 1 else 0.0
@@ -266,7 +265,7 @@ def _interval(stream: av.VideoStream, stamps: Stamps) -> tuple[float, bool]:
 
 def _varies(stamps: Stamps, interval: float) -> bool:
   """Returns whether the rate of frames varies so much that the n-th frame before one says nothing about time."""
-  steps = np.diff(np.sort(np.array(stamps.shown, np.float64)))
+  steps = stamps.steps()
   steps = steps[(steps > 0) & (steps <= MAX_GAP)]
   return bool(steps[np.abs(steps - interval) > 0.5 * interval].sum() > VARYING * steps.sum())
 
@@ -276,6 +275,7 @@ def _decide(
 ) -> FileClock:
   """Decides the corrections of both streams together."""
   both = (picture, sound)
+  picture.extend(interval)
   damaged = [remove_damaged(stamps) for stamps in both]
   num_parts = number_parts(both, may_jump, stated)
   offsets = part_offsets(both, num_parts)

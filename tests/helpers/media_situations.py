@@ -57,6 +57,15 @@ def programs(*kinds: str) -> Write:
   return write
 
 
+def few_stamps(path: Path) -> None:
+  """Writes small pictures of which several share a packet of the container, so that only the first one has a stamp."""
+  times = [number / 25 for number in range(75)]
+  noise = np.random.default_rng(0).integers(-10, 11, (75, 32, 48, 3))
+  frames = np.clip(frames_at(times) + noise, 0, 255).astype(np.uint8)
+  sound = {"sound": clicks(3, list(FLASHES), 48000), "sound_codec": "mp2", "sound_rate": 48000}
+  write_video(path, frames, times, rate=25, clock=Fraction(1, 25), **sound)
+
+
 def tagged(tags: str, width: int = 64) -> Write:
   """Returns a function that writes three frames of one colour whose stream has tags."""
 
@@ -221,6 +230,7 @@ CORPUS: dict[str, Situation] = CONTAINERS | {
   ),
   "mkv, sent live": Situation(lambda path: usual(path, container={"live": "1"}, **MJPEG), ".mkv"),
   "mpg, mpeg2 and mp2": Situation(lambda path: usual(path, **MPEG), ".mpg"),
+  "mpg, few frames have stamps": Situation(few_stamps, ".mpg"),
   "vob, mpeg2 and mp2": Situation(lambda path: usual(path, **MPEG), ".vob"),
   # Colours and shapes.
   "mkv, HDR by PQ": coloured("HDR by PQ", (253, 133, 57), notes="HDR (PQ) is tone-mapped"),
