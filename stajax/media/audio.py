@@ -132,23 +132,32 @@ class _Track:
     self.rate, self.layout, self.length = rate, layout, 0
     self._resampler: av.AudioResampler | None = None
     self._source: tuple[str, str, int] | None = None
-    self._mixes = False  # whether the channels have no known places, so that FFmpeg cannot mix them
+    self._packer: av.AudioResampler | None = (
+      None  # if the channels have no known places, so that FFmpeg cannot mix them
+    )
 
   def add(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
     source = (frame.format.name, frame.layout.name, frame.sample_rate)
     if self._resampler is None or source != self._source:  # some broadcasts change from stereo to 5.1
       yield from self.flush()
       self._resampler, self._source = av.AudioResampler("s16p", self.layout, self.rate), source
-      self._mixes = "channels" in frame.layout.name or "ambisonic" in frame.layout.name
+      self._packer = None
+      if "channels" in frame.layout.name or "ambisonic" in frame.layout.name:
+        self._packer = _packer(frame)
     try:
-      parts = self._resampler.resample(mixed(frame) if self._mixes else frame)
+      parts = self._resampled(frame)
     except (FFmpegError, ValueError):
-      if self._mixes:
+      if self._packer is not None:
         raise
-      self._mixes, self._resampler = True, av.AudioResampler("s16p", self.layout, self.rate)
-      parts = self._resampler.resample(mixed(frame))
+      self._packer, self._resampler = _packer(frame), av.AudioResampler("s16p", self.layout, self.rate)
+      parts = self._resampled(frame)
     for part in parts:
       yield from self._place(part.to_ndarray())
+
+  def _resampled(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+    assert self._resampler is not None
+    frames = [frame] if self._packer is None else [mixed(packed) for packed in self._packer.resample(frame)]
+    return [part for one in frames for part in self._resampler.resample(one)]
 
   def flush(self) -> Iterator[np.ndarray]:
     """Yields what the resampler still holds; the next frame gets a fresh one."""
@@ -169,18 +178,15 @@ class _Track:
       yield kept
 
 
+def _packer(frame: av.AudioFrame) -> av.AudioResampler:
+  """Returns what turns frames like one into floats of one plane, since PyAV reads beyond the end of many planes."""
+  return av.AudioResampler("flt", frame.layout.name, frame.sample_rate)
+
+
 def mixed(frame: av.AudioFrame) -> av.AudioFrame:
-  """Returns a frame as one channel: ambisonic sound's first one, which has all directions; else the mean of all."""
-  samples = frame.to_ndarray()
-  channels = frame.layout.nb_channels
-  if not frame.format.is_planar:
-    samples = samples.reshape(-1, channels).T
-  kept = samples[:1] if frame.layout.name.startswith("ambisonic") else samples
-  mono = kept.mean(axis=0, keepdims=True, dtype=np.float64)
-  if samples.dtype == np.uint8:
-    mono -= 128
-  if samples.dtype.kind in "iu":
-    mono /= 2 ** (8 * samples.dtype.itemsize - 1)
-  result = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono, np.float32), format="fltp", layout="mono")
+  """Returns one channel of packed floats: ambisonic sound's first one, which has all directions; else all's mean."""
+  samples = frame.to_ndarray().reshape(-1, frame.layout.nb_channels)
+  mono = samples[:, 0] if frame.layout.name.startswith("ambisonic") else samples.mean(axis=1, dtype=np.float64)
+  result = av.AudioFrame.from_ndarray(np.ascontiguousarray(mono[None], np.float32), format="fltp", layout="mono")
   result.sample_rate, result.pts, result.time_base = frame.sample_rate, frame.pts, frame.time_base
   return result

@@ -98,7 +98,7 @@ class Stamps:
 
   def steps(self) -> np.ndarray:
     """Returns the times between successive frames in seconds, as far as stamps tell; some may be 0 or less."""
-    counts = np.diff(np.array(self.numbers))
+    counts = np.diff(np.array(self.numbers, np.int64))
     if (counts > 1).sum() > SPARSE * len(counts):  # only some packets have stamps, as in MPEG program streams
       return np.diff(np.array(self.decoded)) / np.maximum(counts, 1)
     return np.diff(np.sort(np.array(self.shown)))

@@ -160,9 +160,9 @@ def turned(turn: int, hflip: bool, vflip: bool) -> Situation:
   return Situation(write, ".mp4", flashes=(), duration=None, corner=(row, column), is_silent=True)
 
 
-def ambisonic(path: Path) -> None:
-  """Writes first-order ambisonic sound, whose first channel has the beeps."""
-  wave = clicks(3, list(FLASHES), 48000, 4)
+def many_channels(path: Path, layout: str, family: int) -> None:
+  """Writes sound of many channels, whose first one has the beeps."""
+  wave = clicks(3, list(FLASHES), 48000, av.AudioLayout(layout).nb_channels)
   wave[1:] = 0
   write = {"codec": "ffv1", "pixels": "bgr0"}
   with av.open(str(path), "w") as container:
@@ -170,14 +170,14 @@ def ambisonic(path: Path) -> None:
     video = container.add_stream(write["codec"], rate=RATE)
     video.height, video.width, video.pix_fmt = 32, 48, write["pixels"]
     video.time_base = video.codec_context.time_base = CLOCK
-    sound = container.add_stream("libopus", rate=48000, layout="ambisonic 1", options={"mapping_family": "2"})
+    sound = container.add_stream("libopus", rate=48000, layout=layout, options={"mapping_family": str(family)})
     packets = []
     for time, frame in zip(times, frames_at(times)):
       picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="bgr0")
       picture.pts, picture.time_base = round(time / CLOCK), CLOCK
       packets += video.encode(picture)
     packets += video.encode(None)
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave.T).reshape(1, -1), format="flt", layout="ambisonic 1")
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wave.T).reshape(1, -1), format="flt", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
     packets += sound.encode(frame) + sound.encode(None)
     for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
@@ -349,7 +349,9 @@ CONTAINERS: dict[str, Situation] = {
   "mkv, beeps in the centre of six": Situation(
     lambda path: usual(path, sound=one_channel(2, 6), **PCM | {"sound_rate": 48000}), ".mkv"
   ),
-  "mkv, ambisonic": Situation(ambisonic, ".mkv"),
+  "mkv, ambisonic": Situation(lambda path: many_channels(path, "ambisonic 1", 2), ".mkv"),
+  "mkv, ambisonic of 16 channels": Situation(lambda path: many_channels(path, "ambisonic 3", 2), ".mkv"),
+  "mkv, nine channels without places": Situation(lambda path: many_channels(path, "9 channels", 255), ".mkv"),
   "mp4, no sound": Situation(
     lambda path: write_video(path, frames_at([n / 10 for n in range(30)])), ".mp4", is_silent=True
   ),
