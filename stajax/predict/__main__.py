@@ -4,26 +4,29 @@
   stajax predict --model DIR --data stavis:ROOT --out DIR
 
 The first form writes, for each video, `<name>.maps-000.npz` and so on (at most 1,000 maps each, as soon as each is
-full), `<name>.overlay.mp4` and, last of all, `<name>.json`: if this file exists, the outputs are complete. The second
-form writes a grey image for every frame of an eye-tracking set, as `stajax evaluate --maps` reads them.
+full), `<name>.overlay.mp4` and, last of all, `<name>.json`: if this file exists, the outputs are complete, and the
+video is left as it is. The second form writes a grey image for every frame of an eye-tracking set, as `stajax evaluate
+--maps` reads them.
 Exit codes: 0 all videos are done, 1 some failed (a line for each on stderr), 2 bad input, 3 all videos failed.
 """
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from stajax import cli
-from stajax.files import exclusive, printable
+from stajax.files import exclusive, printable, sha256_of_json
 from stajax.media import isolated
 from stajax.predict.api import SaliencyModel, StudentName, load
 from stajax.predict.inputs import find_copies, find_videos
-from stajax.predict.outputs import make_outputs
-from stajax.predict.per_video import MAX_SECONDS, Summary, write_outputs
+from stajax.predict.names import is_done
+from stajax.predict.per_video import MAX_SECONDS, Sampling, Summary, open_video, write_outputs
+from stajax.predict.wanted import USUAL, Wanted, make_outputs
 
 PROGRAM = "stajax predict"
 
@@ -53,15 +56,23 @@ class Arguments:
   fast: bool = False
   """Use the student STA alone: the same as --student sta."""
   every_frame: bool = False
-  """Compute a map for each native frame instead of interpolating between those on the model's grid."""
+  """Compute a map for each native frame instead of interpolating between those on the model's grid: --every 1."""
+  every: int | None = None
+  """Compute a map for each native frame whose number is a multiple of this."""
+  fps: float | None = None
+  """Compute this many maps a second; by default as many as the model was trained with."""
+  smooth: float = 0.0
+  """Smooth the maps in time by a Gaussian of this standard deviation, in seconds."""
   batch: int = 8
   """The number of frames that are computed together."""
   sound_stream: int | None = None
   """The sound stream of files that have several, counted from 1; by default the one that the file prefers."""
   max_seconds: float = MAX_SECONDS
   """A longer video is refused, because a small file can say that it lasts for days."""
-  overlay: bool = True
-  """Write the overlay video."""
+  wanted: tyro.conf.OmitArgPrefixes[Wanted] = USUAL
+  """The files that are written."""
+  overwrite: bool = False
+  """Replace what was written for a video before, rather than leave it (if it was made alike) or refuse (if not)."""
   centre: tyro.conf.FlagCreatePairsOff[bool] = False
   """Multiply the maps by a Gaussian at the centre, 0.2 of the frame wide; by default, as the model was configured."""
   no_centre: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -81,7 +92,25 @@ def _predict(arguments: Arguments) -> int:
   isolated.start()  # beside JAX and the model
   for path in find_copies(arguments.videos, arguments.recursive):
     cli.say(f"note: {path} is a camera's small copy and left out", is_about_a_fault=True)
-  return _predict_videos(arguments, videos, _load(arguments))
+  model = _load(arguments)
+  settings = _settings(arguments, model)
+  done = set[str]() if arguments.overwrite else {name for _, name in videos if is_done(arguments.out, name, settings)}
+  return _predict_videos(arguments, videos, done, settings, model)
+
+
+def _sampling(arguments: Arguments) -> Sampling:
+  return Sampling(1 if arguments.every_frame else arguments.every, arguments.fps, arguments.smooth)
+
+
+def _settings(arguments: Arguments, model: SaliencyModel) -> dict[str, Any]:
+  """Returns what the files depend on besides the videos."""
+  sound, wanted = arguments.sound_stream, asdict(arguments.wanted)
+  return {
+    "made_with": sha256_of_json(dict(model.predictor.made_with)),
+    "sound": sound,
+    **asdict(_sampling(arguments)),
+    **wanted,
+  }
 
 
 def _check(arguments: Arguments) -> None:
@@ -91,6 +120,9 @@ def _check(arguments: Arguments) -> None:
     raise ValueError(f"--max-seconds {arguments.max_seconds}: expected more than 0")
   if arguments.sound_stream is not None and arguments.sound_stream < 1:
     raise ValueError(f"--sound-stream {arguments.sound_stream}: expected at least 1")
+  _sampling(arguments)
+  if arguments.every_frame and arguments.every not in (None, 1):
+    raise ValueError(f"--every-frame and --every {arguments.every}: expected one of them")
   if arguments.data is not None and arguments.videos:
     raise ValueError(f"--data and {arguments.videos[0]}: expected either a data set or videos")
   if arguments.data is None and arguments.part is not None:
@@ -113,36 +145,52 @@ def _load(arguments: Arguments) -> SaliencyModel:
     return load(arguments.model, "sta" if arguments.fast else arguments.student, centre, arguments.batch)
 
 
-def _predict_videos(arguments: Arguments, videos: Sequence[tuple[Path, str]], model: SaliencyModel) -> int:
+def _predict_videos(
+  arguments: Arguments,
+  videos: Sequence[tuple[Path, str]],
+  done: Collection[str],
+  settings: dict[str, Any],
+  model: SaliencyModel,
+) -> int:
   summaries: list[Summary] = []
-  start = time.monotonic()
+  num_failed, start = 0, time.monotonic()
   for path, name in videos:
+    if name in done:
+      cli.say(f"{path}: done before, left as it is")
+      continue
     if Path(name).name != path.stem:
       cli.say(f"note: the outputs of {path} are named {name}", is_about_a_fault=True)
+    began = time.monotonic()
     try:
-      summary = _predict_video(arguments, path, name, model)
+      summary = _predict_video(arguments, path, name, settings, model)
     except Exception as error:  # no error of one video, of FFmpeg, XLA or the disk, may stop the others
       cli.fail(PROGRAM, cli.one_line(error, path))
+      num_failed += 1
       continue
     for note in summary.notes:
       cli.say(f"{path}: {note}", is_about_a_fault=True)
     summaries.append(summary)
-  num_maps, num_failed = sum(summary.maps for summary in summaries), len(videos) - len(summaries)
-  what = f"{len(summaries)} of {len(videos)} videos, {sum(summary.frames for summary in summaries)} frames"
+    seconds = time.monotonic() - began
+    cli.say(f"{path}: {summary.frames} frames, {summary.maps} maps in {seconds:.1f} s: {arguments.out / name}.json")
+  num_maps, num_left = sum(summary.maps for summary in summaries), len(done) and f", {len(done)} were done before"
+  what = f"{len(summaries)} of {len(videos)} videos{num_left or ''}, {sum(s.frames for s in summaries)} frames"
   _print_summary(what, num_maps, start, num_failed, arguments.out)
   return cli.exit_code(num_failed, len(videos))
 
 
-def _predict_video(arguments: Arguments, path: Path, name: str, model: SaliencyModel) -> Summary:
+def _predict_video(
+  arguments: Arguments, path: Path, name: str, settings: dict[str, Any], model: SaliencyModel
+) -> Summary:
   from tqdm import tqdm
 
-  stream = model.stream(path, arguments.every_frame, arguments.sound_stream, max_seconds=arguments.max_seconds)
+  stream = open_video(model.predictor, path, _sampling(arguments), model.name, arguments.sound_stream, arguments.max_seconds)
+  provenance = replace(stream.provenance, settings=settings)
   target = arguments.out / name  # whose name may have dots
   target.parent.mkdir(parents=True, exist_ok=True)
-  outputs = make_outputs(target.parent, target.name, stream.provenance, arguments.overlay)
+  outputs = make_outputs(target.parent, target.name, provenance, arguments.wanted)
   bar = tqdm(stream, printable(path.name), stream.expected_length, leave=False, unit="map", disable=None)
   with exclusive(target.with_name(f".{target.name}.lock")):
-    return write_outputs(bar, stream.provenance, outputs)
+    return write_outputs(bar, provenance, outputs)
 
 
 def _predict_dataset(arguments: Arguments, data: str) -> int:

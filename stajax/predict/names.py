@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from stajax.files import comparable_name, shorten_name
 
 COPY_SUFFIXES = {".lrv", ".lrf"}  # of small copies that cameras write beside the real files (GoPro, Insta360, DJI)
 THUMBNAIL_SUFFIX = ".thm"  # of the pictures that GoPro and others write beside them
+FRAMES = ', "frames": ['
+"""What stands in a JSON file before the list of frames, and after everything that tells what the file is."""
 _ENDS = 2**20  # the bytes at both ends of a file that identify it, with its size
 
 
@@ -63,9 +65,33 @@ def read_header(numbers: Path) -> dict[str, Any]:
   try:
     with numbers.open(encoding="utf-8", errors="replace") as file:
       start = file.read(2**16)
-    return dict(json.loads(start.partition(', "frames": [')[0] + "}"))
+    return dict(json.loads(start.partition(FRAMES)[0] + "}"))
   except (OSError, ValueError, TypeError):
     return {}
+
+
+def is_done(out: Path, name: str, settings: Mapping[str, Any]) -> bool:
+  """Returns whether the outputs of a video are complete; `name` is that of `choose_names`.
+
+  Args:
+    out: The folder for the outputs.
+    name: The name that they begin with.
+    settings: What they are to be made with, as flat values for JSON.
+
+  Raises:
+    FileExistsError: They were made with other settings; one line.
+  """
+  path = out / f"{name}.json"
+  if not path.exists():
+    return False
+  made: dict[str, Any] = read_header(path).get("settings") or {}
+  if not made:
+    raise FileExistsError(f"{path}: does not say how it was made; expected --overwrite or another --out")
+  differing = [key for key in settings if made.get(key) != settings[key]]
+  if differing:
+    both = "; ".join(f"{key} {made.get(key)} there, {settings[key]} now" for key in differing[:3])
+    raise FileExistsError(f"{path}: was made with other settings ({both}); expected --overwrite or another --out")
+  return True
 
 
 def is_same(identity: str, path: Path) -> bool:

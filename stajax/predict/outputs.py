@@ -1,25 +1,27 @@
 """The files that a prediction is written to while a video is read: maps, numbers for every frame, an overlay.
 
-An output is a class here and a row of `make_outputs`. A new one needs nothing else, unless users are to choose it: then
-it also needs an option of the command.
+An output is a class here, or in a module beside this one, and a row of `stajax.predict.wanted.make_outputs`.
 """
 
 import contextlib
+import csv
+import functools
 import json
-import re
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from stajax.files import atomic_file
+from stajax.files import atomic_file, atomic_folder
 from stajax.maps.statistics import frame_statistics
 from stajax.media import isolated
 from stajax.media.video import MediaInfo
 from stajax.media.video_writer import VideoWriter
-from stajax.report.overlay import caption, heat_overlay
+from stajax.predict.names import FRAMES
+from stajax.report.overlay import USUAL, Look, caption, heat_overlay
 
 MAPS_PER_PART = 1000
 
@@ -37,6 +39,7 @@ class Provenance:
     every_frame: Whether every native frame has a map of its own, instead of one between those on the model's grid.
     notes: A line for each thing that had to be left out. The list grows while the video is read and written.
     source: The identity of the video's file, as `stajax.predict.names.identify` gives it.
+    settings: What the command's files depend on besides the video, as flat values for JSON; {} in Python.
   """
 
   info: MediaInfo
@@ -47,6 +50,7 @@ class Provenance:
   every_frame: bool
   notes: list[str]
   source: str = ""
+  settings: dict[str, Any] = field(default_factory=dict[str, Any])
 
   @property
   def size(self) -> tuple[int, int]:
@@ -68,12 +72,19 @@ class Frame:
     time: Seconds.
     picture: (H, W, 3) uint8 RGB; None where no output needs it.
     saliency: The map (h, w) float32 at this time, at most 1.
+    size: The (width, height) of the video's frames, in pixels.
   """
 
   number: int
   time: float
   picture: np.ndarray | None
   saliency: np.ndarray
+  size: tuple[int, int]
+
+  @functools.cached_property
+  def numbers(self) -> dict[str, Any]:
+    """Where people look, in four numbers: see `stajax.maps.statistics`."""
+    return frame_statistics(self.saliency, self.size)
 
 
 class Output:
@@ -93,28 +104,8 @@ class Output:
     """Takes a native frame. All maps up to its time have been given before."""
 
 
-def make_outputs(folder: Path, name: str, provenance: Provenance, has_overlay: bool = True) -> list[Output]:
-  """Returns the outputs of a video in the order in which they are opened.
-
-  They are completed in reverse order, so that the JSON file comes last and shows that everything is complete.
-
-  Args:
-    folder: The folder for the files, which exists.
-    name: What the files' names begin with.
-    provenance: What is predicted.
-    has_overlay: Whether the overlay video is written.
-  """
-  outputs: list[Output] = [FrameNumbers(folder / f"{name}.json", provenance)]
-  if has_overlay:
-    outputs.append(OverlayVideo(folder / f"{name}.overlay.mp4", provenance))
-  return [*outputs, MapParts(folder, name, provenance)]
-
-
 class MapParts(Output):
-  """The maps as npz files of at most `MAPS_PER_PART` maps, each written as soon as it is full.
-
-  The first one removes whatever an earlier run left.
-  """
+  """The maps as npz files of at most `MAPS_PER_PART` maps, each written as soon as it is full."""
 
   def __init__(self, folder: Path, name: str, provenance: Provenance):
     self._folder, self._name, self._provenance = folder, name, provenance
@@ -140,21 +131,29 @@ class MapParts(Output):
   def _write(self) -> None:
     if self._maps is None or not self._times:
       return
-    if self._num_parts == 0:
-      self._remove_earlier()
     path = self._folder / f"{self._name}.maps-{self._num_parts:03d}.npz"
     write_maps(path, self._maps[: len(self._times)], self._times, self._provenance)
     self._num_parts += 1
     self._times = []
 
-  def _remove_earlier(self) -> None:
-    # The JSON file goes first, because it says that the others belong together.
-    (self._folder / f"{self._name}.json").unlink(missing_ok=True)
-    (self._folder / f"{self._name}.overlay.mp4").unlink(missing_ok=True)
-    part = re.compile(re.escape(self._name) + r"\.maps-\d{3,}\.npz")
-    for path in self._folder.iterdir():
-      if part.fullmatch(path.name):
-        path.unlink()
+
+class MapImages(Output):
+  """The maps as grey PNG files in a folder, each with its time in seconds as its name; the folder appears when it is
+  complete.
+  """
+
+  def __init__(self, folder: Path) -> None:
+    self._folder = folder
+
+  @contextlib.contextmanager
+  def opened(self) -> Generator[None]:
+    """Completes the folder."""
+    with atomic_folder(self._folder) as self._partial:
+      yield
+
+  def add_map(self, time: float, saliency: np.ndarray) -> None:
+    """Writes an image."""
+    Image.fromarray(to_uint8(saliency)).save(self._partial / f"{time:010.3f}.png")
 
 
 def to_uint8(saliency: np.ndarray) -> np.ndarray:
@@ -171,9 +170,9 @@ def write_maps(path: Path, maps: np.ndarray, times: list[float] | np.ndarray, pr
 class FrameNumbers(Output):
   """A JSON object whose list `frames` says, in four numbers for each native frame, where people look."""
 
-  def __init__(self, path: Path, provenance: Provenance):
-    self._path, self._provenance = path, provenance
-    self._num_maps = 0
+  def __init__(self, path: Path, provenance: Provenance, has_frames: bool = True):
+    self._path, self._provenance, self._has_frames = path, provenance, has_frames
+    self._num_maps = self._num_frames = 0
 
   @contextlib.contextmanager
   def opened(self) -> Generator[None]:
@@ -183,10 +182,12 @@ class FrameNumbers(Output):
       atomic_file(self._path) as partial,
       partial.open("w", encoding="utf-8", errors="backslashreplace") as self._file,
     ):
-      fields = {**self._provenance.fields(), "every_frame": self._provenance.every_frame}
-      self._file.write(_dumps(fields)[:-1] + ', "frames": [')
+      about = self._provenance
+      fields = {**about.fields(), "every_frame": about.every_frame, "settings": about.settings}
+      self._file.write(_dumps(fields)[:-1] + FRAMES)
       yield
-      self._file.write("\n], " + _dumps({"maps": self._num_maps, "notes": self._provenance.notes})[1:] + "\n")
+      ends = {"maps": self._num_maps, "notes": self._provenance.notes}
+      self._file.write("\n], " * self._has_frames + "], " * (not self._has_frames) + _dumps(ends)[1:] + "\n")
 
   def add_map(self, time: float, saliency: np.ndarray) -> None:
     """Counts the map."""
@@ -194,9 +195,30 @@ class FrameNumbers(Output):
 
   def add_frame(self, frame: Frame) -> None:
     """Writes an entry of the list."""
-    numbers = frame_statistics(frame.saliency, self._provenance.size)
-    entry = {"frame": frame.number, "time": round(frame.time, 6), **numbers}
-    self._file.write(("\n" if frame.number == 0 else ",\n") + _dumps(entry))
+    if self._has_frames:
+      entry = {"frame": frame.number, "time": round(frame.time, 6), **frame.numbers}
+      self._file.write(("\n" if frame.number == 0 else ",\n") + _dumps(entry))
+
+
+class FrameTable(Output):
+  """The numbers of every native frame as a table, CSV."""
+
+  def __init__(self, path: Path) -> None:
+    self._path = path
+
+  @contextlib.contextmanager
+  def opened(self) -> Generator[None]:
+    """Writes the header, and closes the file."""
+    with atomic_file(self._path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+      self._rows = csv.writer(file)
+      self._rows.writerow(["frame", "time", "peak_x", "peak_y", "centroid_x", "centroid_y", "spread", "entropy"])
+      yield
+
+  def add_frame(self, frame: Frame) -> None:
+    """Writes a row."""
+    numbers = frame.numbers
+    values = *numbers["peak"], *numbers["centroid"], numbers["spread"], numbers["entropy"]
+    self._rows.writerow([frame.number, round(frame.time, 6), *values])
 
 
 class OverlayVideo(Output):
@@ -204,8 +226,9 @@ class OverlayVideo(Output):
 
   needs_pictures = True
 
-  def __init__(self, path: Path, provenance: Provenance):
+  def __init__(self, path: Path, provenance: Provenance, look: Look = USUAL):
     self._writer = VideoWriter(path, provenance.info, provenance.notes, isolated.add_sound)
+    self._look = look
     self._label = "synthetic" if provenance.trained_on == "synthetic" else ""
 
   @contextlib.contextmanager
@@ -217,7 +240,7 @@ class OverlayVideo(Output):
   def add_frame(self, frame: Frame) -> None:
     """Draws the map over the frame."""
     assert frame.picture is not None
-    drawn = heat_overlay(frame.picture, frame.saliency)
+    drawn = heat_overlay(frame.picture, frame.saliency, self._look)
     self._writer.write(frame.time, caption(drawn, self._label) if self._label else drawn)
 
 

@@ -260,7 +260,7 @@ def write_outputs(
     interpolator = MapInterpolator(maps_given_to_outputs())
     needs_pictures = any(output.needs_pictures for output in outputs)
     for time, picture in _native_frames(path, needs_pictures) if pictures is None else pictures():
-      frame = Frame(num_frames, time, picture, interpolator.at(time))
+      frame = Frame(num_frames, time, picture, interpolator.at(time), provenance.size)
       for output in outputs:
         output.add_frame(frame)
       num_frames += 1

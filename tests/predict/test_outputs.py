@@ -22,6 +22,7 @@ from stajax.predict import outputs
 from stajax.predict.__main__ import main
 from stajax.predict.inputs import find_videos
 from stajax.predict.per_video import Sampling, Summary, open_video, write_outputs
+from stajax.predict.wanted import Wanted, make_outputs
 from tests.media.test_video import bad_files
 
 
@@ -29,6 +30,7 @@ class Brightness:
   """A predictor that lags behind by a few samples, as a real one does."""
 
   rate, side = 8.0, 24
+  made_with = types.MappingProxyType({"trained_on": "brightness"})
 
   def __init__(self, trained_on: str = "ave"):
     self.trained_on, self.heard, self.reach = trained_on, [], None
@@ -46,7 +48,8 @@ class Brightness:
 
 def predict_video(predictor, path: Path, out: Path, every_frame=False, overlay=True, model="") -> Summary:
   stream = open_video(predictor, path, Sampling(1 if every_frame else None), model)
-  return write_outputs(stream, stream.provenance, outputs.make_outputs(out, path.stem, stream.provenance, overlay))
+  files = make_outputs(out, path.stem, stream.provenance, Wanted(overlay=overlay))
+  return write_outputs(stream, stream.provenance, files)
 
 
 def spot(count: int, height: int = 48, width: int = 64) -> np.ndarray:

@@ -1,13 +1,14 @@
 """Tests that overlays colour only what is salient."""
 
 import numpy as np
+import pytest
 
-from stajax.report.overlay import caption, heat_overlay
+from stajax.report.overlay import FLOOR, Look, caption, heat_overlay
 
 
 def test_overlay_colours_only_what_is_salient():
   frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-  np.testing.assert_array_equal(heat_overlay(frame, np.zeros((5, 7))), frame)
+  np.testing.assert_array_equal(heat_overlay(frame, np.full((5, 7), FLOOR)), frame)
   saliency = np.zeros((6, 8))
   saliency[0, 0] = 1
   drawn = heat_overlay(frame, saliency)
@@ -17,3 +18,28 @@ def test_overlay_colours_only_what_is_salient():
   labelled = caption(frame, "synthetic")
   np.testing.assert_array_equal(labelled[:30], frame[:30])
   assert (labelled != frame).any() and caption(frame[:4, :4], "synthetic").shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (230, 120, 20), (90, 60, 40), (60, 140, 60)])
+def test_heat_is_seen_on_frames_of_any_colour_and_grows_with_the_value(colour):
+  frame = np.full((1, 200, 3), colour, np.uint8)
+  drawn = heat_overlay(frame, np.linspace(0, 1, 200)[None])
+  change = np.abs(drawn[0].astype(int) - frame[0]).sum(axis=1)
+  assert (change[:58] == 0).all() and change[199] > 150 and change[120] > 50
+  faint = heat_overlay(frame, np.linspace(0, 1, 200)[None], Look(opacity=0.2))
+  assert np.abs(faint[0].astype(int) - frame[0]).sum(axis=1)[199] < change[199] / 2
+
+
+def test_a_scale_is_drawn_where_it_is_asked_for():
+  frame = np.zeros((120, 160, 3), np.uint8)
+  drawn = heat_overlay(frame, np.zeros((4, 4)), Look(scale=True))
+  (rows, columns, _) = np.nonzero(drawn)
+  assert columns.min() > 100 and 40 <= rows.min() <= 60 <= rows.max() <= 80
+  assert drawn[rows.min(), -1].tolist() == [255, 0, 255]  # magenta is the maximum
+  assert heat_overlay(frame[:9, :5], np.ones((4, 4)), Look(scale=True)).shape == (9, 5, 3)
+
+
+@pytest.mark.parametrize("look, message", [({"opacity": 1.5}, "opacity 1.5"), ({"colormap": "warm"}, "colormap warm")])
+def test_looks_of_other_forms_are_refused(look, message):
+  with pytest.raises(ValueError, match=f"^{message}: expected"):
+    Look(**look)
