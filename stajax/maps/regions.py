@@ -192,3 +192,31 @@ def qp_offsets(weights: np.ndarray, strength: int = QP_RANGE) -> np.ndarray:
     int8 of the same shape.
   """
   return np.round(strength * (0.5 - weights)).astype(np.int8)
+
+
+def merge_blocks(offsets: np.ndarray, side: int, size: tuple[int, int]) -> list[tuple[int, int, int, int, int]]:
+  """Covers blocks of equal value with few rectangles that do not overlap; blocks of 0 are left out.
+
+  Args:
+    offsets: (rows, columns) integers.
+    side: The side of a block in pixels.
+    size: The (width, height) of the frame in pixels, beyond which no rectangle reaches.
+
+  Returns:
+    x, y, width and height in pixels, and the value, of each rectangle.
+  """
+  left, (num_rows, num_columns), found = offsets != 0, offsets.shape, list[tuple[int, int, int, int, int]]()
+  for row, column in zip(*np.nonzero(left), strict=True):
+    if not left[row, column]:  # a rectangle has it
+      continue
+    alike = left & (offsets == offsets[row, column])
+    right, bottom = column + 1, row + 1
+    while right < num_columns and alike[row, right]:
+      right += 1
+    while bottom < num_rows and alike[bottom, column:right].all():
+      bottom += 1
+    left[row:bottom, column:right] = False
+    x, y = int(column) * side, int(row) * side
+    width, height = min(int(right) * side, size[0]) - x, min(int(bottom) * side, size[1]) - y
+    found.append((x, y, width, height, int(offsets[row, column])))
+  return found

@@ -2,17 +2,20 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import cast
 
 import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from stajax.files import atomic_file, partial_path
+from stajax.media.encoding import CODECS, Encoding
 from stajax.media.file import MediaError
+from stajax.media.roi import Region, RegionMarker
 from stajax.media.video import MediaInfo
 from stajax.media.video_sound import add_sound, open_mp4
 
@@ -31,7 +34,13 @@ class VideoWriter:
   """
 
   def __init__(
-    self, path: str | Path, info: MediaInfo, notes: list[str] | None = None, add_sound: AddSound = add_sound
+    self,
+    path: str | Path,
+    info: MediaInfo,
+    notes: list[str] | None = None,
+    add_sound: AddSound = add_sound,
+    encoding: Encoding | None = None,
+    size: tuple[int, int] | None = None,
   ) -> None:
     """Prepares to write a video.
 
@@ -40,9 +49,12 @@ class VideoWriter:
       info: The original video, as `probe` found it.
       notes: Receives a line if sound had to be left out.
       add_sound: Joins the picture with the sound of the original.
+      encoding: How it is encoded; None for what suits a preview.
+      size: The (width, height) of its frames, in pixels; None for that of the original.
     """
     self.path, self.info, self.notes = Path(path), info, notes if notes is not None else []
-    self._add_sound = add_sound
+    self._add_sound, self._encoding, self._marker = add_sound, encoding, RegionMarker()
+    self._size = (info.width, info.height) if size is None else size
     self._last_time = 0.0  # that of the last frame in seconds
 
   def __enter__(self) -> "VideoWriter":
@@ -80,13 +92,19 @@ class VideoWriter:
         self.notes.append(f"sound: left out of the overlay ({reason})")
     os.replace(self._picture, self._partial)
 
-  def write(self, time: float, frame: np.ndarray) -> None:
-    """Adds a frame (height, width, 3), uint8 RGB, at a time in seconds that is later than that of the one before."""
+  def write(self, time: float, frame: np.ndarray, regions: Sequence[Region] = ()) -> None:
+    """Adds a frame.
+
+    Args:
+      time: Its time in seconds, later than that of the one before.
+      frame: (height, width, 3) uint8 RGB.
+      regions: Where the encoder is to be more exact, or less. Where they overlap, the first one counts.
+    """
     padding = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]  # because yuv420p halves both sides
     picture = av.VideoFrame.from_ndarray(np.pad(frame, padding, mode="edge"), format="rgb24")
     picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
     picture.pts, picture.time_base = round(time / _TIME_BASE), _TIME_BASE
-    for packet in self._stream.encode(picture):
+    for packet in self._stream.encode(self._marker.mark(picture, regions)):
       self._mux(packet)
     self._last_time = time
 
@@ -95,9 +113,11 @@ class VideoWriter:
     rate = Fraction(self.info.rate).limit_denominator(1001)
     # A short look-ahead keeps few frames in memory. Without B-frames the last packet is that of the last frame, whose
     # duration is the only one that mp4 files state.
-    settings = {"crf": "20", "preset": "veryfast", "rc-lookahead": "10", "bf": "0"}
-    self._stream = self._container.add_stream("libx264", rate=rate, options=settings)
-    self._stream.width, self._stream.height = (side + side % 2 for side in (self.info.width, self.info.height))
+    preview = {"crf": "20", "preset": "veryfast", "rc-lookahead": "10"}
+    settings = {**(preview if self._encoding is None else self._encoding.options), "bf": "0"}
+    codec = CODECS["x264" if self._encoding is None else self._encoding.codec]
+    self._stream = cast(av.VideoStream, self._container.add_stream(codec, rate=rate, options=settings))
+    self._stream.width, self._stream.height = (side + side % 2 for side in self._size)
     self._stream.pix_fmt, self._stream.time_base = "yuv420p", _TIME_BASE
     context = self._stream.codec_context
     context.time_base, context.sample_aspect_ratio = _TIME_BASE, self.info.pixel_aspect.limit_denominator(1000)

@@ -183,7 +183,9 @@ def _predict_video(
 ) -> Summary:
   from tqdm import tqdm
 
-  stream = open_video(model.predictor, path, _sampling(arguments), model.name, arguments.sound_stream, arguments.max_seconds)
+  stream = open_video(
+    model.predictor, path, _sampling(arguments), model.name, arguments.sound_stream, arguments.max_seconds
+  )
   provenance = replace(stream.provenance, settings=settings)
   target = arguments.out / name  # whose name may have dots
   target.parent.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,7 @@ class CropWindows(Output):
   """Follows what people look at with a window of a shape such as "9:16", and writes JSON lines if it has a path.
 
   Attributes:
+    window: The (width, height) of all windows, in pixels.
     found: The windows, when the output is complete.
 
   Raises:
@@ -40,8 +41,8 @@ class CropWindows(Output):
 
   def __init__(self, aspect: str, provenance: Provenance, path: Path | None = None) -> None:
     info = provenance.info
-    self._window = window_size(provenance.size, parse_aspect(aspect), info.pixel_aspect)
-    self._collected, self._path = CropPath(provenance.size, self._window), path
+    self.window = window_size(provenance.size, parse_aspect(aspect), info.pixel_aspect)
+    self._collected, self._path = CropPath(provenance.size, self.window), path
     self._times: list[float] = []
 
   @contextlib.contextmanager

@@ -66,7 +66,7 @@ def read_header(numbers: Path) -> dict[str, Any]:
     with numbers.open(encoding="utf-8", errors="replace") as file:
       start = file.read(2**16)
     return dict(json.loads(start.partition(FRAMES)[0] + "}"))
-  except (OSError, ValueError, TypeError):
+  except (OSError, ValueError, TypeError, RecursionError):
     return {}
 
 

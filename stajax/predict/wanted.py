@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stajax.maps.cropping import parse_aspect
+from stajax.media.encoding import parse_encoding
+from stajax.predict.crop import CropWindows
 from stajax.predict.outputs import (
   FrameNumbers,
   FrameTable,
@@ -17,10 +20,14 @@ from stajax.predict.outputs import (
   OverlayVideo,
   Provenance,
 )
+from stajax.predict.regions import BlockFiles, BoxLines, EncodedVideo
 from stajax.report.overlay import Look
 
 FORMATS = ("npz", "png", "mp4", "json", "csv")
-ENDINGS = (r"maps-\d{3,}\.npz", r"maps", r"overlay\.mp4", r"csv")
+ENDINGS = (
+  *(r"maps-\d{3,}\.npz", r"maps", r"overlay\.mp4", r"csv"),
+  *(r"roi\.jsonl", r"blocks\.(txt|bin)", r"blocks-\d{3,}\.npz", r"crop\.jsonl", r"encoded\.mp4"),
+)
 """The endings of all files and folders that are written beside the JSON file, as regular expressions."""
 
 
@@ -44,7 +51,24 @@ class Wanted:
   scale: bool = Look.scale
   """Draw a scale of the colours at the right of the overlay."""
 
+  roi: int | None = None
+  """Write at most this many boxes of every frame, as JSON lines."""
+  blocks: int | None = None
+  """Write a weight for each block of this many pixels to a side, as text, npz and bytes for encoders."""
+  crop: str | None = None
+  """Write the windows of a crop to this shape, such as 9:16, as JSON lines."""
+  encode: str | None = None
+  """Write the video, cropped if --crop is given, with more bits where people look: crf=28, or with more settings
+  crf=28,codec=x265,preset=slow,strength=12."""
+
   def __post_init__(self) -> None:
+    for name, value, largest in (("roi", self.roi, 64), ("blocks", self.blocks, 1024)):
+      if value is not None and not 1 <= value <= largest:
+        raise ValueError(f"--{name} {value}: expected 1 to {largest}")
+    if self.crop is not None:
+      parse_aspect(self.crop)
+    if self.encode is not None:
+      parse_encoding(self.encode)
     unknown = [name for name in self.formats if name not in FORMATS]
     if unknown or not self.formats:
       raise ValueError(f"--format {self.format}: expected {', '.join(FORMATS)}, joined by commas")
@@ -75,7 +99,8 @@ def make_outputs(folder: Path, name: str, provenance: Provenance, wanted: Wanted
     provenance: What is predicted.
     wanted: The files that are written.
   """
-  formats = wanted.formats
+  formats, roi, blocks, encode = wanted.formats, wanted.roi, wanted.blocks, wanted.encode
+  windows = None if wanted.crop is None else CropWindows(wanted.crop, provenance, folder / f"{name}.crop.jsonl")
   rows: list[tuple[bool, Callable[[], Output]]] = [
     ("csv" in formats, lambda: FrameTable(folder / f"{name}.csv")),
     (
@@ -86,6 +111,14 @@ def make_outputs(folder: Path, name: str, provenance: Provenance, wanted: Wanted
     ("npz" in formats, lambda: MapParts(folder, name, provenance)),
   ]
   chosen = [make() for is_chosen, make in rows if is_chosen]
+  if roi is not None:
+    chosen.append(BoxLines(folder / f"{name}.roi.jsonl", roi, provenance))
+  if blocks is not None:
+    chosen.append(BlockFiles(folder, name, blocks, provenance))
+  if encode is not None:
+    chosen.append(EncodedVideo(folder / f"{name}.encoded.mp4", parse_encoding(encode), provenance, windows))
+  if windows is not None:  # completed before the video that is cropped
+    chosen.append(windows)
   numbers = FrameNumbers(folder / f"{name}.json", provenance, "json" in formats)
   return [EarlierOutputs(folder, name), numbers, *chosen]
 

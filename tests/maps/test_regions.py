@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stajax.maps.regions import BoxTracker, block_weights, cover, qp_offsets
+from stajax.maps.regions import BoxTracker, block_weights, cover, merge_blocks, qp_offsets
 
 
 def spots(*places: tuple[int, int], shape=(36, 64), side=5) -> np.ndarray:
@@ -83,3 +83,14 @@ def test_block_weights_are_means_over_the_pixels_of_blocks(size, side):
 def test_qp_offsets():
   assert qp_offsets(np.array([0, 0.25, 0.5, 1.0])).tolist() == [6, 3, 0, -6]
   assert qp_offsets(np.ones(1), 20).dtype == np.int8
+
+
+def test_merged_blocks_are_the_same_blocks():
+  offsets = np.random.default_rng(0).integers(-1, 2, (5, 7))
+  offsets[1:4, 2:6] = 6
+  found, painted_ = merge_blocks(offsets, 8, (52, 37)), np.zeros((37, 52), int)
+  for x, y, width, height, value in found:
+    assert not painted_[y : y + height, x : x + width].any() and x + width <= 52 and y + height <= 37
+    painted_[y : y + height, x : x + width] = value
+  np.testing.assert_array_equal(painted_, np.kron(offsets, np.ones((8, 8), int))[:37, :52])
+  assert (16, 8, 32, 24, 6) in found
