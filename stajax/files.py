@@ -42,14 +42,14 @@ def partial_path(path: Path, token: str = "") -> Path:
   return path.with_name(f".{shorten_name(path.name)}.{token}{'.' if token else ''}partial")
 
 
-def find_visible_files(folder: Path) -> Iterator[Path]:
+def find_visible_files(folder: Path, unread: list[Path] | None = None) -> Iterator[Path]:
   """Yields the files under a folder, sorted within each folder, without hidden files and folders.
 
   Links to folders are entered, because large sets often lie on several disks; a folder that is reached again, as by a
-  link to a folder above it, is not.
+  link to a folder above it, is not. `unread` receives the folders that cannot be read.
   """
-  entered = {os.path.realpath(folder)}
-  for parent, folders, files in os.walk(folder, followlinks=True):
+  entered, failed = {os.path.realpath(folder)}, [] if unread is None else unread
+  for parent, folders, files in os.walk(folder, onerror=lambda e: failed.append(Path(e.filename)), followlinks=True):
     kept: list[str] = []
     # A folder is entered where it lies rather than by a link.
     for name in sorted(folders, key=lambda name: (os.path.islink(os.path.join(parent, name)), name)):

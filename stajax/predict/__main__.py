@@ -23,7 +23,7 @@ from stajax import cli
 from stajax.files import exclusive, printable, sha256_of_json
 from stajax.media import isolated
 from stajax.predict.api import SaliencyModel, StudentName, load
-from stajax.predict.inputs import find_copies, find_videos
+from stajax.predict.inputs import describe_left_out, find_videos
 from stajax.predict.names import is_done
 from stajax.predict.per_video import MAX_SECONDS, Sampling, Summary, open_video, write_outputs
 from stajax.predict.wanted import USUAL, Wanted, make_outputs
@@ -90,8 +90,8 @@ def _predict(arguments: Arguments) -> int:
     return _predict_dataset(arguments, arguments.data)
   videos = find_videos(arguments.videos, arguments.out, arguments.recursive)
   isolated.start()  # beside JAX and the model
-  for path in find_copies(arguments.videos, arguments.recursive):
-    cli.say(f"note: {path} is a camera's small copy and left out", is_about_a_fault=True)
+  for line in describe_left_out(arguments.videos, arguments.recursive):
+    cli.say(f"note: {line}", is_about_a_fault=True)
   model = _load(arguments)
   settings = _settings(arguments, model)
   done = set[str]() if arguments.overwrite else {name for _, name in videos if is_done(arguments.out, name, settings)}

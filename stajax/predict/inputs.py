@@ -86,15 +86,22 @@ def _find_matches(pattern: Path, recursive: bool) -> list[tuple[Path, Path]]:
   return found
 
 
-def find_copies(inputs: Iterable[Path], recursive: bool = False) -> list[Path]:
-  """Returns the small copies that cameras wrote into folders, which `find_videos` leaves out."""
-  folders = [given for given in inputs if given.is_dir()]
-  return [
-    path
-    for folder in folders
-    for path in find_visible_files(folder)
-    if path.suffix.lower() in COPY_SUFFIXES and (recursive or path.parent == folder)
-  ]
+def describe_left_out(inputs: Iterable[Path], recursive: bool = False) -> list[str]:
+  """Returns a line for all in folders that `find_videos` leaves out though it may be a video."""
+  lines: list[str] = []
+  for folder in (given for given in inputs if given.is_dir()):
+    unread, deeper = list[Path](), 0
+    for path in find_visible_files(folder, unread):
+      if not recursive and path.parent != folder:
+        deeper += _may_be_video(path)
+      elif path.suffix.lower() in COPY_SUFFIXES:
+        lines.append(f"{path} is a camera's small copy and left out")
+      elif path.suffix.lower() not in SKIPPED_SUFFIXES and not path.exists():
+        lines.append(f"{path} is a link that leads nowhere, left out")
+    lines += [f"{path} cannot be read, left out" for path in unread]
+    if deeper:
+      lines.append(f"{folder}: {deeper} video{'s' * (deeper > 1)} in its folders left out (see --recursive)")
+  return lines
 
 
 def _may_be_video(path: Path) -> bool:

@@ -191,9 +191,17 @@ def check_folder(folder: Path, expected: str) -> None:
     raise ListingError(f"{folder}: {found}, expected {expected}")
 
 
-def find_media_files(folder: Path) -> list[Path]:
-  """Returns the files under a folder that are named as videos, without hidden files; links are followed."""
-  return [path for path in find_visible_files(folder) if path.suffix.lower() in MEDIA_SUFFIXES]
+def find_media_files(folder: Path, unread: list[Path] | None = None) -> list[Path]:
+  """Returns the files under a folder that are named as videos, without hidden files; links are followed.
+
+  `unread` receives the folders that cannot be read.
+  """
+  return [path for path in find_visible_files(folder, unread) if path.suffix.lower() in MEDIA_SUFFIXES]
+
+
+def unread_remarks(unread: list[Path], root: Path) -> list[Remark]:
+  """Returns a remark for each folder below the root that cannot be read."""
+  return [Remark("missing", display_path(path, root), "a folder that cannot be read") for path in unread]
 
 
 def read_lines(path: Path) -> list[str]:

@@ -11,7 +11,7 @@ from stajax.files import comparable_name
 from stajax.media.file import MediaError
 from stajax.media.video import probe
 from stajax.predict.__main__ import main
-from stajax.predict.inputs import find_copies, find_videos
+from stajax.predict.inputs import describe_left_out, find_videos
 from stajax.predict.names import identify
 
 
@@ -53,9 +53,31 @@ def named(inputs: list[Path], out: Path) -> dict[str, str]:
 def test_small_copies_of_cameras_are_left_out_or_come_last(tmp_path):
   paths = files(tmp_path / "v", "GOPR0001.LRV", "GOPR0001.MP4", "GOPR0001.THM", "DJI_1.LRF", "DJI_1.MP4")
   assert named([tmp_path / "v"], tmp_path / "out") == {"GOPR0001.MP4": "GOPR0001", "DJI_1.MP4": "DJI_1"}
-  assert [path.name for path in find_copies([tmp_path / "v", paths[1]])] == ["DJI_1.LRF", "GOPR0001.LRV"]
+  left_out = [f"{paths[at]} is a camera's small copy and left out" for at in (3, 0)]
+  assert describe_left_out([tmp_path / "v", paths[1]]) == left_out
   assert named(paths[:2], tmp_path / "out") == {"GOPR0001.LRV": "GOPR0001.LRV", "GOPR0001.MP4": "GOPR0001"}
   assert named(paths[:1], tmp_path / "out") == {"GOPR0001.LRV": "GOPR0001"}  # if it is asked for by its name
+
+
+def test_what_folders_leave_out_is_said(tmp_path, monkeypatch):
+  folder, scan = tmp_path / "v", os.scandir
+  files(folder, "a.mp4", "notes.txt", "day1/b.mp4", "day1/c.txt", "closed/d.mp4")
+  (folder / "gone.mp4").symlink_to(tmp_path / "missing.mp4")
+  (tmp_path / "disk").mkdir()
+  files(tmp_path, "disk/e.mp4")
+  (folder / "day2").symlink_to(tmp_path / "disk")
+
+  def guarded(path):
+    if Path(path).name == "closed":
+      raise PermissionError(13, "Permission denied", str(path))
+    return scan(path)
+
+  monkeypatch.setattr(os, "scandir", guarded)
+  always = [f"{folder / 'gone.mp4'} is a link that leads nowhere, left out",
+            f"{folder / 'closed'} cannot be read, left out"]  # fmt: skip
+  assert describe_left_out([folder], recursive=True) == always
+  assert describe_left_out([folder]) == [*always, f"{folder}: 2 videos in its folders left out (see --recursive)"]
+  assert [name for _, name in find_videos([folder], tmp_path / "out")] == ["a"]
 
 
 def test_names_that_some_systems_take_for_one_get_numbers(tmp_path):

@@ -15,6 +15,7 @@ from stajax.prepare.listing import (
   check_folder,
   display_path,
   find_media_files,
+  unread_remarks,
 )
 
 PARTS = {"train", "val", "valid", "validation", "test"}
@@ -55,14 +56,15 @@ def _files_of_tag(entry: Path, root: Path, remarks: list[Remark]) -> list[Path]:
   except UnicodeEncodeError:
     raise ListingError(f"{root}: the name of folder {entry.name!r} is not UTF-8, expected a tag") from None
   files = []
-  for path in find_media_files(entry):
+  unread: list[Path] = []
+  for path in find_media_files(entry, unread):
     if path.is_file():
       files.append(path)
     else:
       remarks.append(Remark("missing", display_path(path, root), "a broken link, or no regular file"))
   if not files:
     remarks.append(Remark("dropped", display_path(entry, root), "no media file is in this folder: no category"))
-  remarks += _find_unused(entry, files, root)
+  remarks += unread_remarks(unread, root) + _find_unused(entry, files, root)
   return files
 
 

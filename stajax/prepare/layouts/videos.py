@@ -21,6 +21,7 @@ from stajax.prepare.listing import (
   display_path,
   find_media_files,
   resolve_inside,
+  unread_remarks,
 )
 
 PART = "test"  # videos with viewers are not trained on
@@ -42,10 +43,11 @@ def read_videos(root: Path, tables: Path | None = None) -> tuple[Listing, dict[s
   root, tables = Path(root), Path(tables or root)
   check_folder(root, "that of the videos")
   check_folder(tables, "that of the tables")
-  paths = find_media_files(root)
+  unread: list[Path] = []
+  paths = find_media_files(root, unread)
   if not paths:
     raise ListingError(f"{root}: no video is in this folder")
-  remarks: list[Remark] = []
+  remarks = unread_remarks(unread, root)
   # A file that ends in `.ogg` may be a video too, and is taken for one.
   sounds = _FilesByStem(root, [suffix for suffix in SOUND_SUFFIXES if suffix not in MEDIA_SUFFIXES], remarks)
   tables_by_stem = _FilesByStem(tables, SUFFIXES, remarks)

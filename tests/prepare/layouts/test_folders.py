@@ -79,3 +79,17 @@ def test_file_names_need_not_be_utf8_but_tags_must(tmp_path):
   (root / os.fsdecode(b"\xff")).mkdir()
   with pytest.raises(ListingError, match="is not UTF-8, expected a tag"):
     read_folders(root)
+
+
+def test_folders_that_cannot_be_read_are_remarks(tmp_path, monkeypatch):
+  root, scan = files(tmp_path / "root", "horn/b.mp4", "horn/closed/a.mp4"), os.scandir
+
+  def guarded(path):
+    if Path(path).name == "closed":
+      raise PermissionError(13, "Permission denied", str(path))
+    return scan(path)
+
+  monkeypatch.setattr(os, "scandir", guarded)
+  listing = read_folders(root)
+  assert [item.name for item in listing.items] == ["horn_b"]
+  assert listing.remarks[0] == Remark("missing", "horn/closed", "a folder that cannot be read")
