@@ -38,7 +38,7 @@ def fuzz(folder: Path, number: int, seed: int, capsys, monkeypatch) -> Counter[s
   counts, sizes = Counter(), []
   for part in np.array_split(np.arange(number), 2):
     videos = [(cases[i][0], f"{i:05d}") for i in part.tolist()]
-    command._predict_videos(arguments, videos, SaliencyModel(Brightness(), "m"))
+    command._predict_videos(arguments, videos, set(), {}, SaliencyModel(Brightness(), "m"))
     sizes.append(resident())
   failures = dict(re.findall(r"(?m)^stajax predict: \S*/(\d{5})\S*?: (.*)$", capsys.readouterr().err))
   for i, (_, kind) in enumerate(cases):
