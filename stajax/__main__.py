@@ -11,6 +11,7 @@ VERBS = {
   "evaluate": "scores a model, or maps, on eye-tracking videos",
   "tables": "writes the paper's tables from finished trainings",
   "weights": "downloads and converts published weights",
+  "export": "writes a model as files that run without this package",
   "plan": "says what every network of a configuration costs",
 }
 

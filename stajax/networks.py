@@ -177,9 +177,9 @@ def tag_networks(config: "Config") -> tuple[str, ...]:
   return (*sources_of(config), *_switch_of(config))
 
 
-def predicting_networks(config: "Config") -> tuple[str, ...]:
-  """Returns the networks that predictions need."""
-  return (*_switch_of(config), *students_of(config))
+def predicting_networks(config: "Config", student: str | None = None) -> tuple[str, ...]:
+  """Returns the networks that predictions need, of one student or else of all that the configuration trains."""
+  return (*_switch_of(config), *(students_of(config) if student is None else (student,)))
 
 
 def _switch_of(config: "Config") -> tuple[str, ...]:

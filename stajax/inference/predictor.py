@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,9 +33,6 @@ from stajax.maps.final import NO_CENTRE, blur_maps, centre_factor, final_map
 from stajax.maps.pseudo import resize
 from stajax.maps.time_blur import SomePart, blur_in_time
 from stajax.senses import OWN, Senses
-
-if TYPE_CHECKING:  # as in stajax.model
-  from stajax.config import Config
 
 _BASELINES = (_SPECTRAL_RESIDUAL, _FEATURE_DISTANCE) = ("spectral_residual", "feature_distance")
 
@@ -322,11 +319,8 @@ def load_predictor(
     ModelError, ConfigError, WeightsError: The model cannot be used; a line that names the file.
   """
 
-  def names(config: "Config") -> tuple[str, ...]:
-    needed = networks.predicting_networks(config)
-    return needed if only is None else (*(name for name in needed if name == networks.SWITCH), only)
-
-  return Predictor(models.load(folder, names), batch, None if only is None else (only,), centre, senses)
+  model = models.load(folder, partial(networks.predicting_networks, student=only))
+  return Predictor(model, batch, None if only is None else (only,), centre, senses)
 
 
 def to_uint8(maps: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ Part = np.ndarray | Mapping[str, np.ndarray]
 """The maps (n, H, W) of a video's next n frames: of one method, or of several by their names."""
 SomePart = TypeVar("SomePart", bound=Part)
 
-_REACH = 3.0
+REACH = 3.0
 """How many standard deviations the Gaussian extends to either side."""
 
 
@@ -25,7 +25,7 @@ def blur_in_time(parts: Iterable[SomePart], sigma: float, unchanged: Collection[
   Yields:
     The blurred maps in order, float32: as many as were given, but divided into other parts.
   """
-  reach = math.ceil(_REACH * sigma)
+  reach = math.ceil(REACH * sigma)
   kept: Any = None  # the maps from frame `first` on
   first = done = 0
   for part in parts:
@@ -42,7 +42,7 @@ def blur_in_time(parts: Iterable[SomePart], sigma: float, unchanged: Collection[
 def _weighted_means(maps: Part, wanted: np.ndarray, sigma: float, unchanged: Collection[str]) -> Any:
   """Returns the blurred maps at the indices `wanted` of `maps`."""
   distance = wanted[:, None] - np.arange(_length(maps))
-  weights = np.exp(-0.5 * (distance / sigma) ** 2) * (np.abs(distance) <= math.ceil(_REACH * sigma))
+  weights = np.exp(-0.5 * (distance / sigma) ** 2) * (np.abs(distance) <= math.ceil(REACH * sigma))
   weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
   def mean(x: np.ndarray) -> np.ndarray:

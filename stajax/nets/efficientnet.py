@@ -135,6 +135,8 @@ def _shifted(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
   result: Any = 0
   for dy in range(side):
     for dx in range(side):
-      part = x[:, dy : dy + (sizes[0] - 1) * strides + 1 : strides, dx : dx + (sizes[1] - 1) * strides + 1 : strides]
+      ends = (dy + (sizes[0] - 1) * strides + 1, dx + (sizes[1] - 1) * strides + 1)
+      # An index in brackets would become a gather where the batch has no fixed size, as in an exported program.
+      part = jax.lax.slice(x, (0, dy, dx, 0), (x.shape[0], *ends, x.shape[3]), (1, strides, strides, 1))
       result = result + part * kernel[dy, dx, 0]
   return result
