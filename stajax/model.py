@@ -20,6 +20,7 @@ from stajax.files import (
   write_manifest,
   write_text,
 )
+from stajax.maps.confidence import Confidence
 from stajax.networks import (
   GRANULAR,
   expected_variables,
@@ -65,6 +66,7 @@ class Model:
     companions: Fragments of training clips for the networks with cross-clip companions, P for every category: "NETWORK"
       (c, P, h, w, c) float16; "sa_plus_cross/heard", with the audio switch at 1; "clips" (c, P) int32, the number of
       each one's clip, -1 where there are fewer than P.
+    confidence: What maps as the model is configured gain over the centre prior; None where no clip was left out.
   """
 
   config: "Config"
@@ -75,6 +77,7 @@ class Model:
   variables: dict[str, dict[str, Any]]
   sha256: dict[str, str]
   companions: dict[str, np.ndarray]
+  confidence: Confidence | None = None
 
 
 def load(folder: str | Path, names: Sequence[str] | Callable[["Config"], Sequence[str]] = predicting_networks) -> Model:
@@ -118,11 +121,13 @@ def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
   try:
     categories, sha256 = tuple(map(str, about["categories"])), dict(about["sha256"])
     rate, side, trained_on = float(about["rate"]), int(about["side"]), str(about["trained_on"])
+    confidence = Confidence(**about["confidence"]) if about.get("confidence") else None
     if not (0 < rate <= MAX_RATE and 0 < side <= MAX_SIDE):
       raise ValueError(f"rate {rate:g}, side {side}, expected positive numbers up to {MAX_RATE} and {MAX_SIDE}")
   except (KeyError, TypeError, ValueError, OverflowError) as error:
     raise ModelError(f"{path}: not a model description ({type(error).__name__}: {error})") from None
   about = {"categories": categories, "rate": rate, "side": side, "trained_on": trained_on, "sha256": sha256}
+  about["confidence"] = confidence
   return about, files or {f"{name}.safetensors": digest for name, digest in sha256.items()}
 
 
@@ -248,7 +253,8 @@ def save(
     files: The file of each network's weights.
     companions: The companions, as in `Model`.
     config: The configuration of the training.
-    **about: `categories`, `rate`, `side`, `trained_on` and `sha256` of `Model`, and provenance.
+    **about: `categories`, `rate`, `side`, `trained_on` and `sha256` of `Model`, the fields of `confidence` where there
+      is one, and provenance.
   """
   with atomic_folder(folder) as partial:
     for name, path in files.items():

@@ -53,6 +53,7 @@ class Predictor:
     notes: Lines for people about the model.
     centre: Whether `maps` have the centre factor of `stajax.maps.final`.
     senses: The ablations that the methods' maps have beside the usual ones.
+    confidence: What the maps can be expected to gain over the centre prior, where that was measured for such maps.
 
   Args:
     model: The loaded model.
@@ -85,6 +86,8 @@ class Predictor:
       "time_blur": self._settings.time_blur,
       "centre": self.centre,
     }
+    is_measured = self._are_all and self.centre == self._settings.centre
+    self.confidence = model.confidence if is_measured else None
     is_synthetic = model.trained_on == "synthetic"
     self.notes = ["synthetic: the model was trained on rendered clips."] if is_synthetic else []
 

@@ -235,6 +235,15 @@ class Prediction:
     """The centre of mass of each map: (n, 2) float64, x and y in pixels of the video."""
     return np.array([frame_statistics(saliency, self.size)["centroid"] for saliency in self.maps], np.float64)
 
+  @property
+  def confidence(self) -> np.ndarray | None:
+    """What each map can be expected to gain over a spot at the centre, (n,) float64; `stajax.maps.confidence` says how.
+
+    It is 0 where the spot would do as well. None where it was not measured for the model, or for maps like these.
+    """
+    curve = self.provenance.confidence
+    return None if curve is None else curve.of(self.maps)
+
   def boxes(self, count: int) -> np.ndarray:
     """Finds boxes that cover what is above half of each map's maximum, smoothed in time.
 

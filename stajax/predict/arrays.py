@@ -54,7 +54,11 @@ def open_arrays(
     return (item for number, item in enumerate(timed()) if number % (sampling.every or 1) == 0)
 
   return MapStream(
-    predictor, Provenance(*about, notes), lambda: squashed(chosen(), predictor.side), windows, sampling.smooth
+    predictor,
+    Provenance(*about, notes, confidence=predictor.confidence),
+    lambda: squashed(chosen(), predictor.side),
+    windows,
+    sampling.smooth,
   )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from stajax.files import atomic_file, atomic_folder
+from stajax.maps.confidence import Confidence
 from stajax.maps.statistics import frame_statistics
 from stajax.media import isolated
 from stajax.media.video import MediaInfo
@@ -40,6 +41,7 @@ class Provenance:
     notes: A line for each thing that had to be left out. The list grows while the video is read and written.
     source: The identity of the video's file, as `stajax.predict.names.identify` gives it.
     settings: What the command's files depend on besides the video, as flat values for JSON; {} in Python.
+    confidence: What the model's maps can be expected to gain over the centre prior; None where it was not measured.
   """
 
   info: MediaInfo
@@ -51,6 +53,7 @@ class Provenance:
   notes: list[str]
   source: str = ""
   settings: dict[str, Any] = field(default_factory=dict[str, Any])
+  confidence: Confidence | None = None
 
   @property
   def size(self) -> tuple[int, int]:
@@ -173,6 +176,7 @@ class FrameNumbers(Output):
   def __init__(self, path: Path, provenance: Provenance, has_frames: bool = True):
     self._path, self._provenance, self._has_frames = path, provenance, has_frames
     self._num_maps = self._num_frames = 0
+    self._confidences: list[float] = []
 
   @contextlib.contextmanager
   def opened(self) -> Generator[None]:
@@ -186,7 +190,9 @@ class FrameNumbers(Output):
       fields = {**about.fields(), "every_frame": about.every_frame, "settings": about.settings}
       self._file.write(_dumps(fields)[:-1] + FRAMES)
       yield
-      ends = {"maps": self._num_maps, "notes": self._provenance.notes}
+      ends: dict[str, Any] = {"maps": self._num_maps, "notes": self._provenance.notes}
+      if self._confidences:
+        ends = {"confidence": round(float(np.mean(self._confidences)), 4), **ends}
       self._file.write("\n], " * self._has_frames + "], " * (not self._has_frames) + _dumps(ends)[1:] + "\n")
 
   def add_map(self, time: float, saliency: np.ndarray) -> None:
@@ -197,6 +203,9 @@ class FrameNumbers(Output):
     """Writes an entry of the list."""
     if self._has_frames:
       entry = {"frame": frame.number, "time": round(frame.time, 6), **frame.numbers}
+      if self._provenance.confidence is not None:
+        self._confidences.append(float(self._provenance.confidence.of(frame.saliency[None])[0]))
+        entry["confidence"] = round(self._confidences[-1], 4)
       self._file.write(("\n" if frame.number == 0 else ",\n") + _dumps(entry))
 
 

@@ -178,7 +178,7 @@ def open_video(
   if sampling.every is not None and info.rate_varies:  # the n-th frame before one may be seconds away
     notes.append(f"picture: its rate varies, maps are computed at {rate:.6g} frames a second")
   about = info, windows is not None, model, predictor.trained_on, rate, sampling.every == 1
-  provenance = Provenance(*about, notes, identify(info.path))
+  provenance = Provenance(*about, notes, identify(info.path), confidence=predictor.confidence)
 
   def frames() -> Iterator[tuple[float, np.ndarray]]:
     if sampling.every is None or info.rate_varies:

@@ -193,7 +193,8 @@ def write_model(folder, random_networks):
   for name, variables in random_networks.items():
     sha256[name] = store.save(paths[name], variables)
   model.save(folder / "model", paths, {}, PLUS_CONFIG, categories=CATEGORIES, rate=4.0, side=STORED,
-             trained_on="synthetic", sha256=sha256)  # fmt: skip
+             trained_on="synthetic", sha256=sha256,
+             confidence={"departures": (0.0, 1.0), "gains": (-0.5, 0.5)})  # fmt: skip
   return folder
 
 

@@ -1,10 +1,13 @@
 """Tests of prediction from Python, which gives what the command writes."""
 
+import json
+
 import numpy as np
 import pytest
 
 import stajax
 from helpers import tiny
+from stajax.maps import confidence
 from stajax.media.file import MediaError
 from stajax.predict.__main__ import main
 from stajax.predict.api import SaliencyModel
@@ -115,6 +118,23 @@ def test_a_model_folder_is_loaded(model_folder, tmp_path):
   assert main(arguments) == 0
   stored = np.load(tmp_path / "a.maps-000.npz")
   np.testing.assert_array_equal(stored["maps"], np.round(prediction.maps * 255).astype(np.uint8))
+
+
+@pytest.mark.usefixtures("small_programs")
+def test_maps_say_what_they_gain_over_the_centre(model_folder, tmp_path):
+  """As the model was measured; with another centre factor, or one student alone, nobody knows."""
+  path = write_video(tmp_path / "a.mp4", spot(5))
+  model = stajax.load(model_folder)
+  prediction = model.predict(path, every=1)
+  assert model.predictor.confidence is not None
+  np.testing.assert_allclose(prediction.confidence, confidence.departure(prediction.maps) - 0.5, atol=1e-9)
+  prediction.save_json(tmp_path / "a.json")
+  written = json.loads((tmp_path / "a.json").read_text())
+  found = [frame["confidence"] for frame in written["frames"]]
+  np.testing.assert_allclose(found, prediction.confidence, atol=1e-4)
+  assert written["confidence"] == pytest.approx(np.mean(found), abs=1e-4)
+  for options in ({"student": "sta"}, {"centre": True}):
+    assert stajax.load(model_folder, **options).predictor.confidence is None
 
 
 @pytest.mark.parametrize("folder", ["nothing", "empty"])

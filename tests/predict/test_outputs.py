@@ -29,7 +29,7 @@ from tests.media.test_video import bad_files
 class Brightness:
   """A predictor that lags behind by a few samples, as a real one does."""
 
-  rate, side = 8.0, 24
+  rate, side, confidence = 8.0, 24, None
   made_with = types.MappingProxyType({"trained_on": "brightness"})
 
   def __init__(self, trained_on: str = "ave"):

@@ -1,5 +1,6 @@
 """The stage `model`: the folder that `stajax predict` takes."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax
 from stajax import model, networks
 from stajax.train import checkpoint
 from stajax.train.run import Run
+from stajax.train.stages.confidence import measure_confidence
 
 
 def save_model(run: Run) -> dict[str, Any]:
@@ -14,6 +16,7 @@ def save_model(run: Run) -> dict[str, Any]:
   names = networks.model_networks(run.config)
   sha256 = run.workdir.sha256_of(*names)
   if jax.process_index() == 0:
+    curve = measure_confidence(run)
     records, files = run.data.records, {name: run.workdir.weights(name) for name in names}
     if run.config.has_frozen_backbone:
       files["visual"] = run.workdir.initial_part("visual")
@@ -28,5 +31,6 @@ def save_model(run: Run) -> dict[str, Any]:
       trained_on=records.provenance,
       sha256=sha256,
       environment=checkpoint.environment(),
+      confidence=None if curve is None else dataclasses.asdict(curve),
     )
   return {"sha256": sha256}
