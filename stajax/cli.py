@@ -31,10 +31,9 @@ UNEXPECTED = 70
 INTERRUPTED = 130
 _LONGEST = 2000
 """The most characters of a message, which may quote a file."""
-_OF_THE_MACHINE = re.compile(
-  r"No space left on device|File too large|Disk quota exceeded|Read-only file system|RESOURCE_EXHAUSTED|Out of memory"
-)
-"""What libraries say, in exceptions of many kinds, where the machine is at fault."""
+_FULL = re.compile(r"No space left on device|File too large|Disk quota exceeded|Read-only file system")
+_TOO_LITTLE_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Out of memory")
+"""What libraries say, in exceptions of many kinds and at length, where the disk or the memory is at fault."""
 
 
 def parse(
@@ -261,7 +260,13 @@ def run(
     return fail(program, f"needs more memory than there is ({one_line(error)})")
   except Exception as error:
     is_own = isinstance(error, ValueError) and type(error).__module__.startswith("stajax.")
-    if is_own or isinstance(error, (OSError, *errors)) or _OF_THE_MACHINE.search(str(error)):
+    if is_own or isinstance(error, OSError):
+      return fail(program, error)
+    if found := _FULL.search(str(error)):
+      return fail(program, f"cannot write any more: {found[0]} ({one_line(error)[:300]})")
+    if _TOO_LITTLE_MEMORY.search(str(error)):
+      return fail(program, f"needs more memory than there is ({one_line(error)[:300]})")
+    if isinstance(error, errors):
       return fail(program, error)
     if not reports:
       raise

@@ -240,7 +240,16 @@ def test_what_the_user_set_in_the_environment_stays(monkeypatch):
   [
     (OSError(28, "No space left on device", "a.npz"), 2, "[Errno 28] No space left on device: 'a.npz'"),
     (MemoryError("Unable to allocate 8 TiB"), 2, "needs more memory than there is (MemoryError: Unable to allocate"),
-    (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"), 2, "RuntimeError: RESOURCE_EXHAUSTED: Out of"),
+    (
+      RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating"),
+      2,
+      "needs more memory than there is (RuntimeError: RESOURCE_EX",
+    ),
+    (
+      RuntimeError("RESOURCE_EXHAUSTED: x: No space left on device"),
+      2,
+      "cannot write any more: No space left on device (",
+    ),
     (ValueError("--x 3: expected 4"), 2, "--x 3: expected 4"),
     (ValueError("name\x1b[2J"), 2, "name\\x1b[2J"),
     (KeyboardInterrupt(), 130, "interrupted"),

@@ -18,7 +18,9 @@ from jax.experimental import multihost_utils
 
 from stajax.cli import one_line
 
-logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax logs every save at INFO
+for _name in ("absl", "asyncio", "concurrent.futures"):
+  # Orbax logs every save, and an error once in each of its threads, with hundreds of lines.
+  logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
 _DIGEST = "state_sha256"
