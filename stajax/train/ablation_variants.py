@@ -5,11 +5,13 @@ Each is trained like its usual counterpart, from the same networks and with the 
 """
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 from stajax import config as configuration
 from stajax import model as models
 from stajax import networks
+from stajax.files import FileError, check_digest, digests, read_manifest, write_manifest
 from stajax.inference.class_maps import Sources, make_dense, stored_pool
 from stajax.inference.dense import DenseNetwork
 from stajax.report.table_1 import Variant
@@ -74,12 +76,11 @@ def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> S
   folder, refine = run.workdir.variant(variant), False if variant == "no_frl" else None
   names = [name for name in RETRAINED[variant] if name in networks.sources_of(run.config)]
   for name in names:
-    if not (folder / name / WEIGHTS).is_file():
-      settings = train_network.Variant(folder / name, always_heard=variant == "always_heard", refine=refine)
-      try:
-        train_network.train(name, run, settings)
-      except TrainingError as error:
-        raise RetrainingError(f"ablation/{variant}: {error}") from None
+    settings = train_network.Variant(folder / name, always_heard=variant == "always_heard", refine=refine)
+    try:
+      _make_once(folder / name / WEIGHTS, functools.partial(train_network.train, name, run, settings))
+    except TrainingError as error:
+      raise RetrainingError(f"ablation/{variant}: {error}") from None
 
   @functools.cache
   def retrained(name: str) -> DenseNetwork:
@@ -91,7 +92,27 @@ def _retrain_variant(variant: Variant, run: Run, base: Sources, batch: int) -> S
 
   # Companions of other clips are fragments as this variant's networks see them.
   pool = folder / models.COMPANIONS
-  if not pool.is_file():
+
+  def make_pool() -> None:
     crossing = networks.granular_of(run.config)
     store.save(pool, compute_companions(run.data, run.config.seed, lambda name: network(name, refine), crossing))
+
+  _make_once(pool, make_pool)
   return Sources(network, functools.partial(stored_pool, store.read(pool)), base.maps, base.seed, base.crops)
+
+
+def _make_once(path: Path, make: Callable[[], object]) -> None:
+  """Makes a file that is not there yet, and writes its SHA-256 beside it, or compares that.
+
+  Raises:
+    RetrainingError: The file is another one than that which was made.
+  """
+  manifest = path.with_name(f"{path.name}.json")
+  if not manifest.exists():
+    make()
+    write_manifest(manifest, {}, digests(path.parent, [path]))
+  try:
+    for name, sha256 in read_manifest(manifest)[1].items():
+      check_digest(path.parent / name, sha256)
+  except FileError as error:
+    raise RetrainingError(f"{error}; delete {manifest} to have it made again") from None
