@@ -278,14 +278,7 @@ def test_a_bug_that_cannot_be_reported_says_where_it_is(capsys, tmp_path, monkey
   assert line.count("\n") == 1 and "test_cli.py:" in line and "no report can be written" in line
 
 
-@pytest.mark.parametrize(
-  "override",
-  [
-    ["--data.rate", "1e300"], ["--network.width", "1e12"], ["--sta.size", "100000000"], ["--seed", "9" * 30],
-    ["--sta.batch", "1000000000"], ["--network.reasoning-steps", "1000000"], ["--maps.size", "99999"],
-    ["--network.depths", "2147483648", "1", "1", "1", "1"], ["--inference-batch", "10000000"],
-  ],
-)  # fmt: skip
+@pytest.mark.parametrize("override", [["--data.rate", "1e300"], ["--network.width", "1e12"]])
 def test_overrides_that_cannot_be_run_are_one_line(tmp_path, capsys, override):
   path = tmp_path / "x.py"
   path.write_text("from stajax.config import Config\nconfig = Config(name='x')\n")

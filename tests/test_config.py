@@ -152,3 +152,23 @@ def test_a_bad_init_is_one_line(text):
   with pytest.raises(ConfigError, match=r"expected NAME=FILE with one of the names visual, sound") as error:
     cli.override(Config(name="a"), ["--init", text])
   assert str(error.value).startswith(f"--init {text}: ")
+
+
+@pytest.mark.parametrize(
+  "fields",
+  [
+    {"seed": 10**30},
+    {"data": {"rate": 1e300}},
+    {"data": {"synthetic": {"seconds": 1e9}}},
+    {"network": {"width": 1e12}},
+    {"network": {"depths": [2**31, 1, 1, 1, 1]}},
+    {"network": {"reasoning_steps": 10**6}},
+    {"sta": {"size": 10**8}},
+    {"sta": {"batch": 10**9}},
+    {"maps": {"size": 99_999}},
+    {"inference_batch": 10**7},
+  ],
+)
+def test_sizes_beyond_all_machines_are_refused(fields):
+  with pytest.raises(ConfigError, match="less than"):
+    configuration.loads(json.dumps({"name": "a", **fields}), "x.json")
