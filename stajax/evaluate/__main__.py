@@ -33,6 +33,7 @@ from stajax.report.tables import Scores, format_table
 from stajax.scoring.protocol import NanPolicy, Settings
 from stajax.scoring.results import Evaluation
 from stajax.scoring.videos import Share, evaluate_videos, join_outcomes
+from stajax.weights.locate import locate
 
 PROGRAM = "stajax evaluate"
 Baseline = Literal["centre_learned", "spectral_residual", "inter_observer"]
@@ -49,8 +50,8 @@ class Arguments:
   wrote, scored as that challenge does."""
   out: Path
   """The folder for scores.json, evaluation.json, per_video.csv and index.html."""
-  model: Path | None = None
-  """The model to score: its folder, or the work folder of its training."""
+  model: str | None = None
+  """The model to score: its folder, the work folder of its training, or its address, https://… or hf://owner/name."""
   maps: Path | None = None
   """A folder of maps made elsewhere: split{1,2,3}_results/<db>/<video>, <db>/<video> or <video>, each a folder of
   numbered png, jpg or npy files, an npz file as `predict` writes it, or a grey video."""
@@ -170,7 +171,7 @@ def _check(arguments: Arguments) -> None:
     raise StavisError("--ablation takes a model: give --model DIR instead of --maps")
   if arguments.retrain and not arguments.ablation:
     raise StavisError("--retrain needs --ablation")
-  if arguments.retrain and arguments.model is not None and not (arguments.model / "stages").is_dir():
+  if arguments.retrain and arguments.model is not None and not Path(arguments.model, "stages").is_dir():
     raise StavisError(f"--retrain: {arguments.model} is not the work folder of a training: it has no folder 'stages'")
   if arguments.tags is not None and not arguments.ablation:
     raise StavisError("--tags needs --ablation: students never see a tag")
@@ -196,14 +197,11 @@ def _choose_methods(arguments: Arguments, root: Path, tree: StavisTree) -> metho
       chosen = methods.with_spectral_residual(chosen)
   else:
     assert arguments.model is not None, "`_check` refuses arguments without --maps and --model"
+    model = locate(arguments.model)
     if arguments.ablation:
-      chosen = methods.ablation_methods(
-        arguments.model, arguments.batch, arguments.retrain, root, tree.videos, arguments.tags
-      )
+      chosen = methods.ablation_methods(model, arguments.batch, arguments.retrain, root, tree.videos, arguments.tags)
     else:
-      chosen = methods.model_methods(
-        arguments.model, arguments.batch, tree.videos, _read_senses(arguments.sense), arguments.seed
-      )
+      chosen = methods.model_methods(model, arguments.batch, tree.videos, _read_senses(arguments.sense), arguments.seed)
   return methods.with_thresholds(chosen) if arguments.thresholds else chosen
 
 

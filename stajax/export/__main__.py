@@ -25,8 +25,9 @@ class Arguments:
 
   out: Path
   """The folder for the files, new or empty."""
-  model: Path | None = None
-  """A trained model's folder, or the work folder of its training; by default the model that the package comes with."""
+  model: str | None = None
+  """A trained model's folder, the work folder of its training, or the address of a model, https://… or hf://owner/name;
+  by default the model that the package comes with."""
   student: StudentName | None = None
   """Export one student alone, instead of the fusion of all that the model has."""
   saved_model: bool = False
@@ -43,8 +44,10 @@ def _export(arguments: Arguments) -> int:
   runtime.configure()
   from stajax.export.files import SIDECAR, read_model, write_export  # JAX takes a second to load
   from stajax.model import SHIPPED
+  from stajax.weights.locate import locate
 
-  folder, name = (SHIPPED, SHIPPED_NAME) if arguments.model is None else (arguments.model, str(arguments.model))
+  source = arguments.model
+  folder, name = (SHIPPED, SHIPPED_NAME) if source is None else (locate(source), source)
   model = read_model(folder, arguments.student)
   about = write_export(model, arguments.out, arguments.student, arguments.saved_model, name)
   size = sum(path.stat().st_size for path in arguments.out.rglob("*") if path.is_file())

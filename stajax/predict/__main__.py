@@ -20,7 +20,7 @@ from typing import Any
 import tyro
 
 from stajax import cli
-from stajax.files import exclusive, printable, sha256_of_json
+from stajax.files import exclusive, is_address, printable, sha256_of_json
 from stajax.media import isolated
 from stajax.predict.api import SaliencyModel, StudentName, load
 from stajax.predict.inputs import describe_left_out, find_videos
@@ -39,8 +39,9 @@ class Arguments:
   """Video files, folders that hold them, or patterns such as 'day*/*.mp4'."""
   out: Path
   """The folder for the outputs."""
-  model: Path | None = None
-  """A trained model's folder, or the work folder of its training; by default the model that the package comes with."""
+  model: str | None = None
+  """A trained model's folder, the work folder of its training, or the address of a model, https://… or hf://owner/name;
+  by default the model that the package comes with."""
   recursive: bool = False
   """Search the folders in folders, too; outputs are in folders of the same names."""
   data: str | None = None
@@ -133,7 +134,7 @@ def _check(arguments: Arguments) -> None:
     raise ValueError(f"--fast and --student {arguments.student}: expected one of them")
   if arguments.centre and arguments.no_centre:
     raise ValueError("--centre and --no-centre: expected one of them")
-  if arguments.model is not None and not arguments.model.is_dir():
+  if arguments.model is not None and not is_address(arguments.model) and not Path(arguments.model).is_dir():
     raise FileNotFoundError(f"{arguments.model}: no such folder, expected a trained model")
 
 

@@ -33,16 +33,16 @@ def load(
   """Loads a trained model.
 
   Args:
-    path: A model folder, or the work folder of its training, which has one; None for the model that the package
-      comes with.
+    path: A model folder, or the work folder of its training, which has one; the address of a model, `https://…` or
+      `hf://owner/name`; None for the model that the package comes with.
     student: One student, whose maps are then the final ones; None: all three, whose maps are fused.
     centre: Whether a Gaussian at the centre, 0.2 of the frame wide, multiplies the maps; None: as the model was
       configured.
     batch: The number of frames that are computed together.
 
   Raises:
-    ValueError: The folder has no model that can be used; a line that names the file. Or an argument is not one of
-      those that are possible.
+    ValueError: The folder or the address has no model that can be used; a line that names the file. Or an argument is
+      not one of those that are possible.
   """
   if student is not None and student not in get_args(StudentName):
     raise ValueError(f"student {student!r}: expected one of {', '.join(get_args(StudentName))}, or None")
@@ -51,8 +51,9 @@ def load(
   runtime.configure()
   from stajax import model  # JAX takes a second to load
   from stajax.inference.predictor import load_predictor
+  from stajax.weights.locate import locate
 
-  folder, name = (model.SHIPPED, SHIPPED_NAME) if path is None else (path, str(path))
+  folder, name = (model.SHIPPED, SHIPPED_NAME) if path is None else (locate(path), str(path))
   return SaliencyModel(load_predictor(folder, batch, student, centre), name)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from tqdm import tqdm
 
-from stajax import networks
+from stajax import networks, runtime
 from stajax.config import Config, Part
 from stajax.train.workdir import Workdir
 from stajax.weights import convert, store
@@ -38,12 +38,24 @@ def read(config: Config, workdir: Workdir) -> dict[Part, convert.Converted]:
           f"{file}: has SHA-256 {sha256}, but {workdir.path} began with {began}; use another --workdir"
         )
     else:
-      converted = convert.read(file)
+      converted = convert.read(_find(file))
       # A part has the same sizes in every network, and this network has all parts.
       network, size = networks.make_network("sa_coarse", config, 1), config.sa_coarse.size
       arrays = store.select(file, converted.arrays, part, networks.expected_variables(network, size))
       parts[part] = convert.Converted(arrays, converted.kind, converted.left_out, converted.sha256)
   return parts
+
+
+def _find(file: str) -> Path:
+  """Returns a file, which may be named as `stajax weights fetch` names what it has put into the cache."""
+  from stajax.weights.fetch import PUBLICATIONS  # late, because it loads what downloads need
+
+  if Path(file).exists() or file not in PUBLICATIONS:
+    return Path(file)
+  path = runtime.cache("weights") / PUBLICATIONS[file].name
+  if not path.is_file():
+    raise WeightsError(f"{file}: is not in the cache yet: stajax weights fetch {file}")
+  return path
 
 
 def save(parts: Mapping[Part, convert.Converted], config: Config, workdir: Workdir) -> None:

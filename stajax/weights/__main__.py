@@ -43,8 +43,9 @@ class Fetch:
     publication = PUBLICATIONS[self.name]
     path, sha256 = fetch(publication, self.out)
     checked = "as published" if publication.sha256 else "not checked, because the publisher states none"
+    is_cached = self.out == runtime.cache("weights")
     part = "visual" if self.name == "vgg16" else "sound"
-    return f"{path}: SHA-256 {sha256}, {checked}; to start from it: --init {part}={path}"
+    return f"{path}: SHA-256 {sha256}, {checked}; to start from it: --init {part}={self.name if is_cached else path}"
 
 
 @dataclass(frozen=True)

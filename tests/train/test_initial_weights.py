@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 
 import jax
 import numpy as np
@@ -18,7 +19,8 @@ from stajax.config import Training
 from stajax.train import initial_weights, train_network
 from stajax.train.stages import runner
 from stajax.train.workdir import Workdir, WorkdirError
-from stajax.weights import store
+from stajax.weights import convert, store
+from stajax.weights.fetch import PUBLICATIONS
 from stajax.weights.store import WeightsError
 
 SIZE = tiny.SIZE
@@ -70,6 +72,19 @@ def test_the_work_folder_gets_a_copy_of_each_part(tmp_path, files, no_stages):
     sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
     assert store.read_about(kept) == {"source": source.name, "sha256": sha256, "kind": "stajax"}
   assert json.loads((tmp_path / "config.json").read_text())["init"]["sound"] == str(whole)
+
+
+def test_what_was_fetched_is_found_by_its_name(tmp_path, files, no_stages, monkeypatch):
+  variables, made, _ = files
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  with pytest.raises(WeightsError, match="vgg16: is not in the cache yet: stajax weights fetch vgg16"):
+    runner.run_all(configured(visual="vgg16"), tmp_path / "run")
+  fetched = tmp_path / "cache" / "stajax" / "weights" / PUBLICATIONS["vgg16"].name
+  fetched.parent.mkdir(parents=True)
+  fetched.write_bytes(made["visual"][0].read_bytes())
+  monkeypatch.setattr(convert, "_HASH_IN_NAME", re.compile("(?!)"))  # it is not the published file
+  runner.run_all(configured(visual="vgg16"), tmp_path / "run")
+  same(store.read(tmp_path / "run" / "init" / "visual.safetensors"), of_part(variables, "visual"))
 
 
 def test_a_run_goes_on_without_the_file_but_not_with_another(tmp_path, files, no_stages):
