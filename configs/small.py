@@ -30,7 +30,7 @@ def _training(steps: int, learning_rate: float, decay: float, **changes: Any) ->
 
 config = Config(
   name="small",
-  data=Data(rate=1.0),
+  data=Data(rate=2.0),
   network=Network(
     backbone="frozen",
     encoder="efficientnet_lite0",

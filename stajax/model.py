@@ -1,5 +1,6 @@
 """A trained model: the folder that holds it, and its networks as modules and variables."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,9 +91,7 @@ def load(folder: str | Path, names: Sequence[str] | Callable[["Config"], Sequenc
   Raises:
     ModelError, ConfigError, WeightsError: The model cannot be used; one line that names the file.
   """
-  folder = Path(folder)
-  if (folder / "model" / "model.json").is_file():
-    folder = folder / "model"
+  folder = _model_folder(Path(folder))
   about, files = _read_description(folder)
   config = _read_config(folder / "config.json", files.get("config.json"))
   num_categories, names = len(about["categories"]), names(config) if callable(names) else names
@@ -105,6 +104,11 @@ def load(folder: str | Path, names: Sequence[str] | Callable[["Config"], Sequenc
     variables = {name: with_visual(own, visual) for name, own in variables.items()}
   companions = store.read(folder / COMPANIONS, files.get(COMPANIONS)) if set(names) & set(GRANULAR) else {}
   return Model(config=config, variables=variables, companions=companions, **about)
+
+
+def _model_folder(folder: Path) -> Path:
+  """Returns a model folder, also of the work folder that contains it."""
+  return folder / "model" if (folder / "model" / "model.json").is_file() else folder
 
 
 def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -147,7 +151,7 @@ def _read_config(path: Path, sha256: str | None = None) -> "Config":
     raise ModelError(f"{path}: not text ({error})") from None
 
 
-def save_half(source: Path, folder: Path) -> int:
+def save_half(source: Path, folder: Path, confidence: Path | None = None) -> int:
   """Writes a model folder to give away: its weights have half the precision, and so half the size.
 
   `stajax.weights.store.load` widens them again. Of files that the configuration names only the names are kept.
@@ -155,6 +159,7 @@ def save_half(source: Path, folder: Path) -> int:
   Args:
     source: A model folder, or the work folder that contains it.
     folder: The folder to write.
+    confidence: A model whose `confidence` is taken over; None to keep the model's own.
 
   Returns:
     The size of its files in bytes.
@@ -162,9 +167,14 @@ def save_half(source: Path, folder: Path) -> int:
   Raises:
     ModelError, WeightsError: The model cannot be read, or a weight is too large for float16.
   """
-  source = source / "model" if (source / "model" / "model.json").is_file() else source
+  source = _model_folder(source)
   _, files = _read_description(source)
   about, _ = read_manifest(source / "model.json")
+  if confidence is not None:
+    measured = _read_description(_model_folder(confidence))[0]["confidence"]
+    if measured is None:
+      raise ModelError(f"{confidence}: left no clip out, so nothing is known of how far its maps can be trusted")
+    about["confidence"] = dataclasses.asdict(measured)
   with atomic_folder(folder) as partial:
     for path in sorted(source.glob("*.safetensors")):
       halves = {name: _halve(path, name, x) for name, x in store.read(path, files.get(path.name)).items()}

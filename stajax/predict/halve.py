@@ -1,6 +1,6 @@
 """Writes a trained model with weights of half the precision, as the package's own model is stored.
 
-python -m stajax.predict.halve MODEL --out DIR
+python -m stajax.predict.halve MODEL --out DIR [--confidence OTHER]
 """
 
 import sys
@@ -23,6 +23,9 @@ class Arguments:
   """A trained model's folder, or the work folder of its training."""
   out: Path
   """The folder to write."""
+  confidence: Path | None = None
+  """A model of the same settings that left clips out of learning: how far its maps can be trusted was measured on them,
+  and MODEL, which may have learned from all clips, takes that over."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stajax import model, runtime  # loads JAX
 
     runtime.configure()
-    cli.say(f"{arguments.out}: {model.save_half(arguments.model, arguments.out) / 1e6:.1f} MB")
+    size = model.save_half(arguments.model, arguments.out, arguments.confidence)
+    cli.say(f"{arguments.out}: {size / 1e6:.1f} MB")
     return 0
 
   return cli.run(PROGRAM, run)
