@@ -240,3 +240,16 @@ def test_lists_cannot_claim_any_number(tree, row):
   path.write_text(row + "\n")
   with pytest.raises(StavisError, match=r"line 1: .* expected at most 10000000 frames, 1000 a second"):
     read_tree(tree)
+
+
+def test_equal_trees_have_equal_bytes(tmp_path, monkeypatch):
+  """SciPy writes the time into every MATLAB file."""
+  contents = []
+  for name in ("a", "b"):
+    make_video(tmp_path / name, seed=3)
+    monkeypatch.setattr("time.asctime", lambda *_: "another day")
+    files = [path for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
+    contents.append({path.relative_to(tmp_path / name): path.read_bytes() for path in files})
+  assert contents[0] == contents[1] and len(contents[0]) == 4 * 3 + 1
+  matrix = scipy.io.loadmat(tmp_path / "a" / "annotations" / "Tiny" / "one" / "fixMap_00001.mat")["eyeMap"]
+  np.testing.assert_array_equal(matrix > 0, eyetracking.read_fixations(annotation(tmp_path / "a")))

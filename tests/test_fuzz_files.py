@@ -182,19 +182,26 @@ def test_overrides_are_taken_or_refused(capsys, count):
     assert line.count("\n") <= 1 and "\x1b" not in line
 
 
-@COUNTS
-def test_metadata_of_anybody_are_read_or_refused(tmp_path, bounded_memory, count):
-  tfds = pytest.importorskip("tensorflow_datasets")
-  from stajax.data.shards import VERSION, ShardReader, ShardWriter
+@pytest.fixture
+def shards():
+  """The module, which takes much memory to load."""
+  pytest.importorskip("tensorflow_datasets")
+  from stajax.data import shards
 
-  writer = ShardWriter(tmp_path / "set", "things", {"key": tfds.features.Text(), "number": np.int64})
+  return shards
+
+
+@COUNTS
+def test_metadata_of_anybody_are_read_or_refused(tmp_path, shards, bounded_memory, count):
+  tfds = shards.tfds
+  writer = shards.ShardWriter(tmp_path / "set", "things", {"key": tfds.features.Text(), "number": np.int64})
   writer.write({"key": "a", "number": 1})
   writer.close("a test")
   for seed in range(count):
     rng = random.Random(seed)
-    path = tmp_path / "set" / VERSION / rng.choice(["dataset_info.json", "features.json"])
+    path = tmp_path / "set" / shards.VERSION / rng.choice(["dataset_info.json", "features.json"])
     content = path.read_bytes()
     is_json = rng.random() < 0.7
     path.write_bytes(json.dumps(damage_json(json.loads(content), rng)).encode() if is_json else damage(content, rng))
-    check_one_line(lambda folder: ShardReader(folder).read([0]), tmp_path / "set")
+    check_one_line(lambda folder: shards.ShardReader(folder).read([0]), tmp_path / "set")
     path.write_bytes(content)

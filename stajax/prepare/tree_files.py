@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import wave
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,8 @@ from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.prepare.fixations import Annotation
 
 FRAMES, SOUND, ANNOTATIONS = "video_frames", "video_audio", "annotations"  # a tree's folders
+_MAT_TEXT = b"MATLAB 5.0 MAT-file, written by stajax".ljust(116)
+"""The text at the beginning of a MATLAB file."""
 
 
 def write_video(
@@ -93,9 +96,18 @@ def _write_frames(
       suffix = "png" if density.dtype == np.uint16 else "jpg"
       Image.fromarray(density).save(folder / ANNOTATIONS / "maps" / f"eyeMap_{number:05d}.{suffix}", quality=95)
       counts = fixated.astype(np.uint16 if fixated.max() > 255 else np.uint8)
-      scipy.io.savemat(folder / ANNOTATIONS / f"fixMap_{number:05d}.mat", {"eyeMap": counts}, do_compression=True)
+      _write_mat(folder / ANNOTATIONS / f"fixMap_{number:05d}.mat", counts)
       num_annotated += 1
   return number, num_annotated
+
+
+def _write_mat(path: Path, counts: np.ndarray) -> None:
+  """Writes a MATLAB file without the time at which it is written, so that equal trees have equal bytes."""
+  file = io.BytesIO()
+  scipy.io.savemat(file, {"eyeMap": counts}, do_compression=True)
+  file.seek(0)
+  file.write(_MAT_TEXT)
+  path.write_bytes(file.getvalue())
 
 
 def _write_wav(path: Path, blocks: Iterable[np.ndarray]) -> None:
