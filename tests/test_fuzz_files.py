@@ -184,8 +184,8 @@ def test_overrides_are_taken_or_refused(capsys, count):
 
 @pytest.fixture
 def shards():
-  """The module, which takes much memory to load."""
-  pytest.importorskip("tensorflow_datasets")
+  """The module; it, and TensorFlow, which some damage makes it load, take much memory and time to load."""
+  pytest.importorskip("tensorflow")
   from stajax.data import shards
 
   return shards
