@@ -127,7 +127,9 @@ def test_errors_and_exit_codes(capsys):
   assert cli.one_line(KeyError("a"), Path("b.mp4")) == "b.mp4: KeyError: 'a'"
 
 
-def test_a_missing_package_is_one_line_that_says_what_to_install(capsys):
+def test_a_missing_package_is_one_line_that_says_what_to_install(capsys, tmp_path, monkeypatch):
+  monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
   def load(name):
     raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
