@@ -104,6 +104,9 @@ class Network(_Frozen):
   fine_read_out: bool = False
   """Whether STA+ keeps the decoder of STA, which reads finer features, in place of the paper's Eq. 15. It then starts
   from STA as a whole."""
+  begin_with_sound: bool = False
+  """Whether the first 1×1 convolution of a new student begins as the difference of the two gated copies of Eq. 11, so
+  as what the sound adds, instead of random numbers. It helps where channels stand for tags, as after `s_coarse`."""
   attention_block: Batch = 256
   """The number of positions whose attention the C-GCN computes at a time: its memory grows with this times h·w."""
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -208,7 +211,8 @@ class Students(_Frozen):
   learn_from: Literal["scam", "scam_plus", "teacher"] = "scam_plus"
   """`scam_plus`: STANet+, whose three students learn from SCAM+. `scam`: STANet, the conference version, whose one
   student STA learns from SCAM, of the three fine sources alone; no networks with companions are trained. `teacher`:
-  one small STA learns what a finished model predicts; no classifier is trained, and no tag is needed."""
+  one small STA learns what a finished model predicts; no classifier is trained, and no tag is needed, unless the
+  field `sta` says that it starts from `s_coarse`."""
   teacher: str | None = None
   """The model that is learned from with `teacher`: a model folder, or the work folder of its training."""
   backbone: Literal["separate", "shared"] = "separate"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +24,7 @@ from stajax.inference.clip import Clip, Overlap, sounds
 from stajax.inference.local_devices import Device
 from stajax.inference.programs import BatchProgram, Buffers, shared_programs
 from stajax.nets.base import Network
+from stajax.weights.store import WeightsError
 
 BatchInputs = Callable[[slice], tuple[np.ndarray, ...]]
 """A function that returns the inputs (≤ B, …) of a program for a slice of a clip's samples."""
@@ -110,9 +112,15 @@ class DenseNetwork:
 
     Returns:
       The results for every B targets, which stay on the device and may not be there yet; `fetch` waits for them.
+
+    Raises:
+      WeightsError: The weights are of another network.
     """
     targets = np.asarray(clip.targets)
-    features, nodes = self._features(clip), self._nodes(clip)
+    try:
+      features, nodes = self._features(clip), self._nodes(clip)
+    except flax.errors.FlaxError as error:  # those of a model folder are believed where their SHA-256 is right
+      raise WeightsError(f"the weights do not fit the configuration ({' '.join(str(error).split())})") from None
     samples = targets[:, None] if groups is None else np.asarray(groups.samples)
     if groups is not None and groups.pool is not None:
       samples = np.where(samples >= len(clip), samples - len(clip) + nodes.shape[0], samples)

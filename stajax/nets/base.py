@@ -49,6 +49,7 @@ class NetworkSizes:
     discard_threshold: T_d of the fixation refine layer; no parameter depends on it.
     refinement_rate: T_r of the fixation refine layer; no parameter depends on it.
     fine_read_out: Whether STA+ reads its maps out by the decoder of STA instead of Eq. 15.
+    begin_with_sound: Whether a new student begins with what the sound adds; no parameter's shape depends on it.
     attention_block: How many positions the C-GCN attends from at a time; no parameter depends on it.
     dtype: The type that convolutions compute in; parameters, pooling and logits are float32.
   """
@@ -68,6 +69,7 @@ class NetworkSizes:
   refinement_rate: float = REFINEMENT_RATE
   attention_block: int = BLOCK
   fine_read_out: bool = False
+  begin_with_sound: bool = False
   dtype: Any = jnp.float32
 
   @property

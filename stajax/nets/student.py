@@ -4,6 +4,7 @@ They have the same three parts as `stajax.nets.classifier`, and the axes have th
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,8 @@ from stajax.nets.fusion import SoundMap, TemporalBranch, gate
 from stajax.nets.layers import ConvBlock
 
 _REFINED = 32
+_MOVED = 0.8
+"""The share of the gated copy for motion that a student which begins with sound takes from the one for sound."""
 _RARE = nn.initializers.constant(-3.0)
 """The last bias of a new network: it predicts that some 5% of a frame's pixels are fixated, as in the data."""
 
@@ -75,7 +78,8 @@ class Student(FixationModule):
     dtype, head = self.sizes.dtype, self.sizes.head
     self.temporal = TemporalBranch(self.num_categories, dtype)
     self.sound_map = SoundMap(self.num_categories, dtype)
-    self.combine = nn.Conv(self.num_categories, (1, 1), dtype=dtype)
+    initial: dict[str, Any] = {"kernel_init": _difference} if self.sizes.begin_with_sound else {}
+    self.combine = nn.Conv(self.num_categories, (1, 1), dtype=dtype, **initial)
     if self.plus:
       self.graph = self.make_graph(self.num_categories)
     if not self.decodes:
@@ -213,6 +217,12 @@ class Student(FixationModule):
     b, n = f5.shape[:2]
     spatial = self.neck(rearrange(f5, "b n t h w c -> (b n t) h w c"), self._trains("neck", train))
     return rearrange(spatial, "(b n t) h w c -> b n t h w c", b=b, n=n)
+
+
+def _difference(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+  """Returns a kernel (1, 1, 2c, c) that takes most of what moves from what is heard, category by category."""
+  heard = jnp.eye(shape[-1], dtype=dtype)
+  return jnp.concatenate([heard, -_MOVED * heard]).reshape(shape)
 
 
 def _upsample(x: jax.Array, size: Sequence[int]) -> jax.Array:

@@ -56,18 +56,22 @@ def save(path: str | Path, variables: Mapping[str, Any], about: Mapping[str, Any
   return sha256_of_bytes(data)
 
 
-def load(path: str | Path, expected: Mapping[str, Any], sha256: str | None = None) -> dict[str, Any]:
+def load(path: str | Path, expected: Mapping[str, Any] | None, sha256: str | None = None) -> dict[str, Any]:
   """Reads variables, strictly. Those that are stored as float16, where float32 is expected, become float32.
 
   Args:
     path: A file that `save` wrote.
-    expected: Variables of the same structure, arrays or shapes.
+    expected: Variables of the same structure, arrays or shapes; None where the SHA-256 vouches for them. Then all that
+      is float16 becomes float32.
     sha256: The SHA-256 that the file must have; None for any.
 
   Raises:
     WeightsError: The file is unreadable or another one, or parameters are missing, spare, or of another shape or type;
       the message names them.
   """
+  if expected is None:
+    found = read(path, sha256)
+    return unflatten({name: x.astype(np.float32) if x.dtype == np.float16 else x for name, x in found.items()})
   wanted = flatten(expected)
   flat = {name: _widen(x, wanted.get(name)) for name, x in read(path, sha256).items()}
   check_fit(path, flat, wanted)

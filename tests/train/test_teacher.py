@@ -13,7 +13,7 @@ from helpers import tiny
 from helpers.tiny_training import CONFIG
 from stajax import config as configuration
 from stajax import model, networks
-from stajax.config import Config, ConfigError, Students
+from stajax.config import Config, ConfigError, Data, Students, Training
 from stajax.data.map_set import MapSet
 from stajax.data.records import Records
 from stajax.inference.clip import Clip, clip_samples
@@ -31,6 +31,12 @@ def test_nothing_but_the_student_is_trained():
   config = Config(name="a", students=TAUGHT)
   assert [stage.name for stage in make_graph(config)] == ["data", "teacher_maps", "sta", "model", "report"]
   assert networks.model_networks(config) == networks.predicting_networks(config) == ("sta",)
+
+
+def test_a_classifier_is_trained_first_where_the_student_starts_from_it():
+  config = Config(name="a", students=TAUGHT, sta=Training(start=("s_coarse",)), data=Data(path="b"))
+  assert [stage.name for stage in make_graph(config)] == ["data", "s_coarse", "teacher_maps", "sta", "model", "report"]
+  check(config.model_copy(update={"init": {"visual": "random"}}))
 
 
 @pytest.mark.parametrize("students", [Students(learn_from="teacher"), Students(teacher="somewhere")])

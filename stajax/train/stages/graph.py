@@ -88,12 +88,15 @@ def make_graph(config: Config) -> tuple[Stage, ...]:
 def _learn_from_teacher(config: Config) -> tuple[Stage, ...]:
   taught = TAGGERS[:1] if config.hearing.teaches else ()
   students = students_of(config)
+  # What is heard can only be found in a picture whose channels stand for the tags, too: a classifier teaches that.
+  seen = COARSE[:1] if COARSE[0] in config.sta.start else ()
   return (
     Stage("data", "prepare data", needs=()),
+    *_train(seen, needs=("data",)),
     *((Stage("tag_heard", "label sounds", needs=("data",)),) if taught else ()),
     *_train(taught, needs=("tag_heard",)),
     Stage("teacher_maps", "ask teacher", needs=("data",)),
-    *_train(students, needs=("teacher_maps", *taught)),
+    *_train(students, needs=("teacher_maps", *seen, *taught)),
     Stage("model", "save model", needs=students),
     Stage("report", "write report", needs=("model",)),
   )
