@@ -56,8 +56,7 @@ class Data(_Frozen):
   expected_categories: Annotated[int, Field(ge=1, le=100_000)] = 28
   """How many categories `stajax plan` counts with while the prepared data is not at hand; 28 are AVE's."""
   damaged: Literal["fatal", "skip"] = "fatal"
-  """What happens if a shard cannot be read: `fatal` stops training when it gets there; `skip` reads all shards at the
-  start, and leaves out the damaged clips."""
+  """If a shard cannot be read, `fatal` stops training; `skip` reads all at the start and leaves out such clips."""
   balanced: bool = False
   """Whether every tag is drawn as often as any other by the networks that learn tags, however many clips it has. A clip
   with several tags counts for the one that has the fewest clips. Students learn from all frames evenly."""
@@ -71,9 +70,8 @@ class Network(_Frozen):
   """Sizes common to all networks; the defaults are the paper's."""
 
   backbone: Literal["trained", "frozen"] = "trained"
-  """`trained`: every network trains a visual backbone of its own. `frozen`: all networks share the visual backbone of
-  `init`, whose features of every frame are computed once and stored (`features`), so that a machine without an
-  accelerator can train the rest."""
+  """`trained`: every network trains a visual backbone of its own. `frozen`: all share the visual backbone of `init`,
+  whose features of every frame are computed once and stored (`features`), so that a CPU can train the rest."""
   encoder: Literal["vgg16", "efficientnet_lite0"] = "vgg16"
   """The visual backbone. `efficientnet_lite0` is small and fast. It has its published form only, for `frozen`."""
   width: Factor = 1.0
@@ -105,8 +103,7 @@ class Network(_Frozen):
   """Whether STA+ keeps the decoder of STA, which reads finer features, in place of the paper's Eq. 15. It then starts
   from STA as a whole."""
   begin_with_sound: bool = False
-  """Whether the first 1×1 convolution of a new student begins as the difference of the two gated copies of Eq. 11, so
-  as what the sound adds, instead of random numbers. It helps where channels stand for tags, as after `s_coarse`."""
+  """Whether a new student's 1×1 convolution begins as the difference of the gated copies of Eq. 11: what sound adds."""
   attention_block: Batch = 256
   """The number of positions whose attention the C-GCN computes at a time: its memory grows with this times h·w."""
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -211,8 +208,7 @@ class Students(_Frozen):
   learn_from: Literal["scam", "scam_plus", "teacher"] = "scam_plus"
   """`scam_plus`: STANet+, whose three students learn from SCAM+. `scam`: STANet, the conference version, whose one
   student STA learns from SCAM, of the three fine sources alone; no networks with companions are trained. `teacher`:
-  one small STA learns what a finished model predicts; no classifier is trained, and no tag is needed, unless the
-  field `sta` says that it starts from `s_coarse`."""
+  one small STA learns what a finished model predicts; no classifier is trained but those that `sta` starts from."""
   teacher: str | None = None
   """The model that is learned from with `teacher`: a model folder, or the work folder of its training."""
   backbone: Literal["separate", "shared"] = "separate"

@@ -11,7 +11,7 @@ from helpers.manifests import edit, reseal
 from stajax import model, networks
 from stajax.config import Config, ConfigError, Network, Training
 from stajax.files import read_manifest, sha256_of_file
-from stajax.inference.predictor import load_predictor
+from stajax.inference.predictor import Predictor
 from stajax.model import ModelError
 from stajax.weights import store
 from stajax.weights.store import WeightsError
@@ -163,7 +163,7 @@ def test_other_categories_do_not_fit_the_weights(folder):
   """If the SHA-256 vouch for them, that is found when they are used."""
   edit(folder / "model.json", categories=["ant", "bee"])
   with pytest.raises(WeightsError, match=r"the weights do not fit the configuration \(.*shape"):
-    predictor = load_predictor(folder, 2, "sta")
+    predictor = Predictor(model.load(folder, ["sta"]), 2, ["sta"])
     list(predictor.maps([(np.zeros((40, 40, 3), np.uint8), None)]))
   about, _ = read_manifest(folder / "model.json")
   (folder / "model.json").write_text(json.dumps(about | {"format": 2}))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import flax
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -142,10 +142,9 @@ def test_wrong_trees_and_lists_are_refused(tree):
   write_list(tree, "AVAD_list_test_1", ["../DIEM/one_minute 3 25"])
   with pytest.raises(StavisError, match="is not the name of a folder"):
     read_stavis(tree)
-  write_list(tree, "AVAD_list_test_1", [f"V3_Speech3 {10**12} 25"])  # this must not take memory for every frame
+  write_list(tree, "AVAD_list_test_1", [f"V3_Speech3 {10**7} 25"])  # this must not take memory for every frame
   assert (
-    "999999999997 of 1000000000000 files"
-    in {r.file: r.reason for r in read_stavis(tree).remarks}["video_frames/AVAD/V3_Speech3"]
+    "9999997 of 10000000 files" in {r.file: r.reason for r in read_stavis(tree).remarks}["video_frames/AVAD/V3_Speech3"]
   )
 
 
