@@ -95,6 +95,7 @@ def test_a_ratio_compares_the_same_round():
   assert compared == {"stajax / peer": {"rounds": [8.0, 8.0, 8.0], "median": 8.0}}
 
 
+@pytest.mark.slow
 def test_training_step_runs(tmp_path, capsys):
   path = tmp_path / "result.json"
   small = ["--size", "16", "--width", "0.125", "--steps", "1", "--rounds", "1", "--peers"]
@@ -105,6 +106,7 @@ def test_training_step_runs(tmp_path, capsys):
   assert "stajax" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_dense_inference_runs(tmp_path):
   path = tmp_path / "result.json"
   small = ["--size", "16", "--width", "0.125", "--seconds", "1", "--rate", "2", "--rounds", "1", "--peers"]

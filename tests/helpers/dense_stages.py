@@ -56,8 +56,8 @@ def make_workdir(folder: Path, names=_TRAINED) -> None:
     network = networks.make_network(name, tiny.CONFIG, len(CATEGORIES))
     size = networks.training_of(name, tiny.CONFIG).size
     run.workdir.stage(name).mkdir(parents=True)
-    store.save(run.workdir.weights(name), randomise(networks.expected_variables(network, size), _TRAINED.index(name)))
-    finish(run, name)
+    variables = randomise(networks.expected_variables(network, size), _TRAINED.index(name))
+    finish(run, name, sha256=store.save(run.workdir.weights(name), variables))
 
 
 def run_stages(folder: Path, records: Records, stages=STAGES) -> Run:

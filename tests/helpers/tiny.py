@@ -94,6 +94,7 @@ def quick_jit(function, **arguments):
     is_nested = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((args, kwargs)))
     return (plain if is_nested else quick)(*args, **kwargs)
 
+  call.lower = quick.lower
   return call
 
 

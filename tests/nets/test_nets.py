@@ -357,22 +357,6 @@ def test_equation_11(student):
   np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_student_may_begin_with_what_the_sound_adds(student):
-  """Category by category: what is heard, less 0.8 of what moves."""
-  _, variables = student
-  network = Student(num_categories=5, sizes=dataclasses.replace(TINY, begin_with_sound=True))
-  kernel = network.apply({}, jax.random.key(0), method=lambda self, key: self.combine.kernel_init(key, (1, 1, 10, 5)))
-  params = {**variables["params"], "combine": {"kernel": kernel, "bias": np.zeros(5, np.float32)}}
-  rng = np.random.default_rng(0)
-  spatial, audio = rng.normal(size=(1, 3, 4, 4, 5)).astype(np.float32), rng.normal(size=(1, 8)).astype(np.float32)
-  s = spatial[:, 1]
-  deconv = jitted(SoundMap(5), size=(4, 4))({"params": params["sound_map"]}, audio, np.ones(1, np.float32))
-  moves = by_hand.temporal_branch(params["temporal"], spatial)
-  expected = by_hand.relu(s * (0.2 + by_hand.sigmoid(deconv) - 0.8 * by_hand.sigmoid(moves)))
-  out = jitted(network, method="fuse")({**variables, "params": params}, {"s": spatial}, audio, np.ones(1, np.float32))
-  np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
-
-
 def test_equation_12(student):
   """It is written from the inside out: Ref(Ref(F5) ⊗ sta) ↑, with F4, ↑, with F3, ↑ to the input's size."""
   network, variables = student

@@ -13,7 +13,7 @@ from helpers.fake_records import fake_records
 pytest.importorskip("tensorflow")
 
 from helpers import tiny
-from helpers.runs import make_run, set_table
+from helpers.runs import finish, make_run, set_table
 from stajax import networks
 from stajax.config import Training
 from stajax.train import initial_weights, train_network
@@ -179,7 +179,7 @@ def test_training_begins_with_the_file(tmp_path, files, no_stages, start):
   if start:
     run.workdir.stage("s_coarse").mkdir(parents=True)
     visual = {name: x + 1 for name, x in of_part(variables, "visual").items()}
-    store.save(run.workdir.weights("s_coarse"), store.unflatten(visual))
+    finish(run, "s_coarse", sha256=store.save(run.workdir.weights("s_coarse"), store.unflatten(visual)))
   about = train_network.train("sa_coarse", run)
   expected = {part: digest for part, (_, digest) in made.items()}
   assert about["init"] == ({"sound": expected["sound"]} if start else expected)

@@ -247,6 +247,7 @@ def shared(place, trained) -> Path:
   return workdir
 
 
+@pytest.mark.slow
 def test_students_with_one_backbone(trained, shared):
   """They are trained as one network, and what follows sees three."""
   assert {path.parent.name for path in shared.glob("stages/*/done.json")} == {*STAGES, networks.ALL_STUDENTS}
@@ -268,6 +269,7 @@ def test_students_with_one_backbone(trained, shared):
     assert any((found[key] != x).any() for key, x in before.items() if key.split("/")[1] == "visual"), "it learns"
 
 
+@pytest.mark.slow
 def test_a_report_without_held_out_clips_shows_training_clips(shared):
   text = (shared / "report" / "index.html").read_text()
   assert re.findall("<h2[^>]*>(.*?)</h2>", text) == ["Learning curves", "Examples", "Facts"]
@@ -281,6 +283,7 @@ def test_a_report_without_held_out_clips_shows_training_clips(shared):
   assert "The three students as one network" in text and json.loads((shared / "report/scores.json").read_text()) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_killed_students_end_with_the_same_bits(trained, shared):
   """They also end with a report."""

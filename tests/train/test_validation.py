@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from helpers.fake_records import fake_records
-from helpers.runs import make_run
+from helpers.runs import finish, make_run
 from helpers.tiny import CONFIG
 
 pytest.importorskip("tensorflow")
@@ -70,7 +70,9 @@ def test_networks_see_them_only_to_be_evaluated(open_run, monkeypatch):
 
 def test_their_metrics_are_what_inference_finds(open_run):
   run = open_run(SHARE)
-  records, about = run.data.records, train_network.train("s_coarse", run)["left_out"]
+  records, done = run.data.records, train_network.train("s_coarse", run)
+  finish(run, "s_coarse", **done)
+  about = done["left_out"]
   frames, losses = [], []
   for clip in np.flatnonzero(run.data.is_validation):
     confidences = run.trained.dense("s_coarse").run(run.data.clip(clip), (0,)).confidences.astype(np.float64)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
+from helpers.tiny import quick_jit
 from stajax.nets.efficientnet import EfficientNetLite0
 from stajax.weights import convert
 from stajax.weights.store import WeightsError, unflatten
@@ -96,7 +97,7 @@ def test_folded_convolutions_are_the_published_network(tmp_path):
   converted = convert.read(tmp_path / "lite0.npz")
   assert converted.kind == "EfficientNet-Lite0" and "_fc.bias" in converted.left_out
   variables = {"params": unflatten(converted.arrays)["params"]["visual"]}
-  found: Any = EfficientNetLite0().apply(variables, jnp.asarray(image[None]))
+  found: Any = quick_jit(EfficientNetLite0().apply)(variables, jnp.asarray(image[None]))
   for ours, expected in zip(found, transcription(arrays, image), strict=True):
     np.testing.assert_allclose(ours[0], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 

@@ -184,7 +184,7 @@ def test_the_command(server, tmp_path, monkeypatch, capsys):
   path = tmp_path / "stajax" / "weights" / "vgg16.pth"
   assert path.parent == runtime.cache("weights") and path.is_file()
   out = capsys.readouterr().out
-  assert out == f"{path}: SHA-256 {SHA256}, as published; to start from it: --init visual={path}\n"
+  assert out == f"{path}: SHA-256 {SHA256}, as published; to start from it: --init visual=vgg16\n"
   assert weights.main(["fetch", "vggsound-average", "--out", str(tmp_path / "here")]) == 0
   assert f"SHA-256 {SHA256}, not checked, because the publisher states none" in capsys.readouterr().out
   server.script = [HTTPStatus.NOT_FOUND]
