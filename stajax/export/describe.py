@@ -7,7 +7,7 @@ import jax
 
 import stajax
 from stajax.companions import LONG_GAP
-from stajax.export.program import Program
+from stajax.export.program import ExportedProgram
 from stajax.maps.time_blur import REACH
 from stajax.media.sound_windows import EARLY_END, SILENT
 from stajax.media.spectrogram import EPSILON, FLOOR, HOP, NUM_BINS, SAMPLE_RATE, SEGMENT, WINDOW_COLUMNS
@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 def describe(
-  model: Model, program: Program, platforms: Sequence[str], files: Mapping[str, str], name: str
+  model: Model, program: ExportedProgram, platforms: Sequence[str], files: Mapping[str, str], name: str
 ) -> dict[str, Any]:
   """Returns the content of the sidecar, as values for JSON.
 
@@ -45,7 +45,7 @@ def describe(
   }
 
 
-def _interface(program: Program, platforms: Sequence[str]) -> dict[str, Any]:
+def _interface(program: ExportedProgram, platforms: Sequence[str]) -> dict[str, Any]:
   inputs = [
     {"name": name, "shape": ["b", *shape], "type": str(dtype)} for name, (shape, dtype) in program.shapes.items()
   ]
@@ -65,7 +65,7 @@ def _interface(program: Program, platforms: Sequence[str]) -> dict[str, Any]:
   }
 
 
-def _preprocessing(model: Model, program: Program) -> dict[str, Any]:
+def _preprocessing(model: Model, program: ExportedProgram) -> dict[str, Any]:
   steps: dict[str, Any] = {
     "grid": {
       "rate": model.rate,

@@ -9,7 +9,7 @@ from jax import export
 from stajax import model as models
 from stajax import networks
 from stajax.export.describe import describe
-from stajax.export.program import Program, make_program
+from stajax.export.program import ExportedProgram, make_program
 from stajax.files import atomic_folder, find_visible_files, sha256_of_file, write_bytes, write_json
 
 if TYPE_CHECKING:  # as in stajax.model
@@ -70,7 +70,7 @@ def write_export(model: models.Model, out: Path, student: str | None, saved_mode
   return about
 
 
-def serialise(program: Program) -> bytes:
+def serialise(program: ExportedProgram) -> bytes:
   """Returns the program as `jax.export` serialises it, for batches of any size and for all `PLATFORMS`."""
   (batch,) = export.symbolic_shape(BATCH)
   arguments = [jax.ShapeDtypeStruct((batch, *shape), dtype) for shape, dtype in program.shapes.values()]

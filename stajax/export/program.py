@@ -24,7 +24,7 @@ _GRANULARITIES = ("short", "long")
 
 
 @dataclass(frozen=True)
-class Program:
+class ExportedProgram:
   """A model as one function of arrays.
 
   Attributes:
@@ -62,7 +62,7 @@ class _Part:
   nodes: tuple[int, ...]
 
 
-def make_program(model: Model, students: Sequence[str] | None = None) -> Program:
+def make_program(model: Model, students: Sequence[str] | None = None) -> ExportedProgram:
   """Makes the program of a model. It computes in float32 where the model leaves that to the accelerator.
 
   Args:
@@ -100,7 +100,7 @@ def make_program(model: Model, students: Sequence[str] | None = None) -> Program
     (final,) = final_maps(launched, config.maps.centre, config.maps.blur)
     return final
 
-  return Program(maps, names, fragments, next(iter(parts.values())).size, _shapes(model.side, len(fragments)))
+  return ExportedProgram(maps, names, fragments, next(iter(parts.values())).size, _shapes(model.side, len(fragments)))
 
 
 def _shapes(side: int, num_fragments: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:

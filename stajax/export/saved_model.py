@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from stajax.data.tensorflow_cpu import tf  # before what loads TensorFlow with its messages
-from stajax.export.program import Program
+from stajax.export.program import ExportedProgram
 
 SIGNATURE = "serving_default"
 
 
-def write_saved_model(program: Program, folder: Path, platforms: Sequence[str]) -> None:
+def write_saved_model(program: ExportedProgram, folder: Path, platforms: Sequence[str]) -> None:
   """Writes a SavedModel whose signature `serving_default` takes `frames`, `sound` and `heard` and returns `maps`.
 
   Args:
