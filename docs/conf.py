@@ -28,6 +28,7 @@ html_theme_options = {
   "home_page_in_toc": True,
   "navbar_persistent": [],  # the search field is in the side bar
   "show_navbar_depth": 1,
+  "max_navbar_depth": 1,  # a tree of all modules beside each of them would take most of the build
   "use_download_button": False,
 }
 
