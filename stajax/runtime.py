@@ -40,7 +40,8 @@ def configure() -> None:
     os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
   quiet_tensorflow()
   os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache("compiled")))
-  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+  # Ten small programs, of some tenths of a second each, would otherwise be compiled at every start of `predict`.
+  os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
 
 def quiet_tensorflow() -> None:
