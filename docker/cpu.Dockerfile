@@ -7,7 +7,7 @@ RUN python -m venv /opt/stajax
 COPY pyproject.toml README.md LICENSE /src/
 COPY stajax /src/stajax
 # Wheels stay in BuildKit's cache, not in a layer.
-RUN --mount=type=cache,target=/root/.cache/pip /opt/stajax/bin/pip install /src
+RUN --mount=type=cache,target=/pip PIP_CACHE_DIR=/pip /opt/stajax/bin/pip install /src
 
 FROM python:3.12-slim-bookworm
 COPY --from=build /opt/stajax /opt/stajax

@@ -116,11 +116,14 @@ class DenseNetwork:
     Raises:
       WeightsError: The weights are of another network.
     """
-    targets = np.asarray(clip.targets)
     try:
-      features, nodes = self._features(clip), self._nodes(clip)
+      return self._launch(clip, select, groups)
     except flax.errors.FlaxError as error:  # those of a model folder are believed where their SHA-256 is right
       raise WeightsError(f"the weights do not fit the configuration ({' '.join(str(error).split())})") from None
+
+  def _launch(self, clip: Clip, select: Sequence[int], groups: Groups | None) -> list[Any]:
+    targets = np.asarray(clip.targets)
+    features, nodes = self._features(clip), self._nodes(clip)
     samples = targets[:, None] if groups is None else np.asarray(groups.samples)
     if groups is not None and groups.pool is not None:
       samples = np.where(samples >= len(clip), samples - len(clip) + nodes.shape[0], samples)

@@ -4,7 +4,7 @@ import numpy as np
 
 from stajax import model as models
 from stajax import networks
-from stajax.inference.clip import Clip, clip_samples
+from stajax.inference.clip import clip_samples
 from stajax.inference.predictor import Predictor
 from stajax.maps import confidence
 from stajax.maps.confidence import Confidence
@@ -28,7 +28,7 @@ def measure_confidence(run: Run) -> Confidence | None:
   targets: list[np.ndarray] = []
   for clip in clips:
     found, weights = fixations.clip_maps(run.data.records, int(clip))
-    final = predictor.clip_maps(Clip(clip_samples(run.data.records, int(clip), predictor.side)))["final"]
+    final = np.stack(list(predictor.maps(clip_samples(run.data.records, int(clip), predictor.side))))
     maps.append(resize(final, size)[weights > 0])
     targets.append((found / np.float32(255) * factor)[weights > 0])
   if sum(map(len, maps)) < confidence.KNOTS:
