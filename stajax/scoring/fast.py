@@ -69,8 +69,8 @@ def auc(frame: Scored, negatives: Literal["uniform", "unfixated", "other"]) -> f
     below, up_to = (np.searchsorted(ordered, fixated, side=side) for side in ("left", "right"))
   else:
     number = values.size
-    below = number - count_at_least(prediction, fixated)
-    up_to = number - count_at_least(prediction, np.nextafter(fixated, np.inf))
+    both = np.concatenate([fixated, np.nextafter(fixated, np.inf)])
+    below, up_to = np.split(number - count_at_least(prediction, both), 2)
     if negatives == "unfixated":
       ordered = np.sort(values[np.unique(truth.fixations)])
       number -= ordered.size
@@ -101,7 +101,7 @@ def nss(frame: Scored, ddof: int = 1, constant: float = np.nan, epsilon: float =
     return np.nan
   if prediction.is_constant:
     return 0.0 if epsilon else constant
-  deviation = np.sqrt(frame.moments[0] / (prediction.values.size - ddof))
+  deviation = np.sqrt(prediction.squares / (prediction.values.size - ddof))
   return float((prediction.values.ravel()[fixations].mean() - prediction.mean) / (deviation + epsilon))
 
 
@@ -114,10 +114,9 @@ def cc(frame: Scored, constant: float = np.nan, epsilon: float = 0.0) -> float:
     return constant
   if density.is_constant:
     return np.nan
-  squares, density_squares, products = frame.moments
-  number = prediction.values.size
-  scale = np.prod([np.sqrt(x / number) + epsilon for x in (squares, density_squares)])
-  return float(products / scale / np.sqrt(squares * density_squares / scale**2 + epsilon))
+  number, squares = prediction.values.size, (prediction.squares, density.squares)
+  scale = np.prod([np.sqrt(x / number) + epsilon for x in squares])
+  return float(frame.products / scale / np.sqrt(np.prod(squares) / scale**2 + epsilon))
 
 
 def sim(frame: Scored, shift: Literal["minimum", "negative", "none"] = "minimum", epsilon: float = 0.0) -> float:
@@ -143,7 +142,8 @@ def sim(frame: Scored, shift: Literal["minimum", "negative", "none"] = "minimum"
   # The density at the scale of the map.
   scale, common = (masses[0] + epsilon) / (masses[1] + epsilon), 0.0
   for rows, block in row_blocks(pair[0].values):
-    share = np.multiply(pair[1].values[rows], scale, dtype=np.float64)
+    share = pair[1].values[rows].astype(np.float64)
+    share *= scale
     if lows[1]:
       share -= lows[1] * scale
     common += float(np.minimum(block - lows[0], share, out=share).sum())
@@ -169,14 +169,18 @@ def _count(
     reach: Values may be larger by up to this than the map says.
     exact: Returns the values at the positions that it is given, (m,) float64. It is called once.
   """
-  offset, scale = prediction.low, (_NUM_LEVELS - 0.5) / (prediction.high - prediction.low)
+  scale = (_NUM_LEVELS - 1) / (prediction.high - prediction.low)
 
   def levels_of(values: np.ndarray) -> np.ndarray:  # rising: a larger value never has a lower level
-    scaled = values - offset
+    scaled = values - prediction.low
     scaled *= scale
-    return scaled.astype(np.intp)
+    # A number from 0 to 8191 that is added to 2^52 is rounded, and stands in the lowest bits: half the time of a cast.
+    scaled += 2.0**52
+    levels = scaled.view(np.int64)
+    levels &= _NUM_LEVELS - 1
+    return levels
 
-  first, last = (np.clip(levels_of(x), 0, _NUM_LEVELS - 1) for x in (thresholds - reach, thresholds))
+  first, last = (levels_of(np.clip(x, prediction.low, prediction.high)) for x in (thresholds - reach, thresholds))
   bounds = np.zeros(_NUM_LEVELS + 1, np.intp)
   np.add.at(bounds, first, 1)
   np.add.at(bounds, last + 1, -1)
@@ -188,8 +192,12 @@ def _count(
     positions.append(np.flatnonzero(near.take(levels, mode="clip")) + rows.start * width)
   counts[near] = 0  # these are compared
   above = counts.sum() - np.cumsum(counts)
-  ordered = np.sort(exact(np.concatenate(positions)))
-  return above[last] + ordered.size - np.searchsorted(ordered, thresholds, side="left")
+  # Each of the few is put between the thresholds, which takes less than sorting them.
+  order = np.argsort(thresholds)
+  reached = np.searchsorted(thresholds[order], exact(np.concatenate(positions)), side="right")
+  num_near = np.empty(thresholds.size, np.intp)
+  num_near[order] = np.cumsum(np.bincount(reached, minlength=thresholds.size + 1)[:0:-1])[::-1]
+  return above[last] + num_near
 
 
 def _jittered_counts(
@@ -204,14 +212,14 @@ def _jittered_counts(
     jittered = FrameMap((values + rng.random(values.size) * JITTER)[None])
     return thresholds, count_at_least(jittered, thresholds)
 
+  rising = np.append(thresholds[::-1], np.inf)
+
   def exact(near: np.ndarray) -> np.ndarray:
-    order = np.argsort(values[near])
-    found = values[near[order]]
+    found = values[near]
     # Only values up to the jitter below a threshold are undecided.
-    edges = (np.searchsorted(found, x) for x in (thresholds - 2 * JITTER, thresholds))
-    undecided = np.unique(np.concatenate([np.arange(a, b) for a, b in zip(*edges)]))
+    undecided = np.flatnonzero(rising[np.searchsorted(rising, found, side="right")] - found <= 2 * JITTER)
     rng.bit_generator.state = start
-    found[undecided] += _uniform_at(rng, near[order[undecided]], values.size) * JITTER
+    found[undecided] += _uniform_at(rng, near[undecided], values.size) * JITTER
     return found
 
   return thresholds, _count(prediction, thresholds, 2 * JITTER, exact)
