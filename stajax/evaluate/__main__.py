@@ -5,8 +5,9 @@
   stajax evaluate --ablation --model DIR --data stavis:ROOT --out DIR
   stajax evaluate --model DIR --data stavis:ROOT --out DIR --sense sound=other --sense motion=none
 
-The metrics are AUC-J, s-AUC, NSS, SIM and CC. It writes `scores.json`, `evaluation.json`, `per_video.csv` and
-`index.html`. Exit codes: 0 all videos are scored, 1 some could not be scored, 2 bad input, 3 no video could be scored.
+The metrics are AUC-J, s-AUC, NSS, SIM and CC. It writes `scores.json`, `evaluation.json`, `per_video.csv`,
+`intervals.csv`, `paired_tests.csv` and `index.html`. Exit codes: 0 all videos are scored, 1 some could not be scored,
+2 bad input, 3 no video could be scored.
 """
 
 import dataclasses
@@ -82,6 +83,9 @@ class Arguments:
   protocol: Literal["stavis", "dhf1k", "pysaliency", "avimos"] | None = None
   """How maps are scored; numbers of different protocols cannot be compared. The paper's are by stavis, the default;
   --data avimos:ROOT is scored by avimos."""
+  further: tuple[Literal["s_auc_expected", "kl", "information_gain"], ...] = ()
+  """Metrics beside the five: the exact expectation of s-AUC, KL divergence (lower is better), and information gain over
+  a constant map in bits."""
   baselines: tuple[Baseline, ...] = ()
   """Further baselines, beside the fixed centre and the constant map: centre_learned (where viewers of the other videos
   look), spectral_residual (with --maps; models have it anyway), inter_observer (how well viewers predict each other).
@@ -113,7 +117,9 @@ def evaluate(arguments: Arguments) -> int:
   with cli.ended_by_interrupts(PROGRAM):
     chosen = _choose_methods(arguments, root, tree)
   protocol = arguments.protocol or ("avimos" if is_avimos(arguments.data) else "stavis")
-  settings = Settings(arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy, protocol)
+  settings = Settings(
+    arguments.seed, arguments.stride, arguments.first_frame, arguments.nan_policy, protocol, arguments.further
+  )
   groups, part = read_groups(root), cli.read_part(arguments.part)
   kept = _open_kept(arguments, chosen, settings, tree)
   share = Share(part.take(chosen.packs or [[video] for video in tree.videos]), chosen.threads, kept)
@@ -219,6 +225,8 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
   if chosen.senses:
     about["senses"] = compare_senses(evaluation, chosen.senses, chosen.sounding)
   out.mkdir(parents=True, exist_ok=True)
+  for name in ("intervals.csv", "paired_tests.csv"):  # too few videos have none, and those of others must not stay
+    (out / name).unlink(missing_ok=True)
   with tempfile.TemporaryDirectory(prefix=".writing.", dir=out) as folder:  # another process may do the same
     scores = write_scores(evaluation, about, folder)
     write_page(folder, _page(chosen, evaluation, tree, scores, about))

@@ -20,7 +20,6 @@ import numpy as np
 from stajax.data.staging import Staging, pack_json, unpack_json
 from stajax.eyetracking import StavisVideo
 from stajax.files import sha256_of_json
-from stajax.scoring import protocol
 from stajax.scoring.results import VideoScores
 from stajax.scoring.videos import Outcome, VideoKey
 
@@ -75,7 +74,7 @@ class KeptScores:
       for i, scores in enumerate(outcome):
         arrays[f"frames_{i}"] = scores.frames
         arrays[f"scores_{i}"] = np.array(
-          [[row[metric] for metric in protocol.METRICS] for row in scores.scores.values()]
+          [[row[metric] for metric in _metrics_of(scores)] for row in scores.scores.values()]
         )
     Staging(self.folder).write_arrays(_key(video), about=pack_json(about), **arrays)
 
@@ -101,8 +100,13 @@ def _describe(scores: VideoScores) -> dict[str, Any]:
     "entries": scores.entries,
     "num_requested": scores.num_requested,
     "methods": list(scores.scores),
+    "metrics": _metrics_of(scores),
     "sizes": sizes,
   }
+
+
+def _metrics_of(scores: VideoScores) -> list[str]:
+  return list(next(iter(scores.scores.values())))
 
 
 def _unpack(video: StavisVideo, row: Mapping[str, Any], frames: np.ndarray, scores: np.ndarray) -> VideoScores:
@@ -113,7 +117,7 @@ def _unpack(video: StavisVideo, row: Mapping[str, Any], frames: np.ndarray, scor
     row["entries"],
     frames,
     row["num_requested"],
-    {method: dict(zip(protocol.METRICS, of, strict=True)) for method, of in zip(row["methods"], scores, strict=True)},
+    {method: dict(zip(row["metrics"], of, strict=True)) for method, of in zip(row["methods"], scores, strict=True)},
     {method: {(height, width) for height, width in found} for method, found in row["sizes"].items()},
   )
 

@@ -1,7 +1,7 @@
 """Where the maps to score come from: a model, the rows of an ablation, or a folder of files."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,12 +12,13 @@ from PIL import Image
 from stajax import runtime
 from stajax.evaluate.map_files import find_splits
 from stajax.evaluate.map_sources import find_source
-from stajax.evaluate.value_ranges import Ranges, to_integers
+from stajax.evaluate.value_ranges import Ranges
 from stajax.eyetracking import StavisError, StavisVideo
 from stajax.maps.baselines import spectral_residual
 from stajax.maps.scale import threshold_maps
 from stajax.prepare.video_tags import read_tags, tags_of
 from stajax.report.table_1 import NOTE
+from stajax.scoring.protocols import to_8_bits
 from stajax.scoring.videos import MethodMaps
 from stajax.senses import Senses
 
@@ -27,6 +28,8 @@ THRESHOLDS_NOTE = (
   "set to 0 after each map is scaled to [0, 1], and so on."
 )
 _CHUNK_FRAMES = 64
+_CHUNK_BYTES = 2**25
+"""A chunk has at most so many bytes, or one map, so that large maps do not fill the memory."""
 _FRAME_SIDE = 256
 
 
@@ -199,21 +202,29 @@ def _folder_maps(folder: Path, notes: list[str]) -> MethodMaps:
   ranges = Ranges(notes)
 
   def method_maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    key, size = f"{video.database}/{video.name}", None
-    chunk: list[tuple[int, np.ndarray]] = []
-    for i, values, name in find_source(folder, video, notes).read(frames):
-      size = size or values.shape
-      if values.shape != size:
-        raise StavisError(f"{name}: {values.shape}, expected {size} like the video's other maps")
-      chunk.append((i, ranges.convert(values, key, name)))
-      if len(chunk) == _CHUNK_FRAMES:
-        yield _stack(chunk)
-        chunk = []
-    if chunk:
-      yield _stack(chunk)
-    ranges.finish(key)
+    yield from _chunks(find_source(folder, video, notes).read(frames), ranges, f"{video.database}/{video.name}")
 
   return method_maps
+
+
+def _chunks(
+  found: Iterable[tuple[int, np.ndarray, str]], ranges: Ranges, key: str
+) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+  """Yields the (frame, map, name for messages) of a video in chunks, as the method `maps`; raises StavisError."""
+  size, chunk = None, list[tuple[int, np.ndarray]]()
+  for i, values, name in found:
+    size = size or values.shape
+    if values.shape != size:
+      raise StavisError(f"{name}: {values.shape}, expected {size} like the video's other maps")
+    values = ranges.convert(values, key, name)
+    room = min(_CHUNK_FRAMES, _CHUNK_BYTES // values.nbytes)
+    if chunk and (len(chunk) >= room or values.dtype != chunk[0][1].dtype):  # pictures may lie beside arrays
+      yield _stack(chunk)
+      chunk = []
+    chunk.append((i, values))
+  if chunk:
+    yield _stack(chunk)
+  ranges.finish(key)
 
 
 def _stack(chunk: Sequence[tuple[int, np.ndarray]]) -> tuple[list[int], dict[str, np.ndarray]]:
@@ -240,11 +251,8 @@ def array_methods(maps: Mapping[str, np.ndarray], videos: Sequence[StavisVideo])
     key = next((key for key in _keys_of(video) if key in maps), None)
     if key is None:
       raise StavisError(f"{video.database}/{video.name}: there are no maps of it")
-    present = [i for i in frames if i < len(maps[key])]
-    for start in range(0, len(present), _CHUNK_FRAMES):
-      chunk = present[start : start + _CHUNK_FRAMES]
-      yield _stack([(i, ranges.convert(maps[key][i], key, f"maps of {key}, frame {i}")) for i in chunk])
-    ranges.finish(key)
+    present = ((i, maps[key][i], f"maps of {key}, frame {i}") for i in frames if i < len(maps[key]))
+    yield from _chunks(present, ranges, key)
 
   return Methods("Scores of maps", {0: method_maps}, notes)
 
@@ -286,7 +294,7 @@ def _with_spectral_residual(method_maps: MethodMaps) -> MethodMaps:
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     for chunk, found in method_maps(video, frames):
       residuals = [spectral_residual(_read_frame(video.frame_paths[i])) for i in chunk]
-      yield chunk, {"spectral_residual": np.stack([to_integers(x, "not negative") for x in residuals]), **found}
+      yield chunk, {"spectral_residual": np.stack([to_8_bits(x / max(x.max(), 1e-30)) for x in residuals]), **found}
 
   return maps
 

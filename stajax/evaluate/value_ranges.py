@@ -1,6 +1,6 @@
-"""Recognises what the numbers of a saliency map are, and brings them to 8 bits without clipping any.
+"""Recognises what the numbers of a saliency map are, and brings them to [0, 1] without clipping or rounding any.
 
-Maps of 16 bits (uint16, or a video of more than 8 bits) stay as they are: the protocol decides what becomes of them.
+Integers of 8 or 16 bits stay as they are. Whether maps are rounded to 8 bits is the protocol's affair.
 
 Maps in the wild are pictures, saliency in [0, 1], probabilities that sum to 1, log densities, z-scores or raw outputs
 of a network. AUC-J and s-AUC only see the order of values, NSS and CC no linear scale, so all but log densities are
@@ -58,8 +58,8 @@ def recognise(values: np.ndarray, name: str) -> Kind:
   return "probabilities" if is_density else "in [0, 1]"
 
 
-def to_integers(values: np.ndarray, kind: Kind) -> np.ndarray:
-  """Returns a map (h, w) of a kind as uint8 with a maximum of 255, or 0 for a map without any information.
+def to_unit(values: np.ndarray, kind: Kind) -> np.ndarray:
+  """Returns a map (h, w) of a kind as float64 from 0 to 1, which is its maximum; 0 for a map without any information.
 
   Integers of 8 or 16 bits stay as they are.
   """
@@ -71,11 +71,11 @@ def to_integers(values: np.ndarray, kind: Kind) -> np.ndarray:
   elif kind in ("signed", "z-scores"):
     values = values - values.min()
   high = values.max()
-  return np.round(values / high * 255).astype(np.uint8) if high > 0 else np.zeros(values.shape, np.uint8)
+  return values / high if high > 0 else np.zeros(values.shape)
 
 
 class Ranges:
-  """Brings the maps of one method to 8 bits, and remembers what their numbers were."""
+  """Brings the maps of one method to [0, 1], and remembers what their numbers were."""
 
   def __init__(self, notes: list[str]) -> None:
     """`notes` gets a line for each kind of values that somebody should know of."""
@@ -85,7 +85,7 @@ class Ranges:
     self._constant: Counter[str] = Counter()
 
   def convert(self, values: np.ndarray, video: str, name: str) -> np.ndarray:
-    """Returns a map (h, w) of a video, called `name` in messages, as integers.
+    """Returns a map (h, w) of a video, called `name` in messages, as uint8, uint16 or float64 in [0, 1].
 
     Raises:
       StavisError: The map is not finite, or only some maps of the video are log densities.
@@ -101,7 +101,7 @@ class Ranges:
       if kind in SAID and kind not in self._said:
         self._said.add(kind)
         self._notes.append(f"values of the maps (first in {name}): {SAID[kind]}")
-    return to_integers(values, kind)
+    return to_unit(values, kind)
 
   def finish(self, video: str) -> None:
     """Says how many maps of a video were constant."""

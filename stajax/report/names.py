@@ -4,7 +4,7 @@ import re
 
 from stajax.maps.final import NO_CENTRE
 from stajax.report.table_1 import ROWS
-from stajax.scoring.protocol import METRICS
+from stajax.scoring.protocol import FURTHER, METRICS, metric_of
 from stajax.senses import OWN, split_method
 
 PSEUDO_FIXATION = "pseudo_fixation"
@@ -129,8 +129,8 @@ def title_of(name: str) -> str:
   method, senses = split_method(name)
   if senses != OWN:
     return ", ".join([title_of(method), *senses.changes])
-  if name in METRICS:
-    return METRICS[name].title
+  if name in METRICS or name in FURTHER:
+    return metric_of(name).title
   if name in METHODS:
     return METHODS[name][0]
   return PICTURES.get(name) or _ROWS.get(name) or name

@@ -15,8 +15,8 @@ from stajax.files import write_text
 from stajax.report import names, senses, tables
 from stajax.report.accuracy import accuracy_table
 from stajax.report.table_1 import COMPONENTS
-from stajax.report.uncertainty import format_uncertainty
-from stajax.scoring.protocol import METRICS
+from stajax.report.uncertainty import format_tests, format_uncertainty
+from stajax.scoring.protocol import METRICS, metric_of
 from stajax.senses import OWN, split_method
 
 _SYNTHETIC = "synthetic"
@@ -94,6 +94,7 @@ def write_page(out: str | Path, page: Page) -> None:
     name: {method: row for method, row in rows.items() if not _is_shown_apart(method)}
     for name, rows in page.scores.items()
   }
+  metrics = tables.metrics_of(page.scores)
   methods = list(dict.fromkeys(method for rows in shown.values() for method in rows))
   lines = list(dict.fromkeys([*page.notes, *page.about["notes"]]))
   banners = [line for line in lines if line.startswith(_SYNTHETIC)]
@@ -103,8 +104,9 @@ def write_page(out: str | Path, page: Page) -> None:
     banner=_join_banners(banners),
     notes=[line for line in page.notes if line not in banners],
     about={**page.about, "notes": [line for line in page.about["notes"] if line not in banners]},
-    tables=[(name, tables.score_rows(rows)) for name, rows in shown.items() if rows],
-    metrics=[(name, metric.title, metric.meaning) for name, metric in METRICS.items()],
+    tables=[(name, tables.score_rows(rows, metrics)) for name, rows in shown.items() if rows],
+    metrics=[(name, (metric := metric_of(name)).title, metric.meaning) for name in metrics],
+    falling=[name for name in metrics if metric_of(name).lower_is_better],
     methods=[(method, names.title_of(method), names.description_of(method)) for method in methods],
     sets=names.SETS,
     ablation=tables.ablation_tables(page.scores, page.row_titles),
@@ -114,7 +116,8 @@ def write_page(out: str | Path, page: Page) -> None:
     sense_metrics=[(name, METRICS[name].title, METRICS[name].meaning) for name in senses.ORDER],
     accuracy=page.about.get("accuracy"),
     accuracy_table=accuracy_table(page.about["accuracy"]) if "accuracy" in page.about else None,
-    intervals=format_uncertainty(page.about) if page.about.get("intervals") else [],
+    intervals=format_uncertainty(page.about, metrics) if page.about.get("intervals") else [],
+    tests=format_tests(page.about, metrics) if page.about.get("paired_tests") else [],
     map_sizes=_map_sizes(page.about["map_sizes_height_width"]),
     curves=[_curve(stage, log, f"curve{i}") for i, (stage, log) in enumerate(page.curves.items())],
     moments=[(title, Markup(svg)) for title, svg in page.moments],

@@ -13,7 +13,7 @@ from stajax.report.senses import sets_of
 from stajax.report.tables import Scores
 from stajax.report.uncertainty import bootstrap_intervals, paired_tests, shares
 from stajax.scoring.baselines import CENTRE_SIGMA
-from stajax.scoring.protocol import METRICS, SPLITS, STEP
+from stajax.scoring.protocol import SPLITS, STEP
 from stajax.scoring.protocols import PROTOCOLS
 from stajax.scoring.results import Evaluation, VideoScores
 from stajax.scoring.viewers import INTER_OBSERVER
@@ -48,6 +48,8 @@ def write_scores(evaluation: Evaluation, about: Mapping[str, Any], out: str | Pa
   write_text(out / "per_video.csv", per_video_csv(evaluation))
   if tests := about.get("paired_tests"):
     write_text(out / "paired_tests.csv", paired_tests_csv(tests))
+  if intervals := about.get("intervals"):
+    write_text(out / "intervals.csv", intervals_csv(scores, intervals, about.get("shares", {})))
   write_json(out / "evaluation.json", about)
   write_json(out / "scores.json", scores)
   return scores
@@ -115,7 +117,7 @@ def _describe_set(evaluation: Evaluation, videos: list[VideoScores]) -> dict[str
     "frames": sum(len(video.frames) for video in videos),
     "frames_without_map": sum(video.num_requested - len(video.frames) for video in videos),
     "methods": {
-      method: {metric: _count_frames(evaluation, videos, method, metric) for metric in METRICS}
+      method: {metric: _count_frames(evaluation, videos, method, metric) for metric in evaluation.settings.metrics}
       for method in evaluation.methods
     },
   }
@@ -157,12 +159,30 @@ def paired_tests_csv(tests: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
   return csv_text(table)
 
 
+def intervals_csv(
+  scores: Scores,
+  intervals: Mapping[str, Mapping[str, Mapping[str, tuple[float, float]]]],
+  shares: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> str:
+  """Returns a row for each set, method and metric that has an interval: the score, the interval, and the share."""
+  table: list[list[object]] = [["set", "method", "metric", "score", "low", "high", "share"]]
+  for name, methods in intervals.items():
+    for method, metrics in methods.items():
+      for metric, (low, high) in metrics.items():
+        share = shares.get(name, {}).get(method, {}).get(metric)
+        numbers = [f"{x:.6f}" if x is not None else "" for x in (scores[name][method][metric], low, high, share)]
+        table.append([name, method, metric, *numbers])
+  return csv_text(table)
+
+
 def per_video_csv(evaluation: Evaluation) -> str:
   """Returns a row for each video and method: database, video, split, list_rows, frames, method, then the metrics."""
-  table: list[list[object]] = [["database", "video", "split", "list_rows", "frames", "method", *METRICS]]
+  table: list[list[object]] = [
+    ["database", "video", "split", "list_rows", "frames", "method", *evaluation.settings.metrics]
+  ]
   for video in evaluation.videos:
     for method in video.scores:
-      values = [evaluation.video_score(video, method, metric) for metric in METRICS]
+      values = [evaluation.video_score(video, method, metric) for metric in evaluation.settings.metrics]
       cells = ["" if math.isnan(value) else f"{value:.6f}" for value in values]
       split = video.split or "all"
       table.append([video.database, video.name, split, video.entries, len(video.frames), method, *cells])

@@ -1,6 +1,7 @@
-"""How sure the means over videos are: bootstrap intervals, tests between methods, and shares of what is possible.
+"""How sure the scores of sets are: bootstrap intervals, tests between methods, and shares of what is possible.
 
-Videos are what is sampled: the frames of one are alike. A video that several list rows name counts as one here.
+Videos are what is sampled: the frames of one are alike. In intervals each video weighs what it weighs in the score: by
+the list rows that name it or, where a protocol averages over frames, by its frames. Tests compare video by video.
 """
 
 import math
@@ -11,18 +12,40 @@ from typing import Any
 import numpy as np
 
 from stajax.report.tables import Scores
-from stajax.scoring.protocol import METRICS
+from stajax.scoring.protocol import metric_of
+from stajax.scoring.protocols import PROTOCOLS
 from stajax.scoring.results import Evaluation, VideoScores
 from stajax.scoring.viewers import INTER_OBSERVER
 
 RESAMPLES = 9999
 CONFIDENCE = 0.95
 _SEED = 0
+_BATCH = 2000
+"""How many resamples are in memory at a time."""
 _LEAST_VIDEOS = 3
 """With fewer videos there are no intervals and no tests."""
 
 Intervals = dict[str, dict[str, dict[str, tuple[float, float]]]]
 """{set: {method: {metric: (low, high)}}}"""
+
+
+def video_parts(
+  evaluation: Evaluation, videos: Sequence[VideoScores], method: str, metric: str
+) -> tuple[np.ndarray, np.ndarray]:
+  """Returns the sums (n,) and the weights (n,) of the videos of one set, whose ratio of sums is the set's score."""
+  parts: dict[tuple[str, str], list[float]] = {}
+  by_frames = PROTOCOLS[evaluation.settings.protocol].average == "frames"
+  for video in videos:
+    if method not in video.scores or math.isnan(mean := evaluation.video_score(video, method, metric)):
+      continue
+    frames = video.scores[method][metric]
+    number = frames.size if evaluation.settings.nan_policy == "zero" else np.count_nonzero(~np.isnan(frames))
+    weight = video.entries * (int(number) if by_frames else 1)
+    total = parts.setdefault((video.database, video.name), [0.0, 0.0])
+    total[0] += mean * weight
+    total[1] += weight
+  sums, weights = np.array(list(parts.values()), np.float64).reshape(-1, 2).T
+  return sums, weights
 
 
 def video_means(evaluation: Evaluation, videos: Sequence[VideoScores], method: str, metric: str) -> dict[str, float]:
@@ -35,27 +58,41 @@ def video_means(evaluation: Evaluation, videos: Sequence[VideoScores], method: s
 
 
 def bootstrap_intervals(evaluation: Evaluation) -> Intervals:
-  """Returns 95% intervals of the mean over videos (BCa), for every set, method and metric with at least 3 videos."""
+  """Returns 95% intervals of the scores (BCa, over videos), for each set, method and metric with at least 3 videos."""
   intervals: Intervals = {}
   for name, videos in evaluation.sets().items():
     for method in evaluation.methods:
-      for metric in METRICS:
-        values = np.array(list(video_means(evaluation, videos, method, metric).values()))
-        if (interval := bootstrap_interval(values)) is not None:
+      for metric in evaluation.settings.metrics:
+        sums, weights = video_parts(evaluation, videos, method, metric)
+        if (interval := bootstrap_interval(sums, weights)) is not None:
           intervals.setdefault(name, {}).setdefault(method, {})[metric] = interval
   return intervals
 
 
-def bootstrap_interval(values: np.ndarray) -> tuple[float, float] | None:
-  """Returns the interval of the mean of values (n,), or None if they are fewer than 3 or all equal."""
+def bootstrap_interval(sums: np.ndarray, weights: np.ndarray | None = None) -> tuple[float, float] | None:
+  """Returns the interval of Σ sums / Σ weights, (n,) each; None if there are fewer than 3 or all ratios are equal.
+
+  Without weights each is 1: the interval of the mean.
+  """
   import scipy.stats  # takes half a second to load, and only evaluations need it
 
-  if values.size < _LEAST_VIDEOS or np.ptp(values) == 0:
+  weights = np.ones(sums.shape) if weights is None else weights
+  if sums.size < _LEAST_VIDEOS or np.ptp(sums / weights) == 0:
     return None
+
+  def mean(sums: np.ndarray, weights: np.ndarray, axis: int = -1) -> np.ndarray:
+    return sums.sum(axis=axis) / weights.sum(axis=axis)
+
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # BCa warns where it is not defined, and gives NaN
     found = scipy.stats.bootstrap(
-      (values,), np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, rng=np.random.default_rng(_SEED)
+      (sums, weights),
+      mean,
+      n_resamples=RESAMPLES,
+      batch=_BATCH,
+      paired=True,
+      confidence_level=CONFIDENCE,
+      rng=np.random.default_rng(_SEED),
     ).confidence_interval
   return None if math.isnan(found.low + found.high) else (float(found.low), float(found.high))
 
@@ -71,7 +108,8 @@ def paired_tests(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
   tests: dict[str, list[dict[str, Any]]] = {}
   for name, videos in evaluation.sets().items():
     rows: list[dict[str, Any]] = []
-    for metric in METRICS:
+    for metric in evaluation.settings.metrics:
+      sign = -1 if metric_of(metric).lower_is_better else 1
       means = {method: video_means(evaluation, videos, method, metric) for method in evaluation.methods}
       methods = [method for method, found in means.items() if found]
       for k, second in enumerate(methods):
@@ -87,7 +125,7 @@ def paired_tests(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
             "videos": len(both),
             "difference": float(differences.mean()),
             "interval": bootstrap_interval(differences),
-            "better": int((differences > 0).sum()),
+            "better": int((sign * differences > 0).sum()),
             "p": _wilcoxon(differences),
           })  # fmt: skip
     for row, p in zip(rows, _holm([row["p"] for row in rows]), strict=True):
@@ -129,7 +167,9 @@ def shares(scores: Scores) -> dict[str, dict[str, dict[str, float]]]:
   return found
 
 
-def format_uncertainty(about: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, list[str]]]]]:
+def format_uncertainty(
+  about: Mapping[str, Any], metrics: Sequence[str]
+) -> list[tuple[str, list[tuple[str, list[str]]]]]:
   """Returns (set, rows of (method, cells)) for the page: each interval, and the share behind it where it is known."""
   tables = []
   for name, methods in about["intervals"].items():
@@ -137,10 +177,30 @@ def format_uncertainty(about: Mapping[str, Any]) -> list[tuple[str, list[tuple[s
     rows = []
     for method, metrics in methods.items():
       cells = []
-      for metric in METRICS:
+      for metric in metrics:
         text = f"{metrics[metric][0]:.3f} to {metrics[metric][1]:.3f}" if metric in metrics else "–"
         part = share.get(method, {}).get(metric)
         cells.append(text if part is None else f"{text} ({100 * part:.0f}%)")
       rows.append((method, cells))
+    tables.append((name, rows))
+  return tables
+
+
+def format_tests(
+  about: Mapping[str, Any], metrics: Sequence[str]
+) -> list[tuple[str, list[tuple[str, str, int, list[str]]]]]:
+  """Returns (set, rows of (first method, second, videos, cells)) for the page: each difference, and its p."""
+  tables = []
+  for name, tests in about["paired_tests"].items():
+    pairs: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for row in tests:
+      pairs.setdefault((row["first"], row["second"]), {})[row["metric"]] = row
+    rows = []
+    for (first, second), found in pairs.items():
+      texts = {
+        metric: f"{row['difference']:+.3f} (p {row['p']:.2g})".replace("-", "−", 1) for metric, row in found.items()
+      }
+      videos = max(row["videos"] for row in found.values())
+      rows.append((first, second, videos, [texts.get(metric, "–") for metric in metrics]))
     tables.append((name, rows))
   return tables

@@ -37,7 +37,13 @@ def score_batch(
   Returns:
     {metric: (n,)} with `auc_judd` (without jitter), `s_auc` (its exact expectation), `nss`, `sim`, `cc`, `kl` and
     `information_gain` (bits per fixation); NaN where the definition is.
+
+  Raises:
+    ValueError: The arrays do not belong together.
   """
+  found = {"density": density.shape, "fixations": fixations.shape, "other": other.shape}
+  if maps.ndim != 3 or density.shape != maps.shape or {fixations.shape[:1], other.shape[:1]} != {maps.shape[:1]}:
+    raise ValueError(f"found maps {maps.shape}, {found}, expected (n, H, W) twice, (n, k) and (n, m)")
   baseline = jnp.ones(maps.shape[1:], maps.dtype) if baseline is None else baseline
   return _score_batch(maps, density.astype(maps.dtype), fixations, other, baseline.astype(maps.dtype))
 

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from stajax.scoring.frame import FrameMap, Scored, row_blocks
-from stajax.scoring.metrics import JITTER, s_auc_bins
+from stajax.scoring.metrics import EPSILON, JITTER, s_auc_bins
 
 _FEW = 4096
 """Up to so many random numbers are drawn one by one."""
@@ -148,6 +148,35 @@ def sim(frame: Scored, shift: Literal["minimum", "negative", "none"] = "minimum"
       share -= lows[1] * scale
     common += float(np.minimum(block - lows[0], share, out=share).sum())
   return common / (masses[0] + epsilon)
+
+
+def kl(frame: Scored) -> float:
+  """Computes `metrics.kl`; values of the map below 0 count as 0."""
+  mass, density_mass = _mass(frame.prediction), _mass(frame.truth.of_density)
+  if not mass or not density_mass:
+    return np.nan
+  total = 0.0
+  for rows, block in row_blocks(frame.prediction.values):
+    density = frame.truth.density[rows]
+    share = density[density > 0] / density_mass  # the other pixels add nothing
+    total += float((share * np.log(EPSILON + share / (np.maximum(block[density > 0], 0) / mass + EPSILON))).sum())
+  return total
+
+
+def information_gain(frame: Scored) -> float:
+  """Computes `metrics.information_gain` above a constant map; values of the map below 0 count as 0."""
+  prediction, mass = frame.prediction, _mass(frame.prediction)
+  if not frame.truth.fixations.size or not mass:
+    return np.nan
+  fixated = np.maximum(prediction.values.ravel()[frame.truth.fixations], 0) / mass
+  return float(np.log2(fixated + EPSILON).mean() - np.log2(1 / prediction.values.size + EPSILON))
+
+
+def _mass(values: FrameMap) -> float:
+  """Returns the sum of all values above 0."""
+  if values.low >= 0:
+    return values.mean * values.values.size
+  return sum(float(np.maximum(block, 0).sum()) for _, block in row_blocks(values.values))
 
 
 def count_at_least(prediction: FrameMap, thresholds: np.ndarray) -> np.ndarray:

@@ -8,6 +8,9 @@ functions:
   density: The density of the fixations, (h, w) float, at any scale.
   fixations: The fixated pixels, (h, w) bool.
   other: The pixels that are fixated at other times, (h, w) bool.
+
+All raise ValueError, in one line, where the arrays have different sizes, a map is not finite, or what should be fixated
+pixels has several values and so is a density or counts.
 """
 
 import numpy as np
@@ -29,11 +32,11 @@ def auc_judd(prediction: np.ndarray, fixations: np.ndarray, rng: np.random.Gener
   Returns:
     NaN if no pixel or every pixel is fixated, or if the map (after the jitter) is constant.
   """
-  values = np.asarray(prediction, np.float64).ravel()
+  values = _map(prediction).ravel()
+  fixated = _mask(fixations, prediction).ravel()
   if rng is not None:
     values = values + rng.random(values.size) * JITTER
   values = _unit_range(values)
-  fixated = np.asarray(fixations, bool).ravel()
   num_pixels, num_fixated = values.size, int(np.count_nonzero(fixated))
   if num_fixated in (0, num_pixels) or np.isnan(values[0]):
     return np.nan
@@ -97,8 +100,8 @@ def nss(prediction: np.ndarray, fixations: np.ndarray) -> float:
   Returns:
     NaN without fixations or for a constant map.
   """
-  values = np.asarray(prediction, np.float64)
-  fixated = values[np.asarray(fixations, bool)]
+  values = _map(prediction)
+  fixated = values[_mask(fixations, prediction)]
   if fixated.size == 0 or _is_constant(values):
     return np.nan
   return float((fixated.mean() - values.mean()) / values.std(ddof=1))
@@ -106,7 +109,7 @@ def nss(prediction: np.ndarray, fixations: np.ndarray) -> float:
 
 def cc(prediction: np.ndarray, density: np.ndarray) -> float:
   """Computes Pearson's correlation of two maps; NaN where one of them is constant."""
-  first, second = np.asarray(prediction, np.float64), np.asarray(density, np.float64)
+  first, second = _map(prediction), _map(density, prediction)
   if _is_constant(first) or _is_constant(second):
     return np.nan
   first, second = first - first.mean(), second - second.mean()
@@ -120,12 +123,12 @@ def sim(prediction: np.ndarray, density: np.ndarray) -> float:
   Returns:
     0 for a density that is 0 everywhere (as in the benchmark's code); NaN where a map is constant otherwise.
   """
-  prediction = np.asarray(prediction, np.float64)
+  prediction, density = _map(prediction), _map(density, prediction)
   if _is_constant(prediction):
     return np.nan
   if not np.any(density):
     return 0.0
-  first, second = _unit_range(prediction), _unit_range(np.asarray(density, np.float64))
+  first, second = _unit_range(prediction), _unit_range(density)
   return float(np.minimum(first / first.sum(), second / second.sum()).sum())
 
 
@@ -134,8 +137,11 @@ def kl(prediction: np.ndarray, density: np.ndarray) -> float:
 
   Returns:
     NaN where a map sums to 0.
+
+  Raises:
+    ValueError: A map has values below 0, beside what is said above.
   """
-  first, second = np.asarray(prediction, np.float64), np.asarray(density, np.float64)
+  first, second = _not_negative(_map(prediction)), _not_negative(_map(density, prediction))
   if first.sum() == 0 or second.sum() == 0:
     return np.nan
   first, second = first / first.sum(), second / second.sum()
@@ -154,9 +160,12 @@ def information_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np
 
   Returns:
     NaN without fixations, or for a map that sums to 0.
+
+  Raises:
+    ValueError: A map has values below 0, beside what is said above.
   """
-  values, fixated = np.asarray(prediction, np.float64), np.asarray(fixations, bool)
-  other = np.ones(values.shape) if baseline is None else np.asarray(baseline, np.float64)
+  values, fixated = _not_negative(_map(prediction)), _mask(fixations, prediction)
+  other = np.ones(values.shape) if baseline is None else _not_negative(_map(baseline, prediction))
   if not fixated.any() or values.sum() <= 0:
     return np.nan
   first, second = (x[fixated] / x.sum() for x in (values, other))
@@ -167,8 +176,8 @@ def _s_auc_parts(
   prediction: np.ndarray, fixations: np.ndarray, other: np.ndarray, step: float
 ) -> tuple[int, np.ndarray, np.ndarray] | None:
   """Returns the number of fixated pixels and the two of `s_auc_bins`, or None where the score is not defined."""
-  values = np.asarray(prediction, np.float64)
-  fixations, other = np.asarray(fixations, bool), np.asarray(other, bool)
+  values = _map(prediction)
+  fixations, other = _mask(fixations, prediction), _mask(other, prediction)
   if not fixations.any() or not other.any() or _is_constant(values):
     return None
   low, high = values.min(), values.max()
@@ -197,6 +206,37 @@ def s_auc_bins(fixated: np.ndarray, other: np.ndarray, step: float) -> tuple[np.
 
   reach = np.cumsum(bin_counts(fixated)[::-1])[::-1] / fixated.size  # share of fixated pixels in bin j or above
   return bin_counts(other), (reach + np.append(reach[1:], 0.0)) / 2
+
+
+def _map(values: np.ndarray, beside: np.ndarray | None = None) -> np.ndarray:
+  """Returns a map as float64; raises ValueError if it is not finite or has not the size of the map `beside` it."""
+  values = np.asarray(values, np.float64)
+  if beside is not None and values.shape != np.shape(beside):
+    raise ValueError(f"found maps {np.shape(beside)} and {values.shape}, expected one size (H, W)")
+  if not np.isfinite(values).all():
+    raise ValueError(f"a map {values.shape} has values that are not finite")
+  return values
+
+
+def _not_negative(values: np.ndarray) -> np.ndarray:
+  if values.size and values.min() < 0:
+    raise ValueError(f"a map has values down to {values.min():.6g}, expected none below 0 (of log densities take exp)")
+  return values
+
+
+def _mask(fixations: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+  """Returns fixated pixels as bool; raises ValueError if they have not the map's size, or are a density."""
+  fixations = np.asarray(fixations)
+  if fixations.shape != np.shape(prediction):
+    raise ValueError(f"found a map {np.shape(prediction)} and fixations {fixations.shape}, expected one size (H, W)")
+  if fixations.dtype != bool:
+    marked = fixations[fixations != 0]
+    if (marked != marked[:1]).any():
+      found = f"{fixations.dtype} from {fixations.min():.6g} to {fixations.max():.6g}"
+      raise ValueError(
+        f"found fixations {found}, expected a mask of fixated pixels, not a density (of counts take > 0)"
+      )
+  return fixations != 0
 
 
 def _unit_range(values: np.ndarray) -> np.ndarray:

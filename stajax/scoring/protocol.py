@@ -30,9 +30,10 @@ class Settings:
     first_frame: The first frame that is scored, counted from 1.
     nan_policy: Whether undefined scores are left out (`stavis`) or count as 0 (`zero`, as in ViNet's evaluation).
     protocol: The name of a row of `PROTOCOLS`: what is done to a map, and what the metrics mean.
+    further: The names of rows of `FURTHER`: metrics beside the five of the protocol.
 
   Raises:
-    ValueError: The stride or the first frame is below 1, or there is no such protocol.
+    ValueError: The stride or the first frame is below 1, or there is no such protocol or metric.
   """
 
   seed: int = 0
@@ -40,12 +41,20 @@ class Settings:
   first_frame: int = 1
   nan_policy: NanPolicy = "stavis"
   protocol: str = "stavis"
+  further: tuple[str, ...] = ()
+
+  @property
+  def metrics(self) -> list[str]:
+    """The names of all metrics."""
+    return [*METRICS, *(name for name in FURTHER if name in self.further)]
 
   def __post_init__(self) -> None:
     if self.stride < 1 or self.first_frame < 1:
       raise ValueError(f"stride {self.stride} and first frame {self.first_frame}: expected at least 1")
     if self.protocol not in PROTOCOLS:
       raise ValueError(f"protocol {self.protocol}: expected one of {', '.join(PROTOCOLS)}")
+    if unknown := [name for name in self.further if name not in FURTHER]:
+      raise ValueError(f"further metric {unknown[0]}: expected some of {', '.join(FURTHER)}")
 
 
 DEFAULT_SETTINGS = Settings()
@@ -53,18 +62,20 @@ DEFAULT_SETTINGS = Settings()
 
 @dataclass(frozen=True)
 class Metric:
-  """One of the scores by which maps are compared. Higher is better.
+  """One of the scores by which maps are compared.
 
   Attributes:
     title: Its usual name.
     meaning: One or two sentences on what it measures, and its range.
     score: Computes it from a prepared map beside the ground truth, and a random generator; NaN where undefined. A
       protocol may have another rule for it.
+    lower_is_better: Whether a lower score is the better one.
   """
 
   title: str
   meaning: str
   score: Rule
+  lower_is_better: bool = False
 
 
 # All metrics of a frame draw from one generator, in this order: a new one that draws has to come last, or the scores of
@@ -100,6 +111,33 @@ METRICS: dict[str, Metric] = {
 }
 """The metrics of the protocol by name, in the order in which they are shown."""
 
+FURTHER: dict[str, Metric] = {
+  "s_auc_expected": Metric(
+    "s-AUC, exact",
+    "What s-AUC is on average over all ways to draw its pixels, which its 100 draws only approach.",
+    lambda frame, rng: fast.s_auc(frame, None, step=STEP),
+  ),
+  "kl": Metric(
+    "KL",
+    "Divergence of the map from the viewers' density, each summing to 1. Lower is better; 0 is perfect. What resizing "
+    "leaves below 0 counts as 0.",
+    lambda frame, rng: fast.kl(frame),
+    lower_is_better=True,
+  ),
+  "information_gain": Metric(
+    "IG",
+    "How much better the map, as a probability, predicts a fixation than a constant map does, in bits. The gain over "
+    "a baseline is the difference of the two rows. What resizing leaves below 0 counts as 0.",
+    lambda frame, rng: fast.information_gain(frame),
+  ),
+}
+"""Metrics that are computed where they are asked for, see `Settings`. They draw nothing."""
+
+
+def metric_of(name: str) -> Metric:
+  """Returns a row of `METRICS` or `FURTHER`."""
+  return METRICS[name] if name in METRICS else FURTHER[name]
+
 
 def frame_seed(seed: int, database: str, video: str, frame: int) -> int:
   """Returns a seed for one frame (0-based), the same on every machine and for every method."""
@@ -124,6 +162,7 @@ def score_frame(
   union: np.ndarray,
   seed: int,
   protocol: str = "stavis",
+  further: tuple[str, ...] = (),
 ) -> dict[str, float]:
   """Scores the map of one frame.
 
@@ -135,13 +174,14 @@ def score_frame(
     union: The pixels that are fixated in any frame of the video, (H, W) bool.
     seed: The seed that `frame_seed` returned.
     protocol: The name of the protocol.
+    further: The names of rows of `FURTHER`.
 
   Returns:
-    The score by each of `METRICS`, NaN where it is not defined.
+    The score by each of `METRICS` and of `further`, NaN where it is not defined.
   """
   positions = positions_of(fixations, protocol)
   truth = FrameTruth(positions, density_of(density, PROTOCOLS[protocol]), without(np.flatnonzero(union), positions))
-  return score(FrameMap(np.ascontiguousarray(prepared, np.float64)), truth, seed, protocol)
+  return score(FrameMap(np.ascontiguousarray(prepared, np.float64)), truth, seed, protocol, further)
 
 
 def score_map(
@@ -151,6 +191,7 @@ def score_map(
   union: np.ndarray,
   seed: int = 0,
   protocol: str = "stavis",
+  further: tuple[str, ...] = (),
 ) -> dict[str, float]:
   """Scores the map of one frame or image as it was saved.
 
@@ -161,18 +202,25 @@ def score_map(
     union: The pixels that are fixated in any frame of the video, (H, W) bool, which s-AUC takes its negatives from.
     seed: The seed of the random parts, see `frame_seed`.
     protocol: The name of a row of `PROTOCOLS`.
+    further: The names of rows of `FURTHER`.
 
   Returns:
-    The score by each of `METRICS`, NaN where it is not defined.
+    The score by each of `METRICS` and of `further`, NaN where it is not defined.
 
   Raises:
-    ValueError: The ground truth has several sizes.
+    ValueError: The ground truth has several sizes, the map is not finite (or, by stavis, outside of [0, 1]), or
+      fixations and density seem to be exchanged.
   """
   sizes = {"fixations": fixations.shape, "density": density.shape, "union": union.shape}
   if len(set(sizes.values())) > 1 or prediction.ndim != 2 or density.ndim != 2:
     raise ValueError(f"found map {prediction.shape}, {sizes}, expected (h, w) and three times (H, W)")
+  if density.dtype == bool or fixations.dtype.kind not in "bui":
+    found = f"fixations {fixations.dtype} and a density {density.dtype}"
+    raise ValueError(f"found {found}, expected a mask or counts, and grey values: are they exchanged?")
+  if not np.isfinite(prediction).all():
+    raise ValueError(f"the map {prediction.shape} has values that are not finite")
   prepared = prepare_map(prediction, (density.shape[0], density.shape[1]), protocol=protocol)
-  return score_frame(prepared, fixations, density, union, seed, protocol)
+  return score_frame(prepared, fixations, density, union, seed, protocol, further)
 
 
 def positions_of(fixations: np.ndarray, protocol: str = "stavis") -> np.ndarray:
@@ -181,12 +229,14 @@ def positions_of(fixations: np.ndarray, protocol: str = "stavis") -> np.ndarray:
   return np.repeat(positions, fixations.ravel()[positions]) if PROTOCOLS[protocol].repeated else positions
 
 
-def score(prediction: FrameMap, truth: FrameTruth, seed: int, protocol: str = "stavis") -> dict[str, float]:
-  """Scores a prepared map against the ground truth; `seed`, `protocol` and the result are those of `score_frame`."""
+def score(
+  prediction: FrameMap, truth: FrameTruth, seed: int, protocol: str = "stavis", further: tuple[str, ...] = ()
+) -> dict[str, float]:
+  """Scores a prepared map against the ground truth; all else is as in `score_frame`."""
   frame, rng, rules = Scored(prediction, truth), np.random.default_rng(seed), PROTOCOLS[protocol].rules
   scores = {}
-  for name, metric in METRICS.items():
-    rule = rules.get(name, metric.score)
+  for name in (*METRICS, *further):
+    rule = rules.get(name, metric_of(name).score)
     scores[name] = np.nan if rule is None else rule(frame, rng)
   return scores
 

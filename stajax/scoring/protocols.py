@@ -28,6 +28,7 @@ class Protocol:
     about: Where it comes from, and what it does, in a sentence or two for people.
     prepare: Brings a map (h, w), uint8, uint16 or float in [0, 1], to the ground truth's size: `prepare(map, (H, W),
       out)`.
+    as_pictures: Whether whole sets of maps are rounded to 8 bits first, because the protocol's own code reads pictures.
     rules: The rules of metrics that differ from those of `stajax.scoring.protocol.METRICS`; None for a metric that the
       protocol does not have.
     negatives: Which pixels s-AUC compares fixations with: those fixated in other frames of the video, in ten random
@@ -39,6 +40,7 @@ class Protocol:
 
   about: str
   prepare: Callable[[np.ndarray, tuple[int, int], np.ndarray | None], np.ndarray]
+  as_pictures: bool = True
   rules: Mapping[str, Rule | None] = field(default_factory=dict)
   negatives: Literal["video", "ten frames", "dataset"] = "video"
   repeated: bool = False
@@ -47,13 +49,12 @@ class Protocol:
 
 
 def _blur_and_resize(prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
-  return imresize(postprocess_map(to_8_bits(prediction)), size, out)
+  return imresize(postprocess_map(to_8_bits(prediction) if prediction.dtype == np.uint16 else prediction), size, out)
 
 
 def _only_resize(prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
-  prediction = to_8_bits(prediction)
-  values = prediction / 255 if prediction.dtype == np.uint8 else prediction.astype(np.float64)
-  return imresize(values, size, out)
+  scale = {np.dtype(np.uint8): 255.0, np.dtype(np.uint16): 65535.0}.get(prediction.dtype, 1.0)
+  return imresize(prediction / scale, size, out)
 
 
 def _scale_and_resize(prediction: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
@@ -62,10 +63,19 @@ def _scale_and_resize(prediction: np.ndarray, size: tuple[int, int], out: np.nda
 
 
 def to_8_bits(values: np.ndarray) -> np.ndarray:
-  """Returns a map of 16 bits (uint16) as uint8 with a maximum of 255; any other is returned as it is."""
-  if values.dtype != np.uint16:
+  """Returns a map as a picture has it, uint8: uint16 with a maximum of 255, float in [0, 1] times 255.
+
+  Raises:
+    ValueError: A float is outside of [0, 1].
+  """
+  if values.dtype == np.uint8:
     return values
-  return np.round(values / max(int(values.max()), 1) * 255).astype(np.uint8)
+  if values.dtype == np.uint16:
+    return np.round(values / max(int(values.max()), 1) * 255).astype(np.uint8)
+  low, high = values.min(), values.max()
+  if not (low >= 0 and high <= 1):  # NaN is neither
+    raise ValueError(f"found a map {values.dtype} from {low:.6g} to {high:.6g}, expected uint8, or float in [0, 1]")
+  return np.round(values * 255).astype(np.uint8)
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -85,6 +95,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "The definitions of pysaliency (Kümmerer et al.), averaged by image: AUC against all pixels with ties as one half, "
     "s-AUC exact against all fixations of other videos, NSS by n, no scaling in SIM, repeated fixations counted.",
     _only_resize,
+    False,
     {
       "auc_judd": lambda frame, rng: fast.auc(frame, "uniform"),
       "s_auc": lambda frame, rng: fast.auc(frame, "other"),
@@ -100,6 +111,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "The scorer of the AIM 2024 and NTIRE 2026 challenges on AViMoS: maps scaled to [0, 1] and resized bilinearly, "
     "AUC-J without jitter, NSS by n, repeated fixations counted, no s-AUC.",
     _scale_and_resize,
+    False,
     {
       "auc_judd": lambda frame, rng: fast.auc_judd(frame, None, negatives="avimos"),
       "s_auc": None,

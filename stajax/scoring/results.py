@@ -88,7 +88,7 @@ class Evaluation:
     """Returns {set: {method: {metric: score}}}, NaN where undefined."""
     return {
       name: {
-        method: {metric: self._set_score(videos, method, metric) for metric in protocol.METRICS}
+        method: {metric: self._set_score(videos, method, metric) for metric in self.settings.metrics}
         for method in self.methods
         if any(method in video.scores for video in videos)
       }

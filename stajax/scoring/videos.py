@@ -29,12 +29,13 @@ from stajax.scoring import protocol
 from stajax.scoring.baselines import BASELINES
 from stajax.scoring.frame import FrameMap, FrameTruth, without
 from stajax.scoring.others import Others, VideoFixations
-from stajax.scoring.protocols import PROTOCOLS, density_of
+from stajax.scoring.protocols import PROTOCOLS, density_of, to_8_bits
 from stajax.scoring.results import Evaluation, Sizes, VideoScores
 from stajax.scoring.viewers import INTER_OBSERVER, LEARNED_CENTRE, inter_observer, learned_centre
 
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
-"""(video, 0-based frames) → chunks of (some of them, {method: (k, h, w) uint8 or uint16}); others are not scored."""
+"""(video, 0-based frames) → chunks of (some of them, {method: (k, h, w)}), uint8, uint16 or float64 in [0, 1]; frames
+in no chunk are not scored."""
 
 Outcome = list[VideoScores] | str
 """The scores of a video, or the reason why it has none."""
@@ -252,7 +253,9 @@ class _Scorer:
       raise ValueError(f"{video.database}/{video.name}: some frames have maps of other methods than the rest")
     order = np.argsort(frames, kind="stable")
     scores = {
-      method: {metric: np.concatenate([part[method][metric] for part in parts])[order] for metric in protocol.METRICS}
+      method: {
+        metric: np.concatenate([part[method][metric] for part in parts])[order] for metric in self.settings.metrics
+      }
       for method in parts[0]
     }
     entries, ordered = _num_entries(video, split), np.array(frames, np.int64)[order]
@@ -274,9 +277,13 @@ class _Scorer:
       if learned is not None:
         maps = {LEARNED_CENTRE: np.repeat(learned[None], len(chunk_frames), axis=0), **maps}
       for method, values in maps.items():
-        if values.dtype not in (np.uint8, np.uint16) or values.ndim != 3 or len(values) != len(chunk_frames):
+        if (
+          values.dtype not in (np.uint8, np.uint16, np.float64) or values.ndim != 3 or len(values) != len(chunk_frames)
+        ):
           raise ValueError(f"{method}: found maps {values.dtype} {values.shape} for {len(chunk_frames)} frames")
         sizes.setdefault(method, set()).add(values.shape[1:])
+      if PROTOCOLS[self.settings.protocol].as_pictures:
+        maps = {name: to_8_bits(values) if values.dtype == np.float64 else values for name, values in maps.items()}
       for start in range(0, len(chunk_frames), TASK_FRAMES):
         part = slice(start, start + TASK_FRAMES)
         indices = chunk_frames[part]
@@ -289,7 +296,7 @@ class _Scorer:
           [video.density_paths[i] for i in indices],
           {method: values[part] for method, values in maps.items()},
           [protocol.frame_seed(self.settings.seed, video.database, video.name, i) for i in indices],
-          self.settings.protocol,
+          self.settings,
           INTER_OBSERVER in self.baselines,
         )
 
@@ -330,10 +337,11 @@ def _score_task(
   density_paths: list[Path],
   maps: dict[str, np.ndarray],
   seeds: list[int],
-  name: str,
+  settings: protocol.Settings,
   compare_viewers: bool,
 ) -> dict[str, dict[str, np.ndarray]]:
   """Scores at most TASK_FRAMES frames by every method; runs in a worker, one frame's images in memory at a time."""
+  name, further = settings.protocol, settings.further
   baselines, buffer, used = _prepared_baselines(size, name), np.empty(size), PROTOCOLS[name]
   between = (INTER_OBSERVER,) if compare_viewers else ()
   rows: dict[str, list[dict[str, float]]] = {method: [] for method in (*baselines, *between, *maps)}
@@ -345,18 +353,18 @@ def _score_task(
       other = without(other, frame_positions)
     truth = FrameTruth(frame_positions, density_of(density, used), other)
     for method, prepared in baselines.items():
-      rows[method].append(protocol.score(prepared, truth, seed, name))
+      rows[method].append(protocol.score(prepared, truth, seed, name, further))
     if compare_viewers:
-      rows[INTER_OBSERVER].append(inter_observer(frame_positions, other, size, seed, name))
+      rows[INTER_OBSERVER].append(inter_observer(frame_positions, other, size, seed, settings))
     scores: dict[tuple, dict[str, float]] = {}  # an ablation's row often has the maps of another method
     for method, values in maps.items():
       key = values[k].dtype, values[k].shape, values[k].tobytes()
       if key not in scores:
         prepared = FrameMap(protocol.prepare_map(values[k], size, buffer, name))
-        scores[key] = protocol.score(prepared, truth, seed, name)
+        scores[key] = protocol.score(prepared, truth, seed, name, further)
       rows[method].append(scores[key])
   return {
-    method: {metric: np.array([row[metric] for row in table], np.float64) for metric in protocol.METRICS}
+    method: {metric: np.array([row[metric] for row in table], np.float64) for metric in settings.metrics}
     for method, table in rows.items()
   }
 

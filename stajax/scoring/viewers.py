@@ -19,7 +19,7 @@ _ROWS = 90
 """The height at which viewers are compared; so a frame of 30 viewers takes milliseconds."""
 _SIGMA = 0.025
 """The deviation of the Gaussian around a viewer's fixation, as a part of the frame's width."""
-_WITHOUT_DENSITY = ("auc_judd", "s_auc", "nss")
+_WITHOUT_DENSITY = ("auc_judd", "s_auc", "nss", "s_auc_expected")
 """The metrics that a single viewer's fixation allows."""
 
 
@@ -35,21 +35,22 @@ def learned_centre(videos: Iterable[VideoFixations]) -> np.ndarray:
 
 
 def inter_observer(
-  positions: np.ndarray, other: np.ndarray, size: tuple[int, int], seed: int, name: str
+  positions: np.ndarray, other: np.ndarray, size: tuple[int, int], seed: int, settings: protocol.Settings
 ) -> dict[str, float]:
   """Scores the fixations of each viewer of a frame by a map of all other viewers' fixations; returns the means.
 
   Where viewers are followed frame by frame, each fixated pixel is a viewer's, so one is left out at a time. All is
-  computed on a grid of at most 90 rows. SIM and CC compare densities, which a single fixation has not: they are NaN.
+  computed on a grid of at most 90 rows. SIM, CC and KL compare densities, which a single fixation has not, and
+  information gain needs a map that is nowhere 0: these are NaN.
 
   Args:
     positions: The fixated positions of the frame, (k,).
     other: The positions that s-AUC compares with, (m,).
     size: (height, width) of the frame.
     seed: The seed of the frame.
-    name: The protocol, by whose rules the map is scored.
+    settings: Name the protocol, by whose rules the map is scored, and the metrics.
   """
-  scores = dict.fromkeys(protocol.METRICS, np.nan)
+  scores = dict.fromkeys(settings.metrics, np.nan)
   if positions.size < 2:
     return scores
   rows = min(_ROWS, size[0])
@@ -61,13 +62,17 @@ def inter_observer(
   down, along = (
     np.exp(-0.5 * ((np.arange(n) - at[:, None]) / sigma) ** 2) for n, at in zip(small, (y, x), strict=True)
   )
-  total, rng, rules = np.einsum("ky,kx->yx", down, along), np.random.default_rng(seed), PROTOCOLS[name].rules
+  total, rng, rules = (
+    np.einsum("ky,kx->yx", down, along),
+    np.random.default_rng(seed),
+    PROTOCOLS[settings.protocol].rules,
+  )
   density = np.zeros(small, np.uint8)
-  found: dict[str, list[float]] = {metric: [] for metric in _WITHOUT_DENSITY}
+  found: dict[str, list[float]] = {metric: [] for metric in settings.metrics if metric in _WITHOUT_DENSITY}
   for i in range(places.size):
     rest = FrameMap(np.maximum(total - np.outer(down[i], along[i]), 0.0))
     frame = Scored(rest, FrameTruth(places[i : i + 1], density, elsewhere))
     for metric, values in found.items():
-      rule = rules.get(metric, protocol.METRICS[metric].score)
+      rule = rules.get(metric, protocol.metric_of(metric).score)
       values.append(np.nan if rule is None else rule(frame, rng))
   return scores | {metric: float(np.mean(values)) for metric, values in found.items()}

@@ -9,7 +9,8 @@ from PIL import Image
 import stajax
 from helpers.scores import write_tree
 from stajax.evaluate.__main__ import main
-from stajax.eyetracking import StavisError
+from stajax.eyetracking import StavisError, read_tree
+from stajax.scoring import metrics, protocol
 from tests.evaluate.test_evaluate import write_maps
 
 NAMES = ("a", "bb", "ccc")
@@ -57,6 +58,43 @@ def test_arrays_may_be_short_and_of_any_numbers(tree):
   expected = {video.name: video for video in stajax.evaluate_maps(whole, tree).videos}
   for metric, values in found["a"].scores["maps"].items():
     np.testing.assert_array_equal(values, expected["a"].scores["maps"][metric][:4])
+
+
+@pytest.mark.parametrize("name", ["pysaliency", "avimos", "stavis", "dhf1k"])
+def test_only_protocols_that_read_pictures_round_densities(tree, name):
+  """A sharp density loses most of its values in 8 bits: AUC must see them where the protocol takes any numbers."""
+  y, x = np.mgrid[:24, :32]
+  logs = -0.5 * (((y - 8) / 1.5) ** 2 + ((x - 20) / 2) ** 2)
+  logs -= np.log(np.exp(logs).sum())
+  maps = {name: np.repeat(logs[None], 6, axis=0) for name in NAMES}
+  found = stajax.evaluate_maps(maps, tree, settings=protocol.Settings(protocol=name))
+  video = found.videos[0]
+  fixated = next(video for video in read_tree(tree).videos if video.name == "a").fixations(0)
+  areas = [
+    np.mean([[(p > n) + (p == n) / 2 for n in values.ravel()] for p in values[fixated]])
+    for values in (logs, np.round(255 * np.exp(logs - logs.max())))
+  ]
+  assert areas[0] != pytest.approx(areas[1], abs=0.04)
+  if name in ("pysaliency", "avimos"):
+    area = metrics.auc_judd(logs, fixated) if name == "avimos" else areas[0]
+    assert video.scores["maps"]["auc_judd"][0] == pytest.approx(area, abs=0.02 if name == "avimos" else 1e-12)
+  else:
+    pictures = {video: np.round(255 * np.exp(x - x.max())).astype(np.uint8) for video, x in maps.items()}
+    expected = stajax.evaluate_maps(pictures, tree, settings=found.settings)
+    for metric, values in expected.videos[0].scores["maps"].items():
+      np.testing.assert_array_equal(video.scores["maps"][metric], values)
+
+
+def test_pictures_may_lie_beside_arrays(tree, tmp_path):
+  pixels = np.random.default_rng(0).integers(0, 256, (6, 12, 16), np.uint8)
+  pixels[:, 0, 0] = 255
+  for i, values in enumerate(pixels, start=1):
+    write_maps(tmp_path / "maps" / "a", [i], values)
+    if i % 2:
+      (tmp_path / "maps" / "a" / f"img_{i:05d}.png").unlink()
+      np.save(tmp_path / "maps" / "a" / f"{i}.npy", values / 500)
+  found, expected = (stajax.evaluate_maps(maps, tree).videos[0] for maps in (tmp_path / "maps", {"a": pixels}))
+  np.testing.assert_array_equal(found.scores["maps"]["nss"], expected.scores["maps"]["nss"])
 
 
 @pytest.mark.parametrize(

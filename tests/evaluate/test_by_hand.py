@@ -1,5 +1,6 @@
-"""Scores a tree with all the oddities of real ones by a slow script that shares no code with the package."""
+"""Scores a tree with all the oddities of real ones, by a slow script that shares no code with the package."""
 
+import csv
 import itertools
 import json
 import re
@@ -92,71 +93,139 @@ def judd(values, fixated):
 
 def shuffled(values, fixated, other):
   """The mean over all ways to draw: the draws' areas are linear in the share of each pixel."""
-  values = (values - values.min()) / (values.max() - values.min())
+  values = unit(values)
   thresholds = [0.1 * k for k in range(10, -1, -1)]
   return area([(np.mean(values[other] >= t), np.mean(values[fixated] >= t)) for t in thresholds])
+
+
+def how_often(positives, negatives):
+  """How often a positive exceeds a negative; ties count half."""
+  return np.mean([[(x > y) + (x == y) / 2 for y in negatives] for x in positives])
 
 
 def unit(values):
   return (values - values.min()) / (values.max() - values.min())
 
 
-def frame_scores(values, fixated, density, union):
-  constant, watched = values.max() == values.min(), fixated.any()
-  dark = not density.any()
+def as_shares(values):
+  values = np.maximum(values, 0)
+  return values / values.sum()
+
+
+def divergence(values, density):
+  first, second = as_shares(values), as_shares(density)
+  return sum(g * np.log(2**-52 + g / (s + 2**-52)) for g, s in zip(second.ravel(), first.ravel()))
+
+
+def gain(values, fixated):
+  return np.mean(np.log2(as_shares(values)[fixated] + 2**-52)) - np.log2(1 / values.size + 2**-52)
+
+
+def mit_scores(values, fixated, density, union):
+  """The scores of a frame by the benchmark's code, and those of `--further`; those that are undefined are left out."""
+  constant, watched, dark = values.max() == values.min(), fixated.any(), not density.any()
   scores = {}
   if watched and not constant:
     scores["auc_judd"] = judd(values, fixated)
-    scores["s_auc"] = shuffled(values, fixated, union & ~fixated)
+    scores["s_auc"] = scores["s_auc_expected"] = shuffled(values, fixated, union & ~fixated)
     scores["nss"] = ((values - values.mean()) / values.std(ddof=1))[fixated].mean()
-  if not constant:
-    if dark:
-      scores["sim"] = 0.0
-    else:
-      first, second = unit(values), unit(density / 255)
-      scores["sim"] = np.minimum(first / first.sum(), second / second.sum()).sum()
-      scores["cc"] = np.corrcoef(values.ravel(), density.ravel())[0, 1]
+  if not constant and not dark:
+    first, second = unit(values), unit(density)
+    scores["sim"] = np.minimum(first / first.sum(), second / second.sum()).sum()
+    scores["cc"] = np.corrcoef(values.ravel(), density.ravel())[0, 1]
+  elif not constant:
+    scores["sim"] = 0.0
+  if values.any() and not dark:
+    scores["kl"] = divergence(values, density)
+  if values.any() and watched:
+    scores["information_gain"] = gain(values, fixated)
   return scores
 
 
-def score_by_hand(root):
-  """Returns {metric: score of the set}, and how many frames have none."""
-  means, missing, frames = {}, {}, 0
+def pysaliency_scores(values, fixated, density, elsewhere):
+  constant, dark, scores = values.max() == values.min(), not density.any(), {}
+  if fixated.any():
+    scores["auc_judd"] = how_often(values[fixated], values.ravel())
+    scores["s_auc"] = how_often(values[fixated], values.ravel()[elsewhere])
+    scores["nss"] = 0.0 if constant else ((values - values.mean()) / values.std())[fixated].mean()
+    scores["information_gain"] = gain(values, fixated)
+  if not dark:
+    scores["cc"] = 0.0 if constant else np.corrcoef(values.ravel(), density.ravel())[0, 1]
+    scores["kl"] = divergence(values, density)
+  first, second = (x - min(x.min(), 0) for x in (values, np.ones(density.shape) if dark else density))
+  scores["sim"] = np.minimum(first / first.sum(), second / second.sum()).sum()
+  return scores
+
+
+def elsewhere_of(name, eyes):
+  """Every fixation of the other videos, as positions in the frames of this one."""
+  positions, (height, width) = [], SIZES[name]
+  for other, frames in eyes.items():
+    for fixated in frames.values() if other != name else ():
+      for y, x in np.argwhere(fixated):
+        row, column = (int((at + 0.5) * to / n) for at, to, n in zip((y, x), (height, width), SIZES[other]))
+        positions.append(row * width + column)
+  return positions
+
+
+def score_by_hand(root, protocol):
+  """Returns {video: {frame: {metric: score}}}, where undefined scores are left out."""
+  folder = root / "annotations" / "ETMD_av"
+  eyes = {
+    name: {i: scipy.io.loadmat(folder / name / f"fixMap_{i:05d}.mat")["eyeMap"] > 0 for i in range(1, 6)}
+    for name in SIZES
+  }
+  found = {}
   for name, size in SIZES.items():
-    folder = root / "annotations" / "ETMD_av" / name
-    eye = {i: scipy.io.loadmat(folder / f"fixMap_{i:05d}.mat")["eyeMap"] > 0 for i in range(1, 6)}
-    union, found = np.any(list(eye.values()), axis=0), {}
+    union, elsewhere, found[name] = np.any(list(eyes[name].values()), axis=0), elsewhere_of(name, eyes), {}
     for path in sorted((root / "predictions" / "etmd" / name).iterdir()):
-      i = int(re.search(r"\d+", path.name)[0])
+      i, values = int(re.search(r"\d+", path.name)[0]), np.asarray(Image.open(path)).astype(float)
       if i > 5:
         continue
-      frames += 1
-      density = np.asarray(Image.open(folder / "maps" / f"eyeMap_{i:05d}.jpg")).astype(float)
-      values = enlarged(blurred(np.asarray(Image.open(path)).astype(float)), size)
-      scores = frame_scores(values, eye[i], density, union)
-      for metric in ("auc_judd", "s_auc", "nss", "sim", "cc"):
-        if metric in scores:
-          found.setdefault(metric, []).append(scores[metric])
-        else:
-          missing[metric] = missing.get(metric, 0) + 1
-    means[name] = {metric: np.mean(values) for metric, values in found.items()}
-  # `a` stands in both lists. The constant map of `c` has an AUC-J all the same, by chance: see the test.
-  rows = [means[name] for name in ("a", "b", "a", "c")]
-  return {metric: np.mean([row[metric] for row in rows]) for metric in rows[0]}, missing, frames
+      density = np.asarray(Image.open(folder / name / "maps" / f"eyeMap_{i:05d}.jpg")).astype(float)
+      flat = values.max() == values.min()
+      if protocol == "stavis":
+        values = enlarged(blurred(values), size)
+      else:
+        values = np.full(size, values[0, 0]) if flat else enlarged(values, size)
+      if protocol == "pysaliency":
+        found[name][i] = pysaliency_scores(values, eyes[name][i], density, elsewhere)
+      else:
+        found[name][i] = mit_scores(values, eyes[name][i], density, union)
+  return found
 
 
-def test_an_odd_tree_is_scored_as_by_hand(odd, tmp_path):
+def mean_of_set(found, metric, protocol):
+  """`a` stands in both lists. `stavis` averages videos, the others all frames."""
+  frames = {name: [row[metric] for row in rows.values() if metric in row] for name, rows in found.items()}
+  rows = [frames[name] for name in ("a", "b", "a", "c")]
+  return np.mean([np.mean(row) for row in rows] if protocol == "stavis" else list(itertools.chain(*rows)))
+
+
+@pytest.mark.parametrize("protocol", ["stavis", "dhf1k", "pysaliency"])
+def test_an_odd_tree_is_scored_as_by_hand(odd, tmp_path, protocol):
   arguments = ["--maps", odd / "predictions", "--data", f"stavis:{odd}", "--out", tmp_path, "--processes", 1]
+  arguments += ["--protocol", protocol, "--further", "s_auc_expected", "kl", "information_gain"]
   assert main([str(x) for x in arguments]) == 0
-  found = json.loads((tmp_path / "scores.json").read_text())["ETMD_av"]["maps"]
+  scores = json.loads((tmp_path / "scores.json").read_text())["ETMD_av"]["maps"]
   about = json.loads((tmp_path / "evaluation.json").read_text())["sets"]["ETMD_av"]
-  expected, missing, frames = score_by_hand(odd)
-  assert (about["frames"], about["frames_without_map"], about["list_rows"], about["videos"]) == (frames, 2, 4, 3)
-  for metric in ("nss", "sim", "cc"):
-    assert found[metric] == pytest.approx(expected[metric], abs=1e-9)
-    assert about["methods"]["maps"][metric]["dropped"] == missing[metric]
-  assert missing == {"auc_judd": 2, "s_auc": 2, "nss": 2, "cc": 2, "sim": 1}
-  # By jitter the constant map has an AUC-J near one half, which is one of five frames of one of four rows.
-  assert about["methods"]["maps"]["auc_judd"]["dropped"] == 1
-  assert found["auc_judd"] == pytest.approx(expected["auc_judd"], abs=0.25 / 20 * 2)
-  assert found["s_auc"] == pytest.approx(expected["s_auc"], abs=0.03)  # a hundred draws
+  by_hand = score_by_hand(odd, protocol)
+  assert (about["frames"], about["frames_without_map"], about["list_rows"], about["videos"]) == (13, 2, 4, 3)
+  random = {"auc_judd", "s_auc"} if protocol != "pysaliency" else set()
+  other_pixels = {"s_auc", "s_auc_expected"} if protocol == "dhf1k" else {"s_auc_expected"}
+  for metric, value in scores.items():
+    if metric in random or (metric in other_pixels and protocol != "stavis"):
+      continue
+    assert value == pytest.approx(mean_of_set(by_hand, metric, protocol), abs=1e-9), metric
+    missing = sum(metric not in row for rows in by_hand.values() for row in rows.values())
+    assert about["methods"]["maps"][metric]["dropped"] == missing, metric
+  if protocol == "pysaliency":
+    return
+  # AUC-J differs by the jitter alone, which is all that the constant map of `c` has.
+  rows = list(csv.DictReader((tmp_path / "per_video.csv").open()))
+  for row in (row for row in rows if row["method"] == "maps" and row["video"] in "ab"):
+    frames = [scores["auc_judd"] for scores in by_hand[row["video"]].values() if "auc_judd" in scores]
+    assert float(row["auc_judd"]) == pytest.approx(np.mean(frames), abs=1e-5)
+  assert about["methods"]["maps"]["auc_judd"]["dropped"] == 1  # the unwatched frame
+  if protocol == "stavis":
+    assert scores["s_auc"] == pytest.approx(scores["s_auc_expected"], abs=0.03)  # a hundred draws

@@ -131,8 +131,8 @@ def test_bad_videos_are_skipped_with_the_reason(tree):
 
 def test_errors_in_the_maps_of_a_method(tree):
   videos = read_tree(tree).videos
-  with pytest.raises(ValueError, match="m: found maps float64"):
-    evaluate_videos(videos, lambda video, frames: iter([([0], {"m": np.zeros((1, 4, 4))})]), processes=1)
+  with pytest.raises(ValueError, match="m: found maps float32"):
+    evaluate_videos(videos, lambda video, frames: iter([([0], {"m": np.zeros((1, 4, 4), np.float32)})]), processes=1)
 
   def refuse(video, frames):
     raise StavisError("no maps today")
@@ -233,6 +233,20 @@ def test_command_scores_maps(tree, tmp_path, capsys):
   about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
   assert about["sets"]["Tiny"]["frames_without_map"] == 2
   assert any("files past frame 6 are ignored" in note for note in about["notes"])
+
+
+def test_command_scores_further_metrics(tree, tmp_path, capsys):
+  write_maps(tmp_path / "maps" / "Tiny" / "a", range(1, 7))
+  arguments = ["--maps", tmp_path / "maps", "--data", f"stavis:{tree}", "--out", tmp_path / "out", "--processes", 1]
+  assert run(*arguments, "--further", "information_gain", "kl") == 1
+  scores = json.loads((tmp_path / "out" / "scores.json").read_text())["Tiny"]
+  assert list(scores["maps"]) == [*protocol.METRICS, "kl", "information_gain"]
+  assert "KL      IG" in capsys.readouterr().out
+  page = (tmp_path / "out" / "index.html").read_text()
+  assert "lower where it points down" in page and page.count("↓</span></th>") >= 2
+  assert f'<td class="best">{min(row["kl"] for row in scores.values() if row["kl"] is not None):.3f}</td>' in page
+  with pytest.raises(ValueError, match="further metric auc: expected some of s_auc_expected, kl"):
+    Settings(further=("auc",))
 
 
 def test_command_scores_thresholds(tree, tmp_path):

@@ -8,6 +8,7 @@ from PIL import Image
 
 from stajax.evaluate import map_files, value_ranges
 from stajax.eyetracking import StavisError
+from stajax.scoring.protocols import to_8_bits
 
 
 def save(path, values):
@@ -54,7 +55,7 @@ def test_maps_past_the_end_overlays_and_doubles(tmp_path):
 
 
 def read_uint8(path):
-  return value_ranges.Ranges([]).convert(map_files.read_map(path), "v", str(path))
+  return to_8_bits(value_ranges.Ranges([]).convert(map_files.read_map(path), "v", str(path)))
 
 
 def test_maps_become_uint8(tmp_path):
@@ -105,7 +106,7 @@ def test_value_ranges_are_recognised_and_nothing_is_clipped():
     (rng.normal(size=(9, 9)) * 4 - 100, "signed", None),
   ]:
     assert value_ranges.recognise(values, "x") == kind
-    found = value_ranges.to_integers(values, kind)
+    found = to_8_bits(value_ranges.to_unit(values, kind))
     assert found.max() == 255
     if tolerance is not None:
       np.testing.assert_allclose(found.astype(float), eight, atol=tolerance)

@@ -35,6 +35,25 @@ def test_an_interval_is_near_students_and_repeatable():
   assert uncertainty.bootstrap_interval(values[:2]) is None and uncertainty.bootstrap_interval(np.ones(9)) is None
 
 
+@pytest.mark.parametrize("name", ["stavis", "pysaliency"])
+@pytest.mark.parametrize("nan_policy", ["stavis", "zero"])
+def test_intervals_are_those_of_the_scores(name, nan_policy):
+  """The sums and weights of videos make up the score of the set, with splits, list rows and undefined frames."""
+  rng, videos = np.random.default_rng(0), []
+  for k, (video, entries, frames) in enumerate([("a", 2, 3), ("a", 1, 3), ("b", 1, 40), ("c", 3, 7), ("d", 1, 5)]):
+    scores = {metric: rng.random(frames) for metric in protocol.METRICS}
+    scores["nss"][0] = np.nan
+    scores["cc"][:] = np.nan if video == "d" else scores["cc"]
+    videos.append(VideoScores("DB", video, k, entries, np.arange(frames), frames, {"m": scores}, {}))
+  found = Evaluation(tuple(videos), (), protocol.Settings(protocol=name, nan_policy=nan_policy))
+  intervals = uncertainty.bootstrap_intervals(found)["DB"]["m"]
+  for metric, score in found.set_scores()["DB"]["m"].items():
+    sums, weights = uncertainty.video_parts(found, videos, "m", metric)
+    assert sums.sum() / weights.sum() == pytest.approx(score, abs=1e-12)
+    assert len(sums) == (3 if metric == "cc" and nan_policy == "stavis" else 4)
+    assert intervals[metric][0] < score < intervals[metric][1]
+
+
 def test_methods_are_compared_video_by_video():
   rows = uncertainty.paired_tests(make_evaluation())["DB"]
   (row,) = [row for row in rows if (row["first"], row["second"], row["metric"]) == ("new", "centre", "nss")]
@@ -64,7 +83,13 @@ def test_the_files_and_the_page(tmp_path):
   write_page(tmp_path, Page("T", scores, about))
   rows = list(csv.DictReader((tmp_path / "paired_tests.csv").open()))
   assert {row["set"] for row in rows} == {"DB"} and all(float(row["p_holm"]) <= 1 for row in rows)
+  rows = list(csv.DictReader((tmp_path / "intervals.csv").open()))
+  row = next(row for row in rows if (row["method"], row["metric"]) == ("new", "nss"))
+  assert [float(row[key]) for key in ("score", "low", "high", "share")] == pytest.approx(
+    [scores["DB"]["new"]["nss"], *about["intervals"]["DB"]["new"]["nss"], about["shares"]["DB"]["new"]["nss"]], abs=1e-6
+  )
   page = (tmp_path / "index.html").read_text()
+  assert f"{GAINS.mean():+.3f} (p " in page and "Maps − Centre" not in page and "new − Centre" in page
   low, high = about["intervals"]["DB"]["new"]["nss"]
   assert f"{low:.3f} to {high:.3f} ({100 * about['shares']['DB']['new']['nss']:.0f}%)" in page
   assert '<td class="best">2.000</td>' not in page  # what viewers reach among themselves is no contestant

@@ -51,6 +51,11 @@ def test_fast_equals_plain(prediction, fixated, density, union, seed):
   same(fast.nss(frame), metrics.nss(prediction, fixated))
   same(fast.sim(frame), metrics.sim(prediction, density))
   same(fast.cc(frame), metrics.cc(prediction, density))
+  same(fast.kl(frame), metrics.kl(prediction, density))
+  same(fast.information_gain(frame), metrics.information_gain(prediction, fixated))
+  lowered = make(prediction - 0.5, fixated, density, union)  # what is below 0 counts as 0
+  same(fast.kl(lowered), metrics.kl(np.maximum(prediction - 0.5, 0), density))
+  same(fast.information_gain(lowered), metrics.information_gain(np.maximum(prediction - 0.5, 0), fixated))
 
 
 def test_a_large_frame_equals_plain_with_and_without_ties(monkeypatch):

@@ -116,7 +116,9 @@ def slow_imresize(values, size):
   return axis_weights(values.shape[0], size[0]) @ values @ axis_weights(values.shape[1], size[1]).T
 
 
-@pytest.mark.parametrize("sizes", [((5, 7), (11, 13)), ((12, 9), (5, 4)), ((6, 6), (6, 9)), ((1, 3), (4, 2))])
+@pytest.mark.parametrize(
+  "sizes", [((5, 7), (11, 13)), ((12, 9), (5, 4)), ((6, 6), (6, 9)), ((1, 3), (4, 2)), ((40, 30), (900, 1100))]
+)
 def test_imresize_equals_the_definition(sizes):
   values = np.random.default_rng(1).random(sizes[0])
   np.testing.assert_allclose(imresize(values, sizes[1]), slow_imresize(values, sizes[1]), atol=1e-12)
@@ -125,7 +127,7 @@ def test_imresize_equals_the_definition(sizes):
 def test_imresize_keeps_constants_and_same_size():
   values = np.random.default_rng(2).random((8, 9))
   np.testing.assert_array_equal(imresize(values, (8, 9)), values)
-  np.testing.assert_allclose(imresize(np.full((8, 9), 0.3), (20, 5)), 0.3, atol=1e-15)
+  np.testing.assert_array_equal(imresize(np.full((8, 9), 0.3), (20, 5)), 0.3)  # else NSS would be of rounding errors
 
 
 def test_postprocess_blur_is_a_13_by_13_window_with_symmetric_borders():
@@ -135,6 +137,10 @@ def test_postprocess_blur_is_a_13_by_13_window_with_symmetric_borders():
   window = np.exp(-(x**2 + y**2) / 8)
   expected = scipy.ndimage.convolve(saved / 255.0, window / window.sum(), mode="reflect")
   np.testing.assert_allclose(postprocess_map(saved), expected, atol=1e-14)
+  for size in ((3, 2), (1, 300), (200, 7)):  # narrower than the window, and in several blocks
+    values = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+    expected = scipy.ndimage.gaussian_filter((values - values.min()) / np.ptp(values), 2, mode="reflect", radius=6)
+    np.testing.assert_allclose(postprocess_map(values), expected, atol=1e-14)
   assert not postprocess_map(np.full((5, 5), 9, np.uint8)).any()
   assert not postprocess_map(np.zeros((5, 5), np.uint8)).any()
 
@@ -249,3 +255,24 @@ def test_empty_ground_truth():
   assert math.isnan(metrics.nss(prediction, none))
   assert math.isnan(metrics.cc(prediction, nothing))
   assert metrics.sim(prediction, nothing) == 0.0
+
+
+def test_arrays_that_do_not_belong_together_are_refused():
+  rng = np.random.default_rng(0)
+  values, density, fixations = rng.random((6, 7)), rng.random((6, 7)), points(3, size=(6, 7))
+  bad = np.where(fixations, np.nan, values)
+  for call, expected in [
+    (lambda: metrics.auc_judd(values, fixations[:5]), r"a map \(6, 7\) and fixations \(5, 7\)"),
+    (lambda: metrics.s_auc_expected(values, fixations, fixations[:, :6]), "expected one size"),
+    (lambda: metrics.cc(values, density[:1]), r"found maps \(6, 7\) and \(1, 7\)"),  # NumPy would repeat the row
+    (lambda: metrics.nss(values, density), "expected a mask of fixated pixels, not a density"),
+    (lambda: metrics.auc_judd(values, np.round(9 * density).astype(np.uint8)), "found fixations uint8 from 0 to 9"),
+    (lambda: metrics.sim(bad, density), "not finite"),
+    (lambda: metrics.nss(bad, fixations), "not finite"),
+    (lambda: metrics.kl(np.log(values), density), "of log densities take exp"),
+    (lambda: metrics.information_gain(np.log(values), fixations), "expected none below 0"),
+  ]:
+    with pytest.raises(ValueError, match=expected) as error:
+      call()
+    assert "\n" not in str(error.value)
+  assert metrics.nss(values, fixations * np.uint8(255)) == metrics.nss(values, fixations)  # a mask from a picture

@@ -83,8 +83,18 @@ def test_the_library_scores_saved_maps_without_jax():
   found = scoring.score_map(predictions[1], fixations[1], densities[1], union, int(seeds[1]))
   expected = score_frames(predictions, fixations, densities, union, seeds)
   assert found == {metric: values[1] for metric, values in expected.items()}
+  further = scoring.score_map(*(x[1] for x in (predictions, fixations, densities)), union, further=("kl",))
+  prepared = np.maximum(scoring.prepare_map(predictions[1], (18, 24)), 0)
+  assert further["kl"] == pytest.approx(metrics.kl(prepared, densities[1]), abs=1e-12)
   with pytest.raises(ValueError, match=r"expected \(h, w\) and three times"):
     scoring.score_map(predictions[1], fixations[1, :-1], densities[1], union)
+  for values, fixated, density, expected in [
+    (predictions[1].astype(float), fixations[1], densities[1], r"map float64 from [0-9.]+ to [0-9.]+, expected uint8"),
+    (np.full((4, 4), np.nan), fixations[1], densities[1], "not finite"),
+    (predictions[1], densities[1], fixations[1], "are they exchanged"),
+  ]:
+    with pytest.raises(ValueError, match=expected):
+      scoring.score_map(values, fixated, density, union)
   code = "import sys, stajax.scoring; print([m for m in ('jax', 'tensorflow', 'av', 'matplotlib') if m in sys.modules])"
   light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert light.stdout.strip() == "[]"

@@ -28,17 +28,19 @@ def test_viewers_predict_each_other_as_by_hand():
     expected["auc_judd"].append(metrics.auc_judd(rest, fixated))
     expected["s_auc"].append(metrics.s_auc_expected(rest, fixated, elsewhere))
     expected["nss"].append(metrics.nss(rest, fixated))
-  found = inter_observer(positions, other, size, 0, "stavis")
+  found = inter_observer(positions, other, size, 0, protocol.DEFAULT_SETTINGS)
   assert found["nss"] == pytest.approx(np.mean(expected["nss"]), abs=1e-9)
   assert found["auc_judd"] == pytest.approx(np.mean(expected["auc_judd"]), abs=1e-4)  # jitter
   assert found["s_auc"] == pytest.approx(np.mean(expected["s_auc"]), abs=0.1)  # draws
   assert np.isnan(found["sim"]) and np.isnan(found["cc"])
-  assert all(np.isnan(list(inter_observer(positions[:1], other, size, 0, "stavis").values())))
+  assert all(np.isnan(list(inter_observer(positions[:1], other, size, 0, protocol.DEFAULT_SETTINGS).values())))
 
 
 def test_viewers_who_agree_score_higher_on_large_frames_too():
   together, apart = np.array([5000, 5001, 5002, 5640]), np.array([50, 60_000, 120_320, 300_000])
-  agreed, disagreed = (inter_observer(x, np.array([7, 70_000]), (480, 640), 0, "stavis") for x in (together, apart))
+  agreed, disagreed = (
+    inter_observer(x, np.array([7, 70_000]), (480, 640), 0, protocol.DEFAULT_SETTINGS) for x in (together, apart)
+  )
   assert agreed["nss"] > 5 > 0 > disagreed["nss"] and agreed["auc_judd"] > 0.99
 
 
