@@ -98,7 +98,7 @@ def read_map(path: Path) -> np.ndarray:
   """Reads a map (h, w): uint8 from images of 8 bits, any real numbers from others and from npy files.
 
   Raises:
-    StavisError: The file is damaged, too large, in colour, or not two-dimensional.
+    StavisError: The file is damaged, too large, in colour, transparent, or not two-dimensional.
   """
   try:
     return _read_array(path) if path.suffix.lower() == ".npy" else _read_image(path)
@@ -113,12 +113,15 @@ def _read_array(path: Path) -> np.ndarray:
   # Mapped, so that a header that promises too much fails instead of taking memory.
   values = np.load(path, mmap_mode="r", allow_pickle=False)
   if values.ndim != 2 or not 0 < values.size <= MAX_PIXELS or values.dtype.kind not in "buif":
-    raise StavisError(f"{path}: found {values.dtype} {values.shape}, expected real numbers (h, w)")
+    expected = f"expected real numbers (h, w), at most {MAX_PIXELS} pixels"
+    raise StavisError(f"{path}: found {values.dtype} {values.shape}, {expected}")
   return np.array(values)
 
 
 def _read_image(path: Path) -> np.ndarray:
   with open_image(path) as image:
+    if image.has_transparency_data and (np.asarray(image.convert("RGBA"))[..., 3] < 255).any():
+      raise StavisError(f"{path}: some pixels are transparent, expected an opaque grey map")
     if image.mode in ("L", "1", "LA"):
       return np.asarray(image.convert("L"))
     if image.mode.startswith(("I", "F")):  # 16 bits and more

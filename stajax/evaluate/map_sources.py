@@ -96,7 +96,8 @@ def _open_npz(path: Path) -> "np.lib.npyio.NpzFile":
   except Exception as error:  # NumPy and zipfile raise many kinds on damaged files
     raise StavisError(f"{path}: cannot be read as maps: {' '.join(str(error).split())[:200]}") from error
   if len(shape) != 3 or kind not in "buif" or shape[1] * shape[2] > MAX_PIXELS:
-    raise StavisError(f"{path}: found maps {shape} of kind {kind}, expected real numbers (n, h, w)")
+    expected = f"expected real numbers (n, h, w), at most {MAX_PIXELS} pixels a map"
+    raise StavisError(f"{path}: found maps {shape} of kind {kind}, {expected}")
   return arrays
 
 

@@ -106,4 +106,4 @@ class Ranges:
   def finish(self, video: str) -> None:
     """Says how many maps of a video were constant."""
     if self._constant[video]:
-      self._notes.append(f"{video}: {self._constant[video]} maps are constant: only AUC-J is defined for them")
+      self._notes.append(f"{video}: {self._constant[video]} maps are constant: they say nothing of where viewers look")

@@ -16,6 +16,8 @@ from stajax.scoring.metrics import EPSILON
 
 STEP = 0.1
 """The distance between the thresholds of s-AUC."""
+_COMPARED = 128
+"""Up to so many fixations are compared with all pixels; for more, pixels are sorted."""
 
 
 def score_batch(
@@ -113,7 +115,10 @@ def _auc_judd(flat: jax.Array, fixations: jax.Array, is_fixation: jax.Array, num
   """Returns the area under the curve through the fixated values (k,), of which `number` are real."""
   thresholds = -jnp.sort(-jnp.where(is_fixation, flat[fixations], -jnp.inf))  # falling, the others last
   rank = jnp.arange(1, len(thresholds) + 1)
-  above = (flat[None, :] >= thresholds[:, None]).sum(axis=1)
+  if len(thresholds) <= _COMPARED:
+    above = (flat[None, :] >= thresholds[:, None]).sum(axis=1)
+  else:
+    above = flat.size - jnp.searchsorted(jnp.sort(flat), thresholds, side="left")
   false_positives = jnp.where(rank <= number, (above - rank) / (flat.size - number), 0.0)
   steps = jnp.diff(false_positives, prepend=0.0)
   area = jnp.where(rank <= number, steps * (2 * rank - 1) / (2 * number), 0.0).sum()

@@ -99,7 +99,7 @@ def nss(frame: Scored, ddof: int = 1, constant: float = np.nan, epsilon: float =
   prediction, fixations = frame.prediction, frame.truth.fixations
   if not fixations.size:
     return np.nan
-  if prediction.is_constant:
+  if not prediction.squares:  # constant, or as good as constant
     return 0.0 if epsilon else constant
   deviation = np.sqrt(prediction.squares / (prediction.values.size - ddof))
   return float((prediction.values.ravel()[fixations].mean() - prediction.mean) / (deviation + epsilon))
@@ -108,12 +108,8 @@ def nss(frame: Scored, ddof: int = 1, constant: float = np.nan, epsilon: float =
 def cc(frame: Scored, constant: float = np.nan, epsilon: float = 0.0) -> float:
   """Computes `metrics.cc`, with `constant` for constant maps, and `epsilon` added to deviations and under the root."""
   prediction, density = frame.prediction, frame.truth.of_density
-  if (prediction.is_constant or density.is_constant) and epsilon:
-    return 0.0
-  if prediction.is_constant and not density.is_constant:
-    return constant
-  if density.is_constant:
-    return np.nan
+  if not (prediction.squares and density.squares):
+    return 0.0 if epsilon else constant if density.squares else np.nan
   number, squares = prediction.values.size, (prediction.squares, density.squares)
   scale = np.prod([np.sqrt(x / number) + epsilon for x in squares])
   return float(frame.products / scale / np.sqrt(np.prod(squares) / scale**2 + epsilon))

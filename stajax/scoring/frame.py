@@ -36,7 +36,9 @@ class FrameMap:
 
   @functools.cached_property
   def squares(self) -> float:
-    """The sum over the pixels of the squared distance from the mean."""
+    """The sum over the pixels of the squared distance from the mean; 0 for a constant map."""
+    if self.is_constant:
+      return 0.0
     total = 0.0
     for _, block in row_blocks(self.values):
       centred = block - self.mean

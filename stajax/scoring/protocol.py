@@ -212,13 +212,13 @@ def score_map(
       fixations and density seem to be exchanged.
   """
   sizes = {"fixations": fixations.shape, "density": density.shape, "union": union.shape}
-  if len(set(sizes.values())) > 1 or prediction.ndim != 2 or density.ndim != 2:
+  if len(set(sizes.values())) > 1 or prediction.ndim != 2 or density.ndim != 2 or not prediction.size:
     raise ValueError(f"found map {prediction.shape}, {sizes}, expected (h, w) and three times (H, W)")
   if density.dtype == bool or fixations.dtype.kind not in "bui":
     found = f"fixations {fixations.dtype} and a density {density.dtype}"
     raise ValueError(f"found {found}, expected a mask or counts, and grey values: are they exchanged?")
-  if not np.isfinite(prediction).all():
-    raise ValueError(f"the map {prediction.shape} has values that are not finite")
+  if not np.isfinite(prediction).all() or not np.isfinite(density).all():
+    raise ValueError(f"the map {prediction.shape} or the density {density.shape} has values that are not finite")
   prepared = prepare_map(prediction, (density.shape[0], density.shape[1]), protocol=protocol)
   return score_frame(prepared, fixations, density, union, seed, protocol, further)
 

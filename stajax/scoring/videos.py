@@ -248,7 +248,9 @@ class _Scorer:
       with self.lock:
         self.bar.update(len(next(iter(part["centre"].values()))))
     if not frames:
-      raise StavisError(f"{video.database}/{video.name}: none of the frames to score has a map")
+      what = "none of the frames to score has a map" if requested else "none of its annotated frames is to be scored"
+      which = f"one frame in {self.settings.stride}" if self.settings.stride > 1 else "frames"
+      raise StavisError(f"{video.database}/{video.name}: {what} ({which} from {self.settings.first_frame} on)")
     if any(part.keys() != parts[0].keys() for part in parts):
       raise ValueError(f"{video.database}/{video.name}: some frames have maps of other methods than the rest")
     order = np.argsort(frames, kind="stable")

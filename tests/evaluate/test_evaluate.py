@@ -309,6 +309,10 @@ def test_nothing_to_score(tree, tmp_path, capsys):
   (tmp_path / "maps").mkdir()
   assert run("--maps", tmp_path / "maps", "--data", tree, "--out", tmp_path / "out", "--processes", 1) == 3
   assert "none of 3 videos could be scored" in capsys.readouterr().err
+  write_maps(tmp_path / "maps" / "a", [1])
+  late = ["--first-frame", 7, "--processes", 1]
+  assert run("--maps", tmp_path / "maps", "--data", tree, "--out", tmp_path / "out", *late) == 3
+  assert "Tiny/a: none of its annotated frames is to be scored (frames from 7 on)" in capsys.readouterr().err
 
 
 def test_colour_maps_are_refused(tree, tmp_path, capsys):

@@ -73,12 +73,16 @@ def test_bad_maps_are_named(tmp_path):
   np.save(pickled, np.array([{}, 1], object), allow_pickle=True)
   damaged = tmp_path / "q.png"
   damaged.write_bytes(b"nothing")
+  sees_through = tmp_path / "r.png"
+  black, alpha = Image.new("L", (4, 4)), Image.fromarray(colour[..., 0])
+  Image.merge("RGBA", [black, black, black, alpha]).save(sees_through)
   for path, expected in [
     (save(tmp_path / "a.png", colour), "a colour image"),
     (save(tmp_path / "b.npy", np.array([[math.nan]])), "not finite"),
     (save(tmp_path / "c.npy", np.zeros((2, 3, 4))), "expected real numbers"),
     (pickled, "cannot be read"),
     (damaged, "cannot be read"),
+    (sees_through, "some pixels are transparent, expected an opaque grey map"),
   ]:
     with pytest.raises(StavisError, match=expected) as error:
       read_uint8(path)

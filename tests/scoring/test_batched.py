@@ -17,10 +17,10 @@ densities = hnp.arrays(np.uint8, SHAPE)
 BASELINE = np.exp(-np.add.outer(np.linspace(-1, 1, 5) ** 2, np.linspace(-1, 1, 6) ** 2))
 
 
-def score(frames, dtype):
+def score(frames, dtype, length=LENGTH):
   """Returns the scores (n,) of frames of (map, density, fixated, other)."""
   stacked = [np.stack([frame[k] for frame in frames]) for k in (0, 1)]
-  positions = [batched.pad([np.flatnonzero(frame[k]) for frame in frames], LENGTH) for k in (2, 3)]
+  positions = [batched.pad([np.flatnonzero(frame[k]) for frame in frames], length) for k in (2, 3)]
   return batched.score_batch(*(jnp.asarray(x, dtype) for x in stacked), *positions, jnp.asarray(BASELINE, dtype))
 
 
@@ -34,6 +34,31 @@ def plain(prediction, density, fixated, other):
     "kl": metrics.kl(prediction, density),
     "information_gain": metrics.information_gain(prediction, fixated, BASELINE),
   }
+
+
+def test_special_frames_equal_plain_however_long_the_lists_are():
+  """Constant maps and densities, no fixation, one, and all pixels; long lists are counted in another way."""
+  rng, one = np.random.default_rng(0), np.zeros(SHAPE, bool)
+  one[2, 3] = True
+  values, density, some = rng.random(SHAPE), rng.integers(0, 256, SHAPE), rng.random(SHAPE) < 0.3
+  none, all_pixels = np.zeros(SHAPE, bool), np.ones(SHAPE, bool)
+  frames = [
+    (np.full(SHAPE, 0.3), density, one, some & ~one), (np.zeros(SHAPE), density, one, some & ~one),
+    (values, density, none, some), (values, density, one, none), (values, density, all_pixels, none),
+    (values, density * 0, some, ~some), (values, density * 0 + 7, some, ~some), (values, density, ~one, one),
+  ]  # fmt: skip
+  with jax.enable_x64(True):
+    for length in (LENGTH, 300):
+      found = score(frames, jnp.float64, length)
+      for i, frame in enumerate(frames):
+        for metric, value in plain(*frame).items():
+          assert found[metric][i] == pytest.approx(value, abs=1e-9, nan_ok=True), (metric, i)
+      order = rng.permutation(len(frames))
+      permuted = score([frames[i] for i in order], jnp.float64, length)
+      for metric, of_metric in found.items():
+        np.testing.assert_array_equal(permuted[metric], of_metric[order])
+  with pytest.raises(ValueError, match=r"found maps \(1, 5, 6\), .*expected \(n, H, W\) twice"):
+    batched.score_batch(jnp.zeros((1, *SHAPE)), jnp.zeros((1, 5, 5)), jnp.zeros((1, 1), int), jnp.zeros((1, 1), int))
 
 
 @settings(deadline=None, max_examples=60)
