@@ -175,10 +175,10 @@ def format_uncertainty(
   for name, methods in about["intervals"].items():
     share = about.get("shares", {}).get(name, {})
     rows = []
-    for method, metrics in methods.items():
+    for method, found in methods.items():
       cells = []
       for metric in metrics:
-        text = f"{metrics[metric][0]:.3f} to {metrics[metric][1]:.3f}" if metric in metrics else "–"
+        text = f"{found[metric][0]:.3f} to {found[metric][1]:.3f}" if metric in found else "–"
         part = share.get(method, {}).get(metric)
         cells.append(text if part is None else f"{text} ({100 * part:.0f}%)")
       rows.append((method, cells))

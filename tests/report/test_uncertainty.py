@@ -84,6 +84,9 @@ def test_the_files_and_the_page(tmp_path):
   rows = list(csv.DictReader((tmp_path / "paired_tests.csv").open()))
   assert {row["set"] for row in rows} == {"DB"} and all(float(row["p_holm"]) <= 1 for row in rows)
   rows = list(csv.DictReader((tmp_path / "intervals.csv").open()))
+  (shown,) = uncertainty.format_uncertainty(about, ["sim", "nss", "kl"])
+  cells = dict(shown[1])["new"]
+  assert len(cells) == 3 and cells[2] == "–"
   row = next(row for row in rows if (row["method"], row["metric"]) == ("new", "nss"))
   assert [float(row[key]) for key in ("score", "low", "high", "share")] == pytest.approx(
     [scores["DB"]["new"]["nss"], *about["intervals"]["DB"]["new"]["nss"], about["shares"]["DB"]["new"]["nss"]], abs=1e-6
