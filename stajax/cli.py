@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from stajax.files import address_refusal, is_address, printable
+from stajax.files import address_refusal, is_address, make_folder, printable
 
 if TYPE_CHECKING:
   from stajax.config import Config
@@ -107,7 +107,7 @@ def make_out_folder(option: str, out: Path) -> None:
   if not existing.is_dir():
     found = "a link to nothing" if not existing.exists() else "a file"
     raise NotADirectoryError(f"{option} {out}: {existing} is {found}, expected a folder")
-  out.mkdir(parents=True, exist_ok=True)
+  make_folder(out)
 
 
 def parse_known(

@@ -78,8 +78,7 @@ def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
   path = Path(path)
   if not path.parent.is_dir():
     raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
-  # Unshared files get no unique name, because nobody would ever remove what killed processes leave behind. Process ids
-  # would not be unique either, because hosts that share a disk may have the same ones.
+  # Unshared files get no unique name, because nobody would ever remove what killed processes leave behind.
   partial = partial_path(path, uuid.uuid4().hex if shared else "")
   try:
     yield partial
@@ -96,7 +95,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
   in if it is missing.
   """
   path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
+  make_folder(path.parent)
   partial = partial_path(path)
   shutil.rmtree(partial, ignore_errors=True)  # a process that was killed may have left it
   partial.mkdir()
@@ -115,20 +114,29 @@ def put_in_place(partial: Path, path: Path) -> None:
   """
   paths = [partial, *partial.rglob("*")] if partial.is_dir() else [partial]
   if len(paths) == 1:
-    _sync(partial)
+    sync(partial)
   else:
     with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:  # one after the other, small files take 5 ms each
-      list(pool.map(_sync, paths))
+      list(pool.map(sync, paths))
   old = partial_path(path, "old")
   if partial.is_dir() and path.is_dir():
     shutil.rmtree(old, ignore_errors=True)
     os.replace(path, old)
   os.replace(partial, path)
-  _sync(path.parent)
+  sync(path.parent)
   shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync(path: str | Path) -> None:
+def make_folder(path: str | Path) -> None:
+  """Makes a folder and those above it, where they are missing; their names reach the disk."""
+  path = Path(path)
+  missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+  path.mkdir(parents=True, exist_ok=True)
+  for folder in missing:
+    sync(folder.parent)
+
+
+def sync(path: str | Path) -> None:
   """Waits until a file's content, or a folder's list of names, is on the disk."""
   try:
     file = os.open(path, os.O_RDONLY)
@@ -153,13 +161,13 @@ def write_bytes(path: str | Path, content: bytes, shared: bool = False) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
   """Writes a text file atomically, in UTF-8. Makes its folder if it is missing."""
-  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  make_folder(Path(path).parent)
   write_bytes(path, text.encode())
 
 
 def write_json(path: str | Path, value: Any, shared: bool = False) -> None:
   """Writes a JSON file atomically, in UTF-8; see `atomic_file` for the arguments. Makes its folder if it is missing."""
-  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  make_folder(Path(path).parent)
   text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
   # Names of files need not be UTF-8; characters that cannot be encoded become JSON escapes.
   write_bytes(path, text.encode(errors="backslashreplace"), shared)
@@ -251,10 +259,7 @@ def sha256_of_file(path: str | Path) -> str:
 
 def sha256_of_bytes(*parts: bytes) -> str:
   """Returns the SHA-256 of several byte strings joined together, in hexadecimal digits."""
-  digest = hashlib.sha256()
-  for part in parts:
-    digest.update(part)
-  return digest.hexdigest()
+  return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def sha256_of_json(value: Any) -> str:

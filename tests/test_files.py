@@ -109,6 +109,9 @@ def test_a_file_reaches_the_disk_before_its_name_and_the_name_afterwards(tmp_pat
     (partial / "deep" / "x").write_text("x")
   assert set(events[:-2]) == {".model.partial", ".model.partial/deep", ".model.partial/deep/x"}
   assert events[-2:] == ["named", "."]
+  events.clear()
+  files.write_text(tmp_path / "new" / "deep" / "b.txt", "new")  # the names of new folders, too
+  assert set(events[:2]) == {".", "new"} and events[2:] == ["new/deep/.b.txt.partial", "named", "new/deep"]
 
 
 def test_manifests_know_their_files_and_themselves(tmp_path):

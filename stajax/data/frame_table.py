@@ -13,7 +13,7 @@ import numpy as np
 
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
-from stajax.data.staging import Staging
+from stajax.data.staging import Staging, staging_of
 from stajax.files import atomic_folder, read_json, write_json
 
 
@@ -26,7 +26,7 @@ class FrameTableWriter:
 
   def __init__(self, path: Path, records: Records) -> None:
     self.path, self._records = path, records
-    self._staging = Staging(path.with_name(f".{path.name}.staging"))
+    self._staging = Staging(staging_of(path))
 
   def has(self, clip: int) -> bool:
     """Returns whether the clip's values are staged already."""

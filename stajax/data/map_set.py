@@ -16,7 +16,7 @@ from PIL import Image
 
 from stajax.data.records import Records
 from stajax.data.shards import MAX_SHARD_BYTES, RecordError, ShardReader, ShardWriter, read_bytes
-from stajax.data.staging import Staging, join_bytes, split_bytes
+from stajax.data.staging import Staging, join_bytes, split_bytes, staging_of
 from stajax.files import atomic_folder, read_json, write_json
 
 
@@ -29,7 +29,7 @@ class MapWriter:
 
   def __init__(self, path: Path, records: Records) -> None:
     self.path, self._records = path, records
-    self._staging = Staging(path.with_name(f".{path.name}.staging"))
+    self._staging = Staging(staging_of(path))
 
   def has(self, clip: int) -> bool:
     """Returns whether the clip's maps are staged already."""

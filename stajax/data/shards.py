@@ -18,7 +18,7 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from stajax.data.metadata import check_metadata
 from stajax.data.protos import Encoder, find_bytes
-from stajax.files import FileError, atomic_file
+from stajax.files import FileError, atomic_file, make_folder
 
 VERSION = "1.0.0"
 SPLIT = "data"
@@ -41,7 +41,7 @@ def write_shard(path: Path, records: Iterable[bytes]) -> tuple[int, int]:
   Returns:
     The number of its records and the sum of their bytes.
   """
-  path.parent.mkdir(parents=True, exist_ok=True)
+  make_folder(path.parent)
   length = size = 0
   with atomic_file(path, shared=True) as partial:
     writer = _open_writer(partial)

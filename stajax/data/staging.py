@@ -15,12 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from stajax.files import atomic_file, sha256_of_json
+from stajax.files import atomic_file, make_folder, sha256_of_json
 
 
 def staging_key(source: str, settings: dict[str, Any]) -> str:
   """Returns a clip's name in staging: a hash of the identity of its source and of the settings (JSON values)."""
   return sha256_of_json([source, settings])[:32]
+
+
+def staging_of(path: Path) -> Path:
+  """Returns the staging folder of a set, which lies beside it."""
+  return path.with_name(f".{path.name}.staging")
 
 
 class Staging:
@@ -32,7 +37,7 @@ class Staging:
 
   def __init__(self, folder: Path) -> None:
     self.folder = folder
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
 
   def path(self, key: str) -> Path:
     """Returns the path of a key's file, whether or not the file exists."""

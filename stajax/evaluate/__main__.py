@@ -26,6 +26,7 @@ from stajax import cli, senses
 from stajax.evaluate import methods
 from stajax.evaluate.kept_scores import KeptScores
 from stajax.eyetracking import StavisError, StavisTree, is_avimos, parse_data, read_groups, read_tree
+from stajax.files import make_folder, sync
 from stajax.report.moments import best_and_worst, time_curves
 from stajax.report.page import Page, write_page
 from stajax.report.score_files import add_uncertainty, describe, write_scores
@@ -224,7 +225,7 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
     about["rows"] = dict(chosen.row_titles)
   if chosen.senses:
     about["senses"] = compare_senses(evaluation, chosen.senses, chosen.sounding)
-  out.mkdir(parents=True, exist_ok=True)
+  make_folder(out)
   for name in ("intervals.csv", "paired_tests.csv"):  # too few videos have none, and those of others must not stay
     (out / name).unlink(missing_ok=True)
   with tempfile.TemporaryDirectory(prefix=".writing.", dir=out) as folder:  # another process may do the same
@@ -232,6 +233,7 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
     write_page(folder, _page(chosen, evaluation, tree, scores, about))
     for path in sorted(Path(folder).iterdir()):
       os.replace(path, out / path.name)
+    sync(out)
   for note in notes[:_MAX_NOTES]:
     cli.say(f"note: {note}")
   if len(notes) > _MAX_NOTES:

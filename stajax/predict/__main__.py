@@ -20,7 +20,7 @@ from typing import Any
 import tyro
 
 from stajax import cli
-from stajax.files import exclusive, is_address, printable, sha256_of_json
+from stajax.files import exclusive, is_address, make_folder, printable, sha256_of_json
 from stajax.media import isolated
 from stajax.predict.api import SaliencyModel, StudentName, load
 from stajax.predict.inputs import describe_left_out, find_videos
@@ -189,7 +189,7 @@ def _predict_video(
   )
   provenance = replace(stream.provenance, settings=settings)
   target = arguments.out / name  # whose name may have dots
-  target.parent.mkdir(parents=True, exist_ok=True)
+  make_folder(target.parent)
   outputs = make_outputs(target.parent, target.name, provenance, arguments.wanted)
   bar = tqdm(stream, printable(path.name), stream.expected_length, leave=False, unit="map", disable=None)
   with exclusive(target.with_name(f".{target.name}.lock")):

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from stajax.cli import WHOLE, Part
 from stajax.eyetracking import StavisVideo
-from stajax.files import FileError, partial_path, put_in_place, read_json, write_json
+from stajax.files import FileError, make_folder, partial_path, put_in_place, read_json, write_json
 from stajax.inference.dataset import compute_pack_maps, make_packs
 from stajax.inference.local_devices import Device, on_local_devices
 from stajax.inference.predictor import Predictor, to_uint8
@@ -121,7 +121,7 @@ Write = Callable[[np.ndarray], None]
 def _opened(path: Path, video: StavisVideo, as_videos: bool, writers: Executor) -> Generator[Write]:
   """Opens the file or the folder of a video, which gets its name in the end; after an exception nothing is left."""
   partial = partial_path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
+  make_folder(path.parent)
   try:
     if as_videos:
       with GreyWriter(partial, video.rate()) as writer:

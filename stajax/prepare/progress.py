@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stajax import runtime
+from stajax.data.staging import staging_of
 from stajax.eyetracking import StavisError
-from stajax.files import read_json
+from stajax.files import make_folder, read_json
 from stajax.media.file import MediaError
 from stajax.media.limits import Failure, Limits, run_in_children
 from stajax.prepare.clip_staging import ClipStaging
@@ -46,8 +47,8 @@ def read_finished(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None
 
 def open_staging(out: Path) -> ClipStaging:
   """Opens the staging folder of a set, which lies beside the set."""
-  out.parent.mkdir(parents=True, exist_ok=True)
-  return ClipStaging(out.with_name(f".{out.name}.staging"))
+  make_folder(out.parent)
+  return ClipStaging(staging_of(out))
 
 
 def work(

@@ -16,7 +16,7 @@ import numpy as np
 from stajax import __version__
 from stajax.data.jpeg import encode_jpeg
 from stajax.data.staging import staging_key
-from stajax.files import csv_text, partial_path, put_in_place, write_json, write_text
+from stajax.files import csv_text, make_folder, partial_path, put_in_place, write_json, write_text
 from stajax.media.spectrogram import log_spectrogram, statistics
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 from stajax.prepare.progress import open_staging, read_finished, work
@@ -115,7 +115,7 @@ def _render(clips: ClipRange, index: int, staging: Path, tree: Path | None) -> N
   clip = make_clip(clips.seed, index, clips.part, clips.settings)
   if tree is not None:
     viewing = draw_viewing(clips.seed, index, clips.part, clips.settings)
-    tree.mkdir(parents=True, exist_ok=True)
+    make_folder(tree)
     write_video(tree, NAME, clip.name, clip.frames, clip.samples, zip(viewing.fixations, viewing.density))
   ClipStaging(staging).write(clips.key(index), _prepared(clip))  # last, because a staged clip counts as finished
 

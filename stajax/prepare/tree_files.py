@@ -14,7 +14,7 @@ from PIL import Image
 
 from stajax.data.jpeg import encode_jpeg
 from stajax.eyetracking import GROUPS_FILE
-from stajax.files import put_in_place, shorten_name, write_json, write_text
+from stajax.files import make_folder, put_in_place, shorten_name, write_json, write_text
 from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.prepare.fixations import Annotation
 
@@ -63,7 +63,7 @@ def write_video(
       target = root / part / database / video
       shutil.rmtree(target, ignore_errors=True)
       if (incoming / part).is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         put_in_place(incoming / part, target)
   finally:
     remove_unfinished(root, database, video)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import stajax
-from stajax.files import csv_text, write_json, write_text
+from stajax.files import csv_text, make_folder, write_json, write_text
 from stajax.report.senses import sets_of
 from stajax.report.tables import Scores
 from stajax.report.uncertainty import bootstrap_intervals, paired_tests, shares
@@ -43,7 +43,7 @@ def write_scores(evaluation: Evaluation, about: Mapping[str, Any], out: str | Pa
     What `scores.json` holds.
   """
   out = Path(out)
-  out.mkdir(parents=True, exist_ok=True)
+  make_folder(out)
   scores = _finite(evaluation)
   write_text(out / "per_video.csv", per_video_csv(evaluation))
   if tests := about.get("paired_tests"):

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from stajax import networks, runtime
 from stajax.config import Config, Part
+from stajax.files import make_folder
 from stajax.train.workdir import Workdir
 from stajax.weights import convert, store
 from stajax.weights.store import WeightsError
@@ -64,7 +65,7 @@ def save(parts: Mapping[Part, convert.Converted], config: Config, workdir: Workd
     return
   for part, converted in parts.items():
     copy = workdir.initial_part(part)
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(copy.parent)
     about = {"source": Path(config.init[part]).name, "sha256": converted.sha256, "kind": converted.kind}
     store.save(copy, store.unflatten(converted.arrays), about)
 

@@ -1,11 +1,13 @@
 """Training curves, as lines of JSON and as TensorBoard event files."""
 
 import json
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from stajax.files import write_text
+from stajax.files import make_folder, write_text
 
 
 class Log:
@@ -18,7 +20,7 @@ class Log:
     import tensorflow as tf  # It belongs to the extra `train` and is slow to import.
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     path = folder / "log.jsonl"
     kept = [line for line in read_log(path) if line["step"] <= start_step]
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -33,6 +35,10 @@ class Log:
       for name, value in scalars.items():
         self._write_scalar(name, value, step=step)
 
+  def sync(self) -> None:
+    """Waits until all lines are on the disk."""
+    os.fsync(self._lines.fileno())
+
   def __enter__(self) -> "Log":
     return self
 
@@ -42,12 +48,17 @@ class Log:
 
 
 def read_log(path: str | Path) -> list[dict[str, float]]:
-  """Returns the complete lines of a log; skips a last line that a killed process left unfinished."""
+  """Returns the complete lines of a log; skips those that a killed process or a power failure left unfinished."""
   path = Path(path)
-  lines = []
-  for line in path.read_text().splitlines() if path.exists() else []:
+  text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+  return list(_complete(text.splitlines()))
+
+
+def _complete(lines: Iterable[str]) -> Iterator[dict[str, float]]:
+  for line in lines:
     try:
-      lines.append(json.loads(line))
-    except json.JSONDecodeError:
+      found = json.loads(line)
+    except ValueError:
       continue
-  return lines
+    if isinstance(found, dict) and "step" in found:
+      yield found

@@ -112,6 +112,8 @@ def train(
           if log is not None:
             log.write(step, {**scalars, "examples_per_second": progress.rate})
           pending = []
+        if is_saved and log is not None:
+          log.sync()  # a step that is saved is never logged again
         if is_saved:  # only after the metrics were checked, so that a state that a NaN spoiled is never saved
           _save(job.name, step, state, checkpoints)
         if is_stopped and step < job.steps:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stajax.data.map_set import MapWriter
+from stajax.files import make_folder
 from stajax.inference.ablation import row_maps
 from stajax.inference.class_maps import ClipSources, Toggles
 from stajax.maps import pseudo
@@ -46,7 +47,7 @@ def _train_student(run: Run, row: Row) -> Path:
   folder = run.workdir.variant(f"student_{row.method}")
   maps, weights = folder / "maps", folder / STUDENTS[0] / WEIGHTS
   if not maps.exists():
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     summary = {"kind": row.method, "sources": list(row.sources)}
 
     def compute(clip: int, trained: TrainedNetworks) -> tuple[np.ndarray, np.ndarray]:

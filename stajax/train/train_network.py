@@ -12,6 +12,7 @@ from tqdm import tqdm
 from stajax import networks
 from stajax.companions import TagGroups
 from stajax.config import Config
+from stajax.files import make_folder
 from stajax.nets import shared_students
 from stajax.train import checkpoint, initial_weights, loop, step
 from stajax.train.network_batches import NetworkBatches, knows_heard_tags, takes_features
@@ -137,6 +138,6 @@ def extract_student(name: str, run: Run) -> dict[str, Any]:
     return {}
   variables = store.unflatten(run.workdir.read_weights(networks.ALL_STUDENTS))
   path = run.workdir.weights(name)
-  path.parent.mkdir(parents=True, exist_ok=True)
+  make_folder(path.parent)
   sha256 = store.save(path, shared_students.split(variables, name))
   return {"sha256": sha256, "environment": run.workdir.outcome(networks.ALL_STUDENTS)["environment"]}

@@ -3,7 +3,7 @@
 config.json            the resolved configuration
 init/                  the parts that networks begin with, where these are not random
 data/                  rendered clips, where the source is `synthetic`
-stages/NAME/           done.json; for a network also weights.safetensors, checkpoints/, log.jsonl, tensorboard/
+stages/NAME/           begun.json, done.json; of a network weights.safetensors, checkpoints/, log.jsonl, tensorboard/
 tables/                values of every grid frame: what a tagger hears, the audio switch, the fine crop
 tags.csv               which classes of an off-the-shelf tagger are the tags; it can be edited
 features/SIZE[_crops]/ a frozen visual backbone's features of the training frames

@@ -7,6 +7,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from stajax.data.map_set import MapWriter
+from stajax.files import make_folder
 from stajax.inference.class_maps import ClipSources
 from stajax.maps import pseudo
 from stajax.networks import COARSE, FINE, granular_of, sources_of
@@ -34,7 +35,7 @@ def make_pseudo_fixations(run: Run) -> dict[str, Any]:
   granular = granular_of(run.config)
   path = run.workdir.companions
   if jax.process_index() == 0 and not path.exists():
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     store.save(path, compute_companions(run.data, run.config.seed, run.trained.dense, granular))
   multihost_utils.sync_global_devices("companions written")
   settings = run.config.maps
@@ -45,7 +46,7 @@ def make_pseudo_fixations(run: Run) -> dict[str, Any]:
 
   path = run.workdir.pseudo_fixations
   if not path.exists():
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     kind, sources = run.config.students.learn_from, sources_of(run.config)
     summary = {"kind": kind, "sha256": run.workdir.sha256_of(*sources)}
     _ = run.trained.companions  # read once, before the devices ask for them

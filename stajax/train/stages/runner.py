@@ -94,7 +94,7 @@ def _claim(config: Config, workdir: Workdir) -> None:
     changes = configuration.differences(begun_with, config)
     if changes and begun_with == config.model_copy(update={name: getattr(begun_with, name) for name in _REPORTED}):
       if jax.process_index() == 0:
-        (workdir.stage("report") / "done.json").unlink(missing_ok=True)
+        stage_files.forget("report", workdir)
         write_text(path, configuration.dumps(config))
     elif changes:
       begun = f"was begun with another configuration ({'; '.join(changes)})"
@@ -124,6 +124,9 @@ def _run_stage(stage: Stage, run: Run) -> None:
   if missing:
     raise WorkdirError(f"{run.workdir.path}: stage {stage.name} needs {', '.join(missing)}")
   started = time.monotonic()
+  if jax.process_index() == 0:
+    stage_files.begin(stage, run.workdir, run.config)
+  multihost_utils.sync_global_devices(f"{stage.name} begins")
   about = do_work(stage, run)
   multihost_utils.sync_global_devices(stage.name)
   if jax.process_index() == 0:

@@ -2,7 +2,8 @@
 
 `done.json` has the SHA-256 of every file that later stages or users read, and says from which results of other stages
 they were made. So a file that was damaged or exchanged stops the run, and what was made from something else than what
-is there now is made again. Checkpoints are checked when they are read, see `stajax.train.checkpoint`.
+is there now is made again, also what was only begun. Checkpoints are checked when they are read, see
+`stajax.train.checkpoint`.
 """
 
 import contextlib
@@ -16,7 +17,8 @@ from tqdm import tqdm
 
 from stajax.cli import unknown
 from stajax.config import Config, ConfigError
-from stajax.files import FileError, check_digest, digests, sha256_of_json
+from stajax.data.staging import staging_of
+from stajax.files import FileError, check_digest, digests, read_json, sha256_of_json, sync, write_json
 from stajax.train.stages.graph import Stage
 from stajax.train.workdir import WEIGHTS, Workdir, WorkdirError
 
@@ -48,12 +50,31 @@ def products(stage: Stage, workdir: Workdir, config: Config) -> list[Path]:
 
 
 def describe(stage: Stage, workdir: Workdir, config: Config) -> tuple[dict[str, Any], dict[str, str]]:
-  """Returns what the manifest `done.json` says about the files of a stage: what they were made from, their SHA-256."""
-  files = digests(workdir.path, products(stage, workdir, config))
+  """Returns what the manifest `done.json` says about the files of a stage: what they were made from, their SHA-256.
+
+  Removes what a process that was killed has left of their staging.
+  """
+  paths = products(stage, workdir, config)
+  for path in paths:
+    shutil.rmtree(staging_of(path), ignore_errors=True)
+  files = digests(workdir.path, paths)
   if stage.work == "prepare data":
     # The parts that networks begin with are there before any stage.
     files |= digests(workdir.path, sorted(workdir.path.glob("init/*.safetensors")))
   return {"made_from": {need: _identity(workdir, need) for need in stage.needs}}, files
+
+
+def begin(stage: Stage, workdir: Workdir, config: Config) -> None:
+  """Notes from what a stage is made, in `begun.json`; what an interrupted run began with other results is removed."""
+  path = workdir.stage(stage.name) / "begun.json"
+  made_from = {need: _identity(workdir, need) for need in stage.needs}
+  begun: Any = None
+  with contextlib.suppress(FileError):
+    begun = read_json(path) if path.exists() else made_from  # None: it was begun before this was written down
+  if begun != made_from:
+    remove(stage, workdir, config)
+  if begun != made_from or not path.exists():
+    write_json(path, made_from)
 
 
 def check(graph: Sequence[Stage], workdir: Workdir) -> None:
@@ -96,14 +117,25 @@ def redo(names: Sequence[str], graph: Sequence[Stage], workdir: Workdir, config:
 
 def remove(stage: Stage, workdir: Workdir, config: Config, with_checkpoints: bool = True) -> None:
   """Removes the results of a stage, `done.json` first, so that a process that is killed leaves no finished stage."""
-  folder = workdir.stage(stage.name)
-  more = [folder / "checkpoints"] if with_checkpoints else []
-  for path in [folder / "done.json", *products(stage, workdir, config), *more]:
+  forget(stage.name, workdir)
+  found = products(stage, workdir, config)
+  more = [workdir.stage(stage.name) / "checkpoints"] if with_checkpoints else []
+  for path in [*found, *map(staging_of, found), *more]:
     if path.is_dir() and not path.is_symlink():
       shutil.rmtree(path)
     else:
       with contextlib.suppress(FileNotFoundError):
         path.unlink()
+
+
+def forget(stage: str, workdir: Workdir) -> None:
+  """Lets a stage be unfinished, also if the power fails."""
+  path = workdir.stage(stage) / "done.json"
+  if path.is_dir():
+    shutil.rmtree(path)
+  elif path.exists():
+    path.unlink()
+    sync(path.parent)
 
 
 def _finished(graph: Sequence[Stage], workdir: Workdir) -> Iterator[str]:

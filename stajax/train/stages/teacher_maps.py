@@ -13,6 +13,7 @@ from stajax import model as models
 from stajax import networks
 from stajax.config import ConfigError
 from stajax.data.map_set import MapWriter
+from stajax.files import make_folder
 from stajax.inference.clip import Clip, clip_samples
 from stajax.inference.predictor import Predictor, to_uint8
 from stajax.maps.pseudo import resize
@@ -35,7 +36,7 @@ def ask_teacher(run: Run) -> dict[str, Any]:
     raise ConfigError(f"data.rate is {config.data.rate:g}, expected a multiple of students.teacher's {teacher.rate:g}")
   sha256 = {name: teacher.sha256[name] for name in networks.predicting_networks(teacher.config)}
   if not path.exists():
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     usual = Predictor(teacher, config.inference_batch, centre=False)
     on = functools.cache(usual.on)
 

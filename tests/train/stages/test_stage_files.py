@@ -1,5 +1,6 @@
 """What finished stages left behind is checked before a run goes on, and a stage can be done again."""
 
+import contextlib
 import json
 import shutil
 
@@ -42,8 +43,11 @@ def run(folder, *redo, config=CONFIG):
   return runner.run_all(config, folder, redo)
 
 
+NOT_RESULTS = ("config.json", "begun.json", "log.jsonl")
+
+
 def results(folder):
-  return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in ("config.json", "log.jsonl"))
+  return sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in NOT_RESULTS)
 
 
 @pytest.mark.parametrize("config", [SHORT, pytest.param(CONFIG, marks=pytest.mark.slow)], ids=["short", "whole"])
@@ -91,6 +95,30 @@ def test_what_was_made_from_another_result_is_redone(tmp_path, work, capsys):
   # What needs `st`, and nothing else: the rest comes out as before, and stays.
   assert calls == ["st", "scam_plus"] and after.index("scam_plus") > after.index("st")
   assert "scam_plus: was made from another result of st than the one that is there" in capsys.readouterr().out
+
+
+def test_what_was_begun_with_another_result_is_begun_again(tmp_path, work, monkeypatch):
+  """A stage was interrupted; before it goes on, what it is made from comes out differently."""
+  _, content = work
+  finish, known = runner.do_work, []
+
+  def interrupted(stage, run):
+    if stage.name == "scam_coarse":
+      staged = tmp_path / "tables" / ".boxes.staging" / "1.npz"
+      known.append(staged.exists())
+      staged.parent.mkdir(parents=True, exist_ok=True)
+      staged.touch()
+      if len(known) < 4:
+        raise KeyboardInterrupt
+    return finish(stage, run)
+
+  monkeypatch.setattr(runner, "do_work", interrupted)
+  for again in ((), (), ("s_coarse",), ()):
+    content["s_coarse"] = "another" if again else content.get("s_coarse", "s_coarse")
+    with contextlib.suppress(KeyboardInterrupt):
+      run(tmp_path, *again)
+  assert known == [False, True, False, True]  # a second run goes on, and a third one begins again
+  assert not list(tmp_path.rglob("*.staging"))
 
 
 def test_redo_keeps_checkpoints_and_a_stale_stage_loses_them(tmp_path, work):
