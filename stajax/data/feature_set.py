@@ -4,9 +4,11 @@
   SET/CLIP.STAGE.npy   (views, n, h, w, c) of one clip's n frames, one file for each stage of the backbone
   SET/CLIP.STAGE.bin   the same in little space, see `stajax.data.packed_features`
   SET/packings.npz     how the features of every stage are packed, where they are
+  SET/CLIP.json        the SHA-256 of the clip's files and of the packings; written last
 
 Every file is written atomically by itself, so a stopped run continues with the next clip. Files are mapped instead of
-read: a step reads only what it needs from them, and the system keeps as much as fits in memory.
+read: a step reads only what it needs from them, and the system keeps as much as fits in memory. Before a file is used
+for the first time in a run, its SHA-256 is compared.
 Legend: K views, n frames, … any shape of frame ids.
 """
 
@@ -25,10 +27,22 @@ from stajax.data import packed_features
 from stajax.data.packed_features import PackedFile, Packing
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
-from stajax.files import atomic_file, sha256_of_bytes, write_bytes
+from stajax.files import (
+  FileError,
+  atomic_file,
+  check_digest,
+  digests,
+  make_folder,
+  read_manifest,
+  sha256_of_bytes,
+  sha256_of_file,
+  write_bytes,
+  write_manifest,
+)
 
 _BITS = np.uint16
 """NumPy's file format has no bfloat16, so that its bits are stored as integers."""
+_AGAIN = "delete it to have it made again"
 
 
 @dataclass(frozen=True)
@@ -72,7 +86,7 @@ class FeatureSet:
     Raises:
       RecordError: The set belongs to other records or other inputs.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     digest = sha256_of_bytes(records.digest.encode(), *(np.ascontiguousarray(x).tobytes() for x in inputs))
     identity = path / "made_of"
     if not identity.exists():
@@ -82,8 +96,8 @@ class FeatureSet:
     return FeatureSet(path, records, stages, num_views, is_packed)
 
   def has(self, clip: int) -> bool:
-    """Returns whether all stages of the clip are stored."""
-    return all(self._file(clip, stage).is_file() for stage in self.stages)
+    """Returns whether all stages of the clip are stored, and their SHA-256."""
+    return all(path.is_file() for path in (self._manifest(clip), *self._files(clip)))
 
   def write(self, clip: int, features: Mapping[str, np.ndarray]) -> None:
     """Stores the stages (K, n, h, w, c), float32, bfloat16 or codes, of one clip."""
@@ -93,17 +107,19 @@ class FeatureSet:
         packed_features.write(self._file(clip, stage), x)
         continue
       bits = x.view(_BITS) if x.dtype == ml_dtypes.bfloat16 else x
-      with atomic_file(self._file(clip, stage), shared=True) as partial, partial.open("wb") as file:
+      with atomic_file(self._file(clip, stage)) as partial, partial.open("wb") as file:
         np.save(file, bits)
+    write_manifest(self._manifest(clip), {}, digests(self.path, [*self._files(clip), self.packings_file]))
 
   def clip(self, clip: int, stage: str) -> np.ndarray | PackedFile:
     """Returns one stage of one clip as it is stored, (K, n, h, w, c), which stays on disk.
 
     Raises:
-      RecordError: The file is missing or damaged.
+      RecordError: The file is missing or damaged, or is not the one that was written.
     """
     if (clip, stage) not in self._maps:
       path = self._file(clip, stage)
+      self._check(clip, path)
       mapped = PackedFile(path) if self.is_packed else _map(path)
       expected = (self.num_views, int(self.records.num_frames[clip]))
       if mapped.ndim != 5 or mapped.shape[:2] != expected:
@@ -125,6 +141,13 @@ class FeatureSet:
       RecordError: The file is missing or damaged.
     """
     return packed_features.read_packings(self.packings_file) if self.is_packed else {}
+
+  @cached_property
+  def _sha256_of_packings(self) -> str:
+    try:
+      return sha256_of_file(self.packings_file)
+    except OSError as error:
+      raise RecordError(f"{self.packings_file}: {error.strerror or error}; delete its folder") from None
 
   def decode(self, stage: str, stored: Any) -> Any:
     """Returns the features of a stage from what is stored of them, (…, c) of NumPy or of JAX."""
@@ -148,13 +171,32 @@ class FeatureSet:
   def _file(self, clip: int, stage: str) -> Path:
     return self.path / f"{clip:08d}.{stage}.{'bin' if self.is_packed else 'npy'}"
 
+  def _files(self, clip: int) -> list[Path]:
+    return [self._file(clip, stage) for stage in self.stages]
+
+  def _manifest(self, clip: int) -> Path:
+    return self.path / f"{clip:08d}.json"
+
+  def _check(self, clip: int, path: Path) -> None:
+    """Compares the SHA-256 of a clip's file, and of the packings, with what was written down."""
+    manifest = self._manifest(clip)
+    try:
+      written = read_manifest(manifest)[1]
+      if path.name not in written:
+        raise FileError(f"{manifest}: is not about {path.name}")
+      check_digest(path, written[path.name])
+    except (FileError, OSError) as error:
+      raise RecordError(f"{error}; {_AGAIN}") from None
+    if self.is_packed and self._sha256_of_packings != written.get(self.packings_file.name):
+      raise RecordError(f"{self.packings_file}: not the packings of {path.name}; delete its folder")
+
 
 def _map(path: Path) -> np.ndarray:
   """Maps features that are stored as they are."""
   try:
     mapped = np.load(path, mmap_mode="r", allow_pickle=False)
   except (OSError, ValueError, EOFError, OverflowError) as error:
-    raise RecordError(f"{path}: not stored features ({error}); delete it to have it made again") from error
+    raise RecordError(f"{path}: not stored features ({error}); {_AGAIN}") from error
   if mapped.dtype not in (_BITS, np.float32):
     raise RecordError(f"{path}: found {mapped.dtype} {mapped.shape}, expected features")
   return mapped.view(ml_dtypes.bfloat16) if mapped.dtype == _BITS else mapped

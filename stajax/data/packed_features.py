@@ -58,7 +58,7 @@ def write(path: Path, codes: np.ndarray) -> None:
   """Writes codes (K, n, h, w, c) uint8, atomically."""
   frames = [zlib.compress(frame.tobytes(), _LEVEL) for frame in codes.reshape(-1, *codes.shape[2:])]
   header = np.concatenate([codes.shape, np.cumsum([len(frame) for frame in frames])]).astype(_NUMBERS)
-  with atomic_file(path, shared=True) as partial, partial.open("wb") as file:
+  with atomic_file(path) as partial, partial.open("wb") as file:
     file.write(header.tobytes())
     file.writelines(frames)
 
@@ -121,7 +121,7 @@ class PackedFile:
 def write_packings(path: Path, packings: dict[str, Packing]) -> None:
   """Writes how some stages are packed, atomically."""
   arrays: dict[str, Any] = {stage: packing.largest for stage, packing in packings.items()}
-  with atomic_file(path, shared=True) as partial, partial.open("wb") as file:
+  with atomic_file(path) as partial, partial.open("wb") as file:
     np.savez(file, **arrays)
 
 

@@ -5,6 +5,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from flax import traverse_util
@@ -18,6 +19,7 @@ from stajax.data.batch_settings import NetworkInputs, Sampling, StoredStages, Tr
 from stajax.data.batches import make_batches
 from stajax.data.feature_set import FeatureSet
 from stajax.data.map_set import MapSet, MapWriter
+from stajax.data.packed_features import Packing
 from stajax.data.shards import RecordError
 from stajax.inference.class_maps import make_dense
 from stajax.inference.clip import Clip, clip_samples
@@ -166,11 +168,46 @@ def test_stored_features_are_not_computed_again(records, tmp_path):
     clip = records.clip_of_frame[ids[place]]
     frame = ids[place] - records.first_frame[clip]
     np.testing.assert_array_equal(read[place], features.clip(clip, "f5")[1 - place[1], frame])
-  files[0].write_bytes(files[0].read_bytes()[:50])
-  with pytest.raises(RecordError, match=f"{files[0].name}: not stored features"):
-    dataclasses.replace(features, _maps={}).clip(0, "f3")
   with pytest.raises(RecordError, match="features of other records"):
     FeatureSet.open(features.path, records, ("f5",), 2)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "packed"])
+def test_stored_features_are_compared_with_their_digests(records, tmp_path, dtype):
+  """Every file of a clip is damaged or exchanged in turn: a line names it, and without it the clip is made again."""
+  features = FeatureSet.open(tmp_path / "set", records, ("f4", "f5"), 2, is_packed=dtype == "packed")
+  rng = np.random.default_rng(0)
+  if features.is_packed:
+    packings = {stage: Packing.of_sample(rng.random((3, 8))) for stage in features.stages}
+    packed_features.write_packings(features.packings_file, packings)
+  written = {}
+  for clip in (0, 2):
+    shape = 2, int(records.num_frames[clip]), 4, 4, 8
+    x = {stage: rng.integers(0, 99, shape).astype(np.uint8) for stage in features.stages}
+    written[clip] = x if features.is_packed else {stage: codes.astype(ml_dtypes.bfloat16) for stage, codes in x.items()}
+    features.write(clip, written[clip])
+  assert features.has(0) and features.has(2) and not features.has(1)
+  content = {path: path.read_bytes() for path in features.path.iterdir() if path.name != "made_of"}
+  assert len(content) == 2 * 3 + features.is_packed
+  for path, whole in content.items():
+    if path.name.startswith("00000000"):
+      continue
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    for changed in (flipped, whole[:50], b"", content.get(path.with_name(path.name.replace("2", "0"))), None):
+      path.unlink()
+      if changed is not None and changed != whole:
+        path.write_bytes(changed)
+      again = dataclasses.replace(features, _maps={})
+      with pytest.raises(RecordError, match=r"; delete (it|its folder)") as error:
+        for stage in features.stages:
+          again.frames(2, stage)
+      assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+      path.unlink(missing_ok=True)
+      assert again.has(2) == (path == features.packings_file)
+      path.write_bytes(whole)
+  again = dataclasses.replace(features, _maps={})
+  assert (again.clip(2, "f5")[1, 0] == written[2]["f5"][1, 0]).all()
 
 
 def test_other_crops_are_other_features(records, boxes, tmp_path):
