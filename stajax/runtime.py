@@ -118,6 +118,20 @@ def hidden_interrupts() -> Generator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def limit_memory(memory: int) -> None:
+  """Limits the number of bytes by which the address space of this process may grow, on Linux only."""
+  try:
+    import resource
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+  except (ImportError, OSError):  # not Linux
+    return
+  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  _, most = resource.getrlimit(resource.RLIMIT_AS)
+  wanted = pages * resource.getpagesize() + memory
+  resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
 # Several processes that compute together. JAX ends a process by an abort, with pages of text, when another one is gone,
 # and no exception can catch that. So the process that a launcher starts only watches over a child that computes.
 

@@ -12,8 +12,9 @@ from stajax.eyetracking import StavisError, StavisVideo, open_image
 from stajax.grid import reflect
 from stajax.inference.clip import Sample
 from stajax.inference.reservoir import SIZE, Fragments
+from stajax.media import isolated
 from stajax.media.file import MediaError
-from stajax.media.sound_files import LibraryMissing, sound_file_blocks
+from stajax.media.sound_files import LibraryMissing
 from stajax.media.sound_windows import SoundWindows, file_windows, looped_windows
 
 _AHEAD, _READERS = 32, 4
@@ -102,7 +103,7 @@ def _sound(video: StavisVideo, end: float | None = None) -> SoundWindows | None:
   try:
     if video.sound is None:
       return None
-    return file_windows(video.sound, [], end, sound_file_blocks)
+    return file_windows(video.sound, [], end, isolated.sound_file_blocks)
   except (MediaError, LibraryMissing) as error:
     raise StavisError(str(error)) from None
 

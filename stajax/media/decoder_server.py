@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stajax.media import keyframes, times, video, video_sound
+from stajax.media import keyframes, sound_files, times, video, video_sound
 from stajax.media.audio import audio_blocks
 from stajax.media.file import Decoding, MediaError
 from stajax.media.grey_video import grey_frames
-from stajax.media.limits import limit_memory
+from stajax.runtime import limit_memory
 
 REQUEST_BYTES = 2**16
 _HEADER = struct.Struct("<QI")  # the length of the pickled item, and the number of its arrays
@@ -47,6 +47,7 @@ FUNCTIONS: dict[str, Callable[..., Iterator[Any]]] = {
   "grid_frames": lambda path, notes, decoding, rate, side: video.grid_frames(path, rate, side, notes, decoding),
   "frame_times": lambda path, notes, decoding: video.frame_times(path, decoding),
   "audio_blocks": audio_blocks,
+  "sound_file_blocks": sound_files.sound_file_blocks,
   "grey_frames": grey_frames,
   "sampled_runs": lambda path, notes, decoding, *settings: iter(
     keyframes.sampled_runs(path, *settings, decoding=decoding)
@@ -72,6 +73,8 @@ def main() -> None:
       continue
     while (ended := _wait(-1, os.WNOHANG))[0]:
       codes[ended[0]] = ended[1]
+    if arguments[0] == "sound_file_blocks":
+      sound_files.load_libraries(arguments[1])
     child = os.fork()
     if child == 0:
       control.close()

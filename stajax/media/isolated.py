@@ -23,6 +23,7 @@ import numpy as np
 from stajax.media import decoder_server as server
 from stajax.media import times
 from stajax.media.file import DEFAULT, Decoding, MediaError
+from stajax.media.sound_files import check_libraries
 from stajax.media.video import MediaInfo
 from stajax.runtime import hidden_interrupts
 
@@ -90,8 +91,10 @@ def _close() -> None:
     _current.close()
 
 
-def _iterate(name: str, path: Path, notes: list[str] | None, decoding: Decoding, *arguments: Any) -> Iterator[Any]:
-  """Yields what a function of the server yields in a child."""
+def _iterate(
+  name: str, path: Path, notes: list[str] | None, decoding: Decoding, *arguments: Any, patience: float | None = None
+) -> Iterator[Any]:
+  """Yields what a function of the server yields in a child, which counts as hanging after `patience` seconds."""
   if not IS_POSSIBLE:
     yield from server.FUNCTIONS[name](path, [] if notes is None else notes, decoding, *arguments)
     return
@@ -101,7 +104,8 @@ def _iterate(name: str, path: Path, notes: list[str] | None, decoding: Decoding,
     child, connection = current.start((name, path, decoding, clock, MEMORY, folder, arguments))
   except (OSError, EOFError) as error:
     raise OSError(f"the process that decodes media cannot start or has ended ({error or 'it ended'})") from error
-  connection.settimeout(SILENCE)
+  patience = SILENCE if patience is None else min(SILENCE, patience)
+  connection.settimeout(patience)
   last: Any = None
   is_hanging = False
   try:
@@ -122,7 +126,7 @@ def _iterate(name: str, path: Path, notes: list[str] | None, decoding: Decoding,
         yield item
   except TimeoutError:
     is_hanging = True
-    raise DecoderError(f"{path}: the decoder gave nothing for {SILENCE:g} s") from None
+    raise DecoderError(f"{path}: the decoder gave nothing for {patience:g} s") from None
   except (EOFError, ConnectionError):
     raise DecoderError(f"{path}: {_describe(current.wait(child))}") from None
   finally:
@@ -179,10 +183,19 @@ def frame_times(path: str | Path, decoding: Decoding = DEFAULT) -> Iterator[floa
 
 
 def audio_blocks(
-  path: str | Path, notes: list[str] | None = None, decoding: Decoding = DEFAULT
+  path: str | Path, notes: list[str] | None = None, decoding: Decoding = DEFAULT, patience: float | None = None
 ) -> Iterator[np.ndarray]:
   """Yields the sound in blocks, as mono at 16 kHz."""
-  return _iterate("audio_blocks", Path(path), notes, decoding)
+  return _iterate("audio_blocks", Path(path), notes, decoding, patience=patience)
+
+
+def sound_file_blocks(
+  path: str | Path, notes: list[str] | None = None, decoding: Decoding = DEFAULT, patience: float | None = None
+) -> Iterator[np.ndarray]:
+  """Yields the sound of a file without a picture, as `stajax.media.sound_files.sound_file_blocks` does."""
+  path = Path(path)
+  check_libraries(path)
+  return _iterate("sound_file_blocks", path, notes, decoding, patience=patience)
 
 
 def sampled_runs(

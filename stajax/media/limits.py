@@ -15,10 +15,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeVar
 
-from stajax.runtime import hidden_interrupts
+from stajax.runtime import hidden_interrupts, limit_memory
 
 T = TypeVar("T")
 
@@ -136,20 +135,6 @@ def _begin(function: Callable[..., Any], memory: int | None) -> None:
   _end_with_parent()
   if memory is not None:
     limit_memory(memory)
-
-
-def limit_memory(memory: int) -> None:
-  """Limits the number of bytes by which the address space of this process may grow, on Linux only."""
-  try:
-    import resource
-
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-  except (ImportError, OSError):  # not Linux
-    return
-  resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-  _, most = resource.getrlimit(resource.RLIMIT_AS)
-  wanted = pages * resource.getpagesize() + memory
-  resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
 def _end_with_parent() -> None:

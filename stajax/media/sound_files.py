@@ -1,24 +1,49 @@
 """Reads the sound files of any kind and rate that lie beside frames or videos.
 
 PyAV reads WAV files, as it reads the sound of videos, so that the base install can read them. librosa reads all other
-kinds and soxr resamples them; both come with the extra `train`, and take seconds to load.
+kinds and soxr resamples them; both come with the extra `train`, and take seconds to load. `stajax.media.isolated` has
+the same function for files that may come from anybody.
 """
 
+import contextlib
+import importlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from stajax.media import isolated
+from stajax.media.audio import audio_blocks
 from stajax.media.file import DEFAULT, Decoding, MediaError, check_is_file
 from stajax.media.spectrogram import SAMPLE_RATE
 
+_LIBRARIES = ("librosa", "soundfile", "soxr")
 _BLOCK = 2**16  # the number of samples that are read at a time
 _MAX_SAMPLES = 2**28  # the most samples of all channels of an MP3 file: 50 minutes in stereo, 1 GiB
 
 
 class LibraryMissing(ImportError):
   """A library that reads a file is missing; the message is one line with the file and what to install."""
+
+
+def check_libraries(path: Path) -> None:
+  """Raises LibraryMissing if a library is not installed that reads this kind of file."""
+  if not _is_wav(path):
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+      advice = "pip install 'stajax[train]', or convert the file to WAV"
+      raise LibraryMissing(f"{path}: needs librosa, which is not installed ({missing[0]}): {advice}")
+
+
+def load_libraries(path: Path) -> None:
+  """Loads what reads this kind of file, so that processes that are forked afterwards have it."""
+  if not _is_wav(path):
+    with contextlib.suppress(ImportError):
+      importlib.import_module("librosa.core.audio")
+
+
+def _is_wav(path: Path) -> bool:
+  return path.suffix.lower() == ".wav"
 
 
 def sound_file_blocks(
@@ -39,22 +64,20 @@ def sound_file_blocks(
     LibraryMissing: librosa is not installed, and the file is not a WAV file.
   """
   path = Path(path)
-  if path.suffix.lower() == ".wav":
-    yield from isolated.audio_blocks(path, notes, decoding)
+  if _is_wav(path):
+    yield from audio_blocks(path, notes, decoding)
     return
+  check_libraries(path)
   for block in _resampled_blocks(path):
     if len(block):
       yield (np.clip(np.round(block * 32768), -32768, 32767) / 32768).astype(np.float32)
 
 
 def _resampled_blocks(path: Path) -> Iterator[np.ndarray]:
-  try:
-    import librosa
-    import soundfile
-    import soxr
-  except ImportError as error:
-    advice = "pip install 'stajax[train]', or convert the file to WAV"
-    raise LibraryMissing(f"{path}: needs librosa, which is not installed ({error.name}): {advice}") from error
+  import librosa
+  import soundfile
+  import soxr
+
   check_is_file(path)
   try:
     with soundfile.SoundFile(path) as file:

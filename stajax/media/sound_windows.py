@@ -69,7 +69,7 @@ def file_windows(
     path: The file.
     notes: Receives a line for each thing that had to be left out.
     end: The end of the picture in seconds; a sound that ends earlier is followed by silence.
-    read: The function that reads the file; `stajax.media.sound_files.sound_file_blocks` for a sound without a picture.
+    read: The function that reads the file; `stajax.media.isolated.sound_file_blocks` for a sound without a picture.
 
   Returns:
     The windows, or None if the sound is silent throughout or cannot be decoded.

@@ -14,12 +14,14 @@ from stajax.media.audio import SAMPLE_RATE
 from stajax.media.file import Decoding, MediaError
 from stajax.media.image_folder import numbered_images
 from stajax.media.limits import Limits
-from stajax.media.sound_files import sound_file_blocks
 from stajax.media.sound_windows import pad_with_silence
 from stajax.media.video import GRID_TOLERANCE
 from stajax.prepare.listing import Item
 
 T = TypeVar("T")
+
+_SOUND_SHARE = 1 / 3
+"""The part of an item's time after which silent decoders of sound are given up; the picture needs the rest."""
 
 
 def make_decoding(limits: Limits) -> Decoding:
@@ -64,7 +66,7 @@ def cut_frames(frames: Iterable[tuple[float, T]], limits: Limits, notes: list[st
 def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None = None) -> list[np.ndarray]:
   """Returns the sound of an item up to the largest duration.
 
-  A video's sound is decoded in a process of its own, because a decoder that crashes at it must not cost the picture.
+  Sound is decoded in a process of its own, because a decoder that crashes or hangs at it must not cost the picture.
 
   Args:
     item: The item. Nothing is returned if it has no sound, or if its sound cannot be used though the picture can.
@@ -82,11 +84,11 @@ def decode_sound(item: Item, limits: Limits, notes: list[str], end: float | None
     return []
   path, read = item.path, isolated.audio_blocks
   if item.sound_file is not None:
-    path, read, limits = item.sound_file, sound_file_blocks, replace(limits, sound=None)
+    path, read, limits = item.sound_file, isolated.sound_file_blocks, replace(limits, sound=None)
   blocks: list[np.ndarray] = []
   left = round(min(limits.max_seconds, 1e9) * SAMPLE_RATE)
   try:
-    for block in pad_with_silence(read(path, notes, make_decoding(limits)), end):
+    for block in pad_with_silence(read(path, notes, make_decoding(limits), limits.time_limit * _SOUND_SHARE), end):
       blocks.append(block[:left])
       left -= len(block)
       if left <= 0:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from stajax import runtime
 from stajax.eyetracking import StavisError, StavisVideo, read_density, read_eye_map
-from stajax.runtime import hidden_interrupts
+from stajax.runtime import hidden_interrupts, limit_memory
 from stajax.scoring import protocol
 from stajax.scoring.baselines import BASELINES
 from stajax.scoring.frame import FrameMap, FrameTruth, without
@@ -44,8 +44,9 @@ VideoKey = tuple[str, str]
 
 TASK_FRAMES = 64
 """The number of frames that a worker scores at a time."""
-_MAX_REPEATS = 10_000
-"""The most fixations of a pixel that are believed."""
+MEMORY = 2**32
+"""The bytes by which a worker may grow. Scoring frames of 2^25 pixels, the largest that are read, takes half of it."""
+_MAX_REPEATS = 10_000  # the most fixations of a pixel that are believed
 
 
 class Kept(Protocol):
@@ -310,15 +311,23 @@ class _Scorer:
         with hidden_interrupts():  # the first task starts the processes
           pending.append(self.executor.submit(function, *arguments))
         if len(pending) >= self.max_pending:
-          yield pending.popleft().result()
+          yield _result(pending.popleft())
       while pending:
-        yield pending.popleft().result()
+        yield _result(pending.popleft())
     except BrokenProcessPool:
       reason = "which systems do when they run out of memory (--processes takes fewer at a time)"
       raise OSError(f"a process that scores has died or was killed, {reason}") from None
     finally:
       for future in pending:
         future.cancel()
+
+
+def _result(future: Future) -> Any:
+  """Returns the result of a task; one that needs too much memory costs the video."""
+  try:
+    return future.result()
+  except MemoryError:
+    raise StavisError(f"scoring it needs more than {MEMORY / 2**30:g} GiB of memory in a process") from None
 
 
 def _read_fixations_task(paths: list[Path], repeated: bool) -> list[tuple[tuple[int, int], np.ndarray]]:
@@ -379,8 +388,13 @@ def _prepared_baselines(size: tuple[int, int], name: str) -> dict[str, FrameMap]
   }
 
 
+def _begin(memory: int) -> None:
+  """Prepares a worker, which loaded this module when it received this function."""
+  limit_memory(memory)
+
+
 def _make_executor(processes: int) -> contextlib.AbstractContextManager[Executor]:
   if processes == 1:
     return ThreadPoolExecutor(1)
   # Spawned, not forked: the parent may hold an accelerator and threads.
-  return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+  return ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _begin, (MEMORY,))

@@ -99,6 +99,20 @@ def test_results_do_not_depend_on_processes_and_workers_stay_light(tree, monkeyp
   assert light.stdout.strip() == "[]"
 
 
+def test_too_little_memory_costs_the_video(tree, monkeypatch):
+  """The maps of one video are too large for the processes that score."""
+
+  def maps_of(video, frames):
+    size = (6000, 6000) if video.name == "bb" else (4, 4)
+    for i in frames:
+      yield [i], {"m": np.full((1, *size), i, np.uint8)}
+
+  monkeypatch.setattr(scoring_videos, "MEMORY", 2**28)
+  found = evaluate_videos(read_tree(tree).videos, maps_of, processes=2)
+  assert [video.name for video in found.videos] == ["a", "ccc"]
+  assert found.skipped == (("Tiny", "bb", "scoring it needs more than 0.25 GiB of memory in a process"),)
+
+
 def test_each_split_has_its_own_maps(tmp_path):
   write_tree(tmp_path, "AVAD", [["a"], ["bb"]])
   write_tree(tmp_path, "DIEM", [["d"]])

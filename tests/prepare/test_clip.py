@@ -201,17 +201,29 @@ def test_sounding_finds_the_onsets_of_the_samples(tmp_path):
   assert sounding(log_spectrogram(samples)) == pytest.approx(onsets(samples), abs=0.04)
 
 
+FAULTS = {
+  "os.abort()": "the decoder crashed (signal 6)",
+  "time.sleep(99)": "the decoder gave nothing for 2 s",
+}
+
+
 @pytest.mark.skipif(not isolated.IS_POSSIBLE, reason="this system cannot fork processes")
-def test_a_sound_decoder_that_crashes_costs_the_sound_only(tmp_path, monkeypatch):
+@pytest.mark.parametrize("fault, reason", FAULTS.items())
+@pytest.mark.parametrize("kind", [None, "flac"])
+def test_a_sound_decoder_that_crashes_or_hangs_costs_the_sound_only(tmp_path, monkeypatch, fault, reason, kind):
   path = write_video(tmp_path / "a.mp4", ramp(20), sound=clicks(2, [0.5]))
+  sound_file = None if kind is None else tmp_path / f"a.{kind}"
+  if sound_file is not None:
+    pytest.importorskip("soundfile").write(sound_file, clicks(2, [0.5])[0], 16000)
   (tmp_path / "site").mkdir()
   # Python runs this when the process starts that decodes the sound.
   (tmp_path / "site" / "sitecustomize.py").write_text(
-    "import os\nimport stajax.media.file as file\nfile.decode = lambda *arguments: os.abort()\n"
+    "import os, time\nfrom stajax.media import audio, sound_files\n"
+    f"audio.decode = sound_files.check_is_file = lambda *arguments: {fault}\n"
   )
   monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "site"), *sys.path]))
   monkeypatch.setattr(isolated, "_current", None)
-  clip, notes = one(Item("a", path))
+  clip, notes = one(Item("a", path, sound_file=sound_file), limits=Limits(time_limit=6))
   assert len(clip.frames) == 16 and levels(clip)[0] == pytest.approx(20, abs=2)
-  assert not clip.has_sound and notes == ["sound: the decoder crashed (signal 6)"]
+  assert not clip.has_sound and notes == [f"sound: {reason}"]
   isolated._server().close()
