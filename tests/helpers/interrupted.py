@@ -1,0 +1,385 @@
+"""Interrupts whole trainings again and again at random times, and compares what they end with.
+
+  python -m helpers.interrupted CONFIG REFERENCE FOLDER --count 100 --span 8 --signal KILL --seed 0
+
+Each life of a training lasts for a random time after it has taken its work folder, uniformly up to `--span` seconds of
+processor time, and ends by a signal; the next life goes on in the same folder. Every training that ends is compared
+with REFERENCE, the work folder of one that was left alone (it is made if it is missing), and another one is begun in a
+fresh folder until there were as many interruptions.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from helpers import power_loss
+from helpers.paths import ROOT
+from helpers.zygote import Life, Zygote
+from stajax import files
+
+LONGEST_END = 60
+"""Within how many seconds all processes have to end."""
+_LAUNCHER = ROOT / "launch" / "local_processes.sh"
+_LOCK = ".train.lock"
+_WITH_TIMES = ("log.jsonl", "done.json", "index.html")
+"""Names of files that say how long something took."""
+_LONGEST_LIFE = 15 * 60
+
+
+@dataclasses.dataclass
+class Interruption:
+  """How one life of a training ended.
+
+  Attributes:
+    stage: The stage that was being done.
+    code: The exit code.
+    seconds: How long after the signal all processes had ended.
+    lines: What was on the screen besides progress.
+    left: The processes that are left.
+  """
+
+  stage: str
+  code: int
+  seconds: float
+  lines: list[str]
+  left: list[int]
+
+
+class Reader:
+  """Polls a folder as another program does; a context manager that collects what it should not have seen.
+
+  A file that has its final name may neither change afterwards nor be incomplete. Logs, to which lines are added, are
+  not looked at.
+
+  Attributes:
+    faults: A line for each file that changed under its name, or is no JSON or manifest.
+    seen: The SHA-256 that files had when they were first seen, by name.
+  """
+
+  def __init__(self, folder: Path) -> None:
+    self.faults: list[str] = []
+    self.seen: dict[str, set[str]] = {}
+    self._folder, self._known = folder, dict[tuple[str, int], tuple[int, int]]()
+    self._ends = threading.Event()
+    self._thread = threading.Thread(target=self._poll, daemon=True)
+    self.polls = 0
+
+  def __enter__(self) -> "Reader":
+    self._thread.start()
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._ends.set()
+    self._thread.join()
+
+  def _poll(self) -> None:
+    while not self._ends.wait(0.03):
+      self.polls += 1
+      for path, status in _finished_files(self._folder):
+        now, known = (status.st_size, status.st_mtime_ns), self._known.get((path, status.st_ino))
+        if known is None:
+          self._look(path, status.st_ino)
+        elif known != now:
+          self.faults.append(f"{path}: changed under its name, {known} → {now}")
+        self._known[path, status.st_ino] = now
+
+  def _look(self, path: str, inode: int) -> None:
+    try:
+      with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_ino != inode:
+          return  # it was replaced, and is looked at next time
+        content = file.read()
+    except OSError:
+      return  # it was removed
+    self.seen.setdefault(os.path.relpath(path, self._folder), set()).add(hashlib.sha256(content).hexdigest())
+    if path.endswith(".json"):
+      try:
+        found = json.loads(content)
+        if path.endswith("done.json") and found.pop("digest") != files.sha256_of_json(found):
+          raise ValueError("not the digest in it")
+      except (ValueError, KeyError) as error:
+        self.faults.append(f"{path}: {error!r} in {content[:200]!r}")
+
+
+def _finished_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+  """Yields the files with final names; hidden ones, those of a checkpoint that is being written, and logs have none."""
+  stack = [str(folder)]
+  while stack:
+    try:
+      entries = list(os.scandir(stack.pop()))
+    except OSError:
+      continue
+    for entry in entries:
+      if entry.name.startswith(".") or "orbax-checkpoint-tmp" in entry.name or entry.name == "tensorboard":
+        continue
+      try:
+        if entry.is_dir(follow_symlinks=False):
+          stack.append(entry.path)
+        elif entry.name != "log.jsonl":
+          yield entry.path, os.stat(entry.path)
+      except OSError:
+        continue
+
+
+class Launched:
+  """Several processes, each on one device, that the launcher starts in a session of their own.
+
+  Attributes:
+    pid: The process id of the launcher.
+    output: The file of what they print.
+  """
+
+  def __init__(self, arguments: Sequence[str], output: Path, processes: int) -> None:
+    paths = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "PATH": paths}
+    with output.open("w") as file:
+      pipes = {"stdout": file, "stderr": subprocess.STDOUT, "start_new_session": True}
+      self._process = subprocess.Popen([str(_LAUNCHER), str(processes), *arguments], env=environment, **pipes)
+    self.pid, self.output = self._process.pid, output
+
+  def poll(self) -> int | None:
+    """Returns the exit code, None while the launcher lives."""
+    return self._process.poll()
+
+  def wait(self, timeout: float | None = None) -> int | None:
+    """Waits for the end of the launcher; returns the exit code, None if it lives on."""
+    try:
+      return self._process.wait(timeout)
+    except subprocess.TimeoutExpired:
+      return None
+
+  def send_signal(self, number: int) -> None:
+    """Sends the launcher a signal."""
+    self._process.send_signal(number)
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+  """What is trained, and how it is started.
+
+  Attributes:
+    config: The configuration.
+    zygote: What starts one process.
+    processes: The number of processes that train together.
+    losses: Where to note what reaches the disk, if the power is to fail; None: nowhere.
+  """
+
+  config: Path
+  zygote: Zygote
+  processes: int = 1
+  losses: Path | None = None
+
+  def start(self, workdir: Path) -> Life | Launched:
+    """Starts a training."""
+    arguments = ["--config", str(self.config), "--workdir", str(workdir)]
+    output = workdir.with_name(f"{workdir.name}.out")
+    if self.processes > 1:
+      return Launched(arguments, output, self.processes)
+    if self.losses is not None:
+      power_loss.begin(self.losses, workdir)
+    return self.zygote.start(arguments, output, self.losses)
+
+
+def members(session: int) -> dict[int, str]:
+  """Returns the command lines of the processes of a session that still run, by their ids."""
+  found: dict[int, str] = {}
+  for path in Path("/proc").glob("[0-9]*"):
+    try:
+      fields = (path / "stat").read_text().rpartition(")")[2].split()
+      if int(fields[3]) == session and fields[0] != "Z":
+        found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+      continue
+  return found
+
+
+def processor_time(session: int) -> float:
+  """Returns the processor time, in seconds, of the processes of a session that still run, and of their children."""
+  found = 0
+  for pid in members(session):
+    with contextlib.suppress(OSError):
+      fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+      found += sum(int(field) for field in fields[11:15])
+  return found / os.sysconf("SC_CLK_TCK")
+
+
+def _interrupt(life: Life | Launched, number: int, rng: random.Random) -> None:
+  """Sends a signal: SIGKILL to all, any other to the first process; of several processes, SIGKILL to one."""
+  if isinstance(life, Launched) and number == signal.SIGKILL:
+    # Each is a parent that watches, and a child that computes; any of them may be the one that is killed.
+    trains = [pid for pid, line in members(life.pid).items() if "stajax.train --distributed" in line]
+    os.kill(rng.choice(sorted(trains)), number)
+  elif number == signal.SIGKILL:
+    os.killpg(life.pid, number)
+  else:
+    life.send_signal(number)
+
+
+def live(training: Training, workdir: Path, number: int, seconds: float, rng: random.Random) -> Interruption | None:
+  """Lets a training work for some seconds after it has taken its folder; returns None if it ended by itself before.
+
+  Raises:
+    AssertionError: It ended by itself with an error.
+  """
+  began = time.time()
+  life = training.start(workdir)
+  lock, deadline = workdir / _LOCK, time.monotonic() + _LONGEST_LIFE
+  while life.poll() is None and not _is_new(lock, began) and time.monotonic() < deadline:
+    time.sleep(0.01)
+  before = processor_time(life.pid)
+  while life.poll() is None and processor_time(life.pid) - before < seconds:
+    time.sleep(0.1)
+  if life.poll() is not None:
+    assert life.poll() == 0, life.output.read_text()[-3000:]
+    return None
+  _interrupt(life, number, rng)
+  asked = time.monotonic()
+  life.wait(LONGEST_END + 30)
+  took = time.monotonic() - asked
+  left = _still_there(life.pid)
+  for pid in left:
+    os.kill(pid, signal.SIGKILL)
+  code = life.wait(60)
+  assert code is not None
+  output = life.output.read_text(errors="replace").splitlines()
+  stage = next((line.split(": ")[-1].strip() for line in reversed(output) if line.startswith("stage ")), "before any")
+  return Interruption(stage, code, took, [line for line in output if not _is_progress(line)], left)
+
+
+def _is_new(lock: Path, since: float) -> bool:
+  try:
+    return lock.stat().st_mtime >= since
+  except OSError:
+    return False
+
+
+def _still_there(session: int) -> list[int]:
+  """Returns the processes of a session that have not ended two seconds later."""
+  deadline = time.monotonic() + 2
+  while (left := list(members(session))) and time.monotonic() < deadline:
+    time.sleep(0.05)
+  return left
+
+
+def _is_progress(line: str) -> bool:
+  words = ("stage ", "train ", "checking ", "rendering ", "scoring ", "report: ", "features ")
+  return not line.strip() or line.startswith(words) or ": starts from " in line or "| " in line or "%" in line
+
+
+def digests(workdir: Path) -> dict[str, str]:
+  """Returns the SHA-256 of everything that has to be equal, by name: what stages say they wrote, and what is there."""
+  found: dict[str, str] = {}
+  for manifest in sorted(workdir.glob("stages/*/done.json")):
+    _, written = files.read_manifest(manifest)
+    found |= {f"{manifest.parent.name}: {name}": sha256 for name, sha256 in written.items() if _is_fixed(name)}
+    there = files.digests(workdir, [workdir / name for name in written if _is_fixed(name)])
+    assert there == {name: sha256 for name, sha256 in written.items() if _is_fixed(name)}, manifest
+    if (log := manifest.with_name("log.jsonl")).exists():
+      lines = [json.loads(line) for line in log.read_text().splitlines()]
+      found[f"{manifest.parent.name}: log"] = json.dumps([
+        {key: value for key, value in line.items() if key != "examples_per_second"} for line in lines
+      ])  # fmt: skip
+  return found
+
+
+def _is_fixed(name: str) -> bool:
+  return Path(name).name not in _WITH_TIMES
+
+
+def check(workdir: Path, reference: Path, reader: Reader | None) -> None:
+  """Compares a finished training with one that was left alone, and what a reader has seen with both.
+
+  Raises:
+    AssertionError: They differ, something half done is left, or the reader saw a partial file.
+  """
+  found, expected = digests(workdir), digests(reference)
+  different = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+  assert not different, different
+  assert len(list(workdir.glob("stages/*/done.json"))) == len(list(reference.glob("stages/*/done.json")))
+  left = [path for path in workdir.rglob("*") if path.name.endswith((".partial", ".staging")) or path.name == _LOCK]
+  assert not left, left
+  if reader is None:
+    return
+  assert not reader.faults, reader.faults[:5]
+  names = {name.partition(": ")[2] for name in found}
+  partial = {name for name in names & reader.seen.keys() if reader.seen[name] != {files.sha256_of_file(workdir / name)}}
+  assert not partial, partial
+
+
+def run_chains(
+  training: Training, reference: Path, folder: Path, count: int, span: float, number: int, seed: int = 0
+) -> list[Interruption]:
+  """Interrupts trainings until there were so many interruptions; each training is finished and compared.
+
+  Args:
+    training: What is trained.
+    reference: The work folder of a training that was left alone.
+    folder: Where the trainings write.
+    count: The number of interruptions.
+    span: The longest life in seconds of processor time.
+    number: The signal.
+    seed: The seed of all random numbers.
+
+  Raises:
+    AssertionError: See `check`, or an interruption did not end all processes in time.
+  """
+  rng, made = random.Random(seed), list[Interruption]()
+  while len(made) < count:
+    workdir, before = folder / f"chain-{seed}-{len(made)}", len(made)
+    with Reader(workdir) as reader:
+      while True:
+        found = live(training, workdir, number, rng.uniform(0, span) if len(made) < count else _LONGEST_LIFE, rng)
+        if found is None:
+          break
+        made.append(found)
+        print(f"{len(made)} of {count}: {found}", flush=True)
+        assert not found.left and found.seconds < LONGEST_END, found
+        if training.losses is not None:
+          print("lost:", *power_loss.lose(training.losses, rng), sep="\n  ", flush=True)
+    check(workdir, reference, reader if training.losses is None else None)
+    print(f"{workdir.name}: {len(made) - before} interruptions, {reader.polls} polls, equal to {reference}", flush=True)
+    shutil.rmtree(workdir)
+  return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs the command."""
+  parser = argparse.ArgumentParser(description=__doc__)
+  for name in ("config", "reference", "folder"):
+    parser.add_argument(name, type=Path)
+  parser.add_argument("--count", type=int, default=100)
+  parser.add_argument("--span", type=float, default=16)
+  parser.add_argument("--signal", default="KILL")
+  parser.add_argument("--processes", type=int, default=1)
+  parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--lose", action="store_true", help="what was not synced before a kill may be lost")
+  given = parser.parse_args(argv)
+  number = signal.Signals[f"SIG{given.signal}"]
+  given.folder.mkdir(parents=True, exist_ok=True)
+  losses = (given.folder / f"disk-{given.seed}").absolute() if given.lose else None
+  with Zygote() as zygote:
+    training = Training(given.config, zygote, given.processes, losses)
+    if not given.reference.exists():
+      assert training.start(given.reference).wait(_LONGEST_LIFE) == 0
+    made = run_chains(training, given.reference, given.folder, given.count, given.span, number, given.seed)
+  print(f"{len(made)} interruptions by {number.name}, all trainings equal")
+  print("exit codes", dict(Counter(found.code for found in made)))
+  print("longest end", max(found.seconds for found in made))
+  print("stages", dict(Counter(found.stage for found in made)))
+
+
+if __name__ == "__main__":
+  main()
