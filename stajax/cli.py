@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from stajax.files import address_refusal, is_address, make_folder, printable
+from stajax.signals import repeat_lost_signals
 
 if TYPE_CHECKING:
   from stajax.config import Config
@@ -248,7 +249,8 @@ def run(
     reports: Whether a bug is reported here instead of raised.
   """
   try:
-    return command()
+    with repeat_lost_signals():
+      return command()
   except ModuleNotFoundError as error:
     name = (error.name or "").partition(".")[0]
     if name not in ("", "stajax"):

@@ -65,8 +65,7 @@ def find_visible_files(folder: Path, unread: list[Path] | None = None) -> Iterat
 def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
   """Yields the name of a file to write, which replaces `path` when the block ends without an exception.
 
-  After an exception `path` is as it was before, and nothing of the new file remains. The content reaches the disk
-  before the file gets its name, so that a machine that fails cannot leave an empty one.
+  After an exception `path` is as it was before. The content reaches the disk before the file gets its name.
 
   Args:
     path: The file to write, in an existing folder.
@@ -81,8 +80,9 @@ def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
   # Unshared files get no unique name, because nobody would ever remove what killed processes leave behind.
   partial = partial_path(path, uuid.uuid4().hex if shared else "")
   try:
-    yield partial
-    put_in_place(partial, path)
+    with _named(path):
+      yield partial
+      put_in_place(partial, path)
   finally:
     partial.unlink(missing_ok=True)
 
@@ -91,8 +91,7 @@ def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
 def atomic_folder(path: str | Path) -> Iterator[Path]:
   """Yields an empty folder to fill, which replaces `path` when the block ends without an exception.
 
-  After an exception `path` is as it was before, and nothing of the new folder remains. Makes the folder that `path` is
-  in if it is missing.
+  After an exception `path` is as it was before, and nothing of the new folder remains. Makes the folder above `path`.
   """
   path = Path(path)
   make_folder(path.parent)
@@ -100,17 +99,27 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
   shutil.rmtree(partial, ignore_errors=True)  # a process that was killed may have left it
   partial.mkdir()
   try:
-    yield partial
-    put_in_place(partial, path)
+    with _named(path):
+      yield partial
+      put_in_place(partial, path)
   finally:
     shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+  """Adds the path to errors that name no file, as that of a full disk."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
 
 
 def put_in_place(partial: Path, path: Path) -> None:
   """Gives a complete file or folder its name, in place of what is there.
 
-  All of it reaches the disk before, and the name afterwards, so that a power failure leaves no empty or missing file
-  under a final name.
+  All of it reaches the disk before, and the name afterwards, so that a power failure leaves nothing empty or missing.
   """
   paths = [partial, *partial.rglob("*")] if partial.is_dir() else [partial]
   if len(paths) == 1:
@@ -276,12 +285,8 @@ def folder_names(folder: Path) -> list[str]:
 def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") -> dict[int, list[Path]]:
   """Returns the files of a folder by number, in order; none if the folder is missing. Hidden files are left out.
 
-  A file's number is made of the last digits of its name before the suffix, at most 12 of them.
-
-  Args:
-    folder: The folder.
-    suffixes: The suffixes that files may have, in lower case.
-    prefix: The text that their names begin with.
+  A file's number is made of the last digits of its name before the suffix, at most 12 of them. Suffixes are given in
+  lower case, and all names have to begin with `prefix`.
   """
   found: dict[int, list[Path]] = {}
   for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
@@ -293,12 +298,7 @@ def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") ->
 
 
 def shorten_name(name: str, longest: int = LONGEST_NAME) -> str:
-  """Returns a name of a file; if it is too long, its beginning and a digest of all of it.
-
-  Args:
-    name: The name, without what is added to it later.
-    longest: The largest number of bytes.
-  """
+  """Returns a name of a file; if it has more than `longest` bytes, its beginning and a digest of all of it."""
   encoded = os.fsencode(name)
   if len(encoded) <= longest:
     return name

@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "stajax").rglob("*.py"))
 # The rooms of the house from the ground up: folders, and modules at the top level. A room imports only from rooms that
 # stand before it. The public face, the package itself, loads lazily whatever it offers.
 ROOMS = (
-  *("grid", "files", "runtime"),
+  *("grid", "files", "runtime", "signals"),
   *("companions", "config", "cli", "senses", "maps", "nets", "eyetracking"),
   *("media", "scoring", "data", "networks", "report", "weights", "model", "inference"),
   # The wings: training renders embedded clips, planning compiles training steps, the evaluation trains variants, and

@@ -1,6 +1,7 @@
 """Atomic writing: files and folders appear whole or not at all, and replace what was there before."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -32,6 +33,12 @@ def test_a_file_stays_as_it_was_after_an_exception(tmp_path, error):
     partial.write_text("half of the n")
     raise error
   assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path):
+  for atomic in (files.atomic_file, files.atomic_folder):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a'$"), atomic(tmp_path / "a"):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("shared", [False, True])

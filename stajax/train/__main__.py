@@ -16,7 +16,7 @@ from pathlib import Path
 
 import tyro
 
-from stajax import cli, runtime
+from stajax import cli, runtime, signals
 from stajax import config as configuration
 from stajax.train.scale_batch import scale_batches
 
@@ -63,7 +63,7 @@ def run(config: configuration.Config, workdir: Path, distributed: bool = False, 
     return cli.run(PROGRAM, lambda: _run(config, workdir, redo), errors=(), reports=not distributed)
 
   if not distributed:
-    with runtime.ended_by_sigterm():
+    with signals.ended_by_sigterm():
       return command()
   runtime.join_processes()
   return runtime.run_together(PROGRAM, command, cli.report)
@@ -74,13 +74,13 @@ def _run(config: configuration.Config, workdir: Path, redo: Sequence[str]) -> in
     with cli.ended_by_interrupts(PROGRAM):
       from stajax.train.loop import Stopped, TrainingError
       from stajax.train.stages import runner
-  except runtime.Terminated as error:
+  except signals.Terminated as error:
     return cli.fail(PROGRAM, str(error), code=STOPPED)
   try:
     cli.say(runner.run_all(config, workdir, redo))
   except TrainingError as error:
     return cli.fail(PROGRAM, str(error), code=1)
-  except (Stopped, runtime.Terminated) as error:
+  except (Stopped, signals.Terminated) as error:
     return cli.fail(PROGRAM, str(error), code=STOPPED)
   return 0
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from stajax import runtime
-from stajax.runtime import should_stop, stops_by_itself
+from stajax.signals import should_stop, stops_by_itself
 from stajax.train import checkpoint
 from stajax.train.logs import Log
 from stajax.train.step import State, put_batch, replicate

@@ -1,0 +1,91 @@
+"""Signals that end a command: what they raise, and loops that take care of them."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator
+from typing import Any
+
+
+def should_stop(step: int) -> bool:
+  """Returns whether training has to end after a step, the same in all processes, since one has received SIGTERM."""
+  import jax
+  from jax.experimental import multihost_utils
+
+  return _is_asked or (jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step))
+
+
+class Terminated(BaseException):
+  """This process has received SIGTERM; one line. Nothing but the command itself may catch it."""
+
+
+_is_asked = False
+"""Whether SIGTERM came while a loop takes care of it."""
+_takes_care = False
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Generator[None]:
+  """Lets SIGTERM raise `Terminated` in the block, or, inside of `stops_by_itself`, only make `should_stop` true.
+
+  A second SIGTERM always raises.
+  """
+  global _is_asked
+
+  def end(_number: int, _frame: Any) -> None:
+    global _is_asked
+    if _takes_care and not _is_asked:
+      _is_asked = True
+    else:
+      raise Terminated("ended by SIGTERM; what is finished is kept, and the same command goes on from there")
+
+  if threading.current_thread() is not threading.main_thread():  # where signals cannot be taken
+    yield
+    return
+  before = signal.signal(signal.SIGTERM, end)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+    _is_asked = False
+
+
+@contextlib.contextmanager
+def stops_by_itself() -> Generator[None]:
+  """Says that the block asks `should_stop` every now and then, saves, and ends."""
+  global _takes_care
+  _takes_care = True
+  try:
+    yield
+  finally:
+    _takes_care = False
+
+
+_AGAIN_AFTER = 0.05  # seconds
+
+
+@contextlib.contextmanager
+def repeat_lost_signals() -> Generator[None]:
+  """Sends SIGINT and SIGTERM again, in the block, where what they raised was lost.
+
+  Python prints what is raised in some callbacks, such as finalizers and those of its garbage collector, and goes on.
+  """
+  before, numbers = sys.unraisablehook, {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
+
+  def hear(lost: Any) -> None:
+    number = numbers.get(lost.exc_type)
+    if number is None:
+      before(lost)
+      return
+    # Later, because the callback has not ended yet.
+    again = threading.Timer(_AGAIN_AFTER, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+  sys.unraisablehook = hear
+  try:
+    yield
+  finally:
+    sys.unraisablehook = before

@@ -1,0 +1,52 @@
+"""What signals raise reaches the command that they are to end, wherever they come."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from helpers.paths import ROOT
+
+LOSING = """
+import gc, os, sys, time, weakref
+from stajax import cli, signals
+
+class Thing:
+  pass
+
+def lose(*_):
+  if not sent:
+    sent.append(True)
+    os.kill(os.getpid(), int(sys.argv[1]))
+    time.sleep(0.2)  # Python calls the handler here, and prints what it raises
+
+def command():
+  if sys.argv[2] == "collector":
+    gc.callbacks.append(lose)
+    gc.collect()
+  else:
+    thing = Thing()
+    watch = weakref.ref(thing, lose)
+    del thing
+  time.sleep(60)
+  return 0
+
+sent = []
+with signals.ended_by_sigterm():
+  try:
+    code = cli.run("test", command)
+  except signals.Terminated as error:
+    code = cli.fail("test", str(error), 75)
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("where", ["collector", "reference"])
+def test_a_signal_that_comes_in_a_callback_ends_the_command(number, code, where):
+  environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+  command = [sys.executable, "-c", LOSING, str(int(number)), where]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+  assert done.returncode == code and len(done.stderr.splitlines()) == 1, done.stderr
