@@ -88,4 +88,5 @@ def repeat_lost_signals() -> Generator[None]:
   try:
     yield
   finally:
-    sys.unraisablehook = before
+    if sys.unraisablehook is hear:  # nobody hears by it besides
+      sys.unraisablehook = before

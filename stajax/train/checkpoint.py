@@ -5,6 +5,7 @@ import logging
 import os
 import platform
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,20 @@ for _name in ("absl", "asyncio", "concurrent.futures"):
   logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+class _LateErrors:
+  """Keeps off the screen what TensorStore says about a failed save after Orbax has told why it failed.
+
+  Arrays that are still being written then report to an event loop that is closed, each with a traceback.
+  """
+
+  def __init__(self) -> None:
+    self._before = sys.unraisablehook
+
+  def __call__(self, lost: Any, /) -> None:
+    if not (lost.exc_type is RuntimeError and str(lost.exc_value) == "Event loop is closed"):
+      self._before(lost)
+
+
 _DIGEST = "state_sha256"
 """The key of the digest of a state, beside its environment."""
 
@@ -39,6 +54,8 @@ class Checkpoints:
   """
 
   def __init__(self, folder: str | Path, keep: int = 2) -> None:
+    if not isinstance(sys.unraisablehook, _LateErrors):
+      sys.unraisablehook = _LateErrors()
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     self._folder = Path(folder).absolute()
     self._manager = ocp.CheckpointManager(self._folder, options=options)

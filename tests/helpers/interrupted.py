@@ -86,7 +86,9 @@ class Reader:
     self._thread.join()
 
   def _poll(self) -> None:
-    while not self._ends.wait(0.03):
+    took = 0.0
+    while not self._ends.wait(max(0.03, 5 * took)):  # not more than a sixth of a core
+      began = time.monotonic()
       self.polls += 1
       for path, status in _finished_files(self._folder):
         now, known = (status.st_size, status.st_mtime_ns), self._known.get((path, status.st_ino))
@@ -95,6 +97,7 @@ class Reader:
         elif known != now:
           self.faults.append(f"{path}: changed under its name, {known} → {now}")
         self._known[path, status.st_ino] = now
+      took = time.monotonic() - began
 
   def _look(self, path: str, inode: int) -> None:
     try:
@@ -206,10 +209,10 @@ def members(session: int) -> dict[int, str]:
   return found
 
 
-def processor_time(session: int) -> float:
-  """Returns the processor time, in seconds, of the processes of a session that still run, and of their children."""
+def processor_time(life: Life | Launched) -> float:
+  """Returns the processor time, in seconds, of the processes that still run, and of their children that have ended."""
   found = 0
-  for pid in members(session):
+  for pid in members(life.pid) if isinstance(life, Launched) else [life.pid]:
     with contextlib.suppress(OSError):
       fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
       found += sum(int(field) for field in fields[11:15])
@@ -239,8 +242,8 @@ def live(training: Training, workdir: Path, number: int, seconds: float, rng: ra
   lock, deadline = workdir / _LOCK, time.monotonic() + _LONGEST_LIFE
   while life.poll() is None and not _is_new(lock, began) and time.monotonic() < deadline:
     time.sleep(0.01)
-  before = processor_time(life.pid)
-  while life.poll() is None and processor_time(life.pid) - before < seconds:
+  before = processor_time(life)
+  while life.poll() is None and processor_time(life) - before < seconds:
     time.sleep(0.1)
   if life.poll() is not None:
     assert life.poll() == 0, life.output.read_text()[-3000:]

@@ -1,6 +1,7 @@
 """The training loop, with batches from memory: resuming, logging, and stopping at a NaN."""
 
 import shutil
+import sys
 import types
 
 import jax
@@ -165,6 +166,19 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, tmp_pa
       assert "\n" not in faults[0] and (folder / "unreadable-7").is_dir()
       checkpoints.save(7, state)  # so that training goes on
   assert num_said >= 3
+
+
+def test_a_failed_save_says_nothing_after_its_error(tmp_path, monkeypatch):
+  """Arrays that are still being written report to a closed event loop; other errors are shown as before."""
+  shown = []
+  monkeypatch.setattr(sys, "unraisablehook", shown.append)
+  errors = [RuntimeError("Event loop is closed"), RuntimeError("another")]
+  lost = [types.SimpleNamespace(exc_type=type(error), exc_value=error) for error in errors]
+  for _ in range(2):
+    with checkpoint.Checkpoints(tmp_path):
+      for one in lost:
+        sys.unraisablehook(one)
+  assert shown == [lost[1], lost[1]]
 
 
 def test_without_a_readable_checkpoint_training_begins_again(uninterrupted, tmp_path, capsys):
