@@ -31,11 +31,13 @@ class Life:
     pid: Its process id, and that of its session.
     output: The file of what it prints.
     returncode: Its exit code once it has ended; that of a signal is negative.
+    processor: The processor time in seconds that it has taken, once it has ended.
   """
 
   pid: int
   output: Path
   returncode: int | None = None
+  processor: float = 0.0
   _ended: threading.Event = dataclasses.field(default_factory=threading.Event)
 
   def poll(self) -> int | None:
@@ -47,9 +49,9 @@ class Life:
     self._ended.wait(timeout)
     return self.poll()
 
-  def end(self, code: int) -> None:
+  def end(self, code: int, processor: float) -> None:
     """Notes that it has ended."""
-    self.returncode = code
+    self.returncode, self.processor = code, processor
     self._ended.set()
 
   def send_signal(self, number: int) -> None:
@@ -81,7 +83,7 @@ class Zygote:
     request = [list(arguments), str(output), None if record is None else str(record)]
     print(json.dumps(request), file=self._process.stdin, flush=True)
     life = Life(self._read(), output)
-    threading.Thread(target=lambda: life.end(self._read()), daemon=True).start()
+    threading.Thread(target=lambda: life.end(self._read(), self._read() / 1000), daemon=True).start()
     return life
 
   def _read(self) -> int:
@@ -107,7 +109,9 @@ def main() -> int:
       answers.close()
       return _train(arguments, output, record)
     print(child, file=answers)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers)
+    _, status, usage = os.wait4(child, 0)
+    print(os.waitstatus_to_exitcode(status), file=answers)
+    print(round(1000 * (usage.ru_utime + usage.ru_stime)), file=answers)
   return 0
 
 
