@@ -112,7 +112,8 @@ def _named(path: Path) -> Iterator[None]:
   try:
     yield
   except OSError as error:
-    error.filename = error.filename or str(path)
+    if error.errno is not None and error.filename is None:
+      error.filename = str(path)
     raise
 
 
@@ -285,8 +286,7 @@ def folder_names(folder: Path) -> list[str]:
 def numbered_files(folder: Path, suffixes: Collection[str], prefix: str = "") -> dict[int, list[Path]]:
   """Returns the files of a folder by number, in order; none if the folder is missing. Hidden files are left out.
 
-  A file's number is made of the last digits of its name before the suffix, at most 12 of them. Suffixes are given in
-  lower case, and all names have to begin with `prefix`.
+  A file's number is the last (at most 12) digits of its name. Suffixes are in lower case; names begin with `prefix`.
   """
   found: dict[int, list[Path]] = {}
   for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
