@@ -28,7 +28,8 @@ _COLOURS = ("var(--accent)", "var(--soft)")
 
 
 def time_curves(evaluation: Evaluation, method: str, reference: str = "centre") -> list[tuple[str, str]]:
-  """Returns (title, `<svg>`) for each video: the scores of a method over its frames, and a reference in grey."""
+  """Returns (title, `<svg>`) for the first `MAX_VIDEOS` videos: the scores of a method over its frames, and a reference
+  in grey."""
   curves = []
   for video in evaluation.videos[:MAX_VIDEOS]:
     if method not in video.scores:

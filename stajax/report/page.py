@@ -121,6 +121,7 @@ def write_page(out: str | Path, page: Page) -> None:
     map_sizes=_map_sizes(page.about["map_sizes_height_width"]),
     curves=[_curve(stage, log, f"curve{i}") for i, (stage, log) in enumerate(page.curves.items())],
     moments=[(title, Markup(svg)) for title, svg in page.moments],
+    num_videos=sum(row["videos"] for name, row in page.about.get("sets", {}).items() if "/" not in name),
     examples=[_gallery_row(example) for example in page.examples],
     has_viewers=any(example.viewers is not None for example in page.examples),
     facts=page.facts,

@@ -7,7 +7,7 @@ import pytest
 
 from helpers.scores import SIZE, avimos_by_hand, write_tree
 from stajax.eyetracking import read_tree
-from stajax.scoring import fast, protocol
+from stajax.scoring import fast, metrics, protocol
 from stajax.scoring.frame import FrameMap, FrameTruth, Scored
 from stajax.scoring.protocols import PROTOCOLS, density_of
 from stajax.scoring.resize import resize_bilinear
@@ -98,7 +98,15 @@ def test_averages_and_negatives_of_a_set(tmp_path):
     frames = [i for i in frames if video.name != "b" or i == 0]  # videos of different length
     yield frames, {"m": rng.integers(0, 256, (len(frames), *SIZE), dtype=np.uint8)}
 
-  found = evaluate_videos(videos, maps, protocol.Settings(protocol="dhf1k"), processes=1)
+  settings = protocol.Settings(protocol="dhf1k", further=("s_auc_expected",))
+  found = evaluate_videos(videos, maps, settings, processes=1)
+  # The set has nine frames, so all are among the ten that are drawn: the union of their fixations, without one's own.
+  union = np.any([video.fixations(i) for video in videos for i in range(3)], axis=0)
+  for video, scored in zip(videos, found.videos, strict=True):
+    values, fixated = next(maps(video, [0]))[1]["m"][0] / 255, video.fixations(0)
+    expected = metrics.s_auc_expected(values, fixated, union & ~fixated)
+    assert scored.scores["m"]["s_auc_expected"][0] == pytest.approx(expected, abs=1e-12)
+    assert scored.scores["m"]["s_auc"][0] == pytest.approx(expected, abs=0.05)
   scores = {video.name: video.scores["m"]["cc"] for video in found.videos}
   pooled = np.concatenate([scores["a"], scores["a"], scores["b"], scores["c"]])  # `a` is listed twice
   assert found.set_scores()["Tiny"]["m"]["cc"] == pytest.approx(pooled.mean(), abs=1e-12)
