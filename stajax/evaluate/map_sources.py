@@ -7,11 +7,14 @@
 Folders are looked for first, then npz files, then videos.
 """
 
+import contextlib
+import itertools
 import re
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -20,7 +23,6 @@ from stajax.eyetracking import MAX_PIXELS, StavisError, StavisVideo
 from stajax.media import isolated
 from stajax.media.file import MediaError
 
-_MAX_NPZ_BYTES = 2**32
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
 
@@ -67,11 +69,11 @@ def _npz_source(paths: Sequence[Path], video: StavisVideo, notes: list[str]) -> 
   where: dict[int, tuple[Path, int]] = {}
   first, doubled = 0, 0
   for path in paths:
-    with _open_npz(path) as arrays:
-      number = len(arrays["maps"])
+    with _open_npz(path) as maps:
+      number = maps.shape[0]
       frames = range(first, first + number)
-      if "times" in arrays:
-        frames = _frames_at(arrays["times"], video, path, number)
+      if maps.times is not None:
+        frames = _frames_at(maps.times, video, path, number)
     for k, i in enumerate(frames):
       if i in where:
         doubled += 1
@@ -85,20 +87,48 @@ def _npz_source(paths: Sequence[Path], video: StavisVideo, notes: list[str]) -> 
   return MapSource(where.keys(), lambda frames: _read_npz(where, frames))
 
 
-def _open_npz(path: Path) -> "np.lib.npyio.NpzFile":
+@dataclass(frozen=True)
+class _NpzMaps:
+  """The maps in an npz file that is open, one of them in memory at a time.
+
+  Attributes:
+    file: The array in the archive, as a file.
+    start: Where its numbers begin.
+    shape: (n, h, w).
+    dtype: The kind of its numbers.
+    times: What the array `times` holds, None if there is none.
+  """
+
+  file: IO[bytes]
+  start: int
+  shape: tuple[int, int, int]
+  dtype: np.dtype
+  times: np.ndarray | None
+
+  def __getitem__(self, k: int) -> np.ndarray:
+    """Returns a map (h, w); raises ValueError if the file ends before it."""
+    size = self.shape[1] * self.shape[2] * self.dtype.itemsize
+    self.file.seek(self.start + k * size)
+    return np.frombuffer(self.file.read(size), self.dtype).reshape(self.shape[1:])
+
+
+@contextlib.contextmanager
+def _open_npz(path: Path) -> Iterator[_NpzMaps]:
   try:
-    with zipfile.ZipFile(path) as archive:
-      size = sum(info.file_size for info in archive.infolist())
-    if size > _MAX_NPZ_BYTES:
-      raise ValueError(f"{size} bytes of arrays, expected at most {_MAX_NPZ_BYTES}: divide them among several files")
-    arrays = np.load(path, allow_pickle=False)
-    shape, kind = arrays["maps"].shape, arrays["maps"].dtype.kind
+    with zipfile.ZipFile(path) as archive, archive.open("maps.npy") as file:
+      read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+      shape, by_columns, dtype = read[np.lib.format.read_magic(file)](file)
+      if len(shape) != 3 or dtype.kind not in "buif" or not 0 < shape[1] * shape[2] <= MAX_PIXELS:
+        expected = f"expected real numbers (n, h, w), at most {MAX_PIXELS} pixels a map"
+        raise StavisError(f"{path}: found maps {shape} of kind {dtype.kind}, {expected}")
+      if by_columns:
+        raise StavisError(f"{path}: found maps in the order of Fortran, expected numpy.ascontiguousarray(maps)")
+      times = np.load(path, allow_pickle=False)["times"] if "times.npy" in archive.namelist() else None
+      yield _NpzMaps(file, file.tell(), shape, dtype, times)
+  except StavisError:
+    raise
   except Exception as error:  # NumPy and zipfile raise many kinds on damaged files
     raise StavisError(f"{path}: cannot be read as maps: {' '.join(str(error).split())[:200]}") from error
-  if len(shape) != 3 or kind not in "buif" or shape[1] * shape[2] > MAX_PIXELS:
-    expected = f"expected real numbers (n, h, w), at most {MAX_PIXELS} pixels a map"
-    raise StavisError(f"{path}: found maps {shape} of kind {kind}, {expected}")
-  return arrays
 
 
 def _frames_at(times: np.ndarray, video: StavisVideo, path: Path, number: int) -> list[int]:
@@ -109,14 +139,11 @@ def _frames_at(times: np.ndarray, video: StavisVideo, path: Path, number: int) -
 
 
 def _read_npz(where: dict[int, tuple[Path, int]], frames: Sequence[int]) -> Iterator[tuple[int, np.ndarray, str]]:
-  opened, maps = None, np.empty(0)
-  for i in frames:
-    if i in where:
-      path, k = where[i]
-      if path != opened:
-        with _open_npz(path) as arrays:
-          opened, maps = path, arrays["maps"]
-      yield i, maps[k], f"{path}, map {k}"
+  present = [(i, *where[i]) for i in frames if i in where]
+  for path, of_path in itertools.groupby(present, key=lambda each: each[1]):
+    with _open_npz(path) as maps:
+      for i, _, k in of_path:
+        yield i, maps[k], f"{path}, map {k}"
 
 
 def _read_video(

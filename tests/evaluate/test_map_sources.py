@@ -1,5 +1,8 @@
 """Tests of maps in npz files and videos: which frame each map belongs to, and what is refused."""
 
+import dataclasses
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -35,11 +38,24 @@ def test_parts_of_a_prediction_belong_to_the_frames_of_their_times(tmp_path):
   assert "1 maps past frame 4" in notes[0] and "1 maps belong to a frame that has one" in notes[1]
 
 
+def test_one_map_at_a_time_is_in_memory(tmp_path):
+  maps = np.arange(400.0)[:, None, None] + np.zeros((1, 100, 100))
+  np.savez_compressed(tmp_path / "v.npz", maps=maps)
+  long = dataclasses.replace(VIDEO, num_frames=400)
+  source = find_source(tmp_path, long, [])
+  tracemalloc.start()
+  assert [values[3, 4] for _, values, _ in source.read(range(400))] == list(range(400))
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < maps.nbytes / 20
+
+
 @pytest.mark.parametrize(
   "arrays, expected",
   [
     ({"x": MAPS}, "cannot be read as maps"),
     ({"maps": MAPS[0]}, r"found maps \(16, 32\)"),
+    ({"maps": np.asfortranarray(MAPS)}, "the order of Fortran, expected numpy.ascontiguousarray"),
     ({"maps": MAPS, "times": np.zeros(3)}, "found times float64"),
   ],
 )
