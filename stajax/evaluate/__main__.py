@@ -252,8 +252,8 @@ def _page(
   if shown is None:
     return page
   page = dataclasses.replace(page, moments=time_curves(evaluation, shown))
-  if shown == "maps" and 0 in chosen.maps:
-    page = dataclasses.replace(page, examples=best_and_worst(evaluation, tree.videos, chosen.maps[0], shown, tree.root))
+  if shown == "maps":
+    page = dataclasses.replace(page, examples=best_and_worst(evaluation, tree.videos, chosen.maps, shown, tree.root))
   return page
 
 

@@ -1,6 +1,7 @@
 """When a method is right and when it is wrong: scores over the time of each video, and its best and worst frames."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -61,47 +62,55 @@ def _svg(lines: Mapping[str, np.ndarray], frames: np.ndarray, limits: tuple[floa
 
 
 def best_and_worst(
-  evaluation: Evaluation, videos: Sequence[StavisVideo], maps: MethodMaps, method: str, root: Path
+  evaluation: Evaluation, videos: Sequence[StavisVideo], maps: Mapping[int, MethodMaps], method: str, root: Path
 ) -> list[Example]:
   """Returns the frames that a method scores best and worst by NSS, with what it predicted and where viewers looked.
 
   Args:
     evaluation: The scores.
     videos: The videos of the tree.
-    maps: The method's maps, which are asked for these frames again.
+    maps: The method's maps by split, which are asked for these frames again.
     method: Its name.
     root: The tree, whose frames are shown where it has any.
   """
   by_name = {(video.database, video.name): video for video in videos}
-  extremes: list[tuple[float, int, StavisVideo]] = []
+  extremes: list[_Moment] = []
   for scored in evaluation.videos:
     values = scored.scores.get(method, {}).get(METRIC, np.empty(0))
     if values.size and not np.isnan(values).all():
       for k in {int(np.nanargmax(values)), int(np.nanargmin(values))}:
-        extremes.append((float(values[k]), int(scored.frames[k]), by_name[scored.database, scored.name]))
-  extremes.sort(key=lambda each: (-each[0], each[2].name))
+        video = by_name[scored.database, scored.name]
+        extremes.append(_Moment(float(values[k]), int(scored.frames[k]), video, scored.split))
+  extremes.sort(key=lambda each: (-each.score, each.video.name))
   chosen = [("Best", each) for each in _of_different_videos(extremes)]
-  shown = {(each[2].name, each[1]) for _, each in chosen}
-  worst = [each for each in _of_different_videos(extremes[::-1]) if (each[2].name, each[1]) not in shown]
-  return [
-    _example(word, score, frame, video, maps, method, root) for word, (score, frame, video) in
-    [*chosen, *(("Worst", each) for each in worst)]
-  ]  # fmt: skip
+  shown = {(each.video.name, each.frame) for _, each in chosen}
+  worst = [each for each in _of_different_videos(extremes[::-1]) if (each.video.name, each.frame) not in shown]
+  chosen += [("Worst", each) for each in worst]
+  return [_example(word, each, maps[each.split], method, root) for word, each in chosen]
 
 
-def _of_different_videos(ordered: Sequence[tuple[float, int, StavisVideo]]) -> list[tuple[float, int, StavisVideo]]:
-  first: dict[tuple[str, str], tuple[float, int, StavisVideo]] = {}
+@dataclass(frozen=True)
+class _Moment:
+  """A frame of a video, and its score by the maps of a split."""
+
+  score: float
+  frame: int
+  video: StavisVideo
+  split: int
+
+
+def _of_different_videos(ordered: Sequence[_Moment]) -> list[_Moment]:
+  first: dict[tuple[str, str], _Moment] = {}
   for each in ordered:
-    first.setdefault((each[2].database, each[2].name), each)
+    first.setdefault((each.video.database, each.video.name), each)
   return list(first.values())[:NUM_FRAMES]
 
 
-def _example(
-  word: str, score: float, frame: int, video: StavisVideo, maps: MethodMaps, method: str, root: Path
-) -> Example:
+def _example(word: str, moment: _Moment, maps: MethodMaps, method: str, root: Path) -> Example:
+  video, frame = moment.video, moment.frame
   _, found = next(maps(video, [frame]))
   density = video.density(frame)
-  title = f"{word}: {video.database}/{video.name}, frame {frame + 1}, {METRICS[METRIC].title} {score:.2f}"
+  title = f"{word}: {video.database}/{video.name}, frame {frame + 1}, {METRICS[METRIC].title} {moment.score:.2f}"
   picture = _picture(root / "video_frames" / video.database / video.name, frame, density.shape)
   return Example(title, picture, {method: to_8_bits(found[method][0])}, to_8_bits(density), video.fixations(frame))
 

@@ -281,6 +281,7 @@ def test_command_scores_split_maps_without_frame_images(tree, tmp_path):
     write_maps(tmp_path / "maps" / f"split{split}_results" / "tiny" / name, [1, 4], suffix="jpg", stem="pred_sal_")
   (tree / "video_frames").rename(tree / "elsewhere")
   assert run("--maps", tmp_path / "maps", "--data", tree, "--out", tmp_path / "out", "--databases", "Tiny") == 0
+  assert "Best: Tiny/" in (tmp_path / "out" / "index.html").read_text()
   rows = list(csv.DictReader((tmp_path / "out" / "per_video.csv").open()))
   assert [(row["video"], row["split"], row["list_rows"]) for row in rows if row["method"] == "maps"] == [
     ("a", "1", "1"), ("a", "2", "2"), ("bb", "2", "1"), ("ccc", "3", "1"),

@@ -22,7 +22,7 @@ def test_the_best_and_worst_frames_are_found(tmp_path):
   write_tree(tmp_path, "Tiny", [["a", "b"]], num_frames=4)
   videos = read_tree(tmp_path).videos
   found = evaluate_videos(videos, good_and_bad, processes=1)
-  examples = best_and_worst(found, videos, good_and_bad, "maps", tmp_path)
+  examples = best_and_worst(found, videos, {0: good_and_bad}, "maps", tmp_path)
   nss = np.concatenate([video.scores["maps"]["nss"] for video in found.videos])
   assert examples[0].title.startswith("Best: Tiny/") and f"NSS {np.nanmax(nss):.2f}" in examples[0].title
   worst = next(example for example in examples if example.title.startswith("Worst"))
