@@ -7,6 +7,7 @@ Legend: C clips, c categories, … any shape of targets, P items of a pool, n fr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from stajax.grid import reflect
 Granularity = Literal["short", "long", "cross", "short_long"]
 """The kind of companions of a group; `short_long` stands for the two short ones followed by the two long ones."""
 
+_SEED_BITS = 31  # of a configuration's seed, above which repeated draws are told apart
 LONG_GAP = 4  # the frames on each side of the target that long companions avoid
 
 _LONG, _TAG, _CLIPS, _FRAMES, _POOL_CLIP, _POOL_FRAME, _POOL_PAIR, _FAR = range(
@@ -28,19 +30,36 @@ def num_nodes(granularity: Granularity | None) -> int:
   return {None: 1, "short_long": 5}.get(granularity, 3)
 
 
-def short_companions(frame: np.ndarray, num_frames: np.ndarray, spacing: int) -> np.ndarray:
-  """Returns the two neighbouring fragments, reflected at the ends of the clip.
+def short_companions(frame: np.ndarray, num_frames: np.ndarray, spacing: int, number: int = 2) -> np.ndarray:
+  """Returns the neighbouring fragments, reflected at the ends of the clip.
 
   Args:
     frame: (…) target frames, indices in their clips.
     num_frames: (…) frames of those clips.
     spacing: The number of frames between the middles of neighbouring fragments. Fragments touch if it is the number of
       their frames, so that S+ sees 3 frames in all, and ST+ 9.
+    number: The number of companions.
 
   Returns:
-    (…, 2) int64 middle frames: the one before and the one after.
+    (…, number) int64 middle frames: the one before and the one after, then those beyond, from near to far.
   """
-  return reflect(np.asarray(frame)[..., None] + np.asarray([-spacing, spacing]), np.asarray(num_frames)[..., None])
+  steps = [sign * distance for distance in range(1, number + 1) for sign in (-spacing, spacing)][:number]
+  return reflect(np.asarray(frame)[..., None] + np.asarray(steps), np.asarray(num_frames)[..., None])
+
+
+def repeat_draw(draw: Callable[[int], np.ndarray], seed: int, number: int) -> np.ndarray:
+  """Draws any number of companions, two at a time.
+
+  Args:
+    draw: A function of a seed that returns two companions (…, 2), such as `long_companions`.
+    seed: The seed of the first two.
+    number: The number of companions. The two of a draw differ; those of different draws may be the same.
+
+  Returns:
+    (…, number) int64.
+  """
+  pairs = [draw(seed + (pair << _SEED_BITS)) for pair in range(-(-number // 2))]
+  return np.concatenate(pairs, axis=-1)[..., :number]
 
 
 def long_companions(

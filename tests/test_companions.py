@@ -32,6 +32,21 @@ def test_short_companions_touch_the_target_and_reflect():
       assert pair.tolist() == [padded[t], padded[t + 2 * spacing]]
 
 
+def test_there_may_be_another_number_of_companions():
+  for number in range(1, 5):
+    found = companions.short_companions(np.asarray(7), np.asarray(20), 1, number)
+    assert found.tolist() == [6, 8, 5, 9][:number]
+
+    def draw(seed):
+      return companions.long_companions(seed, 3, np.arange(20), 20)
+
+    drawn = companions.repeat_draw(draw, 5, number)
+    assert drawn.shape == (20, number)
+    np.testing.assert_array_equal(drawn[:, :2], draw(5)[:, :number])
+    assert (np.abs(drawn - np.arange(20)[:, None]) > companions.LONG_GAP).all()
+  assert (drawn[:, 2:] != drawn[:, :2]).any()
+
+
 def test_long_companions_are_far_or_the_farthest():
   clip, frame, num_frames = all_frames(SIZES)
   for seed in range(20):

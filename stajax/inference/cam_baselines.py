@@ -16,8 +16,10 @@ import numpy as np
 from stajax import networks
 from stajax.eyetracking import StavisVideo
 from stajax.inference.ablation import make_sources, select_frames, switched_windows
-from stajax.inference.class_maps import make_dense, top_tag
+from stajax.inference.class_maps import Sources, make_dense, top_tag
 from stajax.inference.clip import Clip
+from stajax.inference.dense import DenseNetwork
+from stajax.inference.local_devices import Device, OfThread, local_devices
 from stajax.inference.predictor import to_uint8
 from stajax.inference.tree_video import reach_of, video_samples
 from stajax.maps import cam_baselines
@@ -37,6 +39,8 @@ Derive = Callable[[Any, jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.A
 def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -> MethodMaps:
   """Returns a function that computes the maps of all baselines for native frames of a video.
 
+  Several threads may ask at the same time; each gets a device.
+
   Args:
     model: The model, with at least `stajax.networks.tag_networks` loaded.
     batch: The number of frames that are computed together.
@@ -47,15 +51,21 @@ def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -
   switch = make_dense(networks.SWITCH, model.variables[networks.SWITCH], model.config, len(model.categories), batch)
   size = model.config.s_coarse.size
   derive = _make_derive(networks.make_network(_S, model.config, len(model.categories)), size)
-  variables, side = jax.device_put(model.variables[_S]), model.config.maps.size
+  side = model.config.maps.size
+
+  def on(device: Device) -> tuple[Sources, DenseNetwork, Any]:
+    return sources.on(device), switch.on(device), jax.device_put(model.variables[_S], device)
+
+  networks_of_thread = OfThread(on, local_devices())
 
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     reach, given = reach_of(video, model.rate), tags.get(f"{video.database}/{video.name}", tags.get(video.name))
+    own_sources, own_switch, variables = networks_of_thread.get()
 
     def clips() -> Iterator[Clip]:
-      return switched_windows(video_samples(video, model.side), reach, switch)
+      return switched_windows(video_samples(video, model.side), reach, own_switch)
 
-    tag = given[0] if given else top_tag(sources.network, clips())
+    tag = given[0] if given else top_tag(own_sources.network, clips())
 
     def parts() -> Iterator[tuple[range, dict[str, np.ndarray]]]:
       for clip in clips():

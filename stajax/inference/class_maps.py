@@ -37,10 +37,12 @@ class Toggles:
   Attributes:
     always_heard: Whether the audio switch is forced to 1.
     refine: Whether networks have fixation refine layers; see `stajax.networks.make_network`.
+    companions: The number of companions of a target.
   """
 
   always_heard: bool = False
   refine: bool | None = None
+  companions: int = 2
 
 
 USUAL = Toggles()
@@ -175,8 +177,9 @@ class ClipSources:
     spec, refine = networks.NETWORKS[name], toggles.refine
     if spec.refine == "never" or refine is (spec.refine == "usually"):
       refine = None  # this is what is usual anyway
+    number = USUAL.companions if spec.companions is None else toggles.companions
     # Crops depend on what is heard.
-    return name, Toggles(toggles.always_heard and (spec.hears or name in self._sources.crops), refine)
+    return name, Toggles(toggles.always_heard and (spec.hears or name in self._sources.crops), refine, number)
 
   def _compute(self, names: Iterable[str], toggles: Toggles) -> None:
     """Computes the sources that are not there yet; all are launched before the first one is waited for."""
@@ -187,7 +190,7 @@ class ClipSources:
   def _launch(self, name: str, toggles: Toggles) -> Callable[[], tuple[np.ndarray, np.ndarray]]:
     """Starts the computation of a source, and returns a function that waits for it."""
     network, clip = self._sources.network(name, toggles.refine), self._clip_for(name, toggles.always_heard)
-    launched = network.launch(clip, self.tags, self._groups(name, network, toggles.always_heard))
+    launched = network.launch(clip, self.tags, self._groups(name, network, toggles))
 
     def wait() -> tuple[np.ndarray, np.ndarray]:
       result: ClassMaps = fetch(launched, len(clip.targets))
@@ -209,23 +212,31 @@ class ClipSources:
       return replace(clip, boxes=boxes, features=self._heard_features, stored=None)
     return replace(clip, boxes=boxes)
 
-  def _groups(self, name: str, network: DenseNetwork, always_heard: bool) -> Groups | None:
+  def _groups(self, name: str, network: DenseNetwork, toggles: Toggles) -> Groups | None:
     """Returns the groups of all samples for a source, None where it has no companions."""
     granularity, num_times = networks.NETWORKS[name].companions, network.network.num_times
+    seed, number = self._sources.seed, toggles.companions
     if granularity is None:
       return None
     if granularity != "cross":
-      return Groups(make_groups(self._clip, granularity, num_times, self._sources.seed, self._index))
-    pool, pool_clips = self._sources.pool(name, self.tags, always_heard)
+      found = make_groups(self._clip, granularity, num_times, seed, self._index, number)
+      return Groups(found, num_companions=number)
+    pool, pool_clips = self._sources.pool(name, self.tags, toggles.always_heard)
     samples = np.arange(len(self._clip))
-    chosen = companions.pool_companions(self._sources.seed, self._index, samples, pool_clips)
+
+    def draw(seed: int) -> np.ndarray:
+      return companions.pool_companions(seed, self._index, samples, pool_clips)
+
+    chosen = companions.repeat_draw(draw, seed, number)
     across = np.concatenate([samples[:, None], len(self._clip) + chosen], axis=1)
-    instead = make_groups(self._clip, "long", num_times, self._sources.seed, self._index)
-    return Groups(np.where(chosen[:, :1] < 0, instead, across), pool)
+    instead = make_groups(self._clip, "long", num_times, seed, self._index, number)
+    return Groups(np.where(chosen[:, :1] < 0, instead, across), pool, num_companions=number)
 
 
-def make_groups(clip: Clip, granularity: Granularity, num_times: int, seed: int, index: int = -1) -> np.ndarray:
-  """Returns the samples (n, 3) of the groups of a clip's targets, with short or long companions.
+def make_groups(
+  clip: Clip, granularity: Granularity, num_times: int, seed: int, index: int = -1, number: int = 2
+) -> np.ndarray:
+  """Returns the samples (n, 1 + number) of the groups of a clip's targets, with short or long companions.
 
   Args:
     clip: The clip.
@@ -233,14 +244,19 @@ def make_groups(clip: Clip, granularity: Granularity, num_times: int, seed: int,
     num_times: The number of frames in a fragment.
     seed: The seed of long companions.
     index: The number of the clip in its set, -1 for a clip of a video.
+    number: The number of companions of a target.
   """
   targets = np.asarray(clip.targets)
   begin, count = clip.bounds(targets)
   if granularity == "short":
-    chosen = companions.short_companions(targets - begin, count, num_times * clip.reach)
+    chosen = companions.short_companions(targets - begin, count, num_times * clip.reach, number)
   else:
-    number, gap = np.asarray(clip.first if index < 0 else index), companions.LONG_GAP * clip.reach
-    chosen = companions.long_companions(seed, number, targets - begin, count, gap)
+    key, gap = np.asarray(clip.first if index < 0 else index), companions.LONG_GAP * clip.reach
+
+    def draw(seed: int) -> np.ndarray:
+      return companions.long_companions(seed, key, targets - begin, count, gap)
+
+    chosen = companions.repeat_draw(draw, seed, number)
   return np.concatenate([targets[:, None], begin[:, None] + chosen], axis=1)
 
 

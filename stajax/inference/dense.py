@@ -35,12 +35,22 @@ class Groups:
   """The groups of a clip's targets, for a network with companions.
 
   Attributes:
-    samples: (n, 3), the samples of every target's group, the target first; len(clip) + p stands for `pool[p]`.
+    samples: (n, 1 + companions), the samples of every target's group, the target first; len(clip) + p stands for
+      `pool[p]`.
     pool: (P, h, w, c), fragments of other clips: what `DenseNetwork.nodes` returns, here or on the host.
+    num_companions: The number of companions, where it may be another one than in training.
+
+  Raises:
+    ValueError: There is another number of companions.
   """
 
   samples: np.ndarray
   pool: jax.Array | np.ndarray | None = None
+  num_companions: int = 2
+
+  def __post_init__(self) -> None:
+    if self.samples.shape[1:] != (1 + self.num_companions,):
+      raise ValueError(f"groups are {self.samples.shape}, expected a target and {self.num_companions} companions each")
 
 
 class DenseNetwork:

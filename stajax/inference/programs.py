@@ -141,8 +141,9 @@ class Programs:
   ) -> ClassMaps | jax.Array:
     import chex
 
-    # With fewer or more nodes the C-GCN would compute something else.
-    chex.assert_shape(groups, (None, self._network.num_nodes))
+    # With fewer or more nodes the C-GCN computes something else. A classifier's may be meant to: see `Groups`.
+    if self._network.predicts_maps or groups.shape[1] == 1:
+      chex.assert_shape(groups, (None, self._network.num_nodes))
     grouped = nodes[groups]
     if not self._network.predicts_maps:
       out = self._network.apply(variables, grouped, method="reason")

@@ -1,6 +1,7 @@
 """The sweeps of the paper's appendices: SCAM+ with one setting of the C-GCN changed at inference.
 
-No parameter depends on T_d, T_r or the number of steps m, so a trained network computes with any.
+No parameter depends on T_d, T_r, the number of steps m or the number of companions, so a trained network computes with
+any.
 """
 
 import dataclasses
@@ -11,8 +12,10 @@ import numpy as np
 from stajax import networks
 from stajax.eyetracking import StavisVideo
 from stajax.inference.ablation import make_sources, select_frames, switched_windows
-from stajax.inference.class_maps import ClipSources, Sources, make_dense, top_tag
+from stajax.inference.class_maps import ClipSources, Sources, Toggles, make_dense, top_tag
 from stajax.inference.clip import Clip
+from stajax.inference.dense import DenseNetwork
+from stajax.inference.local_devices import Device, OfThread, local_devices
 from stajax.inference.predictor import to_uint8
 from stajax.inference.tree_video import reach_of, video_samples
 from stajax.model import Model
@@ -24,10 +27,12 @@ SWEEPS: dict[str, tuple[str, tuple[float, ...]]] = {
   "reasoning_steps": ("m", (1, 2, 3, 4, 5)),
 }
 """For each setting its name in the paper, and the values; they are fields of `config.Network`."""
+COMPANIONS = {f"companions_{number}": number for number in (1, 2, 4)}
+"""The number of companions of a target, n in §4.3, by method. Networks are trained with two, as Fig. 7 has them."""
 
 
 def settings() -> dict[str, tuple[str, str, float]]:
-  """Returns for each method, such as `discard_threshold_0.4`, its title, the setting and the value."""
+  """Returns for each method that changes a field, such as `discard_threshold_0.4`: its title, the field, the value."""
   return {
     f"{name}_{value:g}": (f"{letter} = {value:g}", name, value)
     for name, (letter, values) in SWEEPS.items()
@@ -35,8 +40,16 @@ def settings() -> dict[str, tuple[str, str, float]]:
   }
 
 
+def titles() -> dict[str, str]:
+  """Returns the titles of all methods."""
+  fields = {method: title for method, (title, _, _) in settings().items()}
+  return fields | {method: f"n = {number}, {1 + number} nodes" for method, number in COMPANIONS.items()}
+
+
 def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -> MethodMaps:
-  """Returns a function that computes SCAM+ with every setting of `settings`, for native frames of a video.
+  """Returns a function that computes SCAM+ by every method of `titles`, for native frames of a video.
+
+  Several threads may ask at the same time; each gets a device.
 
   Args:
     model: The model, with at least `stajax.networks.tag_networks` loaded.
@@ -53,20 +66,29 @@ def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -
     config = model.config.model_copy(update={"network": network})
     varied[method] = make_sources(dataclasses.replace(model, config=config), batch)
 
+  def on(device: Device) -> tuple[dict[str, Sources], Sources, DenseNetwork]:
+    return {method: sources.on(device) for method, sources in varied.items()}, usual.on(device), switch.on(device)
+
+  networks_of_thread = OfThread(on, local_devices())
+
   def maps(video: StavisVideo, frames: Sequence[int]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
     reach, given = reach_of(video, model.rate), tags.get(f"{video.database}/{video.name}", tags.get(video.name))
+    own_varied, own_usual, own_switch = networks_of_thread.get()
 
     def clips() -> Iterator[Clip]:
-      return switched_windows(video_samples(video, model.side), reach, switch)
+      return switched_windows(video_samples(video, model.side), reach, own_switch)
 
-    found = given or (top_tag(usual.network, clips()),)
+    found = given or (top_tag(own_usual.network, clips()),)
 
     def parts() -> Iterator[tuple[range, dict[str, np.ndarray]]]:
       for clip in clips():
         first = clip.first + clip.targets.start
         made: dict[str, np.ndarray] = {}
-        for method, sources in varied.items():
+        for method, sources in own_varied.items():
           made[method] = to_uint8(ClipSources(sources, clip, found).selected(names)[0])
+        as_trained = ClipSources(own_usual, clip, found)
+        for method, number in COMPANIONS.items():
+          made[method] = to_uint8(as_trained.selected(names, Toggles(companions=number))[0])
         yield range(first, first + len(clip.targets)), made
 
     yield from select_frames(parts(), frames)

@@ -245,7 +245,7 @@ def appendix(scores: Scores, database: str, settings: Mapping[str, str], reason:
   notes = [
     "SCAM+ (row 25) with one setting changed at inference; the networks are those of the run. To train with another "
     "value, set network.discard_threshold (T_d), network.refinement_rate (T_r) or network.reasoning_steps (m).",
-    "Groups have three nodes here, the target and two companions, as in Fig. 7; other numbers are not swept.",
+    "n is the number of companions of a target. Networks are trained with two, as in Fig. 7: a group has three nodes.",
   ]
   missing = [] if rows else [reason or f"the set {database} was not scored"]
   parts = [TablePart("", _titles(published.METRICS), rows)] if rows else []

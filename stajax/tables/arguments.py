@@ -25,7 +25,7 @@ class Arguments:
   students: tuple[int, ...] = ()
   """The rows of Table 1 for which a student STA is trained from the row's maps, to stand beside them."""
   sweeps: bool = False
-  """Make the appendix: T_d, T_r and m, each changed at inference."""
+  """Make the appendix: T_d, T_r, m and the number of companions, each changed at inference."""
   figures: int = 0
   """The number of training clips whose pseudo-fixations are shown as pictures."""
   export: Path | None = None

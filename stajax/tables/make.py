@@ -11,6 +11,7 @@ from stajax.evaluate import methods
 from stajax.evaluate.methods import Methods
 from stajax.eyetracking import parse_data, read_tree
 from stajax.inference import ablation, cam_baselines, dataset, predictor, sweeps
+from stajax.inference.local_devices import local_devices
 from stajax.model import Model
 from stajax.plan.per_network import plan_networks
 from stajax.prepare.video_tags import read_tags
@@ -131,7 +132,6 @@ class _Tables:
     return paper_tables.table_5(plan_networks(self._main.model.config, number))
 
   def appendix(self) -> PaperTable:
-    titles = {method: title for method, (title, _, _) in sweeps.settings().items()}
     reason, scores = self._reason, Scores()
     if not self._arguments.sweeps:
       reason = "not asked for; --sweeps makes it"
@@ -142,10 +142,12 @@ class _Tables:
 
       def make() -> Methods:
         model = self._load(networks.tag_networks)
-        return Methods("", {0: sweeps.method_maps(model, self._arguments.batch, self._tags(tree, model))})
+        maps = sweeps.method_maps(model, self._arguments.batch, self._tags(tree, model))
+        return Methods("", {0: maps}, threads=len(local_devices(len(tree.tree.videos))))
 
-      scores, _ = self._scorer.score(f"{self._main.name}_sweeps", tree, self._main.model.sha256, make)
-    return paper_tables.appendix(scores, self._arguments.database, titles, reason)
+      depends = [self._main.model.sha256, sorted(sweeps.titles())]
+      scores, _ = self._scorer.score(f"{self._main.name}_sweeps", tree, depends, make)
+    return paper_tables.appendix(scores, self._arguments.database, sweeps.titles(), reason)
 
   def _score_rows(self) -> tuple[Scores, Mapping[str, str]]:
     """Scores the rows of Table 1, with thresholds for Table 3, and the students of rows."""
@@ -214,7 +216,7 @@ class _Tables:
       def make(tree: Tree = tree) -> Methods:
         model = self._load(networks.tag_networks)
         maps = cam_baselines.method_maps(model, self._arguments.batch, self._tags(tree, model))
-        made = Methods("", {0: maps})
+        made = Methods("", {0: maps}, threads=len(local_devices(len(tree.tree.videos))))
         has_table_3 = self._arguments.database in tree.databases
         return methods.with_thresholds(made, _THRESHOLDED) if has_table_3 else made
 

@@ -1,4 +1,7 @@
-"""Scores of runs on trees with viewers, which are kept in a folder and not computed again."""
+"""Scores of runs on trees with viewers, which are kept in a folder and not computed again.
+
+A model's maps are computed on all devices of the process. A stopped command goes on with the videos without scores.
+"""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,13 +13,14 @@ import numpy as np
 
 import stajax
 from stajax import cli
+from stajax.evaluate.kept_scores import KeptScores
 from stajax.evaluate.methods import Methods
 from stajax.eyetracking import StavisTree, StavisVideo, read_groups
 from stajax.files import FileError, check_digest, digests, read_json, read_manifest, sha256_of_file, write_manifest
 from stajax.report.score_files import describe, write_scores
 from stajax.report.tables import Scores
 from stajax.scoring.protocol import Settings
-from stajax.scoring.videos import MethodMaps, evaluate_videos
+from stajax.scoring.videos import MethodMaps, Share, evaluate_videos
 
 _SCORES = ("scores", "evaluation")
 """The files of scores that are kept."""
@@ -71,11 +75,12 @@ class Scorer:
       "tags": self.tags and sha256_of_file(self.tags),
       "maps": depends_on,
     }
-    if (found := _finished(folder, json.loads(json.dumps(request)))) is not None:
+    request = json.loads(json.dumps(request))
+    if (found := _finished(folder, request)) is not None:
       cli.say(f"{name}: scored already")
       self._note_failed(found[1])
       return found
-    chosen = make()
+    chosen, kept = make(), KeptScores.open(folder, request)
     evaluation = evaluate_videos(
       tree.tree.videos,
       chosen.maps,
@@ -83,6 +88,7 @@ class Scorer:
       groups=read_groups(tree.root),
       processes=self.processes,
       progress=True,
+      share=Share(chosen.packs or [[video] for video in tree.tree.videos], chosen.threads, kept),
     )
     for database, video, reason in evaluation.skipped:
       cli.say(f"{name}: skipped {database}/{video}: {reason}", is_about_a_fault=True)
@@ -91,6 +97,7 @@ class Scorer:
     scores = write_scores(evaluation, about, folder)
     files = digests(folder, [folder / f"{each}.json" for each in _SCORES])
     write_manifest(folder / "request.json", request, files)  # last, as it says that the scores are complete
+    kept.remove()
     self._note_failed(about)
     return scores, about
 

@@ -219,6 +219,24 @@ def test_companions_of_the_clip_itself():
         assert group[1:] == companions.long_companions(5, 11, target, 20, 8).tolist(), "as in training"
 
 
+def test_another_number_of_companions_where_it_is_asked_for():
+  """The first two are the usual ones; a source without companions does not run again."""
+  watched, clip = WatchedSources(np.arange(9)), make_clip(20)
+  sources = ClipSources(watched.sources, clip, TAGS, index=11)
+  names = ("s", "s_plus_short", "s_plus_long", "s_plus_cross")
+  sources.stacked(names)
+  usual = {call.name: call.groups.samples for call in watched.take_calls() if call.groups is not None}
+  for number in (1, 4):
+    sources.stacked(names, Toggles(companions=number))
+    calls = watched.take_calls()
+    assert [call.name for call in calls] == list(names[1:])
+    for call in calls:
+      assert call.groups.samples.shape == (20, 1 + number) and call.groups.num_companions == number
+      np.testing.assert_array_equal(call.groups.samples[:, :3], usual[call.name][:, : 1 + number])
+    for samples in (call.groups.samples for call in calls[1:] if number > 2):
+      assert (samples[:, 3:] != samples[:, 1:3]).any()
+
+
 def test_companions_of_other_clips():
   """They are never from the own clip; one item is taken twice if it is alone, and long companions if there is none."""
   for index, pool_clips, others in ((7, POOL_CLIPS, {0, 2}), (-1, POOL_CLIPS, {0, 1, 2}), (2, np.array([6, 2]), {0})):

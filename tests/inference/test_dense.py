@@ -245,10 +245,15 @@ def test_all_windows_run_one_program(random_variables, monkeypatch):
 
 
 def test_groups_of_another_size_are_refused(random_variables):
+  for samples in (np.zeros((3, 2), int), np.zeros(3, int)):
+    with pytest.raises(ValueError, match="expected a target and 2 companions"):
+      Groups(samples)
   network, variables = make("sa_plus_cross", random_variables)
-  clip = make_clip(3)
   with pytest.raises(AssertionError, match="shape"):
-    DenseNetwork(network, variables, SIZE, 4).run(clip, SELECT, Groups(np.zeros((3, 2), int)))
+    DenseNetwork(network, variables, SIZE, 4).run(make_clip(3), SELECT)
+  student, variables = make("sta_plus_long", random_variables)
+  with pytest.raises(AssertionError, match="shape"):
+    DenseNetwork(student, variables, SIZE, 4).run(make_clip(3), (), Groups(np.zeros((3, 2), int), num_companions=1))
 
 
 def test_networks_share_frozen_backbones_and_equal_encoders():

@@ -58,6 +58,14 @@ def test_equations_5_to_10(steps, frl):
     assert np.abs(run(network, {"params": params}, nodes) - expected).max() > 1e-2
 
 
+@pytest.mark.parametrize("number", [2, 5])
+def test_groups_may_have_any_number_of_nodes(number):
+  nodes = random_nodes((1, number, 2, 3, 4))
+  network, variables = graph_of(nodes, steps=2)
+  out = run(network, variables, nodes, read=1)
+  np.testing.assert_allclose(out[0], by_hand.c_gcn(variables["params"], nodes[0], 2, True)[:1], rtol=1e-4, atol=1e-6)
+
+
 def test_equations_9_and_10():
   """Two states have mean responses that are all negative; nothing is discarded of a constant one."""
   states = random_nodes((2, 3, 5, 6, 4))

@@ -68,6 +68,30 @@ def test_scores_are_kept_until_what_they_depend_on_changes(tmp_path, tree):
   assert list(merged["AVAD"]) == ["centre", "uniform", "final", "x"] and "DIEM" in merged
 
 
+def test_a_stopped_command_goes_on_with_the_videos_that_have_no_scores(tmp_path, tree):
+  (tree.root / "annotations" / "AVAD" / "a").parent.joinpath("b").symlink_to("a")
+  (tree.root / "video_frames" / "AVAD" / "b").symlink_to("a")
+  write_fold_lists(tree.root, "AVAD", [("a", 3, 8.0), ("b", 3, 8.0)])
+  both, asked = Tree(tree.root, read_tree(tree.root)), []
+
+  def score(stops):
+    def maps(video, frames):
+      asked.append(video.name)
+      if stops and video.name == "b":
+        raise KeyboardInterrupt
+      yield from random_maps(video, frames)
+
+    return Scorer(tmp_path / "out", Settings(), 1).score("run", both, {}, lambda: Methods("", {0: maps}))[0]
+
+  with pytest.raises(KeyboardInterrupt):
+    score(stops=True)
+  found = score(stops=False)
+  assert asked == ["a", "b", "b"] and not (tmp_path / "out" / "run" / ".scores").exists()
+  assert (
+    found == Scorer(tmp_path / "new", Settings(), 1).score("run", both, {}, lambda: Methods("", {0: random_maps}))[0]
+  )
+
+
 def test_videos_that_cannot_be_scored_are_remembered(tmp_path, tree):
   (tree.root / "annotations" / "AVAD" / "a" / "fixMap_00002.mat").write_bytes(b"no matrix")
   for _ in range(2):  # scored, and read again
