@@ -46,7 +46,7 @@ def compare(first: Path, other: Path) -> list[str]:
     values = [{"losses": losses(folder), **vectors(folder / WEIGHTS)} for folder in folders]
     apart = [f"{part} {distance(found, values[1][part]):.1e}" for part, found in values[0].items()]
     lines.append(f"{name}: {len(values[0]['losses'])} steps logged; {', '.join(apart)}")
-  for path in sorted((*first.glob("tables/*"), *first.glob("maps/**/*"))):
+  for path in sorted((*first.glob("tables/**/*"), *first.glob("maps/**/*"))):
     same = other / path.relative_to(first)
     if path.is_file():
       is_equal = same.is_file() and path.read_bytes() == same.read_bytes()

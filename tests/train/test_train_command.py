@@ -280,6 +280,7 @@ def test_a_report_without_held_out_clips_shows_training_clips(shared):
     *("Sound", "CAM S, coarse", "CAM ST, coarse", "CAM SA, coarse", "SCAM, coarse", "CAM S", "CAM ST", "CAM SA"),
     *("STA", "STA+ short", "STA+ long"),
   ]
+  assert "The log has no lines." not in text, "only networks that were trained have curves"
   assert "The three students as one network" in text and json.loads((shared / "report/scores.json").read_text()) == {}
 
 

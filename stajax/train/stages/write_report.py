@@ -47,13 +47,14 @@ def write_report(run: Run) -> dict[str, Any]:
   for part in parts:
     about |= part.about
   scores = write_scores(evaluation, about, run.workdir.report)
+  trained = [stage.name for stage in make_graph(run.config) if stage.work == "train"]
   page = Page(
     title=f"Report of {run.config.name}",
     subtitle=_subtitle(run, evaluation),
     notes=[] if scores else [*predictor.notes, _NO_SCORES],
     scores=scores,
     about=about,
-    curves={name: read_log(run.workdir.stage(name) / "log.jsonl") for name in networks.NETWORKS},
+    curves={name: read_log(run.workdir.stage(name) / "log.jsonl") for name in trained},
     examples=examples,
     facts=collect_facts(run),
   )
