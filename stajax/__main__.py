@@ -47,9 +47,9 @@ def _run(argv: Sequence[str] | None) -> int:
 
     print(stajax.__version__)
     return 0
-  from stajax import cli
+  from stajax import cli, hints
 
-  return cli.fail("stajax", cli.unknown("verb", verb, VERBS))
+  return cli.fail("stajax", hints.unknown("verb", verb, VERBS))
 
 
 if __name__ == "__main__":

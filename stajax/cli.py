@@ -6,7 +6,6 @@ error that nobody expected (a file has the report), 130 interrupted by Ctrl-C.
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import os
 import re
@@ -18,6 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
+from stajax import hints
 from stajax.files import address_refusal, is_address, make_folder, printable
 from stajax.signals import repeat_lost_signals
 
@@ -82,8 +82,9 @@ def parse(
   else:
     _refuse_addresses(program, arguments)
     return arguments
-  known = {*known, *_option_names(lambda: read(["--help"]))}
-  raise SystemExit(fail(program, f"{_misspelled(argv, known) or _plain(message.getvalue())} (see `{usage} --help`)"))
+  known = {*known, *hints.option_names(lambda: read(["--help"]))}
+  fault = hints.misspelled(argv, known) or hints.plain(message.getvalue())
+  raise SystemExit(fail(program, f"{fault} (see `{usage} --help`)"))
 
 
 def _refuse_addresses(program: str, arguments: Any) -> None:
@@ -351,38 +352,3 @@ def one_line(error: BaseException | str, path: Path | None = None) -> str:
   if not is_for_people:
     text = f"{kind.__name__}: {text}"
   return text if path is None or str(path) in text else f"{path}: {text}"
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-  """Returns a message about an unknown name, with the nearest known name and all of them."""
-  known = list(known)
-  return f"unknown {kind} {name!r};{_hint(name, known)} Known: {', '.join(known)}"
-
-
-def _hint(name: str, known: Iterable[str]) -> str:
-  nearest = difflib.get_close_matches(name, known, n=1)
-  return f" did you mean `{nearest[0]}`?" if nearest else ""
-
-
-def _misspelled(argv: Sequence[str], known: Iterable[str]) -> str:
-  """Returns a message about the first unknown option that resembles a known one, or "" if there is none."""
-  for argument in argv:
-    name = argument.partition("=")[0].replace("_", "-")
-    if name.startswith("--") and name not in known and (hint := _hint(name, known)):
-      return f"unknown option {name};{hint}"
-  return ""
-
-
-def _option_names(show_help: Callable[[], object]) -> set[str]:
-  text = io.StringIO()
-  with contextlib.redirect_stdout(text), contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(SystemExit):
-    show_help()
-  return set(re.findall(r"--[\w.-]+", text.getvalue()))
-
-
-def _plain(drawn: str) -> str:
-  """Returns the first part of an error that tyro drew in a box: one line, without the title and pydantic's details."""
-  drawn = re.sub(r"\x1b\[[\d;]*m", "", drawn)
-  title, *parts = re.split(r"^╭.*\n|^[│ ]*[─-]{3,}.*\n", drawn, flags=re.MULTILINE)
-  text = " ".join(parts[0].replace("│", " ").split()) if parts else title
-  return re.sub(r" \[type=.*| For further information visit \S*", "", text)

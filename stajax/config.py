@@ -3,8 +3,8 @@
 The commands, the stages and `stajax.networks` take these objects; all modules below them take plain arguments.
 """
 
-import difflib
 import json
+import re
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import pydantic
 from pydantic import Field, NonNegativeFloat
+
+from stajax import hints
 
 # Bounds far beyond what anybody trains, so that a slip such as 1e12 is said. Sides are in pixels, factors of channels.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -385,11 +387,9 @@ def explain(error: pydantic.ValidationError) -> str:
   if fault["type"] != "extra_forbidden":
     # If something is missing or not JSON, the input is everything around it.
     found = "" if fault["type"] in ("missing", "json_invalid") else f"found {fault['input']!r}, expected: "
-    return f"{field}: {found}{fault['msg']}" if field else f"{found}{fault['msg']}"
-  known = _fields(error.title, fault["loc"][:-1])
-  nearest = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.0)
-  hint = f"did you mean `{nearest[0]}`?" if nearest else ""
-  return f"unknown field `{field}`; {hint} Known: {', '.join(known)}"
+    like = hints.nearest(str(fault["input"]), re.findall("'(.*?)'", fault["msg"]))  # of the choices, if there are any
+    return f"{field}: {found}{fault['msg']}{like}".removeprefix(": ")
+  return hints.unknown("field", field, _fields(error.title, fault["loc"][:-1]), cutoff=0.0)
 
 
 def _fields(model_name: str, location: Sequence[object]) -> list[str]:

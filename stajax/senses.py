@@ -11,7 +11,7 @@ from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
-from stajax import cli
+from stajax import hints
 
 Sound = Literal["own", "other", "none"]
 Seen = Literal["own", "none"]
@@ -68,9 +68,9 @@ def parse(text: str) -> Senses:
     if not separator:
       raise ValueError(f"--sense {text}: found {part.strip()!r}, expected SENSE=VALUE such as sound=other")
     if sense not in _OPTIONS:
-      raise ValueError(f"--sense {text}: {cli.unknown('sense', sense, _OPTIONS)}")
+      raise ValueError(f"--sense {text}: {hints.unknown('sense', sense, _OPTIONS)}")
     if value not in _OPTIONS[sense]:
-      raise ValueError(f"--sense {text}: {cli.unknown(f'value of {sense}', value, _OPTIONS[sense])}")
+      raise ValueError(f"--sense {text}: {hints.unknown(f'value of {sense}', value, _OPTIONS[sense])}")
     if sense in values:
       raise ValueError(f"--sense {text}: found {sense} twice, expected it once")
     values[sense] = value

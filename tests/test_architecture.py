@@ -17,7 +17,7 @@ FILES = sorted((ROOT / "stajax").rglob("*.py"))
 # stand before it. The public face, the package itself, loads lazily whatever it offers.
 ROOMS = (
   *("grid", "files", "runtime", "signals"),
-  *("companions", "config", "cli", "senses", "maps", "nets", "eyetracking"),
+  *("companions", "hints", "config", "cli", "senses", "maps", "nets", "eyetracking"),
   *("media", "scoring", "data", "networks", "report", "weights", "model", "inference"),
   # The wings: training renders embedded clips, planning compiles training steps, the evaluation trains variants, and
   # the paper's tables need all of them.

@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
+from stajax import runtime
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
 from stajax.files import read_json, write_json
@@ -65,7 +64,7 @@ def describe_damage(records: Records) -> str:
 def _read_all(records: Records) -> dict[str, str]:
   """Reads all clips in threads and returns the damaged ones, in order."""
   damaged = {}
-  bar = tqdm(total=records.num_clips, desc=f"reading {records.path.name}", unit="clip", disable=None)
+  bar = runtime.progress(f"reading {records.path.name}", records.num_clips, "clip")
   with ThreadPoolExecutor() as pool, bar:
     try:
       faults = pool.map(partial(_find_fault, records), range(records.num_clips))

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax import export
 
+from stajax import hints, networks
 from stajax import model as models
-from stajax import networks
 from stajax.export.describe import describe
 from stajax.export.program import ExportedProgram, make_program
 from stajax.files import atomic_folder, find_visible_files, sha256_of_file, write_bytes, write_json
@@ -32,7 +32,7 @@ def read_model(folder: Path, student: str | None) -> models.Model:
   def names(config: "Config") -> tuple[str, ...]:
     known = networks.students_of(config)
     if student is not None and student not in known:
-      raise models.ModelError(f"{folder}: has no student {student}, expected one of {', '.join(known)}")
+      raise models.ModelError(f"{folder}: has no student {student}, {hints.expected(student, known)}")
     return networks.predicting_networks(config, student)
 
   return models.load(folder, names)

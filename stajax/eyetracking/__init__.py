@@ -24,6 +24,7 @@ from PIL import Image
 
 from stajax.eyetracking.mat_file import read_matrix
 from stajax.files import FileError, address_refusal, folder_names, is_address, numbered_files, read_json
+from stajax.hints import nearest
 
 AVIMOS, AVIMOS_SPLIT = "avimos", "TrainTestSplit.json"
 LAYOUTS = ("stavis", AVIMOS)
@@ -126,7 +127,7 @@ def parse_data(data: str) -> Path:
   if (Path(data) / "annotations").is_dir():
     return Path(data)
   expected = f"NAME:ROOT with NAME one of {', '.join(LAYOUTS)}, or a folder that has a folder annotations"
-  raise StavisError(f"data {data}: expected {expected}")
+  raise StavisError(f"data {data}: expected {expected}{nearest(name, LAYOUTS) if separator else ''}")
 
 
 def is_avimos(data: str) -> bool:
@@ -160,7 +161,8 @@ def read_tree(
   present = folder_names(folder)
   missing = [name for name in databases or () if name not in present]
   if missing:
-    raise StavisError(f"{folder}: no database {', '.join(missing)}; found {', '.join(present) or 'none'}")
+    found = f"found {', '.join(present) or 'none'};{nearest(missing[0], present)}".rstrip(";")
+    raise StavisError(f"{folder}: no database {', '.join(missing)}; {found}")
   reader = _TreeReader(root, folder, need_frames, need_annotations)
   for database in sorted(set(databases)) if databases else present:
     reader.read_database(database)

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stajax import cli
+from stajax import cli, hints
 from stajax.config import Config, ConfigError
 from stajax.plan import topology
 from stajax.plan.stages import PREDICT, find_categories, stages_of
@@ -86,7 +86,7 @@ def _find_topology(arguments: Arguments, config: Config) -> topology.Topology | 
   target = topology.parse(arguments.topology)
   stages = (*stages_of(config), PREDICT)
   if arguments.stage not in stages:
-    raise ConfigError(f"--stage: found {arguments.stage or 'none'}, expected one of {', '.join(stages)}")
+    raise ConfigError(f"--stage: found {arguments.stage or 'none'}, {hints.expected(arguments.stage or '', stages)}")
   if arguments.batch is not None and arguments.batch < 1:
     raise ConfigError(f"--batch {arguments.batch}: expected at least 1")
   if arguments.as_configured and (arguments.dense or arguments.batch is not None or arguments.stage == PREDICT):

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stajax import hints
+
 
 class TopologyError(ValueError):
   """Says on one line why a topology cannot be planned for: what was found and what was expected."""
@@ -103,10 +105,12 @@ def parse(name: str) -> Topology:
   kind, _, shape = name.partition(":")
   chip = CHIPS.get(kind)
   if chip is None:
-    raise TopologyError(f"{name}: found {kind!r} as the kind of chip, expected one of {', '.join(CHIPS)}: {EXAMPLES}")
+    raise TopologyError(f"{name}: found {kind!r} as the kind of chip, {hints.expected(kind, CHIPS)}: {EXAMPLES}")
   if chip.platform == "tpu":
     if shape not in chip.layouts:
-      raise TopologyError(f"{name}: found {shape!r} as the shape of a {kind} slice, expected {', '.join(chip.layouts)}")
+      raise TopologyError(
+        f"{name}: found {shape!r} as the shape of a {kind} slice, {hints.expected(shape, chip.layouts)}"
+      )
     return Topology(name, kind, shape, math.prod(map(int, shape.split("x"))))
   shape = shape or "1"
   if not (shape.isascii() and shape.isdigit() and 1 <= int(shape) <= 8):

@@ -19,7 +19,7 @@ from typing import Any
 
 import tyro
 
-from stajax import cli
+from stajax import cli, runtime
 from stajax.files import exclusive, is_address, make_folder, printable, sha256_of_json
 from stajax.media import isolated
 from stajax.predict.api import SaliencyModel, StudentName, load
@@ -182,8 +182,6 @@ def _predict_videos(
 def _predict_video(
   arguments: Arguments, path: Path, name: str, settings: dict[str, Any], model: SaliencyModel
 ) -> Summary:
-  from tqdm import tqdm
-
   stream = open_video(
     model.predictor, path, _sampling(arguments), model.name, arguments.sound_stream, arguments.max_seconds
   )
@@ -191,7 +189,7 @@ def _predict_video(
   target = arguments.out / name  # whose name may have dots
   make_folder(target.parent)
   outputs = make_outputs(target.parent, target.name, provenance, arguments.wanted)
-  bar = tqdm(stream, printable(path.name), stream.expected_length, leave=False, unit="map", disable=None)
+  bar = runtime.progress(printable(path.name), stream.expected_length, "map", iterable=stream, leave=False)
   with exclusive(target.with_name(f".{target.name}.lock")):
     return write_outputs(bar, provenance, outputs)
 

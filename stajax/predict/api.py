@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from stajax import runtime
+from stajax import hints, runtime
 from stajax.maps.regions import BoxTracker, block_weights
 from stajax.maps.statistics import frame_statistics
 from stajax.predict.arrays import array_pictures, open_arrays
@@ -45,7 +45,7 @@ def load(
       not one of those that are possible.
   """
   if student is not None and student not in get_args(StudentName):
-    raise ValueError(f"student {student!r}: expected one of {', '.join(get_args(StudentName))}, or None")
+    raise ValueError(f"student {student!r}: {hints.expected(student, get_args(StudentName))}")
   if batch < 1:
     raise ValueError(f"batch {batch}: expected at least 1")
   runtime.configure()

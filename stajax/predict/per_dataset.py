@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from stajax import runtime
 from stajax.cli import WHOLE, Part
 from stajax.eyetracking import StavisVideo
 from stajax.files import FileError, make_folder, partial_path, put_in_place, read_json, write_json
@@ -69,7 +69,7 @@ def predict_dataset(
   _check_provenance(out, predictor.made_with, len(missing) < len(videos))
   packs = [pack for pack in part.take(make_packs(predictor, videos)) if missing.intersection(map(_name, pack))]
   num_frames = sum(video.num_frames for pack in packs for video in pack if _name(video) in missing)
-  with ThreadPoolExecutor(os.cpu_count()) as writers, tqdm(total=num_frames, unit="map", disable=None) as bar:
+  with ThreadPoolExecutor(os.cpu_count()) as writers, runtime.progress("predicting", num_frames, "map") as bar:
     advance = _in_turn(bar.update)
 
     def work(device: Device, packs: Iterator[Sequence[StavisVideo]]) -> Iterator[Done]:

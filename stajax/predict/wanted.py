@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stajax import hints
 from stajax.maps.cropping import parse_aspect
 from stajax.media.encoding import parse_encoding
 from stajax.predict.crop import CropWindows
@@ -71,7 +72,8 @@ class Wanted:
       parse_encoding(self.encode)
     unknown = [name for name in self.formats if name not in FORMATS]
     if unknown or not self.formats:
-      raise ValueError(f"--format {self.format}: expected {', '.join(FORMATS)}, joined by commas")
+      found = unknown[0] if unknown else ""
+      raise ValueError(f"--format {self.format}: found {found!r}, {hints.expected(found, FORMATS)}")
     _ = self.look
 
   @property

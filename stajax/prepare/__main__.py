@@ -9,6 +9,7 @@ Sources:
   dhf1k       DHF1K, optionally also as a tree in this layout
   avimos      the set of the NTIRE 2026 challenge, as a tree in this layout
   videos      a folder of videos, with optional tables of fixations, as a tree in this layout
+  gaze        exports of eye trackers, as tables of fixations that `videos` reads
   synthetic   rendered clips with known answers; this source needs nothing else
 
 With `--check` the command only lists what is missing, spare or doubtful in a source.
@@ -24,7 +25,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from stajax import cli
+from stajax import cli, hints
 from stajax.prepare.listing import NothingUsableError
 from stajax.prepare.sources import SOURCES, Source
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   if not argv:
     return cli.fail(PROGRAM, f"no source: expected one of {', '.join(SOURCES)} (see `{PROGRAM} --help`)")
   if argv[0] not in SOURCES:
-    return cli.fail(PROGRAM, cli.unknown("source", argv[0], SOURCES))
+    return cli.fail(PROGRAM, hints.unknown("source", argv[0], SOURCES))
   usage, config = f"{PROGRAM} {argv[0]}", (tyro.conf.OmitArgPrefixes,)
 
   def command() -> int:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
-from tqdm import tqdm
 
+from stajax import runtime
 from stajax.data.protos import Encoder
 from stajax.data.schema import SETS, SOUND_COLUMNS, Set, set_features
 from stajax.data.shards import MAX_SHARD_BYTES, shard_path, write_metadata, write_shard
@@ -124,7 +124,7 @@ def write_shards(shards: Sequence[Shard], processes: int = 1) -> list[tuple[int,
   size = sum(path.stat().st_size for path in staged)
   processes = min(processes, len(shards), 1 + size // BYTES_A_PROCESS)
   written: list[tuple[int, int]] = [(0, 0)] * len(shards)
-  with tqdm(total=len(shards), desc="shards", unit="shard", disable=None) as bar:
+  with runtime.progress("shards", len(shards), "shard") as bar:
     for index, result in run_in_children(write_planned, [(shard,) for shard in shards], processes):
       if isinstance(result, Failure):  # its process died
         raise OSError(f"{shards[index].folder}: a shard could not be written: {result.reason}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stajax.hints import nearest
+
 FLOOR = 0.3
 """Where a map is below this part of its range, the frame stays as it is."""
 CAPTION_MARGIN = 4
@@ -35,9 +37,9 @@ class Look:
       import matplotlib
 
       if self.colormap not in matplotlib.colormaps:
-        raise ValueError(
-          f"colormap {self.colormap}: expected one of Matplotlib's, such as cool, turbo, viridis or gray"
-        )
+        like = nearest(self.colormap, matplotlib.colormaps)
+        usual = "expected one of Matplotlib's, such as cool, turbo, viridis or gray"
+        raise ValueError(f"colormap {self.colormap}: {usual}" + (f";{like}" if like else ""))
 
 
 USUAL = Look()

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from stajax import hints
 from stajax.scoring import fast
 from stajax.scoring.frame import FrameMap, FrameTruth, Scored, without
 from stajax.scoring.protocols import PROTOCOLS, Rule, density_of
@@ -52,9 +53,9 @@ class Settings:
     if self.stride < 1 or self.first_frame < 1:
       raise ValueError(f"stride {self.stride} and first frame {self.first_frame}: expected at least 1")
     if self.protocol not in PROTOCOLS:
-      raise ValueError(f"protocol {self.protocol}: expected one of {', '.join(PROTOCOLS)}")
+      raise ValueError(f"protocol {self.protocol}: {hints.expected(self.protocol, PROTOCOLS)}")
     if unknown := [name for name in self.further if name not in FURTHER]:
-      raise ValueError(f"further metric {unknown[0]}: expected some of {', '.join(FURTHER)}")
+      raise ValueError(f"further metric {unknown[0]}: {hints.expected(unknown[0], FURTHER)}")
 
 
 DEFAULT_SETTINGS = Settings()

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from stajax import cli, runtime
+from stajax import cli, hints, runtime
 
 PROGRAM = "stajax weights"
 
@@ -39,7 +39,7 @@ class Fetch:
     from stajax.weights.fetch import PUBLICATIONS, FetchError, fetch
 
     if self.name not in PUBLICATIONS:
-      raise FetchError(cli.unknown("name", self.name, PUBLICATIONS))
+      raise FetchError(hints.unknown("name", self.name, PUBLICATIONS))
     publication = PUBLICATIONS[self.name]
     path, sha256 = fetch(publication, self.out)
     checked = "as published" if publication.sha256 else "not checked, because the publisher states none"
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
   if argv and not argv[0].startswith("-") and argv[0] not in _COMMANDS:
-    return cli.fail(PROGRAM, cli.unknown("command", argv[0], _COMMANDS))
+    return cli.fail(PROGRAM, hints.unknown("command", argv[0], _COMMANDS))
   parsed: Any = Command  # tyro takes a union of types, too
   command: Fetch | Convert = cli.parse(PROGRAM, parsed, argv, description=__doc__)
   return cli.run(PROGRAM, lambda: _run(command))

@@ -72,8 +72,8 @@ def test_a_folder_is_resumed_and_nothing_is_overwritten_silently(run, tmp_path, 
 
 
 @pytest.mark.parametrize("options, message", [
-  (["--format", "npz,gif"], "--format npz,gif: expected npz, png, mp4, json, csv"),
-  (["--format", ""], "--format : expected npz, png"),
+  (["--format", "npz,gif"], "--format npz,gif: found 'gif', expected one of npz, png"),
+  (["--format", ""], "--format : found '', expected one of npz"),
   (["--opacity", "2"], "opacity 2: expected 0 to 1"), (["--colormap", "warm"], "colormap warm: expected one of"),
   (["--fps", "0"], "fps 0: expected more than 0"), (["--every", "0"], "every 0: expected at least 1"),
   (["--every", "2", "--every-frame"], "--every-frame and --every 2: expected one of them"),

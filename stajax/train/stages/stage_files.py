@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
-from stajax.cli import unknown
+from stajax import runtime
 from stajax.config import Config, ConfigError
 from stajax.data.staging import staging_of
 from stajax.files import FileError, check_digest, digests, read_json, sha256_of_json, sync, write_json
+from stajax.hints import unknown
 from stajax.train.stages.graph import Stage
 from stajax.train.workdir import WEIGHTS, Workdir, WorkdirError
 
@@ -85,7 +85,7 @@ def check(graph: Sequence[Stage], workdir: Workdir) -> None:
   """
   found = [(name, *file) for name in _finished(graph, workdir) for file in workdir.files(name).items()]
   mine = found[jax.process_index() :: jax.process_count()]
-  for stage, name, sha256 in tqdm(mine, "checking files", unit="file", leave=False, delay=2, disable=None):
+  for stage, name, sha256 in runtime.progress("checking files", len(mine), "file", iterable=mine, leave=False):
     try:
       check_digest(workdir.path / name, sha256)
     except FileError as error:
