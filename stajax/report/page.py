@@ -38,8 +38,7 @@ class Example:
     fixations: The fixated pixels, (H, W) bool, which are drawn as points on the viewers' picture.
     sound: The log-spectrogram of the second of sound around the frame, (257, n) float; None where there is none.
     note: A line below the pictures.
-    compared: The methods whose maps stand beside the frame, and before the viewers, in a row of their own above all
-      others.
+    compared: The methods whose maps stand beside the frame and the viewers, in a row of their own above all others.
   """
 
   title: str
@@ -185,5 +184,5 @@ def _gallery_row(example: Example) -> dict[str, Any]:
     viewers.append(("viewers", plots.heat_picture(example.frame, example.viewers, example.fixations)))
   compared = [(name, maps[name]) for name in example.compared if name in maps]
   others = [(name, picture) for name, picture in maps.items() if name not in example.compared]
-  rows = [[frame, *compared, *viewers], [*sound, *others]] if compared else [[frame, *sound, *others, *viewers]]
+  rows = [[frame, *viewers, *compared], [*others, *sound]] if compared else [[frame, *viewers, *others, *sound]]
   return {"title": example.title, "note": example.note, "rows": rows}

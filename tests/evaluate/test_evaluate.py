@@ -259,7 +259,7 @@ def test_command_scores_further_metrics(tree, tmp_path, capsys):
   page = (tmp_path / "out" / "index.html").read_text()
   assert "lower where it points down" in page and page.count("↓</span></th>") >= 2
   assert f'<td class="best">{min(row["kl"] for row in scores.values() if row["kl"] is not None):.3f}</td>' in page
-  with pytest.raises(ValueError, match="further metric auc: expected some of s_auc_expected, kl"):
+  with pytest.raises(ValueError, match="further metric auc: expected one of s_auc_expected, kl"):
     Settings(further=("auc",))
 
 

@@ -186,9 +186,9 @@ def test_all_examples_are_shown(tmp_path):
   examples[1] = replace(examples[1], sound=np.random.default_rng(0).normal(size=(257, 98)))
   _, text = make_report(tmp_path, examples=examples)
   alternatives = [value for _, value in Browser(text).attributes("alt")]
-  captions = ["Frame", "CAM S", "CAM ST", "CAM SA", "SCAM", "STA", "Viewers"]
+  captions = ["Frame", "Viewers", "CAM S", "CAM ST", "CAM SA", "SCAM", "STA"]
   expected = [f"{caption}, clip {i}" for i in range(5) for caption in captions]
-  expected.insert(len(captions) + 1, "Sound, clip 1")
+  expected.insert(2 * len(captions), "Sound, clip 1")
   assert alternatives == expected
   assert all(f"note of clip {i}" in text for i in range(5))
   sources = [value for _, value in Browser(text).attributes("src")]
@@ -203,12 +203,12 @@ def decode(uri):
   return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
 
 
-def test_compared_maps_stand_between_frame_and_viewers_above_the_others(tmp_path):
+def test_viewers_and_compared_maps_stand_beside_the_frame_above_the_others(tmp_path):
   pytest.importorskip("librosa", reason="needs the extra `train`")
   example = replace(make_example("clip 1"), compared=("scam", "sta", "missing"), sound=np.ones((257, 98)))
   _, text = make_report(tmp_path, examples=[example])
   alternatives = [value.partition(",")[0] for _, value in Browser(text).attributes("alt")]
-  assert alternatives == ["Frame", "SCAM", "STA", "Viewers", "Sound", "CAM S", "CAM ST", "CAM SA"]
+  assert alternatives == ["Frame", "Viewers", "SCAM", "STA", "CAM S", "CAM ST", "CAM SA", "Sound"]
   assert text.count('<div class="grid pictures">') == 2
 
 
