@@ -17,6 +17,7 @@ from stajax.prepare.layouts.vggsound import read_vggsound
 from stajax.prepare.listing import Listing
 from stajax.prepare.options import GazeOptions, LimitOptions, RecordOptions
 from stajax.prepare.summary_text import Result, describe_listing, describe_set, describe_tree
+from stajax.prepare.trackers.source import Gaze
 
 # The other modules load libraries that `--help` does not need.
 
@@ -289,6 +290,7 @@ SOURCES: dict[str, type[Source]] = {
   "stavis": Stavis,
   "dhf1k": Dhf1k,
   "videos": Videos,
+  "gaze": Gaze,
   "avimos": Avimos,
   "synthetic": Synthetic,
 }
