@@ -9,6 +9,7 @@ VERBS = {
   "train": "trains what is not trained yet, and writes the report",
   "predict": "writes maps, an overlay and numbers for videos",
   "evaluate": "scores a model, or maps, on eye-tracking videos",
+  "report": "puts several runs beside each other",
   "tables": "writes the paper's tables from finished trainings",
   "weights": "downloads and converts published weights",
   "export": "writes a model as files that run without this package",

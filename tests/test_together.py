@@ -16,7 +16,7 @@ from helpers.paths import ROOT
 
 pytest.importorskip("tensorflow")
 
-from stajax.train.logs import read_log
+from stajax.report.log_lines import read_log
 
 LAUNCHER = ROOT / "launch" / "local_processes.sh"
 STEPS = 7

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from stajax.files import write_text
 from stajax.report import names, senses, tables
 from stajax.report.accuracy import accuracy_table
+from stajax.report.styles import page_style
 from stajax.report.table_1 import COMPONENTS
 from stajax.report.uncertainty import format_tests, format_uncertainty
 from stajax.scoring.protocol import METRICS, metric_of
@@ -90,7 +91,7 @@ def write_page(out: str | Path, page: Page) -> None:
   environment.filters["code"] = _mark_code
   template = resources.files("stajax.report").joinpath("page.html.j2").read_text(encoding="utf-8")
   shown = {
-    name: {method: row for method, row in rows.items() if not _is_shown_apart(method)}
+    name: {method: row for method, row in rows.items() if not is_shown_apart(method)}
     for name, rows in page.scores.items()
   }
   metrics = tables.metrics_of(page.scores)
@@ -99,6 +100,7 @@ def write_page(out: str | Path, page: Page) -> None:
   banners = [line for line in lines if line.startswith(_SYNTHETIC)]
   text = environment.from_string(template).render(
     title=page.title,
+    style=page_style(),
     subtitle=page.subtitle,
     banner=_join_banners(banners),
     notes=[line for line in page.notes if line not in banners],
@@ -140,7 +142,7 @@ def _mark_code(text: str) -> Markup:
   return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _is_shown_apart(method: str) -> bool:
+def is_shown_apart(method: str) -> bool:
   """Returns whether a method is a row of the paper's ablation, or lacks a sense."""
   return method in tables.ABLATION_METHODS or split_method(method)[1] != OWN
 
@@ -151,7 +153,7 @@ def _map_sizes(sizes: Mapping[str, Sequence[Sequence[int]]]) -> list[tuple[str, 
   for method, found in sizes.items():
     text = ", ".join(f"{height}×{width}" for height, width in found)
     title = names.title_of(method)
-    if _is_shown_apart(method):
+    if is_shown_apart(method):
       title = "rows of Table 1" if method in tables.ABLATION_METHODS else "the same without a sense"
     grouped.setdefault(text, []).append(title)
   return [(text, ", ".join(dict.fromkeys(titles))) for text, titles in grouped.items()]

@@ -20,7 +20,6 @@ import tyro
 from stajax import cli
 from stajax.files import read_json
 from stajax.report.names import title_of
-from stajax.scoring.protocol import METRICS
 
 PROGRAM = "python -m stajax.report.paired"
 
@@ -117,9 +116,11 @@ def read_report(folder: Path) -> Report:
   path = folder / "per_video.csv"
   try:
     with path.open(newline="", encoding="utf-8") as file:
-      for row in csv.DictReader(file):
+      reader = csv.DictReader(file)
+      metrics = list(reader.fieldnames or ())[6:]  # after database, video, split, list_rows, frames and method
+      for row in reader:
         clip = f"{row['database']}/{row['video']}/{row['split']}"
-        for metric in METRICS:
+        for metric in metrics:
           value = float(row[metric]) if row[metric] else math.nan
           scores.setdefault(row["method"], {}).setdefault(metric, {})[clip] = value
     groups = read_json(folder / "evaluation.json").get("groups", {})

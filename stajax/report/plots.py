@@ -21,12 +21,12 @@ from stajax.report.overlay import heat_overlay
 SIDE = 256
 """The longer side of a gallery picture, in pixels."""
 _JPEG_QUALITY = 82
-_MAX_POINTS = 200
+MAX_POINTS = 200
 """The most points of a curve; longer logs are averaged."""
 # Placeholders for the colours of the page's style sheet, which has a light and a dark theme.
 _COLOURS = {"#010203": "currentColor", "#010204": "var(--accent)", "#010205": "var(--line)"}
 _TEXT, _ACCENT, _LINE = _COLOURS
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
   "svg.fonttype": "none",  # text stays text
   "font.size": 9,
   "text.color": _TEXT,
@@ -56,7 +56,7 @@ def learning_curves(lines: Sequence[Mapping[str, float]], identifier: str, label
     label: The text that screen readers say for the picture.
   """
   names = list(dict.fromkeys(["loss", *(name for line in lines for name in line if is_curve(name))]))
-  with matplotlib.rc_context({**_STYLE, "svg.hashsalt": identifier}):
+  with matplotlib.rc_context({**STYLE, "svg.hashsalt": identifier}):
     figure = Figure(figsize=(3.1, 2.9), layout="constrained")
     heights = [1.6, *[1] * (len(names) - 1)]
     rows = figure.subplots(len(names), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -68,12 +68,12 @@ def learning_curves(lines: Sequence[Mapping[str, float]], identifier: str, label
     rows[-1].set_xlabel("step")
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-  return _inline(file.getvalue(), identifier, label)
+  return inline(file.getvalue(), identifier, label)
 
 
 def _draw_curve(axes: Axes, lines: Sequence[Mapping[str, float]], name: str) -> None:
   found = [(line["step"], line[name]) for line in lines if name in line and math.isfinite(line[name])]
-  parts = np.array_split(np.array(found, np.float64).reshape(-1, 2), min(len(found), _MAX_POINTS) or 1)
+  parts = np.array_split(np.array(found, np.float64).reshape(-1, 2), min(len(found), MAX_POINTS) or 1)
   steps, values = np.array([part.mean(axis=0) for part in parts if len(part)]).reshape(-1, 2).T
   axes.plot(steps, values, color=_ACCENT, linewidth=1.5, marker="o" if len(steps) == 1 else None, markersize=4)
   axes.set_title(name.replace("_", " "), loc="left", fontsize="medium", pad=3)
@@ -86,7 +86,7 @@ def _draw_curve(axes: Axes, lines: Sequence[Mapping[str, float]], name: str) -> 
     axes.yaxis.set_major_locator(MaxNLocator(3))
 
 
-def _inline(svg: str, identifier: str, label: str) -> str:
+def inline(svg: str, identifier: str, label: str) -> str:
   """Returns Matplotlib's SVG without what only a separate file needs, with ids that are unique on the page."""
   svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
   svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{label}">', svg)

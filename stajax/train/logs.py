@@ -2,12 +2,12 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from stajax.files import make_folder, write_text
+from stajax.report.log_lines import read_log
 
 
 class Log:
@@ -45,20 +45,3 @@ class Log:
   def __exit__(self, *_: object) -> None:
     self._lines.close()
     self._events.close()
-
-
-def read_log(path: str | Path) -> list[dict[str, float]]:
-  """Returns the complete lines of a log; skips those that a killed process or a power failure left unfinished."""
-  path = Path(path)
-  text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-  return list(_complete(text.splitlines()))
-
-
-def _complete(lines: Iterable[str]) -> Iterator[dict[str, float]]:
-  for line in lines:
-    try:
-      found = json.loads(line)
-    except ValueError:
-      continue
-    if isinstance(found, dict) and "step" in found:
-      yield found

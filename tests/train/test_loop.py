@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from helpers.small_network import SIZE, Small, make_batch, sgd, start
-from stajax.train import checkpoint, logs, loop, step
+from stajax.report.log_lines import read_log
+from stajax.train import checkpoint, loop, step
 
 
 class Crash(Exception):
@@ -47,7 +48,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def losses_of(folder):
-  return [(line["step"], line["loss"], line["accuracy"]) for line in logs.read_log(folder / "log.jsonl")]
+  return [(line["step"], line["loss"], line["accuracy"]) for line in read_log(folder / "log.jsonl")]
 
 
 def test_resuming_is_exact(uninterrupted, tmp_path):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import TextIO
 
-from stajax.files import csv_text, write_text
+from stajax.files import csv_text, make_folder, write_text
 from stajax.prepare.listing import MEDIA_SUFFIXES, ListingError, check_file_name
 
 MAX_BYTES = 2**33
@@ -114,7 +114,7 @@ class Gathered:
     for name, rows in self.tables.items():
       if rows:
         path = out / f"{name}.csv"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         ordered = sorted(rows, key=lambda row: (str(row[-1]), row[0]))
         write_text(path, csv_text([self.columns, *ordered]))
         number += 1

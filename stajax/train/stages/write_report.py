@@ -10,12 +10,12 @@ from stajax import networks
 from stajax.eyetracking import read_groups
 from stajax.inference import dataset
 from stajax.inference.predictor import Predictor
+from stajax.report.log_lines import read_log
 from stajax.report.page import Page, write_page
 from stajax.report.score_files import describe, write_scores
 from stajax.scoring.protocol import Settings
 from stajax.scoring.results import Evaluation
 from stajax.scoring.videos import evaluate_videos, frames_to_score
-from stajax.train.logs import read_log
 from stajax.train.run import Run
 from stajax.train.stages.checks import trees_to_score
 from stajax.train.stages.graph import make_graph

@@ -1,0 +1,22 @@
+"""Reads the logs of trained networks: a JSON object a line, with `step`, `loss` and other scalars."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+
+def read_log(path: str | Path) -> list[dict[str, float]]:
+  """Returns the complete lines of a log; skips those that a killed process or a power failure left unfinished."""
+  path = Path(path)
+  text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+  return list(_complete(text.splitlines()))
+
+
+def _complete(lines: Iterable[str]) -> Iterator[dict[str, float]]:
+  for line in lines:
+    try:
+      found = json.loads(line)
+    except ValueError:
+      continue
+    if isinstance(found, dict) and "step" in found:
+      yield found
