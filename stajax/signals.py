@@ -63,6 +63,28 @@ def stops_by_itself() -> Generator[None]:
     _takes_care = False
 
 
+@contextlib.contextmanager
+def deferred() -> Generator[None]:
+  """Lets SIGINT and SIGTERM wait for the end of the block, if Python handles them.
+
+  For blocks in which a library would turn what they raise into an error of its own.
+  """
+  came: list[int] = []
+  handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+  if threading.current_thread() is not threading.main_thread():
+    handlers = {}
+  handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+  for number in handlers:
+    signal.signal(number, lambda number, _: came.append(number))
+  try:
+    yield
+  finally:
+    for number, handler in handlers.items():
+      signal.signal(number, handler)
+    if came:
+      signal.raise_signal(came[0])
+
+
 _AGAIN_AFTER = 0.05  # seconds
 
 

@@ -4,10 +4,25 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from helpers.paths import ROOT
+from stajax import signals
+
+
+@pytest.mark.parametrize("number, raised", [(signal.SIGTERM, signals.Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_signals_wait_for_the_end_of_a_block(number, raised):
+  done = []
+  with signals.ended_by_sigterm():
+    before = signal.getsignal(number)
+    with pytest.raises(raised), signals.deferred():
+      os.kill(os.getpid(), number)
+      time.sleep(0.01)
+      done.append(True)
+    assert done and signal.getsignal(number) is before
+
 
 LOSING = """
 import gc, os, sys, time, weakref

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from stajax.cli import one_line
+from stajax.signals import deferred
 
 for _name in ("absl", "asyncio", "concurrent.futures"):
   # Orbax logs every save, and an error once in each of its threads, with hundreds of lines.
@@ -73,7 +74,8 @@ class Checkpoints:
     faults: list[str] = []
     for step in sorted(self._manager.all_steps(), reverse=True):
       try:
-        return *self._restore(step, state), faults
+        with deferred():  # Orbax would say that the checkpoint cannot be read
+          return *self._restore(step, state), faults
       except (MemoryError, NotImplementedError):
         raise
       except Exception as error:  # Orbax and TensorStore raise many kinds of errors for damaged files
@@ -109,9 +111,9 @@ class Checkpoints:
       NotFiniteError: The state has a number that is not finite; nothing is saved.
     """
     about = {**environment(), _DIGEST: digest(state)}
-    self._manager.save(
-      step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), environment=ocp.args.JsonSave(about))
-    )
+    saved = ocp.args.Composite(state=ocp.args.StandardSave(state), environment=ocp.args.JsonSave(about))
+    with deferred():
+      self._manager.save(step, args=saved)
 
   def __enter__(self) -> "Checkpoints":
     return self

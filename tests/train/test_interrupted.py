@@ -14,7 +14,7 @@ from helpers.interrupted import Training, run_chains
 from helpers.tiny_training import CONFIG
 from helpers.zygote import Zygote
 from stajax import config as configuration
-from stajax import model
+from stajax import model, networks
 from stajax.train.stages import runner
 from stajax.train.workdir import WorkdirError
 
@@ -109,6 +109,8 @@ def files_that_count(folder: Path) -> list[Path]:
 def test_no_damage_to_a_work_folder_is_accepted(place, reference, monkeypatch, how):
   workdir = place / f"damaged-{how}"
   for name in files_that_count(reference):
+    if how == "none" and name.name == "done.json":
+      continue  # then the stage is not finished
     shutil.copytree(reference, workdir, copy_function=os.link)
     content = (workdir / name).read_bytes()
     damage(workdir / name, how)
@@ -127,7 +129,7 @@ def test_no_damage_to_a_model_folder_is_accepted(place, reference, how):
     shutil.copytree(reference / "model", folder)
     damage(folder / name, how)
     with pytest.raises(ValueError) as error:
-      model.load(folder)
+      model.load(folder, networks.MODEL_NETWORKS)
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
     assert name in str(error.value) or (name, how) == ("model.json", "none")
     shutil.rmtree(folder)
