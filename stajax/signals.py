@@ -8,13 +8,24 @@ import threading
 from collections.abc import Generator
 from typing import Any
 
+_num_questions = 0
+"""How often `should_stop` was asked, the same in all processes."""
+_is_agreed = False
+"""Whether all processes have agreed to end; JAX says so only once, which may be after the last step of a network."""
 
-def should_stop(step: int) -> bool:
+
+def should_stop() -> bool:
   """Returns whether training has to end after a step, the same in all processes, since one has received SIGTERM."""
+  global _num_questions, _is_agreed
   import jax
   from jax.experimental import multihost_utils
 
-  return _is_asked or (jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step))
+  # JAX agrees on a number after the last one that it was given, so numbers must never begin again, as steps do for
+  # each network: a signal between two networks would be forgotten.
+  _num_questions += 1
+  if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(_num_questions):
+    _is_agreed = True
+  return _is_asked or _is_agreed
 
 
 class Terminated(BaseException):

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 
+import jax
 import pytest
+from jax.experimental import multihost_utils
 
 from helpers.paths import ROOT
 from stajax import signals
@@ -65,3 +67,24 @@ def test_a_signal_that_comes_in_a_callback_ends_the_command(number, code, where)
   command = [sys.executable, "-c", LOSING, str(int(number)), where]
   done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
   assert done.returncode == code and len(done.stderr.splitlines()) == 1, done.stderr
+
+
+@pytest.mark.parametrize("before", [3, 2])
+def test_a_signal_between_two_networks_stops_the_next_one_in_all_processes(monkeypatch, before):
+  """It comes after all three steps of the first network, or so late that JAX names the last one of them."""
+  agreed, last = [], []
+
+  def reached(number):  # as JAX does: once, at the number after the last one
+    last[:] = [number]
+    return agreed == [number]
+
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", reached)
+  for name, value in (("_num_questions", 0), ("_is_agreed", False)):
+    monkeypatch.setattr(signals, name, value)
+  answers = []
+  for _ in range(5):
+    answers.append(signals.should_stop())
+    if len(answers) == before:
+      agreed[:] = [last[0] + 1]
+  assert answers == [False] * before + [True] * (5 - before)

@@ -104,7 +104,7 @@ def train(
           stack.enter_context(stops_by_itself())  # only now: compiling may take minutes, and there is nothing to save
         state, metrics = compiled(state, on_devices)
         pending.append(_PendingStep(step, batch["clip"], metrics))
-        is_stopped = should_stop(step)
+        is_stopped = should_stop()
         is_saved = step % job.checkpoint_every == 0 or step == job.steps or is_stopped
         if step % job.log_every == 0 or is_saved:
           scalars = _mean_metrics(job.name, pending, clip_names)
