@@ -67,7 +67,9 @@ def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -
     varied[method] = make_sources(dataclasses.replace(model, config=config), batch)
 
   def on(device: Device) -> tuple[dict[str, Sources], Sources, DenseNetwork]:
-    return {method: sources.on(device) for method, sources in varied.items()}, usual.on(device), switch.on(device)
+    own = usual.on(device)
+    changed = {method: _only_companions(own, sources.on(device)) for method, sources in varied.items()}
+    return changed, own, switch.on(device)
 
   networks_of_thread = OfThread(on, local_devices())
 
@@ -94,3 +96,13 @@ def method_maps(model: Model, batch: int, tags: Mapping[str, tuple[int, ...]]) -
     yield from select_frames(parts(), frames)
 
   return maps
+
+
+def _only_companions(usual: Sources, changed: Sources) -> Sources:
+  """Returns changed sources, but usual ones where there are no companions: without a C-GCN nothing changes."""
+
+  def network(name: str, refine: bool | None) -> DenseNetwork:
+    has_companions = networks.NETWORKS[name].companions is not None
+    return (changed if has_companions else usual).network(name, refine)
+
+  return dataclasses.replace(changed, network=network)
