@@ -13,6 +13,7 @@ VERBS = {
   "tables": "writes the paper's tables from finished trainings",
   "weights": "downloads and converts published weights",
   "export": "writes a model as files that run without this package",
+  "demo": "opens a page on this machine, to look at videos with their maps",
   "plan": "says what every network of a configuration costs",
 }
 

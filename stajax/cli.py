@@ -237,10 +237,11 @@ def run(
   command: Callable[[], int],
   errors: tuple[type[Exception], ...] = (ValueError,),
   reports: bool = True,
+  extra: str = "train",
 ) -> int:
   """Runs a command; returns its exit code, or another one after one line on stderr if it fails.
 
-  The base install is for prediction and scoring. What a command needs beside is in the extra `train`.
+  The base install is for prediction and scoring. What a command needs beside is in an extra.
 
   Args:
     program: The command's name.
@@ -248,6 +249,7 @@ def run(
     errors: The exceptions that bad input raises, beside those of this package, of files, and of too little memory. Any
       other is a bug, which a report file describes.
     reports: Whether a bug is reported here instead of raised.
+    extra: The extra that installs what may be missing.
   """
   try:
     with repeat_lost_signals():
@@ -255,7 +257,7 @@ def run(
   except ModuleNotFoundError as error:
     name = (error.name or "").partition(".")[0]
     if name not in ("", "stajax"):
-      return fail(program, f"needs the package {name}, which is not installed: pip install 'stajax[train]'")
+      return fail(program, f"needs the package {name}, which is not installed: pip install 'stajax[{extra}]'")
     return report(program, error)
   except KeyboardInterrupt:
     return fail(program, "interrupted", INTERRUPTED)

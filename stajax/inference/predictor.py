@@ -98,6 +98,11 @@ class Predictor:
     self._switch = dense(networks.SWITCH) if networks.SWITCH in model.variables else None
     self._is_pretrained = model.config.has_frozen_backbone
 
+  @property
+  def students(self) -> tuple[str, ...]:
+    """The names of the students."""
+    return tuple(self._students)
+
   def on(self, device: Device) -> "Predictor":
     """Returns the same students on another device of this process; None for JAX's default one, where they are."""
     if device is None:
@@ -132,6 +137,35 @@ class Predictor:
     for part in self.blur_in_time(finish_in_turn(started()), reach):
       yield from part
 
+  def views(
+    self, samples: Iterable[Sample], reach: int = 1, fragments: Callable[[], Fragments] | None = None
+  ) -> Iterator[dict[str, np.ndarray]]:
+    """Yields, for each sample of a video, what `maps` yields beside what single students and changed senses give.
+
+    Frames are encoded once for all of them. The arguments are those of `maps`.
+
+    Yields:
+      Maps (size, size) float32 in [0, 1]: `final`; each student's by its name where there are several; and each of
+      these with the suffix of each of `senses`.
+    """
+    reservoir = None if fragments is None else self.make_reservoir(fragments)
+
+    def started() -> Iterator[Pending[dict[str, np.ndarray]]]:
+      for clip in windows(samples, reach):
+        pending = self._start_views(clip, reservoir)
+        del clip
+        yield pending
+
+    for part in self.blur_in_time(finish_in_turn(started()), reach):
+      for number in range(len(part["final"])):
+        yield {name: maps[number] for name, maps in part.items()}
+
+  def with_senses(self, senses: Sequence[Senses]) -> "Predictor":
+    """Returns the same students, of which `senses` are ablated."""
+    other = copy.copy(self)
+    other.senses = tuple(senses)
+    return other
+
   def make_reservoir(self, fragments: Callable[[], Fragments]) -> Reservoir:
     """Returns the reservoir of a video, which the windows of the video share."""
     with_companions = [Condition(senses) for senses in self.senses if senses.companions == "own"]
@@ -161,6 +195,16 @@ class Predictor:
     final = self._final_maps(self.launch(self.show(clip), reservoir), self.centre)
     count = len(clip.targets)
     return lambda: fetch(final, count)
+
+  def _start_views(self, clip: Clip, reservoir: Reservoir | None) -> Pending[dict[str, np.ndarray]]:
+    results, count = dict[str, list[jax.Array]](), len(clip.targets)
+    for condition in (USUAL, *map(Condition, self.senses)):
+      maps, suffix = self.launch(self.show(clip, condition), reservoir, condition), condition.senses.suffix
+      results[f"final{suffix}"] = self._final_maps(maps, self.centre)
+      if len(maps) > 1:
+        alone = {name: self._final_maps({name: batches}, self.centre) for name, batches in maps.items()}
+        results |= {f"{name}{suffix}": batches for name, batches in alone.items()}
+    return lambda: {name: fetch(batches, count) for name, batches in results.items()}
 
   def start_method_maps(self, clip: Clip, reservoir: Reservoir | None = None) -> Pending[dict[str, np.ndarray]]:
     """Starts the computation of the maps (n, H, W) of every method: those of `clip_maps`, and of baselines.

@@ -1,4 +1,4 @@
-"""Summarises a map in four numbers."""
+"""Summarises a map in four numbers, and compares two maps in one."""
 
 from typing import Any
 
@@ -19,8 +19,7 @@ def frame_statistics(saliency: np.ndarray, size: tuple[int, int]) -> dict[str, A
     `entropy`: The entropy of the map divided by its sum, relative to a uniform map's: 0 for a point, 1 for uniform.
   """
   width, height = size
-  mass = np.asarray(saliency, np.float64)
-  mass = mass / mass.sum() if mass.sum() > 0 else np.full(mass.shape, 1 / mass.size)
+  mass = _distribution(saliency)
   num_rows, num_columns = saliency.shape
   x = (np.arange(num_columns) + 0.5) * width / num_columns - 0.5
   y = (np.arange(num_rows) + 0.5) * height / num_rows - 0.5
@@ -37,3 +36,22 @@ def frame_statistics(saliency: np.ndarray, size: tuple[int, int]) -> dict[str, A
     "spread": round(float(np.sqrt(max(variance, 0.0)) / np.hypot(width, height)), 5),
     "entropy": round(float(min(max(entropy, 0.0), 1.0)), 5),
   }
+
+
+def moved_share(saliency: np.ndarray, other: np.ndarray) -> float:
+  """Returns the share of one map's mass that lies elsewhere in another map: 0 for equal maps, 1 for disjoint ones.
+
+  This is half the sum of the absolute differences of the maps, each divided by its sum. A map that is zero everywhere
+  counts as uniform.
+
+  Args:
+    saliency: A map (h, w), float, not negative.
+    other: Another map of the same size.
+  """
+  first, second = (_distribution(values) for values in (saliency, other))
+  return float(np.abs(first - second).sum() / 2)
+
+
+def _distribution(saliency: np.ndarray) -> np.ndarray:
+  mass = np.asarray(saliency, np.float64)
+  return mass / mass.sum() if mass.sum() > 0 else np.full(mass.shape, 1 / mass.size)

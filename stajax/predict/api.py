@@ -80,6 +80,11 @@ class SaliencyModel:
     return self.predictor.trained_on
 
   @property
+  def students(self) -> tuple[str, ...]:
+    """The names of its students, whose maps are fused where there are several."""
+    return self.predictor.students
+
+  @property
   def notes(self) -> list[str]:
     """Lines for people about the model."""
     return self.predictor.notes

@@ -42,6 +42,7 @@ class Provenance:
     source: The identity of the video's file, as `stajax.predict.names.identify` gives it.
     settings: What the command's files depend on besides the video, as flat values for JSON; {} in Python.
     confidence: What the model's maps can be expected to gain over the centre prior; None where it was not measured.
+    title: What files call the video; "" for its file's name.
   """
 
   info: MediaInfo
@@ -54,6 +55,7 @@ class Provenance:
   source: str = ""
   settings: dict[str, Any] = field(default_factory=dict[str, Any])
   confidence: Confidence | None = None
+  title: str = ""
 
   @property
   def size(self) -> tuple[int, int]:
@@ -62,7 +64,8 @@ class Provenance:
 
   def fields(self) -> dict[str, Any]:
     """Returns what every file says about itself."""
-    about = {"video": self.info.path.name, "source": self.source, "model": self.model, "trained_on": self.trained_on}
+    video = self.title or self.info.path.name
+    about = {"video": video, "source": self.source, "model": self.model, "trained_on": self.trained_on}
     return {**about, "rate": self.rate, "size": list(self.size)}
 
 

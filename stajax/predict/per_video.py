@@ -18,6 +18,7 @@ from stajax.media.sound_windows import SoundWindows, file_windows
 from stajax.media.video import MediaInfo
 from stajax.predict.names import identify
 from stajax.predict.outputs import Frame, Output, Provenance
+from stajax.senses import Senses
 
 if TYPE_CHECKING:
   from stajax.inference.clip import Sample
@@ -124,15 +125,50 @@ class MapStream:
     read = self._read_fragments
     fragments = None if read is None else lambda: read(self._reach)
     for saliency in self._predictor.maps(self._samples(), self._reach, fragments):
-      time, saliency = self._pending_times.popleft(), np.asarray(saliency, np.float32)
-      if not np.isfinite(saliency).all():
-        raise ValueError(f"the model's map at {time:.3f} s is not finite")
-      yield time, saliency / max(float(saliency.max()), 1e-12)
+      time = self._pending_times.popleft()
+      yield time, _scaled(saliency, time)
 
-  def _samples(self) -> Iterator["Sample"]:
+  def views(self, watch: Callable[[float], None] | None = None) -> Iterator[tuple[float, dict[str, np.ndarray]]]:
+    """Computes, instead of the maps alone, what each student makes of the video, and what they make without its sound.
+
+    Like the maps, they can be computed only once.
+
+    Args:
+      watch: Takes the time of each frame when it has been read, which is a while before its maps are there; what it
+        raises ends the work.
+
+    Yields:
+      The time in seconds, and maps (h, w) float32 as iterating over the stream gives them: `final`; those of each
+      student, such as `sta`, where the model has several; and, where the video has sound, all of these without it, such
+      as `final_no_sound`.
+
+    Raises:
+      MediaError: The video is damaged.
+      ValueError: A map is not finite, or the stream was to smooth them.
+    """
+    if self._smooth:
+      raise ValueError(f"smooth {self._smooth:g}: views are not smoothed, expected 0")
+    read = self._read_fragments
+    fragments = None if read is None else lambda: read(self._reach)
+    predictor = self._predictor.with_senses(() if self._sound is None else (Senses(sound="none"),))
+    for views in predictor.views(self._samples(watch), self._reach, fragments):
+      time = self._pending_times.popleft()
+      yield time, {name: _scaled(saliency, time) for name, saliency in views.items()}
+
+  def _samples(self, watch: Callable[[float], None] | None = None) -> Iterator["Sample"]:
     for time, frame in self._frames():
+      if watch is not None:
+        watch(time)
       self._pending_times.append(time)
       yield frame, None if self._sound is None else self._sound.window(time)
+
+
+def _scaled(saliency: np.ndarray, time: float) -> np.ndarray:
+  """Returns the model's map at a time with a maximum of 1; raises ValueError if it is not finite."""
+  saliency = np.asarray(saliency, np.float32)
+  if not np.isfinite(saliency).all():
+    raise ValueError(f"the model's map at {time:.3f} s is not finite")
+  return saliency / max(float(saliency.max()), 1e-12)
 
 
 def smooth_in_time(timed_maps: Iterable[TimedMap], sigma: float) -> Iterator[TimedMap]:

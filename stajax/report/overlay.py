@@ -58,7 +58,7 @@ def heat_overlay(frame: np.ndarray, saliency: np.ndarray, look: Look = USUAL) ->
   """
   level = Image.fromarray(np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8))
   level = level.resize((frame.shape[1], frame.shape[0]), Image.Resampling.BILINEAR)
-  colours, opacity = _palette(look.colormap, look.opacity)
+  colours, opacity = palette(look.colormap, look.opacity)
   mask = level.point(opacity)
   level.putpalette(colours)
   drawn = np.array(Image.composite(level.convert("RGB"), Image.fromarray(frame), mask))
@@ -78,8 +78,8 @@ def caption(frame: np.ndarray, text: str) -> np.ndarray:
 
 
 @functools.cache
-def _palette(colormap: str, opacity: float) -> tuple[bytes, list[int]]:
-  """Returns the colour (RGB) and the opacity, both from 0 to 255, of each of 256 levels."""
+def palette(colormap: str, opacity: float) -> tuple[bytes, list[int]]:
+  """Returns how 256 levels of a map are drawn: their colours as RGB bytes, and their opacities from 0 to 255."""
   import matplotlib  # imported late: loading it is a tenth of prediction's start-up
 
   levels = np.clip((np.linspace(0, 1, 256) - FLOOR) / (1 - FLOOR), 0, 1)
@@ -91,7 +91,7 @@ def _palette(colormap: str, opacity: float) -> tuple[bytes, list[int]]:
 @functools.cache
 def _scale_patch(colormap: str, height: int) -> np.ndarray:
   """Draws a bar of the colours from `FLOOR` to the maximum, with both values beside it."""
-  colours = np.frombuffer(_palette(colormap, 1.0)[0], np.uint8).reshape(256, 3)
+  colours = np.frombuffer(palette(colormap, 1.0)[0], np.uint8).reshape(256, 3)
   levels = np.linspace(255, 255 * FLOOR, height).round().astype(int)
   bar = np.broadcast_to(colours[levels][:, None], (height, max(6, height // 12), 3))
   high, low = (_text_patch(text, max(8, height // 9)) for text in ("1.0", f"{FLOOR:.1f}"))

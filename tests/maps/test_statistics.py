@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stajax.maps.statistics import frame_statistics
+from stajax.maps.statistics import frame_statistics, moved_share
 
 
 def test_frame_statistics_have_known_values():
@@ -18,3 +18,11 @@ def test_frame_statistics_have_known_values():
   two[0, 0] = two[3, 3] = 1
   assert frame_statistics(two, (4, 4))["entropy"] == pytest.approx(1 / 4)  # one bit of four
   assert frame_statistics(two, (4, 4))["spread"] == pytest.approx(1.5 / 4)
+
+
+def test_the_share_of_attention_that_moved():
+  left, right = np.zeros((2, 4)), np.zeros((2, 4))
+  left[:, 0], right[:, 3] = 5, 0.1
+  assert moved_share(left, left) == 0 and moved_share(left, right) == pytest.approx(1)
+  assert moved_share(left, left + right * 50) == pytest.approx(0.5)  # half of it
+  assert moved_share(np.zeros((2, 4)), left) == pytest.approx(0.75)  # from everywhere

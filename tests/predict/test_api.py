@@ -121,6 +121,30 @@ def test_a_model_folder_is_loaded(model_folder, tmp_path):
 
 
 @pytest.mark.usefixtures("small_programs")
+def test_views_are_what_each_student_makes_of_a_video_with_and_without_its_sound(model_folder, tmp_path):
+  path = write_video(tmp_path / "a.mp4", spot(9), sound=clicks(0.9, [0.2, 0.6]))
+  silent = write_video(tmp_path / "b.mp4", spot(9))
+  model, sta, seen = stajax.load(model_folder), stajax.load(model_folder, student="sta"), list[float]()
+  times, views = zip(*model.stream(path).views(seen.append), strict=True)
+  assert model.students == ("sta", "sta_plus_short", "sta_plus_long") and seen == list(times)
+  heard = {"final", *model.students}
+  assert views[0].keys() == heard | {f"{name}_no_sound" for name in heard}
+  expected = {
+    "final": model.predict(path),
+    "sta": sta.predict(path),
+    "final_no_sound": model.predict(silent),
+    "sta_no_sound": sta.predict(silent),
+  }
+  for name, prediction in expected.items():
+    np.testing.assert_array_equal(times, prediction.times)
+    np.testing.assert_allclose([view[name] for view in views], prediction.maps, atol=2e-6, err_msg=name)
+  assert np.abs(expected["sta"].maps - expected["sta_no_sound"].maps).max() > 2e-5
+  assert [view.keys() for _, view in model.stream(silent).views()] == [heard] * len(times)
+  with pytest.raises(ValueError, match="views are not smoothed, expected 0"):
+    next(model.stream(path, smooth=1).views())
+
+
+@pytest.mark.usefixtures("small_programs")
 def test_maps_say_what_they_gain_over_the_centre(model_folder, tmp_path):
   """As the model was measured; with another centre factor, or one student alone, nobody knows."""
   path = write_video(tmp_path / "a.mp4", spot(5))
