@@ -51,6 +51,7 @@ apidoc_modules = [
 ]
 default_role = "literal"  # docstrings write code between single backquotes
 autodoc_default_options = {"no-value": True}  # of constants
+autodoc_mock_imports = ["starlette", "uvicorn"]  # of the extra `demo`
 autodoc_member_order = "bysource"
 autodoc_typehints = "both"
 autodoc_typehints_description_target = "documented_params"  # otherwise fields of dataclasses would be listed twice

@@ -24,8 +24,9 @@ export class Player {
     this.video.addEventListener("loadedmetadata", () => {
       if (!this.video.videoWidth) this.fail(); // it plays the sound alone
     });
+    this.video.addEventListener("seeked", () => this.shown(this.video.currentTime)); // the frame may be shown already
     if (!("requestVideoFrameCallback" in HTMLVideoElement.prototype)) {
-      for (const name of ["loadeddata", "seeked", "timeupdate"]) {
+      for (const name of ["loadeddata", "timeupdate"]) {
         this.video.addEventListener(name, () => this.shown(this.video.currentTime));
       }
     }
