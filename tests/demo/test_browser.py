@@ -164,7 +164,7 @@ def resident(process):
 
 @pytest.mark.slow
 def test_twenty_videos_leave_memory_and_disk_as_they_were(tmp_path, temporary, one_device):
-  video = write_video(tmp_path / "a.mp4", ramp(100, 240, 320), sound=clicks(10, [1, 5])).read_bytes()
+  video = write_video(tmp_path / "a.mp4", ramp(20, 240, 320), sound=clicks(2, [0.5, 1])).read_bytes()
   used = []
   with running(temporary, one_device) as (process, address):
     for number in range(25):
