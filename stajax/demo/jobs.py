@@ -13,7 +13,7 @@ class Cancelled(Exception):
   """A job was cancelled, and stops here."""
 
 
-class Job:
+class PageJob:
   """A piece of work.
 
   Attributes:
@@ -26,7 +26,7 @@ class Job:
     describe: Returns in words for people what an exception of the work means.
   """
 
-  def __init__(self, work: Callable[["Job"], None], describe: Callable[[Exception], str]) -> None:
+  def __init__(self, work: Callable[["PageJob"], None], describe: Callable[[Exception], str]) -> None:
     self.state: State = "waiting"
     self.progress, self.message = 0.0, ""
     self._work, self._describe = work, describe
@@ -75,12 +75,12 @@ class Line:
   """
 
   def __init__(self, name: str) -> None:
-    self._jobs: queue.Queue[Job | None] = queue.Queue()
-    self._current: Job | None = None
+    self._jobs: queue.Queue[PageJob | None] = queue.Queue()
+    self._current: PageJob | None = None
     self._thread = threading.Thread(target=self._work, name=name, daemon=True)
     self._thread.start()
 
-  def add(self, job: Job) -> None:
+  def add(self, job: PageJob) -> None:
     """Puts a job at the end of the line."""
     self._jobs.put(job)
 

@@ -19,7 +19,7 @@ from typing import Any
 from stajax import cli
 from stajax.demo.analysis import Analysis, analyse
 from stajax.demo.files import Order, clean_title, make_file, title_stem
-from stajax.demo.jobs import Job, Line
+from stajax.demo.jobs import Line, PageJob
 from stajax.demo.limits import Refused, UploadLimits
 from stajax.files import exclusive
 from stajax.media.file import MediaError
@@ -38,7 +38,7 @@ class MadeFile:
 
   id: str
   order: Order
-  job: Job
+  job: PageJob
   path: Path | None = None
 
 
@@ -62,7 +62,7 @@ class HeldVideo:
   size: int
   folder: Path
   path: Path
-  job: Job
+  job: PageJob
   found: Analysis | None = None
   files: dict[str, MadeFile] = field(default_factory=dict[str, MadeFile])
 
@@ -87,7 +87,7 @@ class HeldVideo:
     shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _stands(job: Job) -> dict[str, Any]:
+def _stands(job: PageJob) -> dict[str, Any]:
   return {"state": job.state, "progress": round(job.progress, 3), "message": job.message}
 
 
@@ -154,13 +154,13 @@ class Store:
     except BaseException:
       shutil.rmtree(folder, ignore_errors=True)
       raise
-    job = Job(lambda job: self._analyse(identity, job), lambda error: in_words(error, path, title))
+    job = PageJob(lambda job: self._analyse(identity, job), lambda error: in_words(error, path, title))
     video = HeldVideo(identity, title, path.stat().st_size, folder, path, job)
     with self._lock:
       self._videos[identity] = video
     self._line.add(job)
 
-  def _analyse(self, identity: str, job: Job) -> None:
+  def _analyse(self, identity: str, job: PageJob) -> None:
     video = self.get(identity)
     arguments = video.path, video.title, video.folder, self.limits
     try:
@@ -180,10 +180,10 @@ class Store:
           video.files.pop(file.id)
           shutil.rmtree(video.folder / file.id, ignore_errors=True)
       identity = secrets.token_urlsafe(12)
-      file = MadeFile(identity, order, Job(lambda job: make(job), lambda e: in_words(e, video.path, video.title)))
+      file = MadeFile(identity, order, PageJob(lambda job: make(job), lambda e: in_words(e, video.path, video.title)))
       video.files[identity] = file
 
-    def make(job: Job) -> None:
+    def make(job: PageJob) -> None:
       assert video.found is not None, "only a video that is done has files"
       folder = video.folder / identity
       folder.mkdir()
