@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeFloat
 
 from stajax import hints
 
-# Bounds far beyond what anybody trains, so that a slip such as 1e12 is said. Sides are in pixels, factors of channels.
+# Bounds far beyond what anybody trains, so that a slip such as 1e12 is said. Sides are pixels, factors of channels.
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Count = Annotated[int, Field(gt=0, le=10**9)]
 Batch = Annotated[int, Field(gt=0, le=2**16)]
@@ -60,11 +60,11 @@ class Data(_Frozen):
   damaged: Literal["fatal", "skip"] = "fatal"
   """If a shard cannot be read, `fatal` stops training; `skip` reads all at the start and leaves out such clips."""
   balanced: bool = False
-  """Whether every tag is drawn as often as any other by the networks that learn tags, however many clips it has. A clip
-  with several tags counts for the one that has the fewest clips. Students learn from all frames evenly."""
+  """Whether networks that learn tags draw every tag as often as any other, however many clips it has. A clip with
+  several tags counts for the rarest. Students learn from all frames evenly."""
   left_out: float = Field(default=0.0, ge=0, lt=1)
   """The share of every tag's clips that no network learns from, so that settings can be chosen by them: `done.json` of
-  each stage says how its network does on them. Once the settings are chosen, set this to 0 to learn from all clips."""
+  each stage says how its network does on them. Once they are chosen, 0 learns from all clips."""
   synthetic: Synthetic = Synthetic()
 
 
@@ -75,7 +75,7 @@ class Network(_Frozen):
   """`trained`: every network trains a visual backbone of its own. `frozen`: all share the visual backbone of `init`,
   whose features of every frame are computed once and stored (`features`), so that a CPU can train the rest."""
   encoder: Literal["vgg16", "efficientnet_lite0"] = "vgg16"
-  """The visual backbone. `efficientnet_lite0` is small and fast. It has its published form only, for `frozen`."""
+  """The visual backbone. `efficientnet_lite0` is small and fast, in its published form only, for `frozen`."""
   width: Factor = 1.0
   """A factor of the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"
@@ -116,13 +116,15 @@ class Features(_Frozen):
   """The features of a frozen backbone, as they are stored."""
 
   views: Annotated[int, Field(ge=1, le=1000)] = 2
-  """The number of augmentations of every frame, which replace those of each network: the whole frame, and then crops,
-  which are others for each clip, and every second of which, from the first on, is mirrored."""
+  """The number of augmentations of every frame, in place of those of each network: the whole frame, and then crops,
+  which are others for each clip, every second of which, from the first on, is mirrored."""
   min_scale: float = Field(default=0.7, gt=0, le=1)
   """The smallest side of such a crop, as a part of the frame's; 1 for whole frames."""
+  max_scale: float = Field(default=1.0, ge=1, le=2)
+  """The largest side. More than 1 shows the frame smaller, mirrored beyond its border."""
   dtype: Literal["float32", "bfloat16", "packed"] = "bfloat16"
-  """How features are stored. `bfloat16` takes half the space of `float32`, and rounds features by up to 0.4%. `packed`
-  takes a tenth of that again, and keeps 99% of their variance: the roots of what is not 0, in 16 levels, compressed."""
+  """`bfloat16` rounds stored features by up to 0.4%. `packed` takes a tenth of its space and keeps 99% of their
+  variance: the roots of what is not 0, in 16 levels, compressed."""
 
 
 class Optimizer(_Frozen):

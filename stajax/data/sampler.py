@@ -64,21 +64,24 @@ def draw_views(position: tf.Tensor, seed: int, min_scale: float, flip: bool) -> 
   return tf.concat([corner, corner + side], axis=1), flips
 
 
-def stored_views(number: int, min_scale: float, seed: int, num_clips: int) -> tuple[np.ndarray, np.ndarray]:
+def stored_views(
+  number: int, min_scale: float, max_scale: float, seed: int, num_clips: int
+) -> tuple[np.ndarray, np.ndarray]:
   """Returns the views in which features of frames are stored, the same for all frames of a clip.
 
   Args:
     number: K; the views are the whole frame, and then random crops, every second of which, from the first on, is
       mirrored.
     min_scale: The smallest side of a crop as a fraction of the frame's.
+    max_scale: The largest one; a crop of more than 1 contains the frame.
     seed: The seed of the crops.
     num_clips: The number of clips; each has other crops.
 
   Returns:
-    boxes (num_clips, K, 4) float32, square, (y0, x0, y1, x1) in [0, 1]; flips (K,) bool.
+    boxes (num_clips, K, 4) float32, square, (y0, x0, y1, x1) as fractions of the frame; flips (K,) bool.
   """
   random = np.random.default_rng(seed)
-  side = random.uniform(min_scale, 1, (num_clips, number, 1))
+  side = random.uniform(min_scale, max_scale, (num_clips, number, 1))
   side[:, 0] = 1
   corner = random.uniform(size=(num_clips, number, 2)) * (1 - side)
   return np.concatenate([corner, corner + side], axis=-1).astype(np.float32), np.arange(number) % 2 == 1

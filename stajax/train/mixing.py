@@ -1,7 +1,7 @@
 """Examples that are mixed from two of a batch, so that networks learn what sound is for.
 
 A clip's frames always come with its own sound, so a network that remembers frames needs no ears. Two pictures side by
-side with the sound of one of them ask for ears: nothing else says which half matters. And a picture with the sound of
+side, or one above the other, with the sound of one of them ask for ears: nothing else says which half matters. And a picture with the sound of
 another clip says what it is to belong together.
 Axes: b batch, n nodes, h w space, c categories.
 """
@@ -25,35 +25,28 @@ def count_mixed(share: float, batch: int) -> int:
   return min(round(share * batch), batch - 1)
 
 
-def side_by_side(x: jax.Array, count: int, axis: int) -> jax.Array:
-  """Replaces the first `count` pictures by the middle half of each beside that of the next example.
+def join(x: jax.Array, count: int, height_axis: int) -> jax.Array:
+  """Replaces the first `count` pictures by the middle half of each and the middle half of the next example's.
+
+  The first two are joined side by side, the next two one above the other, and so on. So no tag is learned by its place.
 
   Args:
-    x: Pictures, features or maps (b, …) with the width w at `axis`.
+    x: Pictures, features or maps (b, …) with the height h at `height_axis` and the width w at the next.
     count: The number of pictures to replace.
-    axis: The axis of the width.
+    height_axis: The axis of the height.
 
   Returns:
-    The same shape. An example's own half is at the left in the first, third, … picture, and else at the right.
+    The same shape. An example's own half is the left or upper one in the first, third, … picture, and else the other.
   """
   if not count:
     return x
-  width = x.shape[axis]
-  own_first = (jnp.arange(count) % 2 == 0).reshape(-1, *[1] * (x.ndim - 1))
-
-  def middle(x: jax.Array, length: int) -> jax.Array:
-    return jax.lax.slice_in_dim(x[:count], (width - length) // 2, (width - length) // 2 + length, axis=axis)
-
-  other, halves = jnp.roll(x, -1, axis=0), (width // 2, width - width // 2)
-  left, right = (
-    jnp.where(own_first == is_left, middle(x, length), middle(other, length))
-    for is_left, length in zip((True, False), halves, strict=True)
-  )
-  return jnp.concatenate([jnp.concatenate([left, right], axis=axis), x[count:]])
+  beside, above = (_join_along(x, count, axis) for axis in (height_axis + 1, height_axis))
+  mixed = jnp.where(_per_example(_is_above(count), x.ndim), above, beside)
+  return jnp.concatenate([mixed, x[count:]])
 
 
-def tags_side_by_side(tags: jax.Array, heard: jax.Array, count: int) -> jax.Array:
-  """Returns the tags (b, n, c) of what `side_by_side` shows.
+def join_tags(tags: jax.Array, heard: jax.Array, count: int) -> jax.Array:
+  """Returns the tags (b, n, c) of what `join` shows.
 
   Args:
     tags: (b, n, c) of 0 and 1.
@@ -66,15 +59,46 @@ def tags_side_by_side(tags: jax.Array, heard: jax.Array, count: int) -> jax.Arra
   return jnp.concatenate([both[:count], tags[count:]])
 
 
-def maps_side_by_side(maps: jax.Array, heard: jax.Array, count: int) -> jax.Array:
-  """Returns the maps (b, n, h, w) of what `side_by_side` shows; for `heard` see `tags_side_by_side`."""
+def join_maps(maps: jax.Array, heard: jax.Array, count: int) -> jax.Array:
+  """Returns the maps (b, n, h, w) of what `join` shows; for `heard` see `join_tags`."""
   chex.assert_equal_shape([maps[..., 0, 0], heard])
-  maps = side_by_side(maps, count, 3)
-  at_left = jnp.arange(maps.shape[3]) < maps.shape[3] // 2
-  own_first = (jnp.arange(count) % 2 == 0)[:, None]
-  is_other = (own_first != at_left)[:, None, None, :]  # b n h w
+  maps = join(maps, count, 2)
+  height, width = maps.shape[2:]
+  in_first = jnp.where(
+    _is_above(count)[:, None, None],
+    (jnp.arange(height) < height // 2)[None, :, None],
+    (jnp.arange(width) < width // 2)[None, None, :],
+  )  # b h w
+  is_other = (_own_first(count)[:, None, None] != in_first)[:, None]  # b n h w
   silenced = jnp.where(is_other, maps[:count] * (1 - heard[:count, :, None, None]), maps[:count])
   return jnp.concatenate([silenced, maps[count:]])
+
+
+def _own_first(count: int) -> jax.Array:
+  return jnp.arange(count) % 2 == 0
+
+
+def _is_above(count: int) -> jax.Array:
+  return jnp.arange(count) // 2 % 2 == 1
+
+
+def _per_example(values: jax.Array, ndim: int) -> jax.Array:
+  return values.reshape(-1, *[1] * (ndim - 1))
+
+
+def _join_along(x: jax.Array, count: int, axis: int) -> jax.Array:
+  """Returns the first `count` pictures (count, …), each joined with the next along an axis."""
+  extent = x.shape[axis]
+
+  def middle(x: jax.Array, length: int) -> jax.Array:
+    return jax.lax.slice_in_dim(x[:count], (extent - length) // 2, (extent - length) // 2 + length, axis=axis)
+
+  other, own_first = jnp.roll(x, -1, axis=0), _per_example(_own_first(count), x.ndim)
+  first, second = (
+    jnp.where(own_first == is_first, middle(x, length), middle(other, length))
+    for is_first, length in ((True, extent // 2), (False, extent - extent // 2))
+  )
+  return jnp.concatenate([first, second], axis=axis)
 
 
 def exchange_sounds(batch: Mapping[str, jax.Array], count: int) -> dict[str, jax.Array]:

@@ -166,7 +166,7 @@ def hearing_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0) -> Lo
 def classification_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0) -> Loss:
   """Returns the loss of Eq. 3 on frames scaled to `size`; `decode` is applied to the stages that a batch has.
 
-  In training, the first `mixed` examples show two clips side by side, see `stajax.train.mixing`.
+  In training, the first `mixed` examples show two clips, see `stajax.train.mixing`.
 
   Networks with companions have deep supervision: 0.4 times the mean of the losses of all branches before reasoning.
   So have taggers, for the map of their sound.
@@ -178,7 +178,7 @@ def classification_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0
   ) -> tuple[jax.Array, tuple[Statistics, Metrics]]:
     count = mixed if train and network.num_times else 0
     out, statistics = _apply(network, variables, batch, size, train, decode, count)
-    tags = mixing.tags_side_by_side(batch["tags"], _heard(network, batch), count) if count else batch["tags"]
+    tags = mixing.join_tags(batch["tags"], _heard(network, batch), count) if count else batch["tags"]
     # Otherwise one output would be broadcast against many labels.
     chex.assert_equal_shape([out.logits, tags[:, 0]])
     value = _mean(losses.multilabel_soft_margin(out.logits, tags[:, 0]), batch)
@@ -204,10 +204,11 @@ def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0) -> L
     logits, statistics = _apply(network, variables, batch, size, train, decode, count)
     nodes = batch["map"].shape[1]
     boxes, flip = _augmentation(batch, nodes, 1)
-    maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip)
+    # Stored views may show more than the frame; maps are small, so that margins of a whole side cost nothing.
+    maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip, reach=1.0)
     targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=nodes)
     if count:
-      targets = mixing.maps_side_by_side(targets, _heard(network, batch), count)
+      targets = mixing.join_maps(targets, _heard(network, batch), count)
     # The mean over the batch for each node; Eq. 16 adds the nodes.
     weights = batch["weight"] * (batch[COUNTS] > 0)[:, None] if COUNTS in batch else batch["weight"]
     weights /= jnp.maximum(jnp.sum(weights, axis=0), 1e-6)
@@ -233,7 +234,7 @@ def _apply(
 ) -> tuple[Any, Statistics]:
   """Returns the network's output and its batch statistics, which are new ones in training."""
   inputs: dict[str, Any] = {}
-  stages = {name: decode(name, mixing.side_by_side(batch[name], num_mixed, 4)) for name in STAGES if name in batch}
+  stages = {name: decode(name, mixing.join(batch[name], num_mixed, 3)) for name in STAGES if name in batch}
   if stages:
     # A student cannot tell the size of its maps from the stages.
     inputs = {"stages": stages, **({"size": (size, size)} if network.predicts_maps else {})}
@@ -243,7 +244,7 @@ def _apply(
     boxes, flip = _augmentation(batch, n, t)
     frames = to_size(rearrange(batch["frames"], "b n t H W rgb -> (b n t) H W rgb"), size, boxes, flip)
     frames = rearrange(frames, "(b n t) H W rgb -> b n t H W rgb", b=b, n=n, t=t)
-    inputs["frames"] = mixing.side_by_side(frames, num_mixed, 4)
+    inputs["frames"] = mixing.join(frames, num_mixed, 3)
   if network.hears:
     mean, deviation = (batch[f"sound_{name}"][..., None, None] for name in ("mean", "deviation"))
     inputs["sound"] = (batch["sound"].astype(jnp.float32) - mean) / deviation

@@ -75,7 +75,7 @@ def store(path: Path, records: Records, encoder: Encoder, views: Views, boxes: n
     if jax.process_index() == 0 and not features.packings_file.is_file():
       _find_packings(features, encoder, boxes)
     multihost_utils.sync_global_devices(f"packings {path.name}")
-  encode_on = _compile(encoder, is_cropped, features.packings)
+  encode_on = _compile(encoder, is_cropped, features.packings, _reach(views))
 
   def work(device: Device, clips: Iterator[int]) -> Iterator[int]:
     encode = encode_on(device)
@@ -100,7 +100,7 @@ _Encode = Callable[[np.ndarray, np.ndarray, np.ndarray], dict[str, jax.Array]]
 def _find_packings(features: FeatureSet, encoder: Encoder, boxes: np.ndarray | None) -> None:
   """Writes how features of whole frames, or of crops, are packed, from the middle frames of clips."""
   records, whole = features.records, (_WHOLE[None], np.zeros(1, bool))
-  encode = _compile(dataclasses.replace(encoder, dtype="float32"), boxes is not None, {})(None)
+  encode = _compile(dataclasses.replace(encoder, dtype="float32"), boxes is not None, {}, 0.0)(None)
   samples: dict[str, list[np.ndarray]] = {stage: [] for stage in encoder.stages}
   for clip in np.unique(np.linspace(0, records.num_clips - 1, _SAMPLE).astype(int)).tolist():
     middle = int(records.num_frames[clip]) // 2
@@ -112,13 +112,20 @@ def _find_packings(features: FeatureSet, encoder: Encoder, boxes: np.ndarray | N
   packed_features.write_packings(features.packings_file, packings)
 
 
-def _compile(encoder: Encoder, is_cropped: bool, packings: Mapping[str, Packing]) -> Callable[[Device], _Encode]:
+def _reach(views: Views) -> float:
+  """Returns how far views reach beyond a frame, as a part of its side."""
+  return float(np.max(views[0][..., 2:] - views[0][..., :2], initial=1)) - 1
+
+
+def _compile(
+  encoder: Encoder, is_cropped: bool, packings: Mapping[str, Packing], reach: float
+) -> Callable[[Device], _Encode]:
   def stored(stage: str, x: jax.Array) -> jax.Array:
     return packings[stage].encode(x) if stage in packings else x.astype(encoder.dtype)
 
   @jax.jit
   def encode(params: Any, frames: jax.Array, boxes: jax.Array, flips: jax.Array) -> dict[str, jax.Array]:
-    images = to_size(frames, encoder.size, boxes if is_cropped else None, flips)
+    images = to_size(frames, encoder.size, boxes if is_cropped else None, flips, reach)
     found = encoder.backbone.apply({"params": params}, images)
     return {stage: stored(stage, getattr(found, stage)) for stage in encoder.stages}
 

@@ -82,7 +82,8 @@ class TrainingData:
   def views(self) -> stored_features.Views:
     """The augmentations of every frame whose features are stored."""
     settings = self._config.features
-    return stored_views(settings.views, settings.min_scale, self._config.seed, self.records.num_clips)
+    scales = settings.min_scale, settings.max_scale
+    return stored_views(settings.views, *scales, self._config.seed, self.records.num_clips)
 
   def features(self, size: int, cropped: bool) -> FeatureSet:
     """Returns a frozen backbone's features of all frames, or of their fine crops; computes those that are missing."""

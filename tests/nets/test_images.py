@@ -6,7 +6,7 @@ import numpy as np
 
 from stajax.nets import images
 
-to_size = jax.jit(images.to_size, static_argnums=1)
+to_size = jax.jit(images.to_size, static_argnums=(1, 4))
 
 
 def test_whole_images_are_scaled_by_antialiased_bilinear():
@@ -29,3 +29,13 @@ def test_boxes_are_cut_out_and_flips_mirror_left_and_right():
   out[1] = out[1][:, ::-1]
   for image, found, (y, x) in zip(stored, out, corners, strict=True):
     np.testing.assert_allclose(found, image[y : y + 8, x : x + 8] / 255, atol=1e-5)
+
+
+def test_beyond_its_border_an_image_is_mirrored():
+  """A box that is twice as large as the result, at whole pixels, is the mean of blocks of NumPy's symmetric padding."""
+  stored = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 1), dtype=np.uint8)
+  corners, padded = [(-4, -1), (0, -4)], np.pad(stored, ((0, 0), (4, 4), (4, 4), (0, 0)), "symmetric")
+  boxes = np.array([(y / 8, x / 8, (y + 12) / 8, (x + 12) / 8) for y, x in corners], np.float32)
+  found = to_size(stored, 12, boxes, None, 0.5)
+  for image, shown, (y, x) in zip(padded, found, corners, strict=True):
+    np.testing.assert_allclose(shown, image[y + 4 : y + 16, x + 4 : x + 16] / 255, atol=1e-5)

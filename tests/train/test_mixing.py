@@ -8,17 +8,18 @@ from stajax.train import mixing
 B, N, WIDTH, TAGS = 5, 2, 10, 4
 
 
-def middle(picture, length):
-  start = (picture.shape[-1] - length) // 2
-  return picture[..., start : start + length]
+def middle(picture, length, axis):
+  start = (picture.shape[axis] - length) // 2
+  return np.take(picture, range(start, start + length), axis=axis)
 
 
-def pair(pictures, at, width=WIDTH):
-  """Returns the two halves of the mixed picture `at`: (the example's own is first, left half, right half)."""
+def pair(pictures, at):
+  """Returns the two halves of the mixed picture `at`, and the axis along which they are joined."""
   own, other = pictures[at], pictures[(at + 1) % len(pictures)]
-  lengths = (width // 2, width - width // 2)
-  left, right = (own, other) if at % 2 == 0 else (other, own)
-  return middle(left, lengths[0]), middle(right, lengths[1])
+  axis = -1 if at in (0, 1) else -2
+  extent = own.shape[axis]
+  first, second = (own, other) if at % 2 == 0 else (other, own)
+  return middle(first, extent // 2, axis), middle(second, extent - extent // 2, axis), axis
 
 
 @pytest.fixture
@@ -27,11 +28,12 @@ def random():
 
 
 @pytest.mark.parametrize("width", [10, 7])
-def test_pictures_are_side_by_side(random, width):
-  pictures = random.normal(size=(B, N, 3, width)).astype(np.float32)
-  mixed = np.asarray(mixing.side_by_side(pictures, 3, axis=3))
+def test_pictures_are_joined_side_by_side_and_one_above_the_other(random, width):
+  pictures = random.normal(size=(B, N, 5, width)).astype(np.float32)
+  mixed = np.asarray(mixing.join(pictures, 4, height_axis=2))
   for at in range(B):
-    expected = np.concatenate(pair(pictures, at, width), axis=-1) if at < 3 else pictures[at]
+    *halves, axis = pair(pictures, at)
+    expected = np.concatenate(halves, axis=axis) if at < 4 else pictures[at]
     np.testing.assert_array_equal(mixed[at], expected)
 
 
@@ -39,18 +41,18 @@ def test_tags_and_maps_are_of_the_half_that_is_heard(random):
   tags = (random.uniform(size=(B, N, TAGS)) < 0.4).astype(np.float32)
   maps = random.uniform(size=(B, N, 6, WIDTH)).astype(np.float32)
   heard = np.array([[1, 1], [0, 0], [1, 0], [0, 1], [1, 1]], np.float32)
-  found = np.asarray(mixing.tags_side_by_side(tags, heard, 4))
-  mixed = np.asarray(mixing.maps_side_by_side(maps, heard, 4))
+  found = np.asarray(mixing.join_tags(tags, heard, 4))
+  mixed = np.asarray(mixing.join_maps(maps, heard, 4))
   for at in range(B):
     for node in range(N):
       expected, own = maps[at, node], tags[at, node]
       if at < 4:
-        left, right = pair(maps[:, node], at)
+        first, second, axis = pair(maps[:, node], at)
         if heard[at, node]:
-          left, right = (left, 0 * right) if at % 2 == 0 else (0 * left, right)
+          first, second = (first, 0 * second) if at % 2 == 0 else (0 * first, second)
         else:
           own = np.maximum(own, tags[(at + 1) % B, node])
-        expected = np.concatenate([left, right], axis=-1)
+        expected = np.concatenate([first, second], axis=axis)
       np.testing.assert_array_equal(mixed[at, node], expected)
       np.testing.assert_array_equal(found[at, node], own)
 

@@ -64,8 +64,8 @@ def make_visual():
   return networks.make_backbone(make_config()).init(jax.random.key(1), frames)["params"]
 
 
-def stored(config, records, folder, cropped, boxes, num_views, dtype="float32"):
-  views = sampler.stored_views(num_views, 0.6, seed=2, num_clips=records.num_clips)
+def stored(config, records, folder, cropped, boxes, num_views, dtype="float32", max_scale=1.0):
+  views = sampler.stored_views(num_views, 0.6, max_scale, seed=2, num_clips=records.num_clips)
   backbone = networks.make_backbone(config)
   encoder = stored_features.Encoder(backbone, make_visual(), SIZE, ("f3", "f4", "f5"), dtype, batch=4)
   path = folder / f"{num_views} {cropped} {dtype}"
@@ -219,13 +219,34 @@ def test_other_crops_are_other_features(records, boxes, tmp_path):
 
 
 def test_the_first_view_is_the_whole_frame_and_others_are_crops_of_each_clip():
-  boxes, flips = sampler.stored_views(5, 0.6, seed=0, num_clips=7)
+  boxes, flips = sampler.stored_views(5, 0.6, 1.0, seed=0, num_clips=7)
   assert flips.tolist() == [False, True, False, True, False]
   np.testing.assert_array_equal(boxes[:, 0], np.broadcast_to([0, 0, 1, 1], (7, 4)))
   sides = boxes[..., 2:] - boxes[..., :2]
   np.testing.assert_allclose(sides[..., 0], sides[..., 1], rtol=1e-5)
   assert np.all(boxes >= 0) and np.all(boxes <= 1) and np.all(sides[:, 1:] >= 0.6) and np.all(sides[:, 1:] < 1)
   assert len(np.unique(boxes[:, 1:].reshape(-1, 4), axis=0)) == 7 * 4
+
+
+def test_views_of_more_than_the_frame_contain_it():
+  boxes, _ = sampler.stored_views(40, 0.6, 1.5, seed=0, num_clips=7)
+  sides = boxes[..., 2] - boxes[..., 0]
+  wide = boxes[sides > 1]
+  assert sides.max() <= 1.5 and 0.3 < len(wide) / sides.size < 0.8
+  assert np.all(wide[:, :2] <= 0) and np.all(wide[:, 2:] >= 1)
+
+
+def test_views_of_more_than_the_frame_show_it_mirrored(records, boxes, tmp_path):
+  (views, flips), features = stored(make_config(), records, tmp_path, False, boxes, 3, max_scale=1.9)
+  clip = int(np.argmax(views[:, 2, 2] - views[:, 2, 0]))
+  box, side = views[clip, 2], SIZE
+  assert box[2] - box[0] > 1.2 and not flips[2]
+  frame = np.asarray(to_size(records.clip_frames(clip, SIZE)[:1], SIZE)[0])
+  padded = np.pad(frame, ((side, side), (side, side), (0, 0)), "symmetric")
+  images = to_size((padded * 255).round().astype(np.uint8)[None], SIZE, ((box + 1) / 3)[None])
+  expected = networks.make_backbone(make_config()).apply({"params": make_visual()}, images)
+  found = np.load(features._file(clip, "f5"))[2, 0] if False else features.read(clip, "f5")[2, 0]
+  np.testing.assert_allclose(found, expected.f5[0], rtol=1e-4, atol=1e-5)
 
 
 def test_packed_features_are_within_half_a_level(records, boxes, tmp_path):
