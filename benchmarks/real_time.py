@@ -9,10 +9,10 @@ whose largest memory is shown. The first run of each fills the cache of compiled
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -111,12 +111,29 @@ def _process(command: Sequence[str], work: float) -> Contestant:
   def run(times: int) -> None:
     for _ in range(times):
       child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-      _, status, usage = os.wait4(child.pid, 0)
-      if status:
-        raise RuntimeError(f"{' '.join(command)}: exit status {os.waitstatus_to_exitcode(status)}")
-      about["peak_bytes"] = max(about["peak_bytes"], usage.ru_maxrss * 1024)
+      while child.poll() is None:
+        about["peak_bytes"] = max(about["peak_bytes"], _memory(child.pid))
+        time.sleep(0.05)
+      if child.returncode:
+        raise RuntimeError(f"{' '.join(command)}: exit status {child.returncode}")
 
   return Contestant(run, work, about)
+
+
+def _memory(process: int) -> int:
+  """Returns the bytes of memory of a process and its descendants, pages that they share counted once; 0 once it ended.
+
+  The largest memory that the system reports of a child is no help: it is at least that of the parent, which is this
+  benchmark with a model and frames in memory.
+  """
+  folder = Path(f"/proc/{process}")
+  try:
+    rollup = (folder / "smaps_rollup").read_text()
+    children = " ".join(path.read_text() for path in folder.glob("task/*/children")).split()
+  except OSError:
+    return 0
+  own = next((int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+  return own + sum(_memory(int(child)) for child in children)
 
 
 def make_video(path: Path, seconds: int, size: tuple[int, int]) -> None:

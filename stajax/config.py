@@ -105,9 +105,9 @@ class Network(_Frozen):
   """Whether STA+ keeps the decoder of STA, which reads finer features, in place of the paper's Eq. 15. It then starts
   from STA as a whole."""
   begin_with_sound: bool = False
-  """Whether a new student's 1×1 convolution begins as the difference of the gated copies of Eq. 11: what sound adds."""
+  """Whether a student's 1×1 convolution begins as the difference of the gated copies of Eq. 11: what sound adds."""
   attention_block: Batch = 256
-  """The number of positions whose attention the C-GCN computes at a time: its memory grows with this times h·w."""
+  """The positions whose attention the C-GCN computes at a time: its memory grows with this times h·w."""
   dtype: Literal["auto", "float32", "bfloat16"] = "auto"
   """The type in which convolutions compute; `auto` is bfloat16 on accelerators and float32 on CPU."""
 
@@ -154,13 +154,12 @@ class Training(_Frozen):
   flip: bool = True
   """Whether half of the examples are mirrored."""
   mixed: float = Field(default=0.0, ge=0, le=1)
-  """The share of the examples that are made of two. A network that sees gets two pictures side by side, with the sound
-  of one: where it hears that, only the tags and the pseudo-fixations of that half count, else those of both. The audio
+  """The share of the examples that are made of two. A network that sees gets halves of two pictures, with the sound of
+  one: where it hears that, only the tags and the pseudo-fixations of that half count, else those of both. The audio
   switch, where a published tagger teaches, gets a picture with the sound of another clip."""
   optimizer: Optimizer = Optimizer()
   start: tuple[str, ...] = ()
-  """Finished networks that this one starts from. A parameter comes from the first of them that has one of the same name
-  and shape."""
+  """Finished networks that this one starts from: the first that has a parameter of the same name and shape gives it."""
   frozen: tuple[str, ...] = ()
   """Top-level parts that are not trained, such as `visual`."""
 
@@ -181,8 +180,7 @@ class Maps(_Frozen):
   """The standard deviation of a Gaussian that smooths the students' maps, as a part of the frame's width and height; 0
   for none. Students that learned from few clips are too sure of single spots."""
   time_blur: Annotated[float, Field(ge=0, le=60)] = 0.0
-  """The standard deviation, in seconds, of a Gaussian in time that smooths the final maps; 0 for none. People's gaze is
-  steadier than maps that are predicted for each frame by itself."""
+  """The standard deviation, in seconds, of a Gaussian in time that smooths the final maps; 0 for none."""
   centre: bool = False
   """Whether a Gaussian at the centre, 0.2 of the frame wide and high, multiplies the students' maps. It is not learned:
   it stands for people's tendency to look at the middle, which no tag reveals."""
