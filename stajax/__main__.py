@@ -14,6 +14,7 @@ VERBS = {
   "weights": "downloads and converts published weights",
   "export": "writes a model as files that run without this package",
   "demo": "opens a page on this machine, to look at videos with their maps",
+  "warm-up": "compiles what predict runs, before it is needed",
   "plan": "says what every network of a configuration costs",
 }
 
@@ -37,7 +38,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     def run() -> int:
       with cli.ended_by_interrupts(program):
-        module = importlib.import_module(f"stajax.{verb}.__main__")
+        module = importlib.import_module(f"stajax.{verb.replace('-', '_')}.__main__")
       return module.main(argv[1:])
 
     return cli.run(program, run)

@@ -21,7 +21,7 @@ ROOMS = (
   *("media", "scoring", "data", "networks", "report", "weights", "model", "inference"),
   # The wings: training renders embedded clips, planning compiles training steps, the evaluation trains variants, and
   # the paper's tables need all of them.
-  *("prepare", "predict", "export", "demo", "train", "plan", "evaluate", "tables"),
+  *("prepare", "predict", "export", "demo", "warm_up", "train", "plan", "evaluate", "tables"),
   *("__init__", "__main__"),
 )
 # These rooms are independent of each other, except that records are made of media.

@@ -229,15 +229,14 @@ class DenseNetwork:
       encoded: The overlap with the window before, and the buffers of that window, from which it is copied.
       **common: What the program needs for every batch.
     """
-    example = [x.repeat(self._batch, axis=0) for x in inputs(slice(0, 1))]
-    buffers: Buffers | None = program.make_buffers(
-      self._capacity(clip), self._device, self.variables, *example, **common
-    )
-    begin = 0
-    if encoded is not None:
-      assert buffers is not None  # with an overlap there is room for two batches at least
+    buffers: Buffers | None
+    if encoded is None:
+      example = [x.repeat(self._batch, axis=0) for x in inputs(slice(0, 1))]
+      buffers = program.make_buffers(self._capacity(clip), self._device, self.variables, *example, **common)
+      begin = 0
+    else:
       overlap, before = encoded
-      buffers = _copy_overlap(buffers, before, self.put(np.int32(overlap.start)), overlap.count)
+      buffers = _begin_with(before, self.put(np.int32(overlap.start)), self._capacity(clip))
       begin = overlap.count
     for at in range(begin, len(clip), self._batch):
       batch = [_fill_batch(x, self._batch) for x in inputs(slice(at, at + self._batch))]
@@ -298,11 +297,14 @@ def make_tagger(
   return hear
 
 
-@jax.jit(static_argnums=3, donate_argnums=0)
-def _copy_overlap(buffers: Buffers, before: Buffers, start: jax.Array, count: int) -> Buffers:
-  """Copies `count` entries of the buffers `before`, from `start` on, to the beginning of other buffers."""
-  shared = {name: jax.lax.dynamic_slice_in_dim(x, start, count) for name, x in before.items()}
-  return {name: jax.lax.dynamic_update_slice_in_dim(x, shared[name], 0, 0) for name, x in buffers.items()}
+@jax.jit(static_argnums=2)
+def _begin_with(before: Buffers, start: jax.Array, capacity: int) -> Buffers:
+  """Returns buffers for `capacity` samples that begin with those of `before` from `start` on.
+
+  How many of them two windows share depends on the rate of the maps. So that every rate has the same program, what lies
+  behind them is filled with the last sample; the window writes its own samples there.
+  """
+  return {name: x[jnp.minimum(start + jnp.arange(capacity), len(x) - 1)] for name, x in before.items()}
 
 
 def _pad(values: np.ndarray, length: int) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""The command that compiles the programs of a model before they are needed."""
