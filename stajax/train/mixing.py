@@ -1,8 +1,8 @@
 """Examples that are mixed from two of a batch, so that networks learn what sound is for.
 
 A clip's frames always come with its own sound, so a network that remembers frames needs no ears. Two pictures side by
-side, or one above the other, with the sound of one of them ask for ears: nothing else says which half matters. And a picture with the sound of
-another clip says what it is to belong together.
+side, or one above the other, with the sound of one of them ask for ears: nothing else says which half matters. And a
+picture with the sound of another clip says what it is to belong together.
 Axes: b batch, n nodes, h w space, c categories.
 """
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stajax import cli, runtime
+from stajax import cli
 from stajax.predict.api import StudentName, load
 
 PROGRAM = "stajax warm-up"
@@ -51,7 +51,8 @@ def _warm_up(arguments: Arguments) -> int:
     print(f"{steps[0]} of {2 * len(programs.lengths(arguments.batch))}: {what}", flush=True)
 
   programs.compute(model.predictor, show)
-  print(f"done in {time.monotonic() - started:.0f} s; compiled programs are in {os.environ['JAX_COMPILATION_CACHE_DIR']}")
+  folder = os.environ["JAX_COMPILATION_CACHE_DIR"]  # `load` sets it where the user has not
+  print(f"done in {time.monotonic() - started:.0f} s; compiled programs are in {folder}")
   return 0
 
 
