@@ -53,7 +53,9 @@ def test_every_verb_has_help(verb, capsys):
 
 @pytest.mark.parametrize("verb", console.VERBS)
 def test_every_verb_is_a_module_that_calls_itself_stajax(verb):
-  child = subprocess.run([sys.executable, "-m", f"stajax.{verb}", "--help"], capture_output=True, text=True)
+  child = subprocess.run(
+    [sys.executable, "-m", f"stajax.{verb.replace('-', '_')}", "--help"], capture_output=True, text=True
+  )
   assert child.returncode == 0 and f"stajax {verb}" in child.stdout
 
 

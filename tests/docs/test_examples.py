@@ -160,7 +160,10 @@ def _check_options(words: list[str], config: pytest.Config) -> None:
   elif program == "python -m":
     if arguments[0] != "venv":
       with pytest.raises(Parsed):
-        importlib.import_module(arguments[0]).main(arguments[1:])
+        found = importlib.import_module(arguments[0])
+        if hasattr(found, "__path__"):  # a package is run by its module `__main__`
+          found = importlib.import_module(f"{arguments[0]}.__main__")
+        found.main(arguments[1:])
   elif program.startswith("launch/") or (program == "sbatch" and arguments[0].startswith("launch/")):
     script, *rest = arguments if program == "sbatch" else words
     assert Path(script).is_file(), words

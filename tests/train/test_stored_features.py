@@ -240,11 +240,11 @@ def test_views_of_more_than_the_frame_contain_it():
 def test_views_of_more_than_the_frame_show_it_mirrored(records, boxes, tmp_path):
   (views, flips), features = stored(make_config(), records, tmp_path, False, boxes, 3, max_scale=1.9)
   clip = int(np.argmax(views[:, 2, 2] - views[:, 2, 0]))
-  box, side = views[clip, 2], SIZE
+  box, frame = views[clip, 2], records.clip_frames(clip, SIZE)[0]
   assert box[2] - box[0] > 1.2 and not flips[2]
-  frame = np.asarray(to_size(records.clip_frames(clip, SIZE)[:1], SIZE)[0])
-  padded = np.pad(frame, ((side, side), (side, side), (0, 0)), "symmetric")
-  images = to_size((padded * 255).round().astype(np.uint8)[None], SIZE, ((box + 1) / 3)[None])
+  height, width, _ = frame.shape
+  padded = np.pad(frame, ((height, height), (width, width), (0, 0)), "symmetric")
+  images = to_size(padded[None], SIZE, ((box + 1) / 3)[None])
   expected = networks.make_backbone(make_config()).apply({"params": make_visual()}, images)
   np.testing.assert_allclose(np.asarray(features.clip(clip, "f5"))[2, 0], expected.f5[0], rtol=1e-3, atol=1e-4)
 
