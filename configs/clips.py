@@ -19,7 +19,7 @@ _TAGS = "configs/tags/clips_yamnet.csv"  # from the folder of the project, where
 # also removes the weights that the network happened to begin with. Steps, rates and decay were chosen by how networks
 # do on clips that they have not learned from (`docs/history.md`).
 _DECAY, _STUDENT_DECAY = 3.0, 10.0
-_MIXED = 0.5  # half of the examples are two clips side by side, so that what is heard matters
+_MIXED = 0.5  # half of the examples show two clips, so that what is heard matters
 _HEARD = ("sound", "sound_map")  # learned from YAMNet once; were they trained further, they would forget it
 
 
@@ -55,7 +55,7 @@ config = Config(
     reasoning_steps=1,
     fine_read_out=True,
   ),
-  features=Features(views=2, min_scale=0.6, dtype="packed"),
+  features=Features(views=3, min_scale=0.6, max_scale=1.6, dtype="packed"),
   hearing=Hearing(kind="yamnet", mapping=_TAGS, teaches=True),
   # A sound may belong to the tag where something else is louder, such as people who talk beside a dog.
   heard_share=0.5,

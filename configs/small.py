@@ -41,8 +41,9 @@ config = Config(
     audio_norm="batch",
     audio_pooling="average",
   ),
-  # Every frame as it is and in five crops, three of them mirrored: a small student forgets less of what varies.
-  features=Features(views=6, min_scale=0.6, dtype="bfloat16"),
+  # Every frame as it is, and five times larger or smaller, three of them mirrored: a small student does not see by
+  # itself that objects stay the same.
+  features=Features(views=6, min_scale=0.6, max_scale=1.6, dtype="bfloat16"),
   hearing=Hearing(kind="yamnet", mapping="configs/tags/clips_yamnet.csv", teaches=True),
   heard_share=0.5,
   tagger=_training(300, 1e-3, decay=3.0, batch=16),
