@@ -1,6 +1,7 @@
 """What all tests share. JAX sees eight devices on the CPU, and everything else is set as the commands set it."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -30,8 +31,12 @@ _LONGEST_FIRST = ("test_train_command.py", "test_pipeline.py", "test_loop.py", "
 
 
 def pytest_configure(config: pytest.Config) -> None:
-  """Keeps the order of files among workers; pytest-xdist would begin with the files that have most tests."""
+  """Keeps the order of files among workers; pytest-xdist would begin with the files that have most tests.
+
+  Ctrl-C works also where a shell has started the tests in the background, which makes processes ignore it.
+  """
   config.option.loadscopereorder = False
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

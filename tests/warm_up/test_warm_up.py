@@ -27,6 +27,7 @@ def compilations():
   is_on.clear()
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_a_warm_up(predictor, compilations):  # noqa: F811
   shown = []
   programs.compute(predictor, lambda *about: shown.append(about))
