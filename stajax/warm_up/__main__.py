@@ -43,14 +43,10 @@ def _warm_up(arguments: Arguments) -> int:
   model = load(arguments.model, arguments.student, batch=arguments.batch)
   from stajax.warm_up import programs  # loads JAX
 
-  steps = [0]
-
-  def show(length: int, has_sound: bool) -> None:
-    steps[0] += 1
+  count = 2 * len(programs.lengths(arguments.batch))
+  for step, (length, has_sound) in enumerate(programs.compute(model.predictor), 1):
     what = f"{length} map{'s' if length > 1 else ''} {'with' if has_sound else 'without'} sound"
-    print(f"{steps[0]} of {2 * len(programs.lengths(arguments.batch))}: {what}", flush=True)
-
-  programs.compute(model.predictor, show)
+    print(f"{step} of {count}: {what}", flush=True)
   folder = os.environ["JAX_COMPILATION_CACHE_DIR"]  # `load` sets it where the user has not
   print(f"done in {time.monotonic() - started:.0f} s; compiled programs are in {folder}")
   return 0

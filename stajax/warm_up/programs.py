@@ -12,9 +12,6 @@ from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
 if TYPE_CHECKING:
   from stajax.inference.predictor import Predictor
 
-Show = Callable[[int, bool], None]
-"""Told the number of maps and whether they have sound, before they are computed."""
-
 
 def lengths(batch: int) -> list[int]:
   """Returns numbers of maps of videos that between them need every program; buffers grow by powers of two of a batch.
@@ -29,18 +26,17 @@ def lengths(batch: int) -> list[int]:
   return [*found, 2 * WINDOW + 1]
 
 
-def compute(predictor: "Predictor", show: Show) -> None:
+def compute(predictor: "Predictor") -> Iterator[tuple[int, bool]]:
   """Computes maps of grey frames, with sound and without, of videos of all `lengths`.
 
-  Args:
-    predictor: The model's networks.
-    show: A function that is told what comes next.
+  Yields:
+    The number of maps that come next, and whether they have sound.
   """
   frame = np.full((predictor.side, predictor.side, 3), 127, np.uint8)
   for has_sound in (True, False):
     sample = frame, np.zeros((NUM_BINS, WINDOW_COLUMNS), np.float32) if has_sound else None
     for length in lengths(predictor.batch):
-      show(length, has_sound)
+      yield length, has_sound
       for _ in predictor.maps(_repeat(sample, length), 1, _fragments_of(sample, length)):
         pass
 
