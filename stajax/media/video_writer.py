@@ -100,8 +100,9 @@ class VideoWriter:
       frame: (height, width, 3) uint8 RGB.
       regions: Where the encoder is to be more exact, or less. Where they overlap, the first one counts.
     """
-    padding = [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)]  # because yuv420p halves both sides
-    picture = av.VideoFrame.from_ndarray(np.pad(frame, padding, mode="edge"), format="rgb24")
+    if frame.shape[0] % 2 or frame.shape[1] % 2:  # yuv420p halves both sides
+      frame = np.pad(frame, [(0, frame.shape[0] % 2), (0, frame.shape[1] % 2), (0, 0)], mode="edge")
+    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
     picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
     picture.pts, picture.time_base = round(time / _TIME_BASE), _TIME_BASE
     for packet in self._stream.encode(self._marker.mark(picture, regions)):

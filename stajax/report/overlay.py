@@ -1,6 +1,7 @@
 """Draws saliency, a scale, and a line of text, over a frame."""
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,16 +58,33 @@ def heat_overlay(frame: np.ndarray, saliency: np.ndarray, look: Look = USUAL) ->
     The drawn frame (H, W, 3), uint8.
   """
   level = Image.fromarray(np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8))
-  level = level.resize((frame.shape[1], frame.shape[0]), Image.Resampling.BILINEAR)
   colours, opacity = palette(look.colormap, look.opacity)
-  mask = level.point(opacity)
-  level.putpalette(colours)
-  drawn = np.array(Image.composite(level.convert("RGB"), Image.fromarray(frame), mask))
+  drawn = frame.copy()
+  if (seen := level.point(opacity).getbbox()) is not None:  # most of a frame stays as it is
+    rows, columns = (_drawn_span(frame.shape[i], level.size[1 - i], seen[1 - i], seen[3 - i]) for i in (0, 1))
+    (top, bottom), (left, right) = rows, columns
+    x, y = level.width / frame.shape[1], level.height / frame.shape[0]
+    box = (left * x, top * y, right * x, bottom * y)
+    heat = level.resize((right - left, bottom - top), Image.Resampling.BILINEAR, box)
+    mask = heat.point(opacity)
+    heat.putpalette(colours)
+    below = Image.fromarray(frame[top:bottom, left:right])
+    drawn[top:bottom, left:right] = Image.composite(heat.convert("RGB"), below, mask)
   if look.scale:
     patch = _scale_patch(look.colormap, max(24, frame.shape[0] // 4))[: frame.shape[0], -frame.shape[1] :]
     top = (frame.shape[0] - len(patch)) // 2
     drawn[top : top + len(patch), frame.shape[1] - patch.shape[1] :] = patch
   return drawn
+
+
+def _drawn_span(length: int, map_length: int, first: int, end: int) -> tuple[int, int]:
+  """Returns the first pixel along a side of a frame, and the one after the last, that a span of the map changes.
+
+  A pixel of the map reaches as far as its neighbour's centre, and at least one pixel of the frame.
+  """
+  scale = length / map_length
+  reach = max(scale, 1.0)
+  return max(math.floor(first * scale - reach), 0), min(math.ceil(end * scale + reach), length)
 
 
 def caption(frame: np.ndarray, text: str) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from stajax.report.overlay import FLOOR, Look, caption, heat_overlay
+from stajax.report.overlay import FLOOR, Look, caption, heat_overlay, palette
 
 
 def test_overlay_colours_only_what_is_salient():
@@ -18,6 +19,28 @@ def test_overlay_colours_only_what_is_salient():
   labelled = caption(frame, "synthetic")
   np.testing.assert_array_equal(labelled[:30], frame[:30])
   assert (labelled != frame).any() and caption(frame[:4, :4], "synthetic").shape == (4, 4, 3)
+
+
+@pytest.mark.parametrize("size", [(90, 160), (40, 30), (360, 640)])
+def test_what_is_drawn_is_the_whole_map_in_the_frames_size(size):
+  """Only a part of the frame is drawn; here the map is resized as a whole, and mixed with the frame pixel by pixel.
+
+  One of its 256 levels may be rounded to the next one.
+  """
+  colours, opacities = palette("cool", Look.opacity)
+  colours = np.frombuffer(colours, np.uint8).reshape(256, 3)
+  y, x = np.mgrid[:64, :64] / 63
+  for saliency in (np.exp(-((x - 0.7) ** 2 + (y - 0.1) ** 2) / 0.01), np.maximum(x * y, 1 - x - y), x * 0 + 1):
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    level = Image.fromarray(np.round(saliency.clip(0, 1) * 255).astype(np.uint8))
+    level = np.asarray(level.resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+    expected = []
+    for near in (np.clip(level + step, 0, 255) for step in (-1, 0, 1)):
+      share = np.array(opacities)[near][..., None] / 255
+      expected.append(share * colours[near] + (1 - share) * frame)
+    drawn = heat_overlay(frame, saliency).astype(float)
+    assert (np.min(expected, 0) - 1 <= drawn).all() and (drawn <= np.max(expected, 0) + 1).all()
+    assert np.abs(drawn - expected[1]).mean() < 0.3
 
 
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (230, 120, 20), (90, 60, 40), (60, 140, 60)])
