@@ -1,7 +1,7 @@
 """Says what every network of a configuration costs, or what a stage of it costs on hardware that need not be present.
 
   stajax plan --config configs/X.py [--categories N] [--json] [overrides such as --st_plus.size 128]
-  stajax plan --config configs/X.py --topology v5e:2x4 --stage st_plus [--dense] [--batch N] …
+  stajax plan --config configs/X.py --topology v5e:2x4 --stage st_plus [--dense] [--batch N] [--clips N] …
 
 The first form counts each network's parameters, and the multiply-accumulates of the forward pass of one example (a
 group of fragments) in the program itself. No weights are made and no accelerator is touched.
@@ -24,6 +24,7 @@ from typing import Any
 from stajax import cli, hints
 from stajax.config import Config, ConfigError
 from stajax.plan import topology
+from stajax.plan.cost import CLIP_SECONDS, DataSet
 from stajax.plan.stages import PREDICT, find_categories, stages_of
 
 PROGRAM = "stajax plan"
@@ -47,6 +48,8 @@ class Arguments(cli.ConfigArguments):
   """Plan inference over clips instead of the training step."""
   as_configured: bool = False
   """Plan a training step with the configuration's batch, which is filled up where the devices do not divide it."""
+  clips: int | None = None
+  """The clips of a set of your own, each of 10 seconds, to plan inference for beside AVE and VGGSound."""
   batch: int | None = None
   """Clips of a step on each device (8 by default), or frames that are computed together (64)."""
 
@@ -80,8 +83,10 @@ def _plan(arguments: Arguments, config: Config) -> int:
 def _find_topology(arguments: Arguments, config: Config) -> topology.Topology | None:
   """Returns the topology that was asked for, None where there is none."""
   if arguments.topology is None:
-    if arguments.stage or arguments.dense or arguments.batch is not None or arguments.as_configured:
-      raise ConfigError(f"--stage, --dense, --batch and --as-configured need --topology, such as {topology.EXAMPLES}")
+    needing = (arguments.stage, arguments.dense, arguments.batch, arguments.clips, arguments.as_configured)
+    if any(value not in (None, False) for value in needing):
+      options = "--stage, --dense, --batch, --clips and --as-configured"
+      raise ConfigError(f"{options} need --topology, such as {topology.EXAMPLES}")
     return None
   target = topology.parse(arguments.topology)
   stages = (*stages_of(config), PREDICT)
@@ -89,6 +94,8 @@ def _find_topology(arguments: Arguments, config: Config) -> topology.Topology | 
     raise ConfigError(f"--stage: found {arguments.stage or 'none'}, {hints.expected(arguments.stage or '', stages)}")
   if arguments.batch is not None and arguments.batch < 1:
     raise ConfigError(f"--batch {arguments.batch}: expected at least 1")
+  if arguments.clips is not None and (arguments.clips < 1 or not _is_inference(arguments)):
+    raise ConfigError(f"--clips {arguments.clips}: expected at least 1, for --dense or --stage {PREDICT}")
   if arguments.as_configured and (arguments.dense or arguments.batch is not None or arguments.stage == PREDICT):
     raise ConfigError("--as-configured is for training steps, and without --batch")
   return target
@@ -104,13 +111,21 @@ def _network_text(arguments: Arguments, config: Config, about: dict[str, Any]) -
   return f"{about['config']}: {origin}; one example, forward\n{format_networks(plans)}"
 
 
+def _is_inference(arguments: Arguments) -> bool:
+  return arguments.dense or arguments.stage == PREDICT
+
+
 def _stage_text(arguments: Arguments, config: Config, about: dict[str, Any], target: topology.Topology) -> str:
   from stajax.networks import training_of  # loads JAX, after `prepare_process`, as the next one does
   from stajax.plan.per_stage import Workload, format_stage, plan_stage
 
-  is_inference = arguments.dense or arguments.stage == PREDICT
+  is_inference = _is_inference(arguments)
   batch = arguments.batch or (_FRAMES if is_inference else _CLIPS)
-  work = Workload(str(arguments.stage), is_inference, batch)
+  own = {}
+  if arguments.clips is not None:
+    frames = round(arguments.clips * CLIP_SECONDS * config.data.rate)
+    own[f"{arguments.clips} clips"] = DataSet(1, frames)
+  work = Workload(str(arguments.stage), is_inference, batch, own=own)
   if arguments.as_configured:
     clips = training_of(work.networks[0], config).batch
     work = replace(work, batch=-(-clips // target.num_devices), clips=clips)

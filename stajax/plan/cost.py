@@ -23,6 +23,8 @@ class DataSet(NamedTuple):
   num_frames: int
 
 
+CLIP_SECONDS = 10
+"""How long a clip of AVE or VGGSound is."""
 SETS: Mapping[str, DataSet] = {"AVE": DataSet(1, 4097 * 80), "VGGSound": DataSet(4, 45 * 4097 * 80)}
 
 _USABLE = 0.98  # of a device's memory: compilers keep a little for themselves

@@ -1,7 +1,7 @@
 """What a stage costs on hardware that need not be present, found by compiling its programs for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from stajax import networks
@@ -25,12 +25,14 @@ class Workload:
     is_inference: Whether inference over clips is planned, not the training step.
     batch: Clips of a step on each device; in inference, frames that are computed together.
     clips: The clips of a step that count, if it is filled up on the last devices; None if all of them do.
+    own: Data sets beside `stajax.plan.cost.SETS`, for inference.
   """
 
   stage: str
   is_inference: bool
   batch: int
   clips: int | None = None
+  own: Mapping[str, cost.DataSet] = field(default_factory=dict[str, cost.DataSet])
 
   @property
   def unit(self) -> str:
@@ -54,8 +56,8 @@ def plan_stage(config: Config, num_categories: int, topology: Topology, work: Wo
   Returns:
     "topology", "chips", "devices", "stage", "unit", "batch", "slots" of a step and "clips" that count,
     "dtype", "networks" that the stage has; "params" of one;
-    "programs", for each what `stajax.plan.cost.program_costs` says; all of `cost.summary`; and "sets", for AVE and
-    VGGSound what `cost.durations` says of all the stage's networks, None where the time is not known.
+    "programs", for each what `stajax.plan.cost.program_costs` says; all of `cost.summary`; and "sets", for AVE,
+    VGGSound and own sets what `cost.durations` says of all the stage's networks, None where the time is not known.
 
   Raises:
     TopologyError: The topology cannot be planned for.
@@ -111,9 +113,9 @@ def _compile(config: Config, num_categories: int, topology: Topology, work: Work
 def _durations(work: Workload, per_second_a_chip: float | None, topology: Topology) -> dict[str, Any]:
   """Returns how long a stage takes on each data set, None where the time of a batch is not known."""
   if not per_second_a_chip:
-    return dict.fromkeys(cost.SETS)
+    return dict.fromkeys([*cost.SETS, *work.own])
   sets: dict[str, Any] = {}
-  for name, data_set in cost.SETS.items():
+  for name, data_set in {**cost.SETS, **work.own}.items():
     if work.is_inference:
       examples = data_set.num_frames * (1 if work.predicts else len(work.networks))
     else:

@@ -50,6 +50,8 @@ def test_unknown_names_are_one_line_with_what_is_expected(name, capsys):
     (["--topology", "cpu", "--stage", "st_pluss"], "found st_pluss"),
     (["--topology", "cpu", "--stage", "s", "--batch", "0"], "at least 1"),
     (["--stage", "s"], "need --topology"),
+    (["--clips", "5"], "need --topology"),
+    (["--topology", "cpu", "--stage", "s", "--clips", "5"], "--clips 5: expected at least 1"),
     (["--topology", "cpu", "--stage", "s", "--as-configured", "--batch", "2"], "without --batch"),
   ],
 )
@@ -201,6 +203,23 @@ def test_a_step_on_eight_devices_exchanges_gradients_alone():
   gradients = 4 * found["params"]
   assert found["collectives"].keys() == {"all-reduce"} and found["collectives"]["all-reduce"]["count"] == 1
   assert 0 <= found["collectives"]["all-reduce"]["bytes"] - gradients <= 16  # the loss and the metrics with them
+
+
+def test_a_set_of_ones_own_is_planned_beside_the_others(monkeypatch):
+  """Ten million clips of 80 frames, at 50 frames a second of each of 16 chips."""
+  from stajax.plan import per_stage
+
+  monkeypatch.setattr(cost, "summary", lambda costs, batch, target: {"per_second_a_chip": 50.0, "at_best": None})
+  monkeypatch.setattr(per_stage, "_compile", lambda *_: [])
+  monkeypatch.setattr(plan.topology, "prepare_process", lambda target: None)
+  asked = []
+  monkeypatch.setattr(per_stage, "format_stage", lambda found, target: asked.append(found["sets"]) or "")
+  options = ["--config", str(QUICKSTART), "--topology", "v5e:4x4", "--stage", "predict", "--clips", "10000000"]
+  assert plan.main(options) == 0
+  (sets,) = asked
+  assert list(sets) == ["AVE", "VGGSound", "10000000 clips"] and sets["10000000 clips"]["examples"] == 8e8
+  assert sets["10000000 clips"]["chip_hours"] == pytest.approx(8e8 / 50 / 3600)
+  assert sets["10000000 clips"]["hours"] == pytest.approx(8e8 / 50 / 3600 / 16)
 
 
 def test_inference_is_planned_in_parts():
