@@ -137,14 +137,18 @@ def _memory(process: int) -> int:
 
 
 def make_video(path: Path, seconds: int, size: tuple[int, int]) -> None:
-  """Writes an H.264 video of moving blobs with a tone; `size` is height and width."""
+  """Writes an H.264 video of moving blobs with a tone; `size` is height and width.
+
+  Frames larger than 720p are scaled up from 360p, because computing them would take minutes.
+  """
   height, width = size
+  drawn = (height, width) if height * width <= 720 * 1280 else (360, 640)
   with av.open(str(path), "w") as container:
     picture: Any = container.add_stream("libx264", rate=_FPS)
     picture.height, picture.width, picture.pix_fmt = height, width, "yuv420p"
     sound: Any = container.add_stream("aac", rate=_SOUND_RATE, layout="mono")
     for number in range(seconds * _FPS):
-      frame = av.VideoFrame.from_ndarray(_picture(height, width, number / _FPS), format="rgb24")
+      frame = av.VideoFrame.from_ndarray(_picture(*drawn, number / _FPS), format="rgb24")
       container.mux(picture.encode(frame))
     container.mux(picture.encode(None))
     tone = 0.3 * np.sin(2 * np.pi * 440 * np.arange(seconds * _SOUND_RATE) / _SOUND_RATE)
