@@ -132,6 +132,32 @@ def limit_memory(memory: int) -> None:
   resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
+def run_on_beam(options: Sequence[str], function: Callable[[int], None], count: int) -> None:
+  """Calls a function for the numbers below `count` in the workers of an Apache Beam runner.
+
+  Some runners may call it twice for a number.
+
+  Args:
+    options: The options of the pipeline, such as `--runner=FlinkRunner`.
+    function: A function that can be pickled.
+    count: How many numbers there are.
+
+  Raises:
+    OSError: Beam is not installed, or the pipeline failed; one line.
+  """
+  try:
+    import apache_beam as beam  # pyright: ignore[reportMissingImports]  # it comes with the extra `beam` only
+    from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
+  except ImportError:
+    raise OSError("Apache Beam is not installed: pip install 'stajax[beam]'") from None
+  try:
+    with beam.Pipeline(options=PipelineOptions(list(options))) as pipeline:
+      _ = pipeline | beam.Create(range(count)) | beam.Reshuffle() | beam.Map(function)
+  except Exception as error:  # a runner raises whatever it likes, with the worker's whole traceback as the message
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    raise OSError(f"the Beam pipeline failed: {lines[-1].strip() if lines else type(error).__name__}") from error
+
+
 # Several processes that compute together. JAX ends a process by an abort, with pages of text, when another one is gone,
 # and no exception can catch that. So the process that a launcher starts only watches over a child that computes.
 

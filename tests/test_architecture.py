@@ -42,6 +42,7 @@ PLACES = {
   "soxr": ("media/sound_files.py lazily",),
   "av": ("media/", "prepare/"),
   "ai_edge_litert": ("prepare/yamnet.py lazily",),
+  "apache_beam": ("runtime.py lazily",),
   "requests": ("weights/fetch.py",),
   "starlette": ("demo/server.py",),
   "uvicorn": ("demo/server.py",),

@@ -184,7 +184,7 @@ def _copy(provenance: Provenance, target: Path, advance: Callable[[float], None]
   share = min(1.0, COPY_SIDE / max(provenance.size))
   width, height = (max(1, round(side * share)) for side in provenance.size)
   with VideoWriter(target, info, [], isolated.add_sound, size=(width, height)) as writer:
-    for time, picture in isolated.native_frames(info.path, (height, width)):
+    for time, picture in isolated.native_frames(info.path, (height, width), decoding=info.decoding):
       writer.write(time, picture)
       advance(0.99 * min(time / max(info.duration, 1e-3), 1))
   return target

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stajax.media import keyframes, sound_files, times, video, video_sound
+from stajax.media import hardware, keyframes, sound_files, times, video, video_sound
 from stajax.media.audio import audio_blocks
 from stajax.media.file import Decoding, MediaError
 from stajax.media.grey_video import grey_frames
@@ -52,6 +52,7 @@ FUNCTIONS: dict[str, Callable[..., Iterator[Any]]] = {
   "sampled_runs": lambda path, notes, decoding, *settings: iter(
     keyframes.sampled_runs(path, *settings, decoding=decoding)
   ),
+  "why_missing": lambda path, notes, decoding: iter([hardware.why_missing(decoding.hardware or "")]),
   "add_sound": lambda path, notes, decoding, *files: video_sound.add_sound(*files, notes=notes),
 }
 """What children can be asked for. Each takes a file, a list that receives notes, and the limits; it yields items."""

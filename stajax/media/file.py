@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
@@ -38,11 +39,16 @@ class Decoding:
       machine.
     max_pixels: The largest picture that is decoded.
     sound: The number of the sound stream that is heard, counted from 1; None for the usual one.
+    hardware: FFmpeg's kind of device that decodes pictures, such as `cuda`; None for decoding by software. The first
+      frame and a few others are always decoded by software.
+    falls_back: Whether software decodes, with a note, what the device cannot.
   """
 
   threads: int = 0
   max_pixels: int = MAX_PIXELS
   sound: int | None = None
+  hardware: str | None = None
+  falls_back: bool = False
 
   def check(self, path: Path, width: int, height: int) -> None:
     """Raises MediaError if a picture is too large."""
@@ -67,8 +73,8 @@ def check_is_file(path: Path) -> None:
 
 
 @contextmanager
-def open_media(path: str | Path) -> Iterator[InputContainer]:
-  """Opens one local file for demuxing.
+def open_media(path: str | Path, hardware: HWAccel | None = None) -> Iterator[InputContainer]:
+  """Opens one local file for demuxing, and for decoding by a device if one is given.
 
   Raises:
     MediaError: There is no such file, or it is not a regular file, empty, or not a media file.
@@ -83,7 +89,8 @@ def open_media(path: str | Path) -> Iterator[InputContainer]:
     try:
       # FFmpeg reads through the Python file, so that it needs no protocol of its own and can open nothing else.
       source = _Unnamed(file) if path.suffix.lower() in (".jpg", ".jpeg") else file
-      container = av.open(source, "r", metadata_errors="replace", container_options={"protocol_whitelist": "none"})
+      options = {"protocol_whitelist": "none"}
+      container = av.open(source, "r", metadata_errors="replace", container_options=options, hwaccel=hardware)
     except MemoryError:
       raise
     except (FFmpegError, OSError, ValueError) as error:

@@ -29,6 +29,7 @@ from stajax.runtime import hidden_interrupts
 
 SILENCE = 600.0  # seconds without an item after which a child counts as hanging
 MEMORY = 2**32  # bytes by which a child may grow
+HARDWARE_MEMORY = 2**46  # likewise, with a device: its driver reserves addresses for far more than it uses
 
 IS_POSSIBLE = hasattr(os, "fork") and hasattr(socket, "send_fds")
 
@@ -101,7 +102,8 @@ def _iterate(
   try:
     current = _server()
     clock, folder = times.known(path, decoding), os.getcwd()
-    child, connection = current.start((name, path, decoding, clock, MEMORY, folder, arguments))
+    memory = MEMORY if decoding.hardware is None else HARDWARE_MEMORY
+    child, connection = current.start((name, path, decoding, clock, memory, folder, arguments))
   except (OSError, EOFError) as error:
     raise OSError(f"the process that decodes media cannot start or has ended ({error or 'it ended'})") from error
   patience = SILENCE if patience is None else min(SILENCE, patience)
@@ -153,6 +155,12 @@ def probe(path: str | Path, notes: list[str], decoding: Decoding = DEFAULT) -> M
     notes.append(about_sound(error, path))
     has_sound = False
   return replace(info, has_sound=has_sound)
+
+
+def why_missing(hardware: str) -> str:
+  """Returns why this machine cannot decode by a kind of hardware, on one line; "" if it can."""
+  (reason,) = _iterate("why_missing", Path(), None, Decoding(hardware=hardware))
+  return reason
 
 
 def about_sound(error: MediaError, path: Path) -> str:
@@ -212,4 +220,4 @@ def grey_frames(path: Path, decoding: Decoding = DEFAULT) -> Iterator[np.ndarray
 
 def add_sound(picture: Path, info: MediaInfo, target: Path, notes: list[str]) -> Iterator[float]:
   """Writes a video with the sound of the original; see `stajax.media.video_sound.add_sound`."""
-  return _iterate("add_sound", info.path, notes, Decoding(sound=info.sound), picture, info, target)
+  return _iterate("add_sound", info.path, notes, info.decoding, picture, info, target)

@@ -174,6 +174,7 @@ def remember(path: Path, decoding: Decoding, clock: FileClock) -> None:
 
 
 def _key(path: Path, decoding: Decoding) -> tuple[object, ...]:
+  decoding = replace(decoding, hardware=None, falls_back=False)  # which only decode more quickly
   try:
     status = os.stat(path)
   except OSError:

@@ -31,6 +31,7 @@ from stajax.media.file import (
   sound_stream,
   video_stream,
 )
+from stajax.media.hardware import device, is_used, why_missing
 from stajax.media.orientation import orientation
 from stajax.media.picture import Deinterlacer, FrameConverter
 from stajax.media.times import FileClock, FrameTimer, file_clock
@@ -53,7 +54,7 @@ class MediaInfo:
     has_sound: Whether there is a sound stream and at least a part of it can be decoded.
     origin: The time of the first frame on the file's clock (`stajax.media.times`), in seconds.
     pixel_aspect: The width of a displayed pixel over its height.
-    sound: The number of the sound stream that was asked for, counted from 1; None for the usual one.
+    decoding: How the file is decoded: the sound stream and the hardware that were asked for, and limits.
     rate_varies: Whether frames do not follow each other at the usual rate for some of the time.
   """
 
@@ -65,7 +66,7 @@ class MediaInfo:
   has_sound: bool
   origin: float
   pixel_aspect: Fraction
-  sound: int | None = None
+  decoding: Decoding = DEFAULT
   rate_varies: bool = False
 
 
@@ -91,7 +92,7 @@ def probe_picture(path: str | Path, decoding: Decoding = DEFAULT) -> MediaInfo:
     aspect = upright.aspect(stream.sample_aspect_ratio or Fraction(1))
   clock = file_clock(path, decoding)
   origin = clock.origin or 0.0
-  return MediaInfo(path, width, height, clock.rate, clock.duration, False, origin, aspect, decoding.sound, clock.varies)
+  return MediaInfo(path, width, height, clock.rate, clock.duration, False, origin, aspect, decoding, clock.varies)
 
 
 def has_sound(path: str | Path, decoding: Decoding = DEFAULT) -> bool:
@@ -214,11 +215,14 @@ def timed_frames(
   waiting: deque[tuple[float, float]] = deque()  # times and durations of the frames in the deinterlacer
   if notes is not None:
     notes.extend(clock.notes)
-  with open_media(path) as container:
+  decoding = _with_present_device(path, notes, decoding)
+  with open_media(path, device(decoding)) as container:
     stream = video_stream(container, path, decoding)
     if notes is not None and (note := picture_note(container, stream, path)) is not None:
       notes.append(note)
     for time, frame in _frames_of(container, stream, path, notes, decoding):
+      if not deinterlacer.num_frames:
+        _check_device(frame, stream, path, notes, decoding)
       stated = seconds(frame.duration, frame.time_base) if clock.has_durations else None
       time = pace.time_of(time)
       longest = max(MAX_GAP, clock.believed + 1 - (clock.origin or 0.0) - time)
@@ -227,7 +231,7 @@ def timed_frames(
         time, duration = waiting.popleft()
         yield time, progressive, duration
     if not deinterlacer.num_frames:
-      raise MediaError(f"{path}: no frame could be decoded")
+      raise MediaError(f"{path}: no frame could be decoded{f' by {decoding.hardware}' if decoding.hardware else ''}")
     for progressive in deinterlacer.finish():
       time, duration = waiting.popleft()
       yield time, progressive, duration
@@ -250,3 +254,27 @@ def _frames_of(
       notes.append(note)
     is_first = False
     yield timer.time_of(item), cropper.cut(item)
+
+
+def _check_device(
+  frame: av.VideoFrame, stream: av.VideoStream, path: Path, notes: list[str] | None, decoding: Decoding
+) -> None:
+  """Notes, or raises MediaError, where the first frame of a stream tells that the hardware does not decode it."""
+  if decoding.hardware is None or is_used(stream):
+    return
+  reason = f"{decoding.hardware} does not decode its {stream.codec_context.name} ({frame.format.name})"
+  if not decoding.falls_back:
+    raise MediaError(f"{path}: {reason}, expected --hardware-fallback or another file")
+  if notes is not None:
+    notes.append(f"picture: decoded by software, since {reason}")
+
+
+def _with_present_device(path: Path, notes: list[str] | None, decoding: Decoding) -> Decoding:
+  """Returns how a file is decoded on this machine: by software, with a note, if the hardware is not there."""
+  if decoding.hardware is None or not (reason := why_missing(decoding.hardware)):
+    return decoding
+  if not decoding.falls_back:
+    raise MediaError(f"{path}: cannot be decoded by {decoding.hardware}: {reason}")
+  if notes is not None:
+    notes.append(f"picture: decoded by software, not {decoding.hardware}: {reason}")
+  return replace(decoding, hardware=None)

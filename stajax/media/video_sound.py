@@ -13,7 +13,7 @@ from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 
 from stajax.media.audio import aligned_sound
-from stajax.media.file import Decoding, MediaError, open_media, sound_stream
+from stajax.media.file import MediaError, open_media, sound_stream
 from stajax.media.times import file_clock
 from stajax.media.video import MediaInfo
 
@@ -101,7 +101,7 @@ def _mux_rest(
 def _open_sound(container: OutputContainer, info: MediaInfo) -> SoundPackets:
   with _open_sound_stream(info) as (_, stream):
     codec = stream.codec_context.codec.canonical_name
-    if codec in _COPIED_CODECS and file_clock(info.path, Decoding(sound=info.sound)).sound.is_plain and _can_copy(info):
+    if codec in _COPIED_CODECS and file_clock(info.path, info.decoding).sound.is_plain and _can_copy(info):
       return _copied_packets(info, container.add_stream_from_template(stream))
     rate = stream.sample_rate if stream.sample_rate in _AAC_RATES else 48000
     layout = "mono" if stream.channels == 1 else "stereo"
@@ -111,7 +111,7 @@ def _open_sound(container: OutputContainer, info: MediaInfo) -> SoundPackets:
 @contextlib.contextmanager
 def _open_sound_stream(info: MediaInfo) -> Iterator[tuple[InputContainer, av.AudioStream]]:
   with open_media(info.path) as container:
-    stream = sound_stream(container, info.path, Decoding(sound=info.sound))
+    stream = sound_stream(container, info.path, info.decoding)
     if stream is None:
       raise MediaError(f"{info.path}: has no sound")
     yield container, stream
@@ -157,7 +157,7 @@ def _encoded_packets(info: MediaInfo, target: av.AudioStream) -> SoundPackets:
     for packet in packets:
       yield float((packet.pts or 0) * (packet.time_base or Fraction(1, rate))), packet
 
-  for block in aligned_sound(info.path, rate, layout, decoding=Decoding(sound=info.sound)):
+  for block in aligned_sound(info.path, rate, layout, decoding=info.decoding):
     samples = np.ascontiguousarray(block.T).reshape(1, -1)  # because "s16" interleaves the channels
     frame = av.AudioFrame.from_ndarray(samples, format="s16", layout=layout)
     frame.sample_rate, frame.pts, frame.time_base = rate, length, Fraction(1, rate)

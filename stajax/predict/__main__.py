@@ -5,28 +5,32 @@
 
 The first form writes, for each video, `<name>.maps-000.npz` and so on (at most 1,000 maps each, as soon as each is
 full), `<name>.overlay.mp4` and, last of all, `<name>.json`: if this file exists, the outputs are complete, and the
-video is left as it is. The second form writes a grey image for every frame of an eye-tracking set, as `stajax evaluate
---maps` reads them.
+video is left as it is. With --beam the workers of an Apache Beam runner do this. The second form writes a grey image
+for every frame of an eye-tracking set, as `stajax evaluate --maps` reads them.
 Exit codes: 0 all videos are done, 1 some failed (a line for each on stderr), 2 bad input, 3 all videos failed.
 """
 
+import shlex
 import sys
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import tyro
 
 from stajax import cli, runtime
-from stajax.files import exclusive, is_address, make_folder, printable, sha256_of_json
+from stajax.files import exclusive, is_address, printable
 from stajax.media import isolated
-from stajax.predict.api import SaliencyModel, StudentName, load
+from stajax.media.file import Decoding
+from stajax.predict.api import SaliencyModel, StudentName
+from stajax.predict.beam import Outcome, predict_on_beam
 from stajax.predict.inputs import describe_left_out, find_videos
+from stajax.predict.job import Job
 from stajax.predict.names import is_done
-from stajax.predict.per_video import MAX_SECONDS, Sampling, Summary, open_video, write_outputs
-from stajax.predict.wanted import USUAL, Wanted, make_outputs
+from stajax.predict.per_video import MAX_SECONDS, MapStream, Sampling, Summary, TimedMap
+from stajax.predict.wanted import USUAL, Wanted
 
 PROGRAM = "stajax predict"
 
@@ -68,10 +72,17 @@ class Arguments:
   """The number of frames that are computed together."""
   sound_stream: int | None = None
   """The sound stream of files that have several, counted from 1; by default the one that the file prefers."""
+  hardware_decoder: str | None = None
+  """Decode pictures by hardware of this kind, such as cuda, vaapi or videotoolbox; by default by software."""
+  hardware_fallback: bool = False
+  """Decode by software, with a note, what --hardware-decoder cannot, rather than fail."""
   max_seconds: float = MAX_SECONDS
   """A longer video is refused, because a small file can say that it lasts for days."""
   wanted: tyro.conf.OmitArgPrefixes[Wanted] = USUAL
   """The files that are written."""
+  beam: str | None = None
+  """Options of an Apache Beam pipeline that predicts the videos: `--beam="--runner=FlinkRunner …"`, see
+  launch/beam.md."""
   overwrite: bool = False
   """Replace what was written for a video before, rather than leave it (if it was made alike) or refuse (if not)."""
   centre: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -90,28 +101,38 @@ def _predict(arguments: Arguments) -> int:
   if arguments.data is not None:
     return _predict_dataset(arguments, arguments.data)
   videos = find_videos(arguments.videos, arguments.out, arguments.recursive)
-  isolated.start()  # beside JAX and the model
   for line in describe_left_out(arguments.videos, arguments.recursive):
     cli.say(f"note: {line}", is_about_a_fault=True)
-  model = _load(arguments)
-  settings = _settings(arguments, model)
-  done = set[str]() if arguments.overwrite else {name for _, name in videos if is_done(arguments.out, name, settings)}
-  return _predict_videos(arguments, videos, done, settings, model)
+  job = _job(arguments)
+  if arguments.beam is not None:
+    return _predict_on_beam(job, videos, shlex.split(arguments.beam))
+  isolated.start()  # beside JAX and the model
+  _check_hardware(job.decoding)
+  model = _load(job)
+  settings = job.settings(model)
+  done = set[str]() if arguments.overwrite else {name for _, name in videos if is_done(job.out, name, settings)}
+  return _predict_videos(job, videos, done, model)
 
 
 def _sampling(arguments: Arguments) -> Sampling:
   return Sampling(1 if arguments.every_frame else arguments.every, arguments.fps, arguments.smooth)
 
 
-def _settings(arguments: Arguments, model: SaliencyModel) -> dict[str, Any]:
-  """Returns what the files depend on besides the videos."""
-  sound, wanted = arguments.sound_stream, asdict(arguments.wanted)
-  return {
-    "made_with": sha256_of_json(dict(model.predictor.made_with)),
-    "sound": sound,
-    **asdict(_sampling(arguments)),
-    **wanted,
-  }
+def _job(arguments: Arguments) -> Job:
+  """Returns how videos are predicted, and makes the folder for the outputs."""
+  cli.make_out_folder("--out", arguments.out)
+  return Job(
+    arguments.out,
+    arguments.model,
+    "sta" if arguments.fast else arguments.student,
+    True if arguments.centre else False if arguments.no_centre else None,
+    arguments.batch,
+    _sampling(arguments),
+    arguments.wanted,
+    Decoding(sound=arguments.sound_stream, hardware=arguments.hardware_decoder, falls_back=arguments.hardware_fallback),
+    arguments.max_seconds,
+    arguments.overwrite,
+  )
 
 
 def _check(arguments: Arguments) -> None:
@@ -124,8 +145,14 @@ def _check(arguments: Arguments) -> None:
   _sampling(arguments)
   if arguments.every_frame and arguments.every not in (None, 1):
     raise ValueError(f"--every-frame and --every {arguments.every}: expected one of them")
+  if arguments.hardware_fallback and arguments.hardware_decoder is None:
+    raise ValueError("--hardware-fallback: expected --hardware-decoder with it")
+  if arguments.data is not None and arguments.hardware_decoder is not None:
+    raise ValueError(f"--hardware-decoder and --data {arguments.data}: expected videos with it, a set has images")
   if arguments.data is not None and arguments.videos:
     raise ValueError(f"--data and {arguments.videos[0]}: expected either a data set or videos")
+  if arguments.data is not None and arguments.beam is not None:
+    raise ValueError(f"--beam and --data {arguments.data}: expected videos with --beam, or --part with --data")
   if arguments.data is None and arguments.part is not None:
     raise ValueError(f"--part {arguments.part}: expected --data with it")
   if arguments.data is None and not arguments.videos:
@@ -138,21 +165,19 @@ def _check(arguments: Arguments) -> None:
     raise FileNotFoundError(f"{arguments.model}: no such folder, expected a trained model")
 
 
-def _load(arguments: Arguments) -> SaliencyModel:
+def _check_hardware(decoding: Decoding) -> None:
+  """Raises ValueError if this machine cannot decode any video as it is wanted."""
+  if decoding.hardware is not None and not decoding.falls_back and (reason := isolated.why_missing(decoding.hardware)):
+    raise ValueError(f"--hardware-decoder {decoding.hardware}: {reason}; expected one that is found, or software")
+
+
+def _load(job: Job) -> SaliencyModel:
   """Loads the model. This takes seconds, so the other arguments are checked first."""
-  cli.make_out_folder("--out", arguments.out)
-  centre = True if arguments.centre else False if arguments.no_centre else None
   with cli.ended_by_interrupts(PROGRAM):
-    return load(arguments.model, "sta" if arguments.fast else arguments.student, centre, arguments.batch)
+    return job.load()
 
 
-def _predict_videos(
-  arguments: Arguments,
-  videos: Sequence[tuple[Path, str]],
-  done: Collection[str],
-  settings: dict[str, Any],
-  model: SaliencyModel,
-) -> int:
+def _predict_videos(job: Job, videos: Sequence[tuple[Path, str]], done: Collection[str], model: SaliencyModel) -> int:
   summaries: list[Summary] = []
   num_failed, start = 0, time.monotonic()
   for path, name in videos:
@@ -163,7 +188,7 @@ def _predict_videos(
       cli.say(f"note: the outputs of {path} are named {name}", is_about_a_fault=True)
     began = time.monotonic()
     try:
-      summary = _predict_video(arguments, path, name, settings, model)
+      summary = job.predict(model, path, name, partial(_with_bar, path.name))
     except Exception as error:  # no error of one video, of FFmpeg, XLA or the disk, may stop the others
       cli.fail(PROGRAM, cli.one_line(error, path))
       num_failed += 1
@@ -172,26 +197,40 @@ def _predict_videos(
       cli.say(f"{path}: {note}", is_about_a_fault=True)
     summaries.append(summary)
     seconds = time.monotonic() - began
-    cli.say(f"{path}: {summary.frames} frames, {summary.maps} maps in {seconds:.1f} s: {arguments.out / name}.json")
-  num_maps, num_left = sum(summary.maps for summary in summaries), len(done) and f", {len(done)} were done before"
-  what = f"{len(summaries)} of {len(videos)} videos{num_left or ''}, {sum(s.frames for s in summaries)} frames"
-  _print_summary(what, num_maps, start, num_failed, arguments.out)
-  return cli.exit_code(num_failed, len(videos))
+    cli.say(f"{path}: {summary.frames} frames, {summary.maps} maps in {seconds:.1f} s: {job.out / name}.json")
+  return _finish(job, summaries, len(videos), len(done), num_failed, start)
 
 
-def _predict_video(
-  arguments: Arguments, path: Path, name: str, settings: dict[str, Any], model: SaliencyModel
-) -> Summary:
-  stream = open_video(
-    model.predictor, path, _sampling(arguments), model.name, arguments.sound_stream, arguments.max_seconds
-  )
-  provenance = replace(stream.provenance, settings=settings)
-  target = arguments.out / name  # whose name may have dots
-  make_folder(target.parent)
-  outputs = make_outputs(target.parent, target.name, provenance, arguments.wanted)
-  bar = runtime.progress(printable(path.name), stream.expected_length, "map", iterable=stream, leave=False)
-  with exclusive(target.with_name(f".{target.name}.lock")):
-    return write_outputs(bar, provenance, outputs)
+def _with_bar(name: str, stream: MapStream) -> Iterable[TimedMap]:
+  return runtime.progress(printable(name), stream.expected_length, "map", iterable=stream, leave=False)
+
+
+def _predict_on_beam(job: Job, videos: Sequence[tuple[Path, str]], options: Sequence[str]) -> int:
+  start, model = time.monotonic(), job.model
+  if model is not None and not is_address(model):
+    model = str(Path(model).absolute())  # workers may have another working folder
+  job = replace(job, out=job.out.absolute(), model=model)
+  outcomes = predict_on_beam(job, videos, options)
+  for (path, name), outcome in zip(videos, outcomes, strict=True):
+    if Path(name).name != path.stem and not outcome.was_done:
+      cli.say(f"note: the outputs of {path} are named {name}", is_about_a_fault=True)
+    for note in outcome.notes:
+      cli.say(f"{path}: {note}", is_about_a_fault=True)
+    if outcome.error:
+      cli.fail(PROGRAM, outcome.error)
+  made = [outcome for outcome in outcomes if not outcome.error and not outcome.was_done]
+  num_failed = sum(bool(outcome.error) for outcome in outcomes)
+  return _finish(job, made, len(videos), len(videos) - len(made) - num_failed, num_failed, start)
+
+
+def _finish(
+  job: Job, made: Sequence[Summary | Outcome], num_videos: int, num_done: int, num_failed: int, start: float
+) -> int:
+  """Prints what was done; returns the exit code."""
+  done_before = f", {num_done} were done before" if num_done else ""
+  what = f"{len(made)} of {num_videos} videos{done_before}, {sum(each.frames for each in made)} frames"
+  _print_summary(what, sum(each.maps for each in made), start, num_failed, job.out)
+  return cli.exit_code(num_failed, num_videos)
 
 
 def _predict_dataset(arguments: Arguments, data: str) -> int:
@@ -200,7 +239,7 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
   as_videos = is_avimos(data)
   part = cli.read_part(arguments.part)
   tree = read_tree(parse_data(data), arguments.databases or None, need_annotations=False)
-  model = _load(arguments)
+  model = _load(_job(arguments))
   from stajax.predict.per_dataset import missing_videos, predict_dataset  # loads JAX
 
   skipped = tree.skipped if part.index == 0 else ()  # one process says so

@@ -11,6 +11,7 @@ import numpy as np
 from stajax import hints, runtime
 from stajax.maps.regions import BoxTracker, block_weights
 from stajax.maps.statistics import frame_statistics
+from stajax.media.file import Decoding
 from stajax.predict.arrays import array_pictures, open_arrays
 from stajax.predict.crop import Crop, CropWindows
 from stajax.predict.notebook import prediction_html, with_progress
@@ -116,7 +117,7 @@ class SaliencyModel:
       ValueError: An argument is not possible; one line.
     """
     sampling = Sampling(1 if every_frame and every is None else every, fps, smooth)
-    return open_video(self.predictor, video, sampling, self.name, sound_stream, max_seconds)
+    return open_video(self.predictor, video, sampling, self.name, Decoding(sound=sound_stream), max_seconds)
 
   def predict(
     self,

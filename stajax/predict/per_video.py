@@ -13,7 +13,7 @@ import numpy as np
 
 from stajax.maps.time_blur import blur_in_time
 from stajax.media import isolated
-from stajax.media.file import Decoding, MediaError
+from stajax.media.file import DEFAULT, Decoding, MediaError
 from stajax.media.sound_windows import SoundWindows, file_windows
 from stajax.media.video import MediaInfo
 from stajax.predict.names import identify
@@ -190,7 +190,7 @@ def open_video(
   path: str | Path,
   sampling: Sampling = USUAL,
   model: str = "",
-  sound: int | None = None,
+  decoding: Decoding = DEFAULT,
   max_seconds: float = MAX_SECONDS,
 ) -> MapStream:
   """Opens a video file and reads its sound.
@@ -200,13 +200,13 @@ def open_video(
     path: The video.
     sampling: When maps are computed.
     model: The model's name, for people.
-    sound: The number of the sound stream to hear, counted from 1; None for the one that the file prefers.
+    decoding: The sound stream to hear, and the hardware that decodes.
     max_seconds: A longer video is refused: a small file can say that it lasts for days.
 
   Raises:
     MediaError: The video cannot be used.
   """
-  decoding, notes = Decoding(sound=sound), list[str]()
+  notes = list[str]()
   info = isolated.probe(path, notes, decoding)
   rate, side = sampling.rate(info.rate, predictor.rate), predictor.side
   _check_length(info, rate, max_seconds)
@@ -218,8 +218,8 @@ def open_video(
 
   def frames() -> Iterator[tuple[float, np.ndarray]]:
     if sampling.every is None or info.rate_varies:
-      return isolated.grid_frames(info.path, rate, side, notes)
-    return itertools.islice(isolated.native_frames(info.path, (side, side), notes), 0, None, sampling.every)
+      return isolated.grid_frames(info.path, rate, side, notes, decoding)
+    return itertools.islice(isolated.native_frames(info.path, (side, side), notes, decoding), 0, None, sampling.every)
 
   def fragments(reach: int) -> "Fragments":
     from stajax.inference.reservoir import read_file_fragments  # loads JAX
@@ -280,7 +280,7 @@ def write_outputs(
     ValueError: There is no map, or one is not finite.
     OSError: An output cannot be written.
   """
-  path, num_frames, num_maps = provenance.info.path, 0, 0
+  num_frames, num_maps = 0, 0
 
   def maps_given_to_outputs() -> Iterator[TimedMap]:
     nonlocal num_maps
@@ -295,7 +295,7 @@ def write_outputs(
       stack.enter_context(output.opened())
     interpolator = MapInterpolator(maps_given_to_outputs())
     needs_pictures = any(output.needs_pictures for output in outputs)
-    for time, picture in _native_frames(path, needs_pictures) if pictures is None else pictures():
+    for time, picture in _native_frames(provenance.info, needs_pictures) if pictures is None else pictures():
       frame = Frame(num_frames, time, picture, interpolator.at(time), provenance.size)
       for output in outputs:
         output.add_frame(frame)
@@ -304,10 +304,10 @@ def write_outputs(
   return Summary(num_frames, num_maps, tuple(provenance.notes))
 
 
-def _native_frames(path: Path, needs_pictures: bool) -> Iterator[tuple[float, np.ndarray | None]]:
+def _native_frames(info: MediaInfo, needs_pictures: bool) -> Iterator[tuple[float, np.ndarray | None]]:
   if needs_pictures:
-    return isolated.native_frames(path)
-  return ((time, None) for time in isolated.frame_times(path))
+    return isolated.native_frames(info.path, decoding=info.decoding)
+  return ((time, None) for time in isolated.frame_times(info.path, info.decoding))
 
 
 class MapInterpolator:

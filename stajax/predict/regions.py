@@ -141,7 +141,8 @@ class EncodedVideo(Output):
     if self._crop is None:
       return
     maps = MapInterpolator((time, saliency.astype(np.float32) / 255) for time, saliency in self._maps)
-    pictures = isolated.native_frames(self._info.path) if self._pictures is None else self._pictures()
+    info, given = self._info, self._pictures
+    pictures = isolated.native_frames(info.path, decoding=info.decoding) if given is None else given()
     windows = self._crop.found.windows.tolist()
     for number, ((time, picture), window) in enumerate(zip(pictures, windows, strict=True)):
       yield Frame(number, time, picture, maps.at(time), (self._info.width, self._info.height)), window

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from stajax import runtime
 from stajax.data.staging import Staging, pack_json, unpack_json
 from stajax.media.limits import Failure, Limits, run_in_children
 from stajax.prepare.assembly import Shard, write_planned
@@ -68,17 +69,7 @@ class BeamWorkers:
 
   def _run(self, function: Callable[[int], None], count: int) -> None:
     """Calls a function for the numbers below `count` in Beam's workers; some runners may call it twice for a number."""
-    try:
-      import apache_beam as beam  # pyright: ignore[reportMissingImports]  # it comes with the extra `beam` only
-      from apache_beam.options.pipeline_options import PipelineOptions  # pyright: ignore[reportMissingImports]
-    except ImportError:
-      raise OSError("Apache Beam is not installed: pip install 'stajax[beam]'") from None
-    try:
-      with beam.Pipeline(options=PipelineOptions(list(self.options))) as pipeline:
-        _ = pipeline | beam.Create(range(count)) | beam.Reshuffle() | beam.Map(function)
-    except Exception as error:  # a runner raises whatever it likes, with the worker's whole traceback as the message
-      lines = [line for line in str(error).splitlines() if line.strip()]
-      raise OSError(f"the Beam pipeline failed: {lines[-1].strip() if lines else type(error).__name__}") from error
+    runtime.run_on_beam(self.options, function, count)
 
 
 def _stage_chunk(folder: Path, settings: MediaSettings, limits: Limits, number: int) -> None:
