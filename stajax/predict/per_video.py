@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from stajax.media import isolated
 from stajax.media.file import DEFAULT, Decoding, MediaError
 from stajax.media.sound_windows import SoundWindows, file_windows
 from stajax.media.video import MediaInfo
+from stajax.predict.beside import Beside, read_ahead
 from stajax.predict.names import identify
 from stajax.predict.outputs import Frame, Output, Provenance
 from stajax.senses import Senses
@@ -34,6 +35,8 @@ TimedMap = tuple[float, np.ndarray]
 Pictures = Callable[[], Iterable[tuple[float, np.ndarray]]]
 """Returns the native frames (H, W, 3) uint8 RGB of a video, with their times in seconds."""
 
+READ_AHEAD = 128
+"""How many samples are decoded while others are computed and drawn: those of a window of the predictor."""
 _SMOOTHED_TOGETHER = 16
 """How many maps are smoothed in time at once."""
 
@@ -156,11 +159,15 @@ class MapStream:
       yield time, {name: _scaled(saliency, time) for name, saliency in views.items()}
 
   def _samples(self, watch: Callable[[float], None] | None = None) -> Iterator["Sample"]:
-    for time, frame in self._frames():
+    for time, sample in read_ahead(self._read(), READ_AHEAD):
       if watch is not None:
         watch(time)
       self._pending_times.append(time)
-      yield frame, None if self._sound is None else self._sound.window(time)
+      yield sample
+
+  def _read(self) -> Generator[tuple[float, "Sample"]]:
+    for time, frame in self._frames():
+      yield time, (frame, None if self._sound is None else self._sound.window(time))
 
 
 def _scaled(saliency: np.ndarray, time: float) -> np.ndarray:
@@ -267,7 +274,7 @@ class Summary:
 def write_outputs(
   timed_maps: Iterable[TimedMap], provenance: Provenance, outputs: Sequence[Output], pictures: Pictures | None = None
 ) -> Summary:
-  """Reads a video once, and gives its maps and native frames to outputs.
+  """Reads a video once, and gives its maps and native frames to outputs; those that need pictures work beside.
 
   Args:
     timed_maps: The maps, in the order of their times.
@@ -281,6 +288,7 @@ def write_outputs(
     OSError: An output cannot be written.
   """
   num_frames, num_maps = 0, 0
+  outputs = [Beside(output) if output.needs_pictures else output for output in outputs]
 
   def maps_given_to_outputs() -> Iterator[TimedMap]:
     nonlocal num_maps

@@ -13,6 +13,7 @@ pytest.importorskip("pebble")  # the fuzz of prepare, which makes the files, nee
 from stajax.media import isolated
 from stajax.predict import __main__ as command
 from stajax.predict.api import SaliencyModel
+from stajax.predict.job import Job
 from tests.predict.test_outputs import Brightness
 from tests.prepare.test_fuzz_media import mutate, originals
 
@@ -34,11 +35,11 @@ def fuzz(folder: Path, number: int, seed: int, capsys, monkeypatch) -> Counter[s
     (folder / name).mkdir()
   made = originals(folder / "originals")
   cases = [mutate(made[i % len(made)], made, folder / "files" / f"{i:05d}", rng) for i in range(number)]
-  arguments = command.Arguments(videos=(), model=folder, out=folder / "out")
+  job = Job(folder / "out", str(folder))
   counts, sizes = Counter(), []
   for part in np.array_split(np.arange(number), 2):
     videos = [(cases[i][0], f"{i:05d}") for i in part.tolist()]
-    command._predict_videos(arguments, videos, set(), {}, SaliencyModel(Brightness(), "m"))
+    command._predict_videos(job, videos, set(), SaliencyModel(Brightness(), "m"))
     sizes.append(resident())
   failures = dict(re.findall(r"(?m)^stajax predict: \S*/(\d{5})\S*?: (.*)$", capsys.readouterr().err))
   for i, (_, kind) in enumerate(cases):
