@@ -16,6 +16,8 @@ import av.filter
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from stajax.media.orientation import side_data
+
 # Numbers of ISO/IEC 23091-2, as FFmpeg uses them.
 BT709, UNKNOWN, FCC, BT470BG, SMPTE170M, SMPTE240M, BT2020, BT2020_CONSTANT = 1, 2, 4, 5, 6, 7, 9, 10
 PQ, HLG = 16, 18
@@ -90,8 +92,8 @@ def colour_note(frame: av.VideoFrame) -> str | None:
     return f"picture: HDR ({name}) is tone-mapped to the range of a usual display"
   if not colour.is_usual:
     return f"picture: the wide gamut ({'BT.2020' if colour.primaries == BT2020 else 'P3'}) is converted to BT.709"
-  # `stajax.media.orientation` lets PyAV read side data of unknown types.
-  if frame.side_data.get("DOVI_METADATA") or frame.side_data.get("DOVI_RPU_BUFFER"):
+  carried = side_data(frame)
+  if carried.get("DOVI_METADATA") or carried.get("DOVI_RPU_BUFFER"):
     return "picture: Dolby Vision without HDR10 or HLG is not converted, its colours are wrong"
   if colour.matrix is not None and matrix not in (*MATRICES, 0, UNKNOWN, 3):
     return f"picture: its colours are coded by a matrix that is not known (number {matrix}), they may be wrong"

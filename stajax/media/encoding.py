@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 
 CODECS = {"x264": "libx264", "x265": "libx265"}
+SMALLEST = {"x264": 2, "x265": 64}
+"""The smallest sides in pixels; of smaller pictures x265 writes beyond its memory."""
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 

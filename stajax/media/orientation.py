@@ -52,10 +52,19 @@ def orientation(frame: av.VideoFrame) -> Orientation:
 
 def display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
   """Returns the display matrix (3, 3) int32 of a frame as FFmpeg stores it, or None if it has none."""
-  data = frame.side_data.get("DISPLAYMATRIX")
+  data = side_data(frame).get("DISPLAYMATRIX")
   if data is None or data.buffer_size < 36:
     return None
   return np.frombuffer(bytes(data)[:36], np.int32).reshape(3, 3)
+
+
+def side_data(frame: av.VideoFrame) -> sidedata.SideDataContainer:
+  """Returns what else a decoded frame carries.
+
+  The frame would keep `frame.side_data`, and that would keep the frame, so pictures of hundreds of frames would stay in
+  memory until Python looks for such circles.
+  """
+  return sidedata.SideDataContainer(frame)  # pyright: ignore[reportCallIssue] # its constructor has no stub
 
 
 def _unknown_type(cls: type[sidedata.Type], value: object) -> sidedata.Type:

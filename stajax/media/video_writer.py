@@ -13,7 +13,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from stajax.files import atomic_file, partial_path
-from stajax.media.encoding import CODECS, Encoding
+from stajax.media.encoding import CODECS, SMALLEST, Encoding
 from stajax.media.file import MediaError
 from stajax.media.roi import Region, RegionMarker
 from stajax.media.video import MediaInfo
@@ -51,11 +51,22 @@ class VideoWriter:
       add_sound: Joins the picture with the sound of the original.
       encoding: How it is encoded; None for what suits a preview.
       size: The (width, height) of its frames, in pixels; None for that of the original.
+
+    Raises:
+      MediaError: The frames are too small for the encoder.
     """
     self.path, self.info, self.notes = Path(path), info, notes if notes is not None else []
     self._add_sound, self._encoding, self._marker = add_sound, encoding, RegionMarker()
     self._size = (info.width, info.height) if size is None else size
     self._last_time = 0.0  # that of the last frame in seconds
+    self._check_size()
+
+  def _check_size(self) -> None:
+    codec = "x264" if self._encoding is None else self._encoding.codec
+    if (smallest := SMALLEST[codec]) > max(2, min(self._size)):
+      found = "×".join(map(str, self._size))
+      expected = f"{codec} needs at least {smallest}×{smallest}; codec=x264 takes it"
+      raise MediaError(f"{self.info.path}: its pictures would have {found} pixels, but {expected}")
 
   def __enter__(self) -> "VideoWriter":
     with contextlib.ExitStack() as stack:

@@ -1,5 +1,6 @@
 """Media decoding: times, sizes, sync of picture and sound, and unusual, broken or hostile files."""
 
+import gc
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -329,3 +330,17 @@ def test_real_odd_files_decode():
     assert frame.shape == (36, 64, 3) and info.has_sound
     samples = read_sound(path)
     assert abs(len(samples) / 16000 - info.duration) < 0.15
+
+
+@pytest.mark.parametrize("options", [{}, {"rotation": 90}, {"pixels": "yuv420p10le", "codec": "ffv1"}], ids=str)
+def test_frames_leave_memory_as_soon_as_nobody_needs_them(tmp_path, options):
+  """Without waiting for Python to look for circles of references, as a frame of 4K has 12 megabytes."""
+  path = write_video(tmp_path / "a.mkv", np.zeros((30, 32, 48, 3), np.uint8), **options)
+  gc.collect()
+  gc.disable()
+  try:
+    before = sum(isinstance(x, av.VideoFrame) for x in gc.get_objects())
+    alive = [sum(isinstance(x, av.VideoFrame) for x in gc.get_objects()) - before for _ in native_frames(path)]
+  finally:
+    gc.enable()
+  assert len(alive) == 30 and max(alive) < 15  # what one packet gave, and the last frame

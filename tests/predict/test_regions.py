@@ -10,6 +10,7 @@ import pytest
 from helpers.media_files import clicks, onsets, read_sound, write_video
 from stajax.maps.regions import block_weights, qp_offsets
 from stajax.media.encoding import parse_encoding
+from stajax.media.file import MediaError
 from stajax.media.video import frame_times, native_frames, probe
 from stajax.predict.api import SaliencyModel
 from stajax.predict.per_video import open_video, write_outputs
@@ -87,6 +88,15 @@ def test_an_encoded_video_is_more_exact_where_people_look(tmp_path, codec):
   assert onsets(read_sound(regions)) == pytest.approx(onsets(read_sound(path)), abs=3e-3)
   with av.open(str(regions)) as container:
     assert container.streams.video[0].codec_context.name in {"x264": ("h264",), "x265": ("hevc",)}[codec]
+
+
+@pytest.mark.parametrize("changes", [{}, {"crop": "1:2"}])
+def test_pictures_that_are_too_small_for_x265_are_refused(tmp_path, changes):
+  """Its encoder would write beyond its memory and end the process."""
+  path = write_video(tmp_path / "a.mkv", textured(2)[:, :48], codec="ffv1", pixels="bgr0", rate=8)
+  with pytest.raises(MediaError, match=r"a\.mkv: its pictures would have \d+×48 pixels, but x265 needs at least 64×64"):
+    predict(path, tmp_path / "out", encode="crf=30,codec=x265", **changes)
+  assert not list((tmp_path / "out").glob("*encoded*"))
 
 
 def test_an_encoded_crop_shows_its_windows(tmp_path):
