@@ -44,11 +44,15 @@ def recognise(values: np.ndarray, name: str) -> Kind:
   low, high = float(values.min()), float(values.max())
   if not np.isfinite(high) or np.isnan(low):
     raise StavisError(f"{name}: some values are not finite")
-  if high <= 0 and low < high and abs(np.expm1(logsumexp(values.astype(np.float64)))) < _SUM_TOLERANCE:
+  # A maximum of exactly 0 beside finite values is that of numbers that were lowered by it, not of a logarithm.
+  may_be_log = low < high and (high < 0 or (high == 0 and np.isinf(low)))
+  if may_be_log and abs(np.expm1(logsumexp(values.astype(np.float64)))) < _SUM_TOLERANCE:
     return "log densities"
   if not np.isfinite(low):
     raise StavisError(f"{name}: some values are not finite, and the others are not log densities")
   if low < 0:
+    if max(high, -low) > 2 * np.sqrt(values.size):  # n numbers of deviation 1 are all within √n; squares may overflow
+      return "signed"
     mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
     is_score = abs(mean) < _SCORE_TOLERANCE and abs(deviation - 1) < _SCORE_TOLERANCE
     return "z-scores" if is_score else "signed"
@@ -69,6 +73,7 @@ def to_unit(values: np.ndarray, kind: Kind) -> np.ndarray:
   if kind == "log densities":
     values = np.exp(values - values.max())
   elif kind in ("signed", "z-scores"):
+    values = values / max(-values.min(), values.max(), 1)  # else the range of huge numbers may overflow
     values = values - values.min()
   high = values.max()
   return values / high if high > 0 else np.zeros(values.shape)

@@ -30,7 +30,7 @@ METHODS = {
     "How well viewers predict each other: a map of all other viewers' fixations, scored by each viewer's in turn. "
     "SIM and CC compare densities, which a single fixation has not.",
   ),
-  "uniform": ("Uniform", "Baseline: a constant map, for which only AUC-J is defined."),
+  "uniform": ("Uniform", "Baseline: a constant map, for which most metrics are not defined by most protocols."),
   "cam_s_coarse": (
     "CAM S, coarse",
     "The class activation map of the clip's tag on the whole frame, by the classifier that sees one frame (S).",

@@ -22,11 +22,12 @@ STAVIS_NOTES = (
   "The score of a video is the mean over its frames, and that of a set is the mean over all rows of the test lists, so "
   "long videos do not weigh more.",
   "The other pixels of s-AUC are those fixated in other frames of the same video.",
+  "For the constant map `uniform`, AUC-J is about 0.5 (ties are broken at random), and the other metrics are not "
+  "defined (null).",
 )
 NOTES = (
   f"The baseline `centre` is a Gaussian with a standard deviation of {CENTRE_SIGMA} of the frame's width and height; "
-  "`uniform` is a constant map, for which AUC-J is about 0.5 (ties are broken at random) and the other metrics are not "
-  "defined (null).",
+  "`uniform` is a constant map.",
 )
 SYNTHETIC_NOTE = "synthetic: rendered clips with sampled viewers, not eye tracking."
 

@@ -131,10 +131,8 @@ def sim(frame: Scored, shift: Literal["minimum", "negative", "none"] = "minimum"
     return np.nan if pair[1].low else 0.0
   lows = [{"minimum": x.low, "negative": min(x.low, 0.0), "none": 0.0}[shift] for x in pair]
   masses = [(x.mean - low) * x.values.size for x, low in zip(pair, lows)]
-  if not epsilon and not all(masses):
-    pair = [x if mass else FrameMap(np.ones(x.values.shape)) for x, mass in zip(pair, masses)]
-    lows = [low if mass else 0.0 for low, mass in zip(lows, masses)]
-    masses = [mass or x.values.size for mass, x in zip(masses, pair)]
+  if not epsilon:
+    pair, lows, masses = _without_empty(pair, lows, masses)
   # The density at the scale of the map.
   scale, common = (masses[0] + epsilon) / (masses[1] + epsilon), 0.0
   for rows, block in row_blocks(pair[0].values):
@@ -146,16 +144,37 @@ def sim(frame: Scored, shift: Literal["minimum", "negative", "none"] = "minimum"
   return common / (masses[0] + epsilon)
 
 
-def kl(frame: Scored) -> float:
-  """Computes `metrics.kl`; values of the map below 0 count as 0."""
-  mass, density_mass = _mass(frame.prediction), _mass(frame.truth.of_density)
-  if not mass or not density_mass:
+def _without_empty(
+  pair: list[FrameMap], lows: list[float], masses: list[float]
+) -> tuple[list[FrameMap], list[float], list[float]]:
+  """Returns the same with a constant map in place of one whose values above its low sum to 0."""
+  pair = [x if mass else FrameMap(np.ones(x.values.shape)) for x, mass in zip(pair, masses)]
+  lows = [low if mass else 0.0 for low, mass in zip(lows, masses)]
+  return pair, lows, [mass or float(x.values.size) for mass, x in zip(masses, pair)]
+
+
+def kl(frame: Scored, negative: Literal["cut", "shift"] = "cut", epsilon: float = EPSILON) -> float:
+  """Computes `metrics.kl`.
+
+  Args:
+    frame: See above.
+    negative: What becomes of values of the map below 0: they count as 0, or the minimum is subtracted from all values
+      where it is negative. In the second case a map or a density that sums to 0 counts as a constant one.
+    epsilon: Added to the map's shares and to the ratio.
+  """
+  pair = [frame.prediction, frame.truth.of_density]
+  lows, masses = [0.0, 0.0], [_mass(x) for x in pair]
+  if negative == "shift":
+    lows = [min(x.low, 0.0) for x in pair]
+    pair, lows, masses = _without_empty(pair, lows, [(x.mean - low) * x.values.size for x, low in zip(pair, lows)])
+  if not all(masses):
     return np.nan
   total = 0.0
-  for rows, block in row_blocks(frame.prediction.values):
-    density = frame.truth.density[rows]
-    share = density[density > 0] / density_mass  # the other pixels add nothing
-    total += float((share * np.log(EPSILON + share / (np.maximum(block[density > 0], 0) / mass + EPSILON))).sum())
+  for rows, block in row_blocks(pair[0].values):
+    density = pair[1].values[rows]
+    looked = density > lows[1]  # the other pixels add nothing
+    share, found = (density[looked] - lows[1]) / masses[1], np.maximum(block[looked] - lows[0], 0) / masses[0]
+    total += float((share * np.log(epsilon + share / (found + epsilon))).sum())
   return total
 
 

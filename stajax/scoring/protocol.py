@@ -89,8 +89,8 @@ METRICS: dict[str, Metric] = {
   ),
   "s_auc": Metric(
     "s-AUC",
-    "The same, but the others are pixels that are fixated in other frames of the same video, so a map that always "
-    "marks the middle scores low. Chance is 0.5.",
+    "The same, but the others are pixels that are fixated elsewhere (by the protocol stavis: in other frames of the "
+    "same video), so a map that always marks the middle scores low. Chance is 0.5.",
     lambda frame, rng: fast.s_auc(frame, rng, SPLITS, STEP),
   ),
   "nss": Metric(

@@ -18,6 +18,8 @@ Rule = Callable[[Scored, np.random.Generator], float]
 """A function of a prepared map beside the ground truth and of a random generator that returns a score or NaN."""
 
 _FLOAT32 = float(np.finfo(np.float32).eps)
+_PYSALIENCY_EPSILON = 2.2204e-16
+"""As its `MIT_KLDiv` has it: MATLAB's eps in five digits, which matters where a map is 0."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class Protocol:
     prepare: Brings a map (h, w), uint8, uint16 or float in [0, 1], to the ground truth's size: `prepare(map, (H, W),
       out)`.
     as_pictures: Whether whole sets of maps are rounded to 8 bits first, because the protocol's own code reads pictures.
-    rules: The rules of metrics that differ from those of `stajax.scoring.protocol.METRICS`; None for a metric that the
-      protocol does not have.
+    rules: The rules of metrics that differ from those of `stajax.scoring.protocol.METRICS` and `FURTHER`; None for a
+      metric that the protocol does not have.
     negatives: Which pixels s-AUC compares fixations with: those fixated in other frames of the video, in ten random
       frames of the set, or in all other videos of the set (each as often as it is fixated).
     repeated: Whether a pixel that is fixated by several viewers counts for each of them.
@@ -102,6 +104,8 @@ PROTOCOLS: dict[str, Protocol] = {
       "nss": lambda frame, rng: fast.nss(frame, ddof=0, constant=0.0),
       "sim": lambda frame, rng: fast.sim(frame, shift="negative"),
       "cc": lambda frame, rng: fast.cc(frame, constant=0.0),
+      "s_auc_expected": lambda frame, rng: fast.auc(frame, "other"),  # nothing is drawn
+      "kl": lambda frame, rng: fast.kl(frame, negative="shift", epsilon=_PYSALIENCY_EPSILON),
     },
     negatives="dataset",
     repeated=True,
@@ -115,6 +119,7 @@ PROTOCOLS: dict[str, Protocol] = {
     {
       "auc_judd": lambda frame, rng: fast.auc_judd(frame, None, negatives="avimos"),
       "s_auc": None,
+      "s_auc_expected": None,
       "nss": lambda frame, rng: fast.nss(frame, ddof=0, epsilon=1e-7),
       "sim": lambda frame, rng: fast.sim(frame, shift="none", epsilon=1e-7),
       "cc": lambda frame, rng: fast.cc(frame, epsilon=1e-7),

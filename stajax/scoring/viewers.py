@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import scipy.ndimage
 
-from stajax.scoring import protocol
+from stajax.scoring import fast, protocol
 from stajax.scoring.frame import FrameMap, FrameTruth, Scored
 from stajax.scoring.others import VideoFixations
 from stajax.scoring.protocols import PROTOCOLS
@@ -21,6 +21,9 @@ _SIGMA = 0.025
 """The deviation of the Gaussian around a viewer's fixation, as a part of the frame's width."""
 _WITHOUT_DENSITY = ("auc_judd", "s_auc", "nss", "s_auc_expected")
 """The metrics that a single viewer's fixation allows."""
+_OF_ONE = {"auc_judd": lambda frame, rng: fast.auc(frame, "unfixated")}
+"""The rules that differ for one fixation: AUC-J's curve begins with a straight line to the first fixation, so that with
+a single one chance would be 0.75."""
 
 
 def learned_centre(videos: Iterable[VideoFixations]) -> np.ndarray:
@@ -40,8 +43,9 @@ def inter_observer(
   """Scores the fixations of each viewer of a frame by a map of all other viewers' fixations; returns the means.
 
   Where viewers are followed frame by frame, each fixated pixel is a viewer's, so one is left out at a time. All is
-  computed on a grid of at most 90 rows. SIM, CC and KL compare densities, which a single fixation has not, and
-  information gain needs a map that is nowhere 0: these are NaN.
+  computed on a grid of at most 90 rows. AUC-J is the share of the other pixels that the viewer's own exceeds, ties
+  counting half, so that its chance is 0.5, as it is for many fixations. SIM, CC and KL compare densities, which a
+  single fixation has not, and information gain needs a map that is nowhere 0: these are NaN.
 
   Args:
     positions: The fixated positions of the frame, (k,).
@@ -65,7 +69,7 @@ def inter_observer(
   total, rng, rules = (
     np.einsum("ky,kx->yx", down, along),
     np.random.default_rng(seed),
-    PROTOCOLS[settings.protocol].rules,
+    {**PROTOCOLS[settings.protocol].rules, **_OF_ONE},
   )
   density = np.zeros(small, np.uint8)
   found: dict[str, list[float]] = {metric: [] for metric in settings.metrics if metric in _WITHOUT_DENSITY}

@@ -42,6 +42,24 @@ def test_similarity_without_scaling():
   assert fast.sim(flat, "negative") == pytest.approx(np.minimum(1 / 16, DENSITY_A / DENSITY_A.sum()).sum())
 
 
+def test_pysaliency_divergence():
+  """`MIT_KLDiv` subtracts a negative minimum, and takes a map that is 0 everywhere for a constant one."""
+  low, eps = MAP_A - 0.07, 2.2204e-16
+  share, other = (low - low.min()) / (low - low.min()).sum(), DENSITY_A / DENSITY_A.sum()
+  found = fast.kl(make(low, FIXATIONS_A, DENSITY_A), "shift", eps)
+  assert found == pytest.approx((other * np.log(eps + other / (share + eps))).sum(), abs=1e-12)
+  empty, uniform = np.zeros((4, 4)), np.full((4, 4), 1 / 16)
+  density = np.round(DENSITY_A * 255).astype(np.uint8)
+  other = density / density.sum()
+  scores = {
+    name: protocol.score_frame(empty, FIXATIONS_A, density, FIXATIONS_A, 0, name, ("kl", "s_auc_expected"))
+    for name in PROTOCOLS
+  }
+  assert scores["pysaliency"]["kl"] == pytest.approx((other * np.log(eps + other / (uniform + eps))).sum(), abs=1e-12)
+  assert all(np.isnan(scores[name]["kl"]) for name in ("stavis", "dhf1k", "avimos"))
+  assert np.isnan(scores["avimos"]["s_auc_expected"])  # it has no s-AUC
+
+
 def slow_area(positives, negatives):
   return np.mean([[(p > n) + (p == n) / 2 for n in negatives] for p in positives])
 

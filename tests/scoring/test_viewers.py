@@ -7,6 +7,7 @@ from helpers.scores import SIZE, write_tree
 from stajax.eyetracking import read_tree
 from stajax.scoring import metrics, protocol
 from stajax.scoring.others import VideoFixations
+from stajax.scoring.protocols import PROTOCOLS
 from stajax.scoring.videos import evaluate_videos
 from stajax.scoring.viewers import inter_observer, learned_centre
 
@@ -25,15 +26,27 @@ def test_viewers_predict_each_other_as_by_hand():
     masks[:] = False
     masks[0, left_out], masks[1, other] = True, True
     fixated, elsewhere = masks.reshape(2, 40, 60)
-    expected["auc_judd"].append(metrics.auc_judd(rest, fixated))
+    expected["auc_judd"].append(((rest < rest[fixated]).sum() + ((rest == rest[fixated]).sum() - 1) / 2) / 2399)
     expected["s_auc"].append(metrics.s_auc_expected(rest, fixated, elsewhere))
     expected["nss"].append(metrics.nss(rest, fixated))
   found = inter_observer(positions, other, size, 0, protocol.DEFAULT_SETTINGS)
   assert found["nss"] == pytest.approx(np.mean(expected["nss"]), abs=1e-9)
-  assert found["auc_judd"] == pytest.approx(np.mean(expected["auc_judd"]), abs=1e-4)  # jitter
+  assert found["auc_judd"] == pytest.approx(np.mean(expected["auc_judd"]), abs=1e-9)
   assert found["s_auc"] == pytest.approx(np.mean(expected["s_auc"]), abs=0.1)  # draws
   assert np.isnan(found["sim"]) and np.isnan(found["cc"])
   assert all(np.isnan(list(inter_observer(positions[:1], other, size, 0, protocol.DEFAULT_SETTINGS).values())))
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_viewers_who_look_anywhere_score_as_chance(name):
+  rng, size = np.random.default_rng(1), (60, 80)
+  found = [
+    inter_observer(rng.integers(0, 4800, 12), rng.integers(0, 4800, 40), size, i, protocol.Settings(protocol=name))
+    for i in range(60)
+  ]
+  for metric in ("auc_judd", "s_auc"):
+    mean = np.mean([row[metric] for row in found])
+    assert mean == pytest.approx(0.5, abs=0.03) or PROTOCOLS[name].rules.get(metric, "") is None
 
 
 def test_viewers_who_agree_score_higher_on_large_frames_too():
