@@ -4,6 +4,7 @@ import io
 import shutil
 import struct
 import zlib
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -56,6 +57,15 @@ def test_trees_are_read_as_they_were_written(tmp_path):
   rate, samples = scipy.io.wavfile.read(video.sound)
   assert rate == 16000 and samples.dtype == np.int16 and samples.shape == (8000,)
   assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_lists_may_spell_accents_as_characters_and_folders_as_their_own(tmp_path):
+  listed = "caf\N{LATIN SMALL LETTER E WITH ACUTE}"
+  make_video(tmp_path, video=normalize("NFD", listed))
+  write_fold_lists(tmp_path, "Tiny", [(listed, 4, 8.0)])
+  tree = read_tree(tmp_path)
+  (video,) = tree.videos
+  assert not tree.skipped and video.name == listed and len(video.annotated) == 4 and video.sound is not None
 
 
 def test_every_list_row_counts(tree):

@@ -46,13 +46,12 @@ def find_splits(root: Path) -> dict[int, Path]:
   return splits or {0: root}
 
 
-def find_maps(root: Path, database: str, video: str, num_frames: int) -> tuple[dict[int, Path], list[str]]:
+def find_maps(folder: Path, num_frames: int) -> tuple[dict[int, Path], list[str]]:
   """Returns the files of one video's maps by 0-based frame, and notes; files past `num_frames` are left out.
 
   Raises:
-    StavisError: There is no folder, no map in it, a file numbered 0, or two files of one kind for one frame.
+    StavisError: The folder has no map, a file numbered 0, or two files of one kind for one frame.
   """
-  folder = _find_folder(root, database, video)
   numbered = numbered_files(folder, SUFFIXES)
   if not numbered:
     raise StavisError(f"{folder}: no numbered .png, .jpg or .npy file")
@@ -82,16 +81,6 @@ def find_maps(root: Path, database: str, video: str, num_frames: int) -> tuple[d
 def folder_names_of(database: str) -> list[str]:
   """Returns the names that a database's folder may have: its own, and STAViS's short one."""
   return list(dict.fromkeys([database, SHORT_NAMES.get(database, database.lower())]))
-
-
-def _find_folder(root: Path, database: str, video: str) -> Path:
-  """Returns the folder of one video's maps; raises StavisError."""
-  candidates = [root / name / video for name in folder_names_of(database)] + [root / video]
-  for path in candidates:
-    if path.is_dir():
-      return path
-  others = ", ".join(str(path) for path in candidates[1:])
-  raise StavisError(f"{candidates[0]}: no such folder of maps (nor {others}, nor an npz file or a video of that name)")
 
 
 def read_map(path: Path) -> np.ndarray:

@@ -4,7 +4,7 @@
   DIR[/<db>]/<video>.npz or <video>.maps-000.npz, …         `maps` (n, h, w), and `times` in seconds as predict writes
   DIR[/<db>]/<video>.mp4 (mkv, mov, avi, webm)              one grey frame for each frame
 
-Folders are looked for first, then npz files, then videos.
+Folders come first, then npz files, then videos; of several, a note says which is read.
 """
 
 import contextlib
@@ -15,15 +15,18 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from unicodedata import normalize
 
 import numpy as np
 
 from stajax.evaluate.map_files import find_maps, folder_names_of, read_map
 from stajax.eyetracking import MAX_PIXELS, StavisError, StavisVideo
+from stajax.eyetracking.spelling import find_name
 from stajax.media import isolated
 from stajax.media.file import MediaError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
+_KINDS = ("folder", "npz", "video")
 
 
 @dataclass(frozen=True)
@@ -46,23 +49,37 @@ def find_source(root: Path, video: StavisVideo, notes: list[str]) -> MapSource:
     StavisError: There are none, or they are in another form.
   """
   places = [root / name for name in folder_names_of(video.database)] + [root]
-  if not any((place / video.name).is_dir() for place in places):
-    for place in places:
-      if arrays := _npz_files(place, video.name):
-        return _npz_source(arrays, video, notes)
-      for suffix in VIDEO_SUFFIXES:
-        if (path := place / f"{video.name}{suffix}").is_file():
-          return MapSource(None, lambda frames, path=path: _read_video(path, frames, video, notes))
-  files, found = find_maps(root, video.database, video.name, video.num_frames)
-  notes.extend(found)
+  found = [each for place in places for each in sources_in(place, video.name)]
+  if not found:
+    others = ", ".join(str(place / video.name) for place in places[1:])
+    raise StavisError(
+      f"{places[0] / video.name}: no such folder of maps (nor {others}, nor an npz file or a video of that name)"
+    )
+  found.sort(key=lambda each: _KINDS.index(_kind(each[0])))  # stable: of one kind, the place that is looked at first
+  paths = found[0]
+  if beside := [str(each[0]) for each in found[1:]]:
+    notes.append(f"{paths[0]} is read; {', '.join(beside)} of the same video is not")
+  if _kind(paths[0]) == "npz":
+    return _npz_source(paths, video, notes)
+  if _kind(paths[0]) == "video":
+    return MapSource(None, lambda frames: _read_video(paths[0], frames, video, notes))
+  files, lines = find_maps(paths[0], video.num_frames)
+  notes.extend(lines)
   return MapSource(files.keys(), lambda frames: ((i, read_map(files[i]), str(files[i])) for i in frames if i in files))
 
 
-def _npz_files(place: Path, name: str) -> list[Path]:
-  if (single := place / f"{name}.npz").is_file():
-    return [single]
-  pattern = re.compile(re.escape(name) + r"\.maps-\d+\.npz")
-  return sorted(path for path in place.iterdir() if pattern.fullmatch(path.name)) if place.is_dir() else []
+def _kind(path: Path) -> str:
+  return "folder" if path.is_dir() else "npz" if path.suffix == ".npz" else "video"
+
+
+def sources_in(place: Path, name: str) -> list[list[Path]]:
+  """Returns what a folder has for a video: its folder, its npz file, the parts of a prediction, and videos."""
+  names = [name, f"{name}.npz", *(f"{name}{suffix}" for suffix in VIDEO_SUFFIXES)]
+  folder, npz, *videos = (place / find_name(place, each) for each in names)
+  pattern = re.compile(re.escape(normalize("NFC", name)) + r"\.maps-\d+\.npz")
+  parts = [path for path in place.iterdir() if pattern.fullmatch(normalize("NFC", path.name))] if place.is_dir() else []
+  found = [[folder]] if folder.is_dir() else []
+  return [*found, *([path] for path in (npz, *videos) if path.is_file()), *([sorted(parts)] if parts else [])]
 
 
 def _npz_source(paths: Sequence[Path], video: StavisVideo, notes: list[str]) -> MapSource:

@@ -1,5 +1,6 @@
 """Where the maps to score come from: a model, the rows of an ablation, or a folder of files."""
 
+import itertools
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from PIL import Image
 
 from stajax import runtime
 from stajax.evaluate.map_files import find_splits
-from stajax.evaluate.map_sources import find_source
+from stajax.evaluate.map_sources import find_source, sources_in
 from stajax.evaluate.value_ranges import Ranges
 from stajax.eyetracking import StavisError, StavisVideo
 from stajax.maps.baselines import spectral_residual
@@ -180,11 +181,11 @@ def file_methods(root: Path, videos: Sequence[StavisVideo], expected: Splits = "
     StavisError: There is no such folder, it is of the other kind, or it is not clear which database a video's maps
       belong to.
   """
-  count = Counter(video.name for video in videos)
-  doubled = sorted({video.name for video in videos if count[video.name] > 1 and (root / video.name).is_dir()})
-  if doubled:
-    raise StavisError(f"{root / doubled[0]}: two databases have this video, expected {root}/<database>/{doubled[0]}")
   splits = find_splits(root)
+  count = Counter(video.name for video in videos)
+  for name, folder in itertools.product(sorted(name for name in count if count[name] > 1), splits.values()):
+    if sources_in(folder, name):
+      raise StavisError(f"{folder / name}: two databases have this video, expected {folder}/<database>/{name}")
   if expected == "own" and 0 in splits:
     raise StavisError(f"{root}: no folder split1_results, expected one for each test list (--splits own)")
   if expected == "all" and 0 not in splits:

@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 from stajax.eyetracking.mat_file import read_matrix
+from stajax.eyetracking.spelling import find_name
 from stajax.files import FileError, address_refusal, folder_names, is_address, numbered_files, read_json
 from stajax.hints import nearest
 
@@ -222,7 +223,7 @@ class _TreeReader:
 
   def _find_video(self, database: str, listed: _Listed) -> StavisVideo:
     fixations, densities = self._find_annotations(database, listed.name)
-    folder = self._root / "video_frames" / database / listed.name
+    folder = self._folder_of("video_frames", database, listed.name)
     frames = _by_frame(numbered_files(folder, FRAME_SUFFIXES, "img_")) if self._need_frames else {}
     count = listed.num_frames or max(frames or fixations, default=0) + 1
     if count > MAX_FRAMES:
@@ -238,7 +239,7 @@ class _TreeReader:
       # As in STAViS, the union of fixations is taken over all listed frames.
       fixation_paths={i: path for i, path in fixations.items() if i < count},
       density_paths={i: path for i, path in densities.items() if i < count},
-      sound=find_sound(self._root / "video_audio" / database / listed.name, listed.name),
+      sound=find_sound(self._folder_of("video_audio", database, listed.name), listed.name),
       list_hint=listed.list_hint,
     )
     unannotated = num_frames - sum(i < num_frames for i in video.annotated)
@@ -247,9 +248,12 @@ class _TreeReader:
       self._notes.append(f"{database}/{listed.name}: {reason}")
     return video
 
+  def _folder_of(self, part: str, database: str, name: str) -> Path:
+    return (parent := self._root / part / database) / find_name(parent, name)
+
   def _find_annotations(self, database: str, name: str) -> tuple[dict[int, Path], dict[int, Path]]:
     """Returns the files of fixations and of densities by 0-based frame."""
-    folder = self._root / "annotations" / database / name
+    folder = self._folder_of("annotations", database, name)
     if self._need_annotations and not folder.is_dir():
       raise StavisError(f"{folder}: no such folder")
     fixations = _by_frame(numbered_files(folder, (".mat",), "fixMap_"))
@@ -272,7 +276,7 @@ class _TreeReader:
 
 def find_sound(folder: Path, name: str) -> Path | None:
   """Returns the sound file in a folder with a given name and one of `SOUND_SUFFIXES`, or None."""
-  paths = (folder / f"{name}{suffix}" for suffix in SOUND_SUFFIXES)
+  paths = (folder / find_name(folder, f"{name}{suffix}") for suffix in SOUND_SUFFIXES)
   return next((path for path in paths if path.is_file()), None)
 
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from stajax.evaluate import map_files, value_ranges
-from stajax.eyetracking import StavisError
+from stajax.evaluate.map_sources import find_source
+from stajax.eyetracking import StavisError, StavisVideo
 from stajax.scoring.protocols import to_8_bits
 
 
@@ -31,8 +32,10 @@ def test_layouts_of_maps(tmp_path, name):
   path = save(tmp_path / name, np.full((4, 4), 5, np.uint8))
   splits = map_files.find_splits(tmp_path)
   assert list(splits) == ([2] if "split2" in name else [0])
-  files, notes = map_files.find_maps(next(iter(splits.values())), "Coutrot_db1", "v", 3)
-  assert files == {0: path} and not notes
+  notes = []
+  video = StavisVideo("Coutrot_db1", "v", 5.0, 3, (1,), (), {}, {})
+  ((i, values, said),) = find_source(next(iter(splits.values())), video, notes).read(range(3))
+  assert (i, said) == (0, str(path)) and not notes and values.shape == (4, 4)
 
 
 def test_maps_past_the_end_overlays_and_doubles(tmp_path):
@@ -40,18 +43,18 @@ def test_maps_past_the_end_overlays_and_doubles(tmp_path):
   for number in (1, 2, 5):
     save(tmp_path / "v" / f"img_{number:05d}.png", grey)
   save(tmp_path / "v" / "img_00001.jpg", np.zeros((4, 4, 3), np.uint8))  # STANet's overlay beside its map
-  files, notes = map_files.find_maps(tmp_path, "DIEM", "v", 4)
+  files, notes = map_files.find_maps(tmp_path / "v", 4)
   assert [path.name for path in files.values()] == ["img_00001.png", "img_00002.png"]
   assert ".png files are read; the .jpg files beside them are not" in notes[0]
   assert "1 files past frame 4 are ignored" in notes[1]
   save(tmp_path / "v" / "img_1.png", grey)
   with pytest.raises(StavisError, match=r"img_1\.png: a second map for frame 1"):
-    map_files.find_maps(tmp_path, "DIEM", "v", 4)
+    map_files.find_maps(tmp_path / "v", 4)
   save(tmp_path / "w" / "0000.png", grey)
   with pytest.raises(StavisError, match=r"0000\.png: files are numbered from 1"):
-    map_files.find_maps(tmp_path, "DIEM", "w", 4)
+    map_files.find_maps(tmp_path / "w", 4)
   with pytest.raises(StavisError, match="no such folder of maps"):
-    map_files.find_maps(tmp_path, "DIEM", "x", 4)
+    find_source(tmp_path, StavisVideo("DIEM", "x", 5.0, 4, (1,), (), {}, {}), [])
 
 
 def read_uint8(path):
@@ -108,6 +111,8 @@ def test_value_ranges_are_recognised_and_nothing_is_clipped():
     (scores, "z-scores", 3),  # the smallest value becomes 0
     (3 * scores - 7, "signed", 3),
     (rng.normal(size=(9, 9)) * 4 - 100, "signed", None),
+    (eight.astype(float) - 255, "signed", 3),  # lowered by the maximum: the exponentials sum to 1, too
+    ((eight / 127.5 - 1) * 1.7e308, "signed", 3),
   ]:
     assert value_ranges.recognise(values, "x") == kind
     found = to_8_bits(value_ranges.to_unit(values, kind))

@@ -2,12 +2,14 @@
 
 import dataclasses
 import tracemalloc
+from unicodedata import normalize
 
 import numpy as np
 import pytest
 
 from helpers.media_files import write_video
 from stajax.evaluate.map_sources import find_source
+from stajax.evaluate.methods import file_methods
 from stajax.eyetracking import StavisError, StavisVideo
 
 VIDEO = StavisVideo("Coutrot_db1", "v", 5.0, 4, (1,), (), {}, {})
@@ -26,6 +28,31 @@ def test_arrays_with_and_without_times(tmp_path):
   frames, values, notes = read(tmp_path, [1, 3])
   assert frames == [1, 3] and "2 maps past frame 4 are ignored" in notes[0]
   np.testing.assert_array_equal(values, MAPS[[1, 3]])
+
+
+def test_of_several_files_one_is_read_and_said(tmp_path):
+  np.savez(tmp_path / "v.npz", maps=MAPS[:4])
+  np.savez(tmp_path / "v.maps-000.npz", maps=MAPS[2:])
+  (tmp_path / "v.mp4").touch()
+  _, values, notes = read(tmp_path, [0])
+  assert notes == [f"{tmp_path}/v.npz is read; {tmp_path}/v.maps-000.npz, {tmp_path}/v.mp4 of the same video is not"]
+  np.testing.assert_array_equal(values, MAPS[:1])
+  twice = [dataclasses.replace(VIDEO, database=name) for name in ("A", "B")]
+  with pytest.raises(StavisError, match=r"two databases have this video, expected .*/<database>/v"):
+    file_methods(tmp_path, twice)
+
+
+@pytest.mark.parametrize("form", ["folder", "npz", "parts"])
+def test_names_may_be_spelled_with_accents_of_their_own(tmp_path, form):
+  name = "d\N{LATIN SMALL LETTER E WITH ACUTE}j\N{LATIN SMALL LETTER A WITH GRAVE} (1)"
+  on_disk = normalize("NFD", name)
+  if form == "folder":
+    (tmp_path / on_disk).mkdir()
+    np.save(tmp_path / on_disk / "1.npy", MAPS[0])
+  else:
+    np.savez(tmp_path / (on_disk + (".npz" if form == "npz" else ".maps-000.npz")), maps=MAPS[:1])
+  _, values, _ = read(tmp_path, video=dataclasses.replace(VIDEO, name=name))
+  np.testing.assert_array_equal(values, MAPS[:1])
 
 
 def test_parts_of_a_prediction_belong_to_the_frames_of_their_times(tmp_path):
