@@ -32,6 +32,7 @@ from stajax.report.page import Page, write_page
 from stajax.report.score_files import add_uncertainty, describe, write_scores
 from stajax.report.senses import compare_senses, format_comparison
 from stajax.report.tables import Scores, format_table
+from stajax.scoring.extremes import SHOWN
 from stajax.scoring.protocol import NanPolicy, Settings
 from stajax.scoring.results import Evaluation
 from stajax.scoring.videos import Share, evaluate_videos, join_outcomes
@@ -246,15 +247,13 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
 def _page(
   chosen: methods.Methods, evaluation: Evaluation, tree: StavisTree, scores: Scores, about: Mapping[str, Any]
 ) -> Page:
-  """Returns the page: with curves over time and, for maps that can be read again, the best and worst frames."""
-  shown = next((name for name in ("maps", "final") if name in evaluation.methods), None)
+  """Returns the page, with curves over time and the best and worst frames where maps are not rows of an ablation."""
   page = Page(chosen.title, scores, about, row_titles=chosen.row_titles)
+  shown = next((name for name in SHOWN if name in evaluation.methods), None)
   if shown is None:
     return page
-  page = dataclasses.replace(page, moments=time_curves(evaluation, shown))
-  if shown == "maps":
-    page = dataclasses.replace(page, examples=best_and_worst(evaluation, tree.videos, chosen.maps, shown, tree.root))
-  return page
+  examples = best_and_worst(evaluation, tree.videos, shown, tree.root)
+  return dataclasses.replace(page, moments=time_curves(evaluation, shown), examples=examples)
 
 
 def _summary(evaluation: Evaluation, num_skipped: int, out: Path) -> str:

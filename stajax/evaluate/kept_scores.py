@@ -20,7 +20,7 @@ import numpy as np
 from stajax.data.staging import Staging, pack_json, unpack_json
 from stajax.eyetracking import StavisVideo
 from stajax.files import sha256_of_json
-from stajax.scoring.results import VideoScores
+from stajax.scoring.results import Moment, VideoScores
 from stajax.scoring.videos import Outcome, VideoKey
 
 FOLDER = ".scores"
@@ -61,7 +61,7 @@ class KeptScores:
       return None
     if "reason" in about:
       return str(about["reason"])
-    return [_unpack(video, row, arrays[f"frames_{i}"], arrays[f"scores_{i}"]) for i, row in enumerate(about["rows"])]
+    return [_unpack(video, row, arrays, i) for i, row in enumerate(about["rows"])]
 
   def save(self, video: StavisVideo, outcome: Outcome) -> None:
     """Writes the outcome of a video atomically."""
@@ -76,6 +76,7 @@ class KeptScores:
         arrays[f"scores_{i}"] = np.array(
           [[row[metric] for metric in _metrics_of(scores)] for row in scores.scores.values()]
         )
+        arrays |= {f"map_{i}_{k}": moment.prediction for k, moment in enumerate(scores.extremes)}
     Staging(self.folder).write_arrays(_key(video), about=pack_json(about), **arrays)
 
   def load_all(self, videos: Sequence[StavisVideo]) -> dict[VideoKey, Outcome]:
@@ -102,6 +103,7 @@ def _describe(scores: VideoScores) -> dict[str, Any]:
     "methods": list(scores.scores),
     "metrics": _metrics_of(scores),
     "sizes": sizes,
+    "extremes": [[moment.frame, moment.score] for moment in scores.extremes],
   }
 
 
@@ -109,16 +111,18 @@ def _metrics_of(scores: VideoScores) -> list[str]:
   return list(next(iter(scores.scores.values())))
 
 
-def _unpack(video: StavisVideo, row: Mapping[str, Any], frames: np.ndarray, scores: np.ndarray) -> VideoScores:
+def _unpack(video: StavisVideo, row: Mapping[str, Any], arrays: Mapping[str, np.ndarray], i: int) -> VideoScores:
+  of_methods = zip(row["methods"], arrays[f"scores_{i}"], strict=True)
   return VideoScores(
     video.database,
     video.name,
     row["split"],
     row["entries"],
-    frames,
+    arrays[f"frames_{i}"],
     row["num_requested"],
-    {method: dict(zip(row["metrics"], of, strict=True)) for method, of in zip(row["methods"], scores, strict=True)},
+    {method: dict(zip(row["metrics"], of, strict=True)) for method, of in of_methods},
     {method: {(height, width) for height, width in found} for method, found in row["sizes"].items()},
+    tuple(Moment(frame, nss, arrays[f"map_{i}_{k}"]) for k, (frame, nss) in enumerate(row.get("extremes", []))),
   )
 
 

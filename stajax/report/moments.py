@@ -1,7 +1,6 @@
 """When a method is right and when it is wrong: scores over the time of each video, and its best and worst frames."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +8,15 @@ from markupsafe import escape
 from PIL import Image
 
 from stajax.eyetracking import StavisVideo
+from stajax.eyetracking.spelling import find_name
 from stajax.files import numbered_files
 from stajax.report.names import title_of
 from stajax.report.page import Example
+from stajax.scoring.extremes import JUDGED_BY
 from stajax.scoring.protocol import METRICS
 from stajax.scoring.protocols import to_8_bits
-from stajax.scoring.results import Evaluation
-from stajax.scoring.videos import MethodMaps
+from stajax.scoring.results import Evaluation, Moment
 
-METRIC = "nss"
-"""The metric by which moments are judged."""
 MAX_VIDEOS = 40
 """The most videos whose curves are drawn."""
 NUM_FRAMES = 3
@@ -35,12 +33,12 @@ def time_curves(evaluation: Evaluation, method: str, reference: str = "centre") 
   for video in evaluation.videos[:MAX_VIDEOS]:
     if method not in video.scores:
       continue
-    lines = {name: video.scores[name][METRIC] for name in (method, reference) if name in video.scores}
+    lines = {name: video.scores[name][JUDGED_BY] for name in (method, reference) if name in video.scores}
     known = np.concatenate([values[~np.isnan(values)] for values in lines.values()])
     if len(video.frames) > 1 and known.size:
       low, high = min(0.0, float(known.min())), float(known.max())
       title = f"{video.database}/{video.name}"
-      label = f"{METRICS[METRIC].title} of {title} over {len(video.frames)} frames, from {low:.2f} to {high:.2f}"
+      label = f"{METRICS[JUDGED_BY].title} of {title} over {len(video.frames)} frames, from {low:.2f} to {high:.2f}"
       curves.append((f"{title}: {low:.2f} to {high:.2f}", _svg(lines, video.frames, (low, high), label)))
   return curves
 
@@ -61,58 +59,38 @@ def _svg(lines: Mapping[str, np.ndarray], frames: np.ndarray, limits: tuple[floa
   return f"<svg {box}>{''.join(parts)}</svg>"
 
 
-def best_and_worst(
-  evaluation: Evaluation, videos: Sequence[StavisVideo], maps: Mapping[int, MethodMaps], method: str, root: Path
-) -> list[Example]:
+def best_and_worst(evaluation: Evaluation, videos: Sequence[StavisVideo], method: str, root: Path) -> list[Example]:
   """Returns the frames that a method scores best and worst by NSS, with what it predicted and where viewers looked.
 
   Args:
     evaluation: The scores.
     videos: The videos of the tree.
-    maps: The method's maps by split, which are asked for these frames again.
-    method: Its name.
+    method: The method of `VideoScores.extremes`.
     root: The tree, whose frames are shown where it has any.
   """
   by_name = {(video.database, video.name): video for video in videos}
-  extremes: list[_Moment] = []
-  for scored in evaluation.videos:
-    values = scored.scores.get(method, {}).get(METRIC, np.empty(0))
-    if values.size and not np.isnan(values).all():
-      for k in {int(np.nanargmax(values)), int(np.nanargmin(values))}:
-        video = by_name[scored.database, scored.name]
-        extremes.append(_Moment(float(values[k]), int(scored.frames[k]), video, scored.split))
-  extremes.sort(key=lambda each: (-each.score, each.video.name))
-  chosen = [("Best", each) for each in _of_different_videos(extremes)]
-  shown = {(each.video.name, each.frame) for _, each in chosen}
-  worst = [each for each in _of_different_videos(extremes[::-1]) if (each.video.name, each.frame) not in shown]
-  chosen += [("Worst", each) for each in worst]
-  return [_example(word, each, maps[each.split], method, root) for word, each in chosen]
+  extremes = [(by_name[x.database, x.name], moment) for x in evaluation.videos for moment in x.extremes]
+  extremes.sort(key=lambda each: (-each[1].score, each[0].name))
+  best, worst = _of_different_videos(extremes), _of_different_videos(extremes[::-1])
+  shown = [(video.database, video.name, moment.frame) for video, moment in best]
+  worst = [(video, moment) for video, moment in worst if (video.database, video.name, moment.frame) not in shown]
+  return [_example(word, *each, method, root) for word, found in (("Best", best), ("Worst", worst)) for each in found]
 
 
-@dataclass(frozen=True)
-class _Moment:
-  """A frame of a video, and its score by the maps of a split."""
-
-  score: float
-  frame: int
-  video: StavisVideo
-  split: int
-
-
-def _of_different_videos(ordered: Sequence[_Moment]) -> list[_Moment]:
-  first: dict[tuple[str, str], _Moment] = {}
-  for each in ordered:
-    first.setdefault((each.video.database, each.video.name), each)
+def _of_different_videos(ordered: Sequence[tuple[StavisVideo, Moment]]) -> list[tuple[StavisVideo, Moment]]:
+  first: dict[tuple[str, str], tuple[StavisVideo, Moment]] = {}
+  for video, moment in ordered:
+    first.setdefault((video.database, video.name), (video, moment))
   return list(first.values())[:NUM_FRAMES]
 
 
-def _example(word: str, moment: _Moment, maps: MethodMaps, method: str, root: Path) -> Example:
-  video, frame = moment.video, moment.frame
-  _, found = next(maps(video, [frame]))
-  density = video.density(frame)
-  title = f"{word}: {video.database}/{video.name}, frame {frame + 1}, {METRICS[METRIC].title} {moment.score:.2f}"
-  picture = _picture(root / "video_frames" / video.database / video.name, frame, density.shape)
-  return Example(title, picture, {method: to_8_bits(found[method][0])}, to_8_bits(density), video.fixations(frame))
+def _example(word: str, video: StavisVideo, moment: Moment, method: str, root: Path) -> Example:
+  density = video.density(moment.frame)
+  score = f"{METRICS[JUDGED_BY].title} {moment.score:.2f}"
+  title = f"{word}: {video.database}/{video.name}, frame {moment.frame + 1}, {score}"
+  frames = root / "video_frames" / video.database
+  picture = _picture(frames / find_name(frames, video.name), moment.frame, density.shape)
+  return Example(title, picture, {method: moment.prediction}, to_8_bits(density), video.fixations(moment.frame))
 
 
 def _picture(folder: Path, frame: int, size: tuple[int, ...]) -> np.ndarray:

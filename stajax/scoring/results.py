@@ -13,6 +13,21 @@ Sizes = dict[str, set[tuple[int, int]]]
 
 
 @dataclass(frozen=True)
+class Moment:
+  """A frame of a video with its map, to be shown.
+
+  Attributes:
+    frame: The frame, 0-based.
+    score: Its NSS.
+    prediction: Its map (h, w), uint8; large ones are thinned out.
+  """
+
+  frame: int
+  score: float
+  prediction: np.ndarray
+
+
+@dataclass(frozen=True)
 class VideoScores:
   """The scores of one video by one set of maps.
 
@@ -25,6 +40,7 @@ class VideoScores:
     num_requested: How many frames were to be scored: more than n where maps are missing.
     scores: {method: {metric: (n,) float64}}.
     map_sizes: The sizes of the maps by method.
+    extremes: The frames that the maps from files, or a model's final map, score best and worst; empty for others.
   """
 
   database: str
@@ -35,6 +51,7 @@ class VideoScores:
   num_requested: int
   scores: dict[str, dict[str, np.ndarray]]
   map_sizes: Sizes
+  extremes: tuple[Moment, ...] = ()
 
 
 @dataclass(frozen=True)

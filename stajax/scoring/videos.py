@@ -1,13 +1,13 @@
 """Scores predicted maps on eye-tracking videos.
 
-Maps come in chunks from a `MethodMaps` function, the chunks are scored in worker processes, and only numbers are kept.
-The baselines of `stajax.scoring.baselines` are scored beside every method, on the same frames. Workers import this
-module, so its imports must stay light: neither JAX nor TensorFlow.
+Maps come in chunks from a `MethodMaps` function, the chunks are scored in worker processes, and only numbers are kept,
+beside the maps of two frames of each video that a page shows. The baselines of `stajax.scoring.baselines` are scored
+beside every method, on the same frames. Workers import this module, so its imports must stay light: neither JAX nor
+TensorFlow.
 """
 
 import collections
 import contextlib
-import functools
 import itertools
 import multiprocessing
 import os
@@ -16,22 +16,22 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
 from stajax import runtime
-from stajax.eyetracking import StavisError, StavisVideo, read_density, read_eye_map
+from stajax.eyetracking import StavisError, StavisVideo
 from stajax.runtime import hidden_interrupts, limit_memory
 from stajax.scoring import protocol
 from stajax.scoring.baselines import BASELINES
-from stajax.scoring.frame import FrameMap, FrameTruth, without
+from stajax.scoring.extremes import Extremes
 from stajax.scoring.others import Others, VideoFixations
-from stajax.scoring.protocols import PROTOCOLS, density_of, to_8_bits
+from stajax.scoring.protocols import PROTOCOLS, to_8_bits
 from stajax.scoring.results import Evaluation, Sizes, VideoScores
-from stajax.scoring.viewers import INTER_OBSERVER, LEARNED_CENTRE, inter_observer, learned_centre
+from stajax.scoring.tasks import read_fixations_task, score_task
+from stajax.scoring.viewers import INTER_OBSERVER, LEARNED_CENTRE, learned_centre
 
 MethodMaps = Callable[[StavisVideo, Sequence[int]], Iterator[tuple[list[int], dict[str, np.ndarray]]]]
 """(video, 0-based frames) → chunks of (some of them, {method: (k, h, w)}), uint8, uint16 or float64 in [0, 1]; frames
@@ -46,7 +46,6 @@ TASK_FRAMES = 64
 """The number of frames that a worker scores at a time."""
 MEMORY = 2**32
 """The bytes by which a worker may grow. Scoring frames of 2^25 pixels, the largest that are read, takes half of it."""
-_MAX_REPEATS = 10_000  # the most fixations of a pixel that are believed
 
 
 class Kept(Protocol):
@@ -228,7 +227,7 @@ class _Scorer:
     frames = sorted(video.fixation_paths)
     parts = [frames[start : start + TASK_FRAMES] for start in range(0, len(frames), TASK_FRAMES)]
     repeated = PROTOCOLS[self.settings.protocol].repeated
-    tasks = ((_read_fixations_task, [video.fixation_paths[i] for i in part], repeated) for part in parts)
+    tasks = ((read_fixations_task, [video.fixation_paths[i] for i in part], repeated) for part in parts)
     found = [of_frame for of_part in self._run(tasks) for of_frame in of_part]
     size = found[0][0]
     for i, (frame_size, _) in zip(frames, found):
@@ -242,10 +241,12 @@ class _Scorer:
     frames: list[int] = []
     between = [INTER_OBSERVER] if INTER_OBSERVER in self.baselines else []
     sizes: Sizes = {method: {fixations.size} for method in (*BASELINES, *between)}
-    tasks = self._score_tasks(video, fixations, method_maps(video, requested), frames, sizes)
+    extremes = Extremes()
+    tasks = self._score_tasks(video, fixations, method_maps(video, requested), frames, sizes, extremes)
     parts: list[dict[str, dict[str, np.ndarray]]] = []
     for part in self._run(tasks):
       parts.append(part)
+      extremes.compare(part)
       with self.lock:
         self.bar.update(len(next(iter(part["centre"].values()))))
     if not frames:
@@ -262,7 +263,9 @@ class _Scorer:
       for method in parts[0]
     }
     entries, ordered = _num_entries(video, split), np.array(frames, np.int64)[order]
-    return VideoScores(video.database, video.name, split, entries, ordered, len(requested), scores, sizes)
+    return VideoScores(
+      video.database, video.name, split, entries, ordered, len(requested), scores, sizes, extremes.found()
+    )
 
   def _score_tasks(
     self,
@@ -271,8 +274,10 @@ class _Scorer:
     chunks: Iterator[tuple[list[int], dict[str, np.ndarray]]],
     frames: list[int],
     sizes: Sizes,
+    extremes: Extremes,
   ) -> Iterator[tuple]:
-    """Yields a task for every few frames; adds the frames to `frames`, and the sizes of their maps to `sizes`."""
+    """Yields a task for every few frames; adds the frames to `frames`, the sizes of their maps to `sizes`, and tells
+    `extremes` of them."""
     others = Others.of(video, fixations, self.sets, self.settings)
     elsewhere = [x for (database, name), x in self.sets.items() if database == video.database and name != video.name]
     learned = learned_centre(elsewhere) if LEARNED_CENTRE in self.baselines and elsewhere else None
@@ -291,13 +296,15 @@ class _Scorer:
         part = slice(start, start + TASK_FRAMES)
         indices = chunk_frames[part]
         frames.extend(indices)
+        of_part = {method: values[part] for method, values in maps.items()}
+        extremes.expect(indices, of_part)
         yield (
-          _score_task,
+          score_task,
           fixations.size,
           [fixations.positions[i] for i in indices],
           [others.at(i) for i in indices],
           [video.density_paths[i] for i in indices],
-          {method: values[part] for method, values in maps.items()},
+          of_part,
           [protocol.frame_seed(self.settings.seed, video.database, video.name, i) for i in indices],
           self.settings,
           INTER_OBSERVER in self.baselines,
@@ -328,64 +335,6 @@ def _result(future: Future) -> Any:
     return future.result()
   except MemoryError:
     raise StavisError(f"scoring it needs more than {MEMORY / 2**30:g} GiB of memory in a process") from None
-
-
-def _read_fixations_task(paths: list[Path], repeated: bool) -> list[tuple[tuple[int, int], np.ndarray]]:
-  found = []
-  for path in paths:
-    eye_map = read_eye_map(path)
-    positions = np.flatnonzero(eye_map > 0)
-    if repeated:
-      positions = np.repeat(positions, np.clip(eye_map.ravel()[positions], 1, _MAX_REPEATS).astype(np.int64))
-    found.append((eye_map.shape, positions.astype(np.int32)))
-  return found
-
-
-def _score_task(
-  size: tuple[int, int],
-  positions: list[np.ndarray],
-  others: list[np.ndarray],
-  density_paths: list[Path],
-  maps: dict[str, np.ndarray],
-  seeds: list[int],
-  settings: protocol.Settings,
-  compare_viewers: bool,
-) -> dict[str, dict[str, np.ndarray]]:
-  """Scores at most TASK_FRAMES frames by every method; runs in a worker, one frame's images in memory at a time."""
-  name, further = settings.protocol, settings.further
-  baselines, buffer, used = _prepared_baselines(size, name), np.empty(size), PROTOCOLS[name]
-  between = (INTER_OBSERVER,) if compare_viewers else ()
-  rows: dict[str, list[dict[str, float]]] = {method: [] for method in (*baselines, *between, *maps)}
-  for k, (frame_positions, other, path, seed) in enumerate(zip(positions, others, density_paths, seeds)):
-    density = read_density(path)
-    if density.shape != size:
-      raise StavisError(f"{path}: density {density.shape}, expected {size} as the fixations have")
-    if used.negatives != "dataset":
-      other = without(other, frame_positions)
-    truth = FrameTruth(frame_positions, density_of(density, used), other)
-    for method, prepared in baselines.items():
-      rows[method].append(protocol.score(prepared, truth, seed, name, further))
-    if compare_viewers:
-      rows[INTER_OBSERVER].append(inter_observer(frame_positions, other, size, seed, settings))
-    scores: dict[tuple, dict[str, float]] = {}  # an ablation's row often has the maps of another method
-    for method, values in maps.items():
-      key = values[k].dtype, values[k].shape, values[k].tobytes()
-      if key not in scores:
-        prepared = FrameMap(protocol.prepare_map(values[k], size, buffer, name))
-        scores[key] = protocol.score(prepared, truth, seed, name, further)
-      rows[method].append(scores[key])
-  return {
-    method: {metric: np.array([row[metric] for row in table], np.float64) for metric in settings.metrics}
-    for method, table in rows.items()
-  }
-
-
-@functools.lru_cache(maxsize=2)
-def _prepared_baselines(size: tuple[int, int], name: str) -> dict[str, FrameMap]:
-  return {
-    method: FrameMap(protocol.prepare_map(make_map(size), size, protocol=name))
-    for method, make_map in BASELINES.items()
-  }
 
 
 def _begin(memory: int) -> None:

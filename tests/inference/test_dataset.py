@@ -312,6 +312,7 @@ def test_a_stopped_evaluation_goes_on_on_other_devices_and_in_other_processes(
   stop_after = -1
   assert run_part("one", 1)[:3] == (1, {devices[0]}, [f"v{n}" for n in range(1, 8)])
   assert {"evaluation.json", "index.html", "per_video.csv", "scores.json"} <= set(results("one"))
+  assert all(f"{word}: Tiny/" in (tmp_path / "one" / "index.html").read_text() for word in ("Best", "Worst"))
   stop_after = 4
   assert run_part("other", 1)[0] == 130 and list(results_of(tmp_path / "other")) == [".scores"]
   stop_after = -1

@@ -8,6 +8,7 @@ from helpers.scores import SIZE, write_tree
 from stajax.evaluate.__main__ import main
 from stajax.eyetracking import read_tree
 from stajax.report.moments import best_and_worst, time_curves
+from stajax.scoring.extremes import Extremes
 from stajax.scoring.videos import evaluate_videos
 
 
@@ -22,13 +23,33 @@ def test_the_best_and_worst_frames_are_found(tmp_path):
   write_tree(tmp_path, "Tiny", [["a", "b"]], num_frames=4)
   videos = read_tree(tmp_path).videos
   found = evaluate_videos(videos, good_and_bad, processes=1)
-  examples = best_and_worst(found, videos, {0: good_and_bad}, "maps", tmp_path)
+  examples = best_and_worst(found, videos, "maps", tmp_path)
   nss = np.concatenate([video.scores["maps"]["nss"] for video in found.videos])
   assert examples[0].title.startswith("Best: Tiny/") and f"NSS {np.nanmax(nss):.2f}" in examples[0].title
   worst = next(example for example in examples if example.title.startswith("Worst"))
   assert worst.title == f"Worst: Tiny/a, frame 3, NSS {np.nanmin(nss):.2f}"
   np.testing.assert_array_equal(worst.maps["maps"] > 0, ~worst.fixations)
   assert worst.frame.shape == (*SIZE, 3) and len({example.title for example in examples}) == len(examples)
+
+
+def test_kept_maps_are_small_and_the_same_for_any_chunks():
+  rng = np.random.default_rng(0)
+  maps, scores = rng.random((6, 700, 30)), np.array([2.0, np.nan, 5.0, 5.0, -1.0, 0.0])
+  for size in (1, 4, 6):
+    found = Extremes()
+    for start in range(0, 6, size):
+      part = slice(start, start + size)
+      found.expect(range(6)[part], {"sta": maps[part], "maps": maps[part]})
+    for start in range(0, 6, size):
+      found.compare({"sta": {}, "maps": {"nss": scores[start : start + size]}})
+    best, worst = found.found()
+    assert (best.frame, best.score, worst.frame, worst.score) == (2, 5.0, 4, -1.0)
+    assert best.prediction.dtype == np.uint8 and best.prediction.shape == (233, 30)
+    np.testing.assert_array_equal(worst.prediction, np.round(maps[4, 1::3] * 255))
+  unscored = Extremes()
+  unscored.expect([0], {"maps": maps[:1]})
+  unscored.compare({"maps": {"nss": scores[1:2]}})
+  assert unscored.found() == ()
 
 
 def test_curves_span_the_frames(tmp_path):
