@@ -210,7 +210,9 @@ def on_crops(config: "Config") -> frozenset[str]:
   return frozenset(name for name in NETWORKS if sees_crops(name, config))
 
 
-def make_network(name: str, config: "Config", num_categories: int, refine: bool | None = None) -> Network:
+def make_network(
+  name: str, config: "Config", num_categories: int, refine: bool | None = None, int8: bool = False
+) -> Network:
   """Builds the module of a network.
 
   Args:
@@ -219,9 +221,10 @@ def make_network(name: str, config: "Config", num_categories: int, refine: bool 
     num_categories: The number of tags.
     refine: Whether the network has fixation refine layers, which have no parameters: in the C-GCN of a network with
       companions, or on the spatial map of S. None for what is usual, which is only the former.
+    int8: Whether its backbone and neck convolve in 8-bit integers.
   """
   frozen = training_of(name, config).frozen
-  return NETWORKS[name].module(num_categories=num_categories, sizes=_sizes(config), frl=refine, frozen=frozen)
+  return NETWORKS[name].module(num_categories=num_categories, sizes=_sizes(config, int8), frl=refine, frozen=frozen)
 
 
 def make_backbone(config: "Config") -> Backbone:
@@ -229,13 +232,13 @@ def make_backbone(config: "Config") -> Backbone:
   return _sizes(config).make_visual()
 
 
-def _sizes(config: "Config") -> NetworkSizes:
+def _sizes(config: "Config", int8: bool = False) -> NetworkSizes:
   settings: dict[str, Any] = config.network.model_dump(exclude={"backbone", "dtype"})
   if config.network.dtype == "auto":
     dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
   else:
     dtype = jnp.dtype(config.network.dtype)
-  return NetworkSizes(**settings, dtype=dtype)
+  return NetworkSizes(**settings, dtype=dtype, int8=int8)
 
 
 def shared_stages(name: str, config: "Config") -> tuple[str, ...]:

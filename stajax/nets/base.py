@@ -52,6 +52,8 @@ class NetworkSizes:
     begin_with_sound: Whether a new student begins with what the sound adds; no parameter's shape depends on it.
     attention_block: How many positions the C-GCN attends from at a time; no parameter depends on it.
     dtype: The type that convolutions compute in; parameters, pooling and logits are float32.
+    int8: Whether the visual backbone and the neck convolve in 8-bit integers, by parameters of `stajax.nets.quantised`;
+      for inference.
   """
 
   encoder: Encoder = "vgg16"
@@ -71,6 +73,7 @@ class NetworkSizes:
   fine_read_out: bool = False
   begin_with_sound: bool = False
   dtype: Any = jnp.float32
+  int8: bool = False
 
   @property
   def head(self) -> dict[str, Any]:
@@ -80,8 +83,8 @@ class NetworkSizes:
   def make_visual(self) -> Backbone:
     """Builds the visual backbone."""
     if self.encoder == "efficientnet_lite0":
-      return EfficientNetLite0(self.dtype)
-    return VGG16(self.width, self.depths, self.norm, self.dtype)
+      return EfficientNetLite0(self.dtype, self.int8)
+    return VGG16(self.width, self.depths, self.norm, self.dtype, self.int8)
 
 
 class Network(Protocol):
@@ -185,7 +188,8 @@ class AudioVisualModule(nn.Module, kw_only=True):
     sizes = self.sizes
     if self.num_times:
       self.visual = sizes.make_visual()
-      self.neck = Neck(self.num_categories, sizes.width * sizes.neck_width, sizes.neck_depth, **sizes.head)
+      width = sizes.width * sizes.neck_width
+      self.neck = Neck(self.num_categories, width, sizes.neck_depth, **sizes.head, int8=sizes.int8)
     if self.hears:
       self.sound = ResNet18(sizes.audio_width, sizes.audio_norm, sizes.audio_pooling, sizes.dtype)
 

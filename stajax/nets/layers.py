@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stajax.nets.quantised import Int8Conv
+
 Norm = Literal["none", "group", "batch"]
 
 _GROUP_SIZE = 8
@@ -111,6 +113,7 @@ class ConvBlock(nn.Module):
     norm: The normalisation.
     activation: The activation; None for none.
     dtype: The type that the convolution computes in.
+    int8: Whether it is computed in 8-bit integers; then this is the type of its result.
   """
 
   features: int
@@ -120,18 +123,19 @@ class ConvBlock(nn.Module):
   norm: Norm = "none"
   activation: Callable[[jax.Array], jax.Array] | None = nn.relu
   dtype: Any = jnp.float32
+  int8: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
     edges = [self.dilation * (k - 1) // 2 for k in self.kernel]
-    x = nn.Conv(
+    make: Any = Int8Conv if self.int8 else functools.partial(nn.Conv, kernel_init=nn.initializers.he_normal())
+    x = make(
       self.features,
       self.kernel,
       strides=self.strides,
       padding=[(edge, edge) for edge in edges],
       kernel_dilation=self.dilation,
       use_bias=self.norm == "none",
-      kernel_init=nn.initializers.he_normal(),
       dtype=self.dtype,
       name="conv",
     )(x)

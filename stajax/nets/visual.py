@@ -43,12 +43,14 @@ class VGG16(nn.Module):
       included: in a small frame, which has fewer, nothing could be localised.
     norm: The normalisation after every convolution; `none` for pretrained weights.
     dtype: The type that convolutions compute in.
+    int8: Whether they are computed in 8-bit integers; then this is the type of their results.
   """
 
   width: float = 1.0
   depths: tuple[int, ...] = DEPTHS
   norm: Norm = "none"
   dtype: Any = jnp.float32
+  int8: bool = False
 
   @nn.compact
   def __call__(self, images: jax.Array, train: bool = False) -> Stages:
@@ -75,6 +77,7 @@ class VGG16(nn.Module):
           dilation=2 if stage == 5 else 1,
           norm=self.norm,
           dtype=self.dtype,
+          int8=self.int8,
           name=f"conv{stage}_{conv}",
         )(x, train)
       stages.append(x)
@@ -105,7 +108,8 @@ class VGG16(nn.Module):
     def plain(x: jax.Array, *weights: packed.Weights) -> jax.Array:
       convolved: Any = x
       for each in weights:
-        convolved = ConvBlock(features, dtype=self.dtype, parent=None).apply({"params": {"conv": each}}, convolved)
+        block = ConvBlock(features, dtype=self.dtype, int8=self.int8, parent=None)
+        convolved = block.apply({"params": {"conv": each}}, convolved)
       return max_pool(convolved, window=2, stride=2)
 
     weights = (self.get_variable("params", name)["conv"] for name in ("conv1_1", "conv1_2"))
@@ -121,6 +125,7 @@ class Neck(nn.Module):
     depth: The number of 3×3 convolutions.
     norm: The normalisation after each of them.
     dtype: The type that convolutions compute in.
+    int8: Whether the 3×3 ones are computed in 8-bit integers; then this is the type of their results.
   """
 
   num_categories: int
@@ -128,10 +133,12 @@ class Neck(nn.Module):
   depth: int = NECK_DEPTH
   norm: Norm = "none"
   dtype: Any = jnp.float32
+  int8: bool = False
 
   @nn.compact
   def __call__(self, f5: jax.Array, train: bool = False) -> jax.Array:
     x = f5
     for conv in range(1, self.depth + 1):
-      x = ConvBlock(scaled(_NECK, self.width), norm=self.norm, dtype=self.dtype, name=f"conv{conv}")(x, train)
+      settings: dict[str, Any] = {"norm": self.norm, "dtype": self.dtype, "int8": self.int8, "name": f"conv{conv}"}
+      x = ConvBlock(scaled(_NECK, self.width), **settings)(x, train)
     return nn.Conv(self.num_categories, (1, 1), dtype=self.dtype, name="project")(x)
