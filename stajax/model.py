@@ -1,6 +1,7 @@
 """A trained model: the folder that holds it, and its networks as modules and variables."""
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,10 @@ class Model:
       (c, P, h, w, c) float16; "sa_plus_cross/heard", with the audio switch at 1; "clips" (c, P) int32, the number of
       each one's clip, -1 where there are fewer than P.
     confidence: What maps as the model is configured gain over the centre prior; None where no clip was left out.
+    calibration: The largest inputs of convolutions on embedded clips, by the network and the path in it, such as
+      "sta/visual/conv1_1/conv"; empty where `stajax.predict.calibrate` has not found them.
+    precision: The type that convolutions compute in, where it is not that of the configuration; with `int8` the
+      variables are those of networks whose encoders of frames compute in 8-bit integers.
   """
 
   config: "Config"
@@ -80,6 +85,13 @@ class Model:
   sha256: dict[str, str]
   companions: dict[str, np.ndarray]
   confidence: Confidence | None = None
+  calibration: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  precision: str | None = None
+
+  @property
+  def is_int8(self) -> bool:
+    """Whether frames are encoded in 8-bit integers."""
+    return self.precision == "int8"
 
 
 def load(folder: str | Path, names: Sequence[str] | Callable[["Config"], Sequence[str]] = predicting_networks) -> Model:
@@ -134,12 +146,15 @@ def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     categories, sha256 = tuple(map(str, about["categories"])), dict(about["sha256"])
     rate, side, trained_on = float(about["rate"]), int(about["side"]), str(about["trained_on"])
     confidence = Confidence(**about["confidence"]) if about.get("confidence") else None
+    calibration = {str(name): float(x) for name, x in about.get("calibration", {}).items()}
+    if not all(0 <= x < math.inf for x in calibration.values()):
+      raise ValueError("calibration has a value that is negative or not finite")
     if not (0 < rate <= MAX_RATE and 0 < side <= MAX_SIDE):
       raise ValueError(f"rate {rate:g}, side {side}, expected positive numbers up to {MAX_RATE} and {MAX_SIDE}")
   except (KeyError, TypeError, ValueError, OverflowError) as error:
     raise ModelError(f"{path}: not a model description ({type(error).__name__}: {error})") from None
   about = {"categories": categories, "rate": rate, "side": side, "trained_on": trained_on, "sha256": sha256}
-  about["confidence"] = confidence
+  about |= {"confidence": confidence, "calibration": calibration}
   return about, files or {f"{name}.safetensors": digest for name, digest in sha256.items()}
 
 
@@ -192,6 +207,27 @@ def save_half(source: Path, folder: Path, confidence: Path | None = None) -> int
     config = _without_folders(_read_config(source / "config.json", files.get("config.json")))
     _finish(partial, config, about)
   return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def save_calibrated(source: Path, folder: Path, calibration: Mapping[str, float]) -> None:
+  """Writes a model folder with what int8 needs, see `Model.calibration`, and all else as it was.
+
+  Args:
+    source: A model folder that `load` has read, or the work folder that contains it.
+    folder: The folder to write.
+    calibration: The largest inputs.
+
+  Raises:
+    ModelError: The model cannot be read.
+  """
+  source = _model_folder(source)
+  _, files = _read_description(source)
+  about, _ = read_manifest(source / "model.json")
+  with atomic_folder(folder) as partial:
+    for path in sorted(source.glob("*.safetensors")):
+      shutil.copyfile(path, partial / path.name)
+    config = _read_config(source / "config.json", files.get("config.json"))
+    _finish(partial, config, {**about, "calibration": dict(calibration)})
 
 
 def _without_folders(config: "Config") -> "Config":

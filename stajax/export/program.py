@@ -83,7 +83,7 @@ def make_program(model: Model, students: Sequence[str] | None = None) -> Exporte
     if name == networks.SWITCH:
       nodes = tuple(range(len(fragments)))
     stages = networks.shared_stages(name, config) if config.has_frozen_backbone else ()
-    network = networks.make_network(name, config, len(model.categories))
+    network = networks.make_network(name, config, len(model.categories), int8=model.is_int8)
     return _Part(network, compact(model.variables[name]), networks.training_of(name, config).size, stages, nodes)
 
   parts = {name: part(name) for name in names}

@@ -88,6 +88,7 @@ def make_dense(
   batch: int,
   refine: bool | None = None,
   device: Device = None,
+  int8: bool = False,
 ) -> DenseNetwork:
   """Returns a trained network, compiled for whole clips.
 
@@ -99,9 +100,10 @@ def make_dense(
     batch: The number of frames that are computed together.
     refine: Whether it has fixation refine layers; see `stajax.networks.make_network`.
     device: Where it computes; None for JAX's default device.
+    int8: Whether its variables are for 8-bit integers.
   """
   return DenseNetwork(
-    networks.make_network(name, config, num_categories, refine),
+    networks.make_network(name, config, num_categories, refine, int8),
     dict(variables),
     networks.training_of(name, config).size,
     batch,

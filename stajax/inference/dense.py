@@ -86,10 +86,10 @@ class DenseNetwork:
     self.variables = self.put(variables)
     self._programs = shared_programs(network, size, tuple(keep_stages))
     images = f"{size} {cropped}"
-    self._frames_key = f"{images} {_digest(variables, network.frame_parts)}"
-    self._spatial_key = f"{images} {_digest(variables, ('visual', 'neck'))}"
-    self._stages_key = f"{images} {_digest(variables, ('visual',))}" if keep_stages else None
-    self._sound_key = _digest(variables, ("sound",))
+    self._frames_key = f"{images} {digest_of(variables, network.frame_parts)}"
+    self._spatial_key = f"{images} {digest_of(variables, ('visual', 'neck'))}"
+    self._stages_key = f"{images} {digest_of(variables, ('visual',))}" if keep_stages else None
+    self._sound_key = digest_of(variables, ("sound",))
 
   def on(self, device: Device) -> "DenseNetwork":
     """Returns the same network on another device of this process; None for JAX's default one, where it has to be."""
@@ -319,7 +319,7 @@ def _fill_batch(x: np.ndarray, batch: int) -> np.ndarray:
   return x if len(x) == batch else np.concatenate([x, x[-1:].repeat(batch - len(x), axis=0)])
 
 
-def _digest(variables: dict[str, Any], parts: Iterable[str]) -> str:
+def digest_of(variables: dict[str, Any], parts: Iterable[str]) -> str:
   """Returns the SHA-256 of the variables of top-level parts, by which equal encoders are recognised."""
   digest, wanted = hashlib.sha256(), set(parts)
   for collection in sorted(variables):

@@ -21,11 +21,14 @@ import numpy as np
 
 from stajax import model as models
 from stajax import networks
+from stajax.files import sha256_of_json
+from stajax.inference import Precision
 from stajax.inference.class_maps import make_dense, make_groups, switch_values
 from stajax.inference.clip import Clip, Sample, windows
 from stajax.inference.dense import DenseNetwork, Groups, fetch, take
 from stajax.inference.local_devices import Device
 from stajax.inference.pending import Pending, finish_in_turn
+from stajax.inference.precision import at_precision
 from stajax.inference.reservoir import Fragments, Reservoir
 from stajax.inference.senses import ALWAYS_HEARD, USUAL, Condition, apply, same_sample_groups
 from stajax.maps import baselines
@@ -86,13 +89,18 @@ class Predictor:
       "time_blur": self._settings.time_blur,
       "centre": self.centre,
     }
+    if model.precision is not None:
+      self.made_with["precision"] = model.precision
+    if model.is_int8:
+      self.made_with["calibration"] = sha256_of_json(dict(model.calibration))
     is_measured = self._are_all and self.centre == self._settings.centre
     self.confidence = model.confidence if is_measured else None
     is_synthetic = model.trained_on == "synthetic"
     self.notes = ["synthetic: the model was trained on rendered clips."] if is_synthetic else []
 
     def dense(name: str) -> DenseNetwork:
-      return make_dense(name, model.variables[name], model.config, len(model.categories), batch)
+      variables, count = model.variables[name], len(model.categories)
+      return make_dense(name, variables, model.config, count, batch, int8=model.is_int8)
 
     self._students = {name: dense(name) for name in students}
     self._switch = dense(networks.SWITCH) if networks.SWITCH in model.variables else None
@@ -352,6 +360,7 @@ def load_predictor(
   only: str | None = None,
   centre: bool | None = None,
   senses: Sequence[Senses] = (),
+  precision: Precision | None = None,
 ) -> Predictor:
   """Loads the students of a model folder, or of the work folder of its training.
 
@@ -361,12 +370,14 @@ def load_predictor(
     only: One of the students, whose maps are then the final ones; None for all that the model has.
     centre: Whether maps have the centre factor; None for what the model's configuration says.
     senses: The ablations that the methods' maps have beside the usual ones.
+    precision: The number format that it computes in; None for the one of the model's configuration.
 
   Raises:
     ModelError, ConfigError, WeightsError: The model cannot be used; a line that names the file.
   """
 
   model = models.load(folder, partial(networks.predicting_networks, student=only))
+  model = at_precision(model, precision, str(folder))
   return Predictor(model, batch, None if only is None else (only,), centre, senses)
 
 

@@ -22,6 +22,7 @@ import tyro
 
 from stajax import cli, runtime
 from stajax.files import exclusive, is_address, printable
+from stajax.inference import Precision
 from stajax.media import isolated
 from stajax.media.file import Decoding
 from stajax.predict.api import SaliencyModel, StudentName
@@ -70,6 +71,9 @@ class Arguments:
   """Smooth the maps in time by a Gaussian of this standard deviation, in seconds."""
   batch: int = 8
   """The number of frames that are computed together."""
+  precision: Precision | None = None
+  """Compute convolutions in this type instead of that of the model; int8 is for what encodes frames, and needs a model
+  that `python -m stajax.predict.calibrate` wrote."""
   sound_stream: int | None = None
   """The sound stream of files that have several, counted from 1; by default the one that the file prefers."""
   hardware_decoder: str | None = None
@@ -132,6 +136,7 @@ def _job(arguments: Arguments) -> Job:
     Decoding(sound=arguments.sound_stream, hardware=arguments.hardware_decoder, falls_back=arguments.hardware_fallback),
     arguments.max_seconds,
     arguments.overwrite,
+    arguments.precision,
   )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from stajax import hints, runtime
+from stajax.inference import Precision
 from stajax.maps.regions import BoxTracker, block_weights
 from stajax.maps.statistics import frame_statistics
 from stajax.media.file import Decoding
@@ -29,7 +30,11 @@ SHIPPED_NAME = "stajax's own"
 
 
 def load(
-  path: str | Path | None = None, student: StudentName | None = None, centre: bool | None = None, batch: int = 8
+  path: str | Path | None = None,
+  student: StudentName | None = None,
+  centre: bool | None = None,
+  batch: int = 8,
+  precision: Precision | None = None,
 ) -> "SaliencyModel":
   """Loads a trained model.
 
@@ -40,6 +45,8 @@ def load(
     centre: Whether a Gaussian at the centre, 0.2 of the frame wide, multiplies the maps; None: as the model was
       configured.
     batch: The number of frames that are computed together.
+    precision: The type in which convolutions compute, `float32`, `bfloat16` or, for what encodes frames, `int8`, which
+      needs a calibrated model; None for the type of the model's configuration.
 
   Raises:
     ValueError: The folder or the address has no model that can be used; a line that names the file. Or an argument is
@@ -47,6 +54,8 @@ def load(
   """
   if student is not None and student not in get_args(StudentName):
     raise ValueError(f"student {student!r}: {hints.expected(student, get_args(StudentName))}")
+  if precision is not None and precision not in get_args(Precision):
+    raise ValueError(f"precision {precision!r}: {hints.expected(precision, get_args(Precision))}")
   if batch < 1:
     raise ValueError(f"batch {batch}: expected at least 1")
   runtime.configure()
@@ -55,7 +64,7 @@ def load(
   from stajax.weights.locate import locate
 
   folder, name = (model.SHIPPED, SHIPPED_NAME) if path is None else (locate(path), str(path))
-  return SaliencyModel(load_predictor(folder, batch, student, centre), name)
+  return SaliencyModel(load_predictor(folder, batch, student, centre, precision=precision), name)
 
 
 @dataclass(frozen=True, eq=False)

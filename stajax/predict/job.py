@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stajax.files import exclusive, make_folder, sha256_of_json
+from stajax.inference import Precision
 from stajax.media.file import DEFAULT, Decoding
 from stajax.predict.api import SaliencyModel, StudentName, load
 from stajax.predict.per_video import MAX_SECONDS, MapStream, Sampling, Summary, TimedMap, open_video, write_outputs
@@ -31,6 +32,7 @@ class Job:
     decoding: The sound stream to hear, and the hardware that decodes.
     max_seconds: A longer video is refused.
     overwrite: Whether finished outputs are made again.
+    precision: That of `stajax.predict.api.load`.
   """
 
   out: Path
@@ -43,10 +45,11 @@ class Job:
   decoding: Decoding = DEFAULT
   max_seconds: float = MAX_SECONDS
   overwrite: bool = False
+  precision: Precision | None = None
 
   def load(self) -> SaliencyModel:
     """Loads the model, which takes seconds; raises what `stajax.predict.api.load` raises."""
-    return load(self.model, self.student, self.centre, self.batch)
+    return load(self.model, self.student, self.centre, self.batch, self.precision)
 
   def settings(self, model: SaliencyModel) -> dict[str, Any]:
     """Returns what the files depend on besides the videos, as flat values for JSON.

@@ -1,6 +1,6 @@
 """Compiles the programs of a model before they are needed, so that no `predict` waits for that.
 
-  stajax warm-up [--model DIR] [--student NAME]
+  stajax warm-up [--model DIR] [--student NAME] [--precision TYPE]
 
 Compiled programs are kept in the user's cache ($XDG_CACHE_HOME/stajax/compiled, or $JAX_COMPILATION_CACHE_DIR), for one
 kind of machine and one version of JAX. Run it once after an installation, or in the build of a container image.
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stajax import cli
+from stajax.inference import Precision
 from stajax.predict.api import StudentName, load
 
 PROGRAM = "stajax warm-up"
@@ -28,6 +29,8 @@ class Arguments:
   by default the model that the package comes with."""
   student: StudentName | None = None
   """Compile for one student alone, instead of the fusion of all that the model has."""
+  precision: Precision | None = None
+  """Compile for this type of numbers, as `predict --precision` computes."""
   batch: int = 8
   """The number of frames that are computed together; `predict` uses the same by default."""
 
@@ -40,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _warm_up(arguments: Arguments) -> int:
   started = time.monotonic()
-  model = load(arguments.model, arguments.student, batch=arguments.batch)
+  model = load(arguments.model, arguments.student, batch=arguments.batch, precision=arguments.precision)
   from stajax.warm_up import programs  # loads JAX
 
   count = 2 * len(programs.lengths(arguments.batch))
