@@ -1,7 +1,7 @@
 """Measures how many final maps a second the three students make, against the paper's scheme in PyTorch (extra `bench`).
 
   python -m benchmarks.dense_inference [--seconds 10] [--rate 8] [--size 256] [--dtype float32|bfloat16] [--batch 8]
-    [--rounds 3] [--width 1] [--students separate shared] [--sound] [--peers eager compiled] [--peer-maps 8]
+    [--rounds 3] [--int8] [--width 1] [--students separate shared] [--sound] [--peers eager compiled] [--peer-maps 8]
     [--peer-batch 1] [--json FILE]
 
 The clip is in memory at `size`, and weights are random. Each student has a backbone of its own, or all share one with
@@ -15,6 +15,7 @@ FLOPs are twice the multiply-accumulates that stajax.plan counts for each side; 
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
   parser.add_argument("--rate", type=float, default=8)
   parser.add_argument("--size", type=int, default=256)
   parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+  parser.add_argument("--int8", action="store_true", help="stajax also with 8-bit integers in backbones and necks")
   parser.add_argument("--width", type=float, default=1.0)
   parser.add_argument("--attention-block", type=int, default=256)
   parser.add_argument("--batch", type=int, default=8, help="frames that stajax computes together")
@@ -66,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = "stajax" if backbone == "separate" else "stajax, shared"
     contestants[name] = stajax_maps(config, frames, sounds, arguments.batch, backbone == "shared")
     contestants[name].about["flops"] = 2 * macs[backbone] * len(frames)
+    if arguments.int8:
+      shared = backbone == "shared"
+      contestants[f"{name}, int8"] = stajax_maps(config, frames, sounds, arguments.batch, shared, int8=True)
   for peer in peers:
     contestant = torch_maps(arguments, frames, sounds, peer == "compiled")
     contestant.about["flops"] = 2 * macs["alone"] * contestant.work
@@ -107,7 +112,9 @@ def make_config(size: int, dtype: Literal["float32", "bfloat16"], width: float, 
   return configuration.Config(name="benchmark", network=settings, switch=training, sta=training, sta_plus=training)
 
 
-def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batch: int, shared: bool) -> Contestant:
+def stajax_maps(
+  config: Any, frames: np.ndarray, sounds: np.ndarray | None, batch: int, shared: bool, int8: bool = False
+) -> Contestant:
   """Makes all maps of the clip by `stajax.inference.dense`.
 
   Args:
@@ -116,26 +123,39 @@ def stajax_maps(config: Any, frames: np.ndarray, sounds: np.ndarray | None, batc
     sounds: The seconds of sound around them; None for a silent clip.
     batch: The number of frames that are computed together.
     shared: Whether all students share backbones and neck.
+    int8: Whether backbones and necks compute in 8-bit integers, calibrated on the first frames.
   """
   import jax
 
   from stajax import networks
   from stajax.inference import class_maps, dense, predictor
   from stajax.inference import clip as clips
+  from stajax.inference.precision import at_precision, calibrate
+  from stajax.model import Model
   from stajax.nets.shared_students import COMMON
 
   size, common = config.sta.size, {}
 
-  def make(seed: int, name: str) -> Any:
+  def make(seed: int, name: str) -> dict[str, Any]:
     variables = networks.initialise(networks.make_network(name, config, NUM_CATEGORIES), size, jax.random.key(seed))
     if shared and name != SWITCH:
       for collection, parts in variables.items():
         own = {part: x for part, x in parts.items() if part in COMMON}
         variables[collection] = {**parts, **common.setdefault(collection, own)}
-    return class_maps.make_dense(name, variables, config, NUM_CATEGORIES, batch)
+    return variables
 
-  students = {name: make(seed, name) for seed, name in enumerate(STUDENTS)}
-  switch = None if sounds is None else make(len(STUDENTS), SWITCH)
+  names = STUDENTS if sounds is None else (*STUDENTS, SWITCH)
+  made = {name: make(seed, name) for seed, name in enumerate(names)}
+  model = Model(config, ("",) * NUM_CATEGORIES, 8.0, size, "", made, {}, {})
+  if int8:
+    model = at_precision(replace(model, calibration=calibrate(model, frames[:8])), "int8", "the benchmark")
+
+  def start(name: str) -> Any:
+    variables = model.variables[name]
+    return class_maps.make_dense(name, variables, config, NUM_CATEGORIES, batch, int8=model.is_int8)
+
+  students = {name: start(name) for name in STUDENTS}
+  switch = None if sounds is None else start(SWITCH)
   samples = list(zip(frames, [None] * len(frames) if sounds is None else sounds, strict=True))
 
   def run(times: int) -> None:

@@ -1,7 +1,8 @@
 """Measures how fast the model that stajax comes with predicts, beside OpenCV's spectral residual.
 
   pip install opencv-contrib-python-headless
-  python -m benchmarks.real_time [--seconds 10] [--size 720 1280] [--rate 8] [--rounds 3] [--json FILE]
+  python -m benchmarks.real_time [--seconds 10] [--size 720 1280] [--rate 8] [--rounds 3]
+    [--precisions bfloat16 int8] [--json FILE]
 
 The first table is of maps alone: frames of 256×256 pixels and their sound lie in memory, and every frame gets a map.
 The second is of whole commands on a video with sound that is made for the purpose; each starts a process of its own,
@@ -15,13 +16,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import av
 import numpy as np
 
 from benchmarks import measure
 from benchmarks.measure import Contestant
+from stajax.inference import Precision
 from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
 from stajax.predict.api import SaliencyModel, load
 
@@ -37,12 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument("--size", type=int, nargs=2, default=(720, 1280), help="height and width of the video")
   parser.add_argument("--rate", type=float, default=8.0, help="maps a second of the commands")
   parser.add_argument("--rounds", type=int, default=3)
+  parser.add_argument("--precisions", nargs="*", choices=get_args(Precision), default=[], help="maps in these, too")
   parser.add_argument("--json", type=Path)
   arguments = parser.parse_args(argv)
   measure.use_one_device()
   model = load()
   number = arguments.seconds * _FPS
-  maps = {"stajax, maps with sound": _maps(model, number), **_spectral_residual(model.predictor.side, number)}
+  maps = {"stajax, maps with sound": _maps(model, number)}
+  maps |= {f"stajax, maps with sound, {each}": _maps(load(precision=each), number) for each in arguments.precisions}
+  maps |= _spectral_residual(model.predictor.side, number)
   found = measure.measure(maps, arguments.rounds, 1)
   compared = measure.ratios(found, dict.fromkeys(found, float(number)))
   with tempfile.TemporaryDirectory() as folder:

@@ -46,6 +46,8 @@ class Arguments(cli.ConfigArguments):
   """The stage to compile."""
   dense: bool = False
   """Plan inference over clips instead of the training step."""
+  int8: bool = False
+  """Plan inference that encodes frames in 8-bit integers, as `predict --precision int8` does."""
   as_configured: bool = False
   """Plan a training step with the configuration's batch, which is filled up where the devices do not divide it."""
   clips: int | None = None
@@ -83,9 +85,16 @@ def _plan(arguments: Arguments, config: Config) -> int:
 def _find_topology(arguments: Arguments, config: Config) -> topology.Topology | None:
   """Returns the topology that was asked for, None where there is none."""
   if arguments.topology is None:
-    needing = (arguments.stage, arguments.dense, arguments.batch, arguments.clips, arguments.as_configured)
+    needing = (
+      arguments.stage,
+      arguments.dense,
+      arguments.int8,
+      arguments.batch,
+      arguments.clips,
+      arguments.as_configured,
+    )
     if any(value not in (None, False) for value in needing):
-      options = "--stage, --dense, --batch, --clips and --as-configured"
+      options = "--stage, --dense, --int8, --batch, --clips and --as-configured"
       raise ConfigError(f"{options} need --topology, such as {topology.EXAMPLES}")
     return None
   target = topology.parse(arguments.topology)
@@ -98,6 +107,8 @@ def _find_topology(arguments: Arguments, config: Config) -> topology.Topology | 
     raise ConfigError(f"--clips {arguments.clips}: expected at least 1, for --dense or --stage {PREDICT}")
   if arguments.as_configured and (arguments.dense or arguments.batch is not None or arguments.stage == PREDICT):
     raise ConfigError("--as-configured is for training steps, and without --batch")
+  if arguments.int8 and not _is_inference(arguments):
+    raise ConfigError("--int8 is for inference: expected --dense or --stage predict with it")
   return target
 
 
@@ -125,7 +136,7 @@ def _stage_text(arguments: Arguments, config: Config, about: dict[str, Any], tar
   if arguments.clips is not None:
     frames = round(arguments.clips * CLIP_SECONDS * config.data.rate)
     own[f"{arguments.clips} clips"] = DataSet(1, frames)
-  work = Workload(str(arguments.stage), is_inference, batch, own=own)
+  work = Workload(str(arguments.stage), is_inference, batch, own=own, int8=arguments.int8)
   if arguments.as_configured:
     clips = training_of(work.networks[0], config).batch
     work = replace(work, batch=-(-clips // target.num_devices), clips=clips)

@@ -34,6 +34,7 @@ class Program:
     times: The number of times that it runs for the planned batch.
     compiled: What JAX's compiler made.
     macs: Multiply-accumulates on each device, each time.
+    int8_macs: Those among them whose factors are 8-bit integers.
     batch_bytes: The size, on each device, of the arguments that grow with the batch.
     compile_seconds: How long it took to compile.
   """
@@ -42,6 +43,7 @@ class Program:
   times: int
   compiled: jax.stages.Compiled
   macs: int
+  int8_macs: int
   batch_bytes: int
   compile_seconds: float
 
@@ -112,7 +114,7 @@ def training_step(
 
 
 def dense_inference(
-  config: Config, names: Mapping[str, int], num_categories: int, batch: int, device: Any
+  config: Config, names: Mapping[str, int], num_categories: int, batch: int, device: Any, int8: bool = False
 ) -> list[Program]:
   """Compiles the parts of networks as `stajax.inference.dense` runs them on a clip, on one device alone.
 
@@ -124,12 +126,13 @@ def dense_inference(
     num_categories: The number of tags.
     batch: How many frames of a clip are computed together.
     device: The device.
+    int8: Whether backbones and necks compute in 8-bit integers.
   """
   mesh = Mesh(np.array([device]), ("data",), axis_types=(AxisType.Auto,))
   programs: list[Program] = []
   shared = ("frames", "sound") if config.shares_students else ()
   for place, (name, number) in enumerate(names.items()):
-    network = networks.make_network(name, config, num_categories)
+    network = networks.make_network(name, config, num_categories, int8=int8)
     variables = networks.expected_variables(network, networks.training_of(name, config).size)
     for part, (function, arrays) in _parts(config, name, network, batch).items():
       if part in shared and place:
@@ -228,6 +231,6 @@ def _compile(
       raise DoesNotFit(f"{name} does not fit: {message[:300]}") from None
     raise
   taken = time.perf_counter() - start
-  macs = count_macs(function, *fixed, *arrays) // mesh.size
+  macs, int8_macs = (count_macs(function, *fixed, *arrays, dtype=dtype) // mesh.size for dtype in (None, jnp.int8))
   batch_bytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(arrays)) // mesh.size
-  return Program(name, times, compiled, macs, batch_bytes, taken)
+  return Program(name, times, compiled, macs, int8_macs, batch_bytes, taken)

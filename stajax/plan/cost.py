@@ -105,12 +105,18 @@ def program_costs(program: "Program", topology: Topology) -> dict[str, Any]:
     "flops": 2 * program.macs,
     "bytes": num_bytes,
     "seconds": compiler_seconds(analysis, text) if chip.platform == "tpu" else None,
-    "flop_floor": 2 * program.macs * chip.devices / chip.flops if chip.flops else None,
+    "flop_floor": _flop_floor(program, chip),
     "byte_floor": num_bytes * chip.devices / chip.bandwidth if num_bytes and chip.bandwidth else None,
     "collectives": collectives(text),
     "compile_seconds": program.compile_seconds,
     **_memory(program),
   }
+
+
+def _flop_floor(program: "Program", chip: Chip) -> float | None:
+  """Returns the least time for a program's products, of which those of 8-bit integers may be faster."""
+  weighted = program.macs - program.int8_macs + program.int8_macs / chip.int8
+  return 2 * weighted * chip.devices / chip.flops if chip.flops else None
 
 
 def _memory(program: "Program") -> dict[str, Any]:
@@ -162,7 +168,7 @@ def summary(costs: Mapping[str, Mapping[str, Any]], batch: int, topology: Topolo
   exchange, seconds = exchange_seconds(exchanged, topology), found["seconds"]
   return {
     **found,
-    "share_of_peak": (found["flops"] or 0) * chip.devices / chip.flops / seconds if seconds else None,
+    "share_of_peak": (found["flop_floor"] or 0) / seconds if seconds else None,
     "per_second_a_chip": batch * chip.devices / (seconds + exchange) if seconds else None,
     "at_best": batch * chip.devices / floor if floor else None,
     **_memory_use(costs.values(), batch, chip),

@@ -26,6 +26,7 @@ class Workload:
     batch: Clips of a step on each device; in inference, frames that are computed together.
     clips: The clips of a step that count, if it is filled up on the last devices; None if all of them do.
     own: Data sets beside `stajax.plan.cost.SETS`, for inference.
+    int8: Whether frames are encoded in 8-bit integers, which only inference does.
   """
 
   stage: str
@@ -33,6 +34,7 @@ class Workload:
   batch: int
   clips: int | None = None
   own: Mapping[str, cost.DataSet] = field(default_factory=dict[str, cost.DataSet])
+  int8: bool = False
 
   @property
   def unit(self) -> str:
@@ -55,7 +57,7 @@ def plan_stage(config: Config, num_categories: int, topology: Topology, work: Wo
 
   Returns:
     "topology", "chips", "devices", "stage", "unit", "batch", "slots" of a step and "clips" that count,
-    "dtype", "networks" that the stage has; "params" of one;
+    "dtype", "int8" where it encodes frames, "networks" that the stage has; "params" of one;
     "programs", for each what `stajax.plan.cost.program_costs` says; all of `cost.summary`; and "sets", for AVE,
     VGGSound and own sets what `cost.durations` says of all the stage's networks, None where the time is not known.
 
@@ -84,6 +86,7 @@ def plan_stage(config: Config, num_categories: int, topology: Topology, work: Wo
     "slots": slots,
     "clips": clips,
     "dtype": config.network.dtype,
+    "int8": work.int8,
     "networks": [each for each in work.networks if not work.predicts or each in networks.students_of(config)],
     "params": num_parameters(variables),
     "programs": costs,
@@ -107,7 +110,7 @@ def _compile(config: Config, num_categories: int, topology: Topology, work: Work
     return compiling.training_step(config, name, num_categories, work.batch, found, filled_up)
   predicting = {key: times for key, times in _PREDICTING.items() if key in networks.students_of(config)}
   names = predicting if work.predicts else {name: 1}
-  return compiling.dense_inference(config, names, num_categories, work.batch, found[0])
+  return compiling.dense_inference(config, names, num_categories, work.batch, found[0], work.int8)
 
 
 def _durations(work: Workload, per_second_a_chip: float | None, topology: Topology) -> dict[str, Any]:
@@ -131,7 +134,7 @@ def format_stage(plan: Mapping[str, Any], topology: Topology) -> str:
   hardware = f"{plan['topology']} ({plan['chips']} chips, {plan['devices']} devices)"
   lines = [
     f"{plan['config']}: {plan['stage']}, {kind}, on {hardware}, {plan['batch']} {plan['unit']} a device, "
-    f"{plan['dtype']}; {plan['params'] / 1e6:.2f} M parameters"
+    f"{plan['dtype']}{' and int8' if plan['int8'] else ''}; {plan['params'] / 1e6:.2f} M parameters"
   ]
   if plan["clips"] < plan["slots"]:
     share = 1 - plan["clips"] / plan["slots"]

@@ -30,6 +30,7 @@ class Chip:
   Attributes:
     platform: `tpu`, `cuda` or `cpu`.
     flops: FLOP/s of bfloat16 products; 0 if the maker does not state it.
+    int8: How many times as many operations a second products of 8-bit integers have.
     bandwidth: Bytes a second from and to its memory.
     memory: The size of its memory in bytes; 0 for a CPU.
     link: Bytes a second to other chips of the slice, over all links, one way.
@@ -39,6 +40,7 @@ class Chip:
 
   platform: str
   flops: float = 0
+  int8: float = 1
   bandwidth: float = 0
   memory: float = 0
   link: float = 0
@@ -50,13 +52,13 @@ class Chip:
 _FLAT = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
 _CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "4x8x8", "8x8x8", "8x8x16")
 CHIPS: Mapping[str, Chip] = {
-  "v4": Chip("tpu", 275e12, 1228e9, 32 * 2**30, 300e9, devices=2, layouts=(*_CUBES, "4x4x16")),
-  "v5e": Chip("tpu", 197e12, 819e9, 16 * 2**30, 200e9, layouts=_FLAT),
-  "v5p": Chip("tpu", 459e12, 2765e9, 95 * 2**30, 600e9, layouts=_CUBES),
-  "v6e": Chip("tpu", 918e12, 1640e9, 32 * 2**30, 400e9, layouts=_FLAT),
-  "a100": Chip("cuda", 312e12, 2039e9, 80e9, 300e9),
-  "h100": Chip("cuda", 989e12, 3352e9, 80e9, 450e9),
-  "h200": Chip("cuda", 989e12, 4800e9, 141e9, 450e9),
+  "v4": Chip("tpu", 275e12, 1, 1228e9, 32 * 2**30, 300e9, devices=2, layouts=(*_CUBES, "4x4x16")),
+  "v5e": Chip("tpu", 197e12, 2, 819e9, 16 * 2**30, 200e9, layouts=_FLAT),
+  "v5p": Chip("tpu", 459e12, 2, 2765e9, 95 * 2**30, 600e9, layouts=_CUBES),
+  "v6e": Chip("tpu", 918e12, 2, 1640e9, 32 * 2**30, 400e9, layouts=_FLAT),
+  "a100": Chip("cuda", 312e12, 2, 2039e9, 80e9, 300e9),
+  "h100": Chip("cuda", 989e12, 2, 3352e9, 80e9, 450e9),
+  "h200": Chip("cuda", 989e12, 2, 4800e9, 141e9, 450e9),
   "cpu": Chip("cpu"),
 }
 EXAMPLES = "v4:2x2x1, v5e:2x4, v5p:2x2x1, v6e:2x4, h100:8, a100:1, h200:1, cpu"

@@ -21,6 +21,33 @@ IMAGES = ("NHWC", "HWIO", "NHWC")
 VOLUMES = ("NDHWC", "DHWIO", "NDHWC")
 
 
+def test_products_of_integers_are_counted_apart():
+  def both(x, kernel):
+    integers = lax.conv_general_dilated(
+      x.astype(jnp.int8), kernel.astype(jnp.int8), (1, 1), "SAME", dimension_numbers=IMAGES,
+      preferred_element_type=jnp.int32,
+    )  # fmt: skip
+    return integers, lax.conv_general_dilated(x, kernel, (2, 2), "SAME", dimension_numbers=IMAGES)
+
+  shapes = jax.ShapeDtypeStruct((1, 4, 4, 3), jnp.float32), jax.ShapeDtypeStruct((3, 3, 3, 5), jnp.float32)
+  integers, floats = 16 * 9 * 15, 4 * 9 * 15
+  assert count_macs(both, *shapes, dtype=jnp.int8) == integers
+  assert count_macs(both, *shapes) == integers + floats
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    (["--int8"], "--int8, --batch, --clips and --as-configured need --topology"),
+    (["--int8", "--topology", "cpu", "--stage", "st_plus"], "--int8 is for inference: expected --dense or"),
+  ],
+)
+def test_integers_without_inference_are_refused(options, message, capsys):
+  assert plan.main(["--config", str(CONFIGS / "ave.py"), *options]) == 2
+  error = capsys.readouterr().err
+  assert message in error and error.count("\n") == 1
+
+
 @pytest.fixture(scope="module")
 def ave():
   """Runs the command for the paper's setting; its standard error lists what it loaded of TensorFlow."""
