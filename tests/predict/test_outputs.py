@@ -272,7 +272,7 @@ def test_names_of_videos_with_the_same_stem(tmp_path):
 @pytest.fixture
 def model(tmp_path, monkeypatch) -> Path:
   prediction = types.ModuleType("stajax.inference.predictor")
-  prediction.load_predictor = lambda folder, batch, only=None, centre=None: Brightness()
+  prediction.load_predictor = lambda folder, batch, only=None, centre=None, precision=None: Brightness()
   monkeypatch.setitem(sys.modules, "stajax.inference.predictor", prediction)
   (tmp_path / "model").mkdir()
   return tmp_path / "model"
