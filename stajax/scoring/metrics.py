@@ -17,6 +17,8 @@ import numpy as np
 
 JITTER = 1e-7
 EPSILON = 2.0**-52
+_LARGEST = 1e100
+"""The squares of larger numbers, and of smaller ones than its inverse, could exceed what float64 holds."""
 
 
 def auc_judd(prediction: np.ndarray, fixations: np.ndarray, rng: np.random.Generator | None = None) -> float:
@@ -159,14 +161,14 @@ def information_gain(prediction: np.ndarray, fixations: np.ndarray, baseline: np
     baseline: A density (h, w), such as the centre prior; None for a constant one.
 
   Returns:
-    NaN without fixations, or for a map that sums to 0.
+    NaN without fixations, or where the map or the baseline sums to 0.
 
   Raises:
     ValueError: A map has values below 0, beside what is said above.
   """
   values, fixated = _not_negative(_map(prediction)), _mask(fixations, prediction)
   other = np.ones(values.shape) if baseline is None else _not_negative(_map(baseline, prediction))
-  if not fixated.any() or values.sum() <= 0:
+  if not fixated.any() or values.sum() <= 0 or other.sum() <= 0:
     return np.nan
   first, second = (x[fixated] / x.sum() for x in (values, other))
   return float((np.log2(first + EPSILON) - np.log2(second + EPSILON)).mean())
@@ -215,7 +217,18 @@ def _map(values: np.ndarray, beside: np.ndarray | None = None) -> np.ndarray:
     raise ValueError(f"found maps {np.shape(beside)} and {values.shape}, expected one size (H, W)")
   if not np.isfinite(values).all():
     raise ValueError(f"a map {values.shape} has values that are not finite")
-  return values
+  return moderate(values)
+
+
+def moderate(values: np.ndarray) -> np.ndarray:
+  """Returns a map times a power of 2 where its numbers are so large or small that squares would not be numbers.
+
+  Scores do not depend on it, since maps count at any scale.
+  """
+  largest = float(np.abs(values).max(initial=0.0))
+  if largest == 0 or 1 / _LARGEST < largest < _LARGEST:
+    return values
+  return np.ldexp(values, -int(np.frexp(largest)[1]))
 
 
 def _not_negative(values: np.ndarray) -> np.ndarray:

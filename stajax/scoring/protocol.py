@@ -13,10 +13,13 @@ import numpy as np
 from stajax import hints
 from stajax.scoring import fast
 from stajax.scoring.frame import FrameMap, FrameTruth, Scored, without
+from stajax.scoring.metrics import moderate
 from stajax.scoring.protocols import PROTOCOLS, Rule, density_of
 
 SPLITS = 100  # random draws of s-AUC
 STEP = 0.1  # between the thresholds of s-AUC
+
+_MAX_REPEATS = 10_000  # the most fixations of a pixel that are believed
 
 NanPolicy = Literal["stavis", "zero"]
 
@@ -209,9 +212,11 @@ def score_map(
     The score by each of `METRICS` and of `further`, NaN where it is not defined.
 
   Raises:
-    ValueError: The ground truth has several sizes, the map is not finite (or, by stavis, outside of [0, 1]), or
-      fixations and density seem to be exchanged.
+    ValueError: The ground truth has several sizes, the map is not finite (or, by stavis, outside of [0, 1]),
+      fixations and density seem to be exchanged, or there is no such protocol or metric.
   """
+  Settings(protocol=protocol, further=further)  # refuses names that are not known
+  prediction, fixations, density, union = map(np.asarray, (prediction, fixations, density, union))
   sizes = {"fixations": fixations.shape, "density": density.shape, "union": union.shape}
   if len(set(sizes.values())) > 1 or prediction.ndim != 2 or density.ndim != 2 or not prediction.size:
     raise ValueError(f"found map {prediction.shape}, {sizes}, expected (h, w) and three times (H, W)")
@@ -220,14 +225,21 @@ def score_map(
     raise ValueError(f"found {found}, expected a mask or counts, and grey values: are they exchanged?")
   if not np.isfinite(prediction).all() or not np.isfinite(density).all():
     raise ValueError(f"the map {prediction.shape} or the density {density.shape} has values that are not finite")
+  if fixations.min() < 0:
+    raise ValueError(f"found fixations down to {fixations.min()}, expected a mask or counts")
+  if prediction.dtype.kind == "f":
+    prediction = moderate(prediction.astype(np.float64))
   prepared = prepare_map(prediction, (density.shape[0], density.shape[1]), protocol=protocol)
   return score_frame(prepared, fixations, density, union, seed, protocol, further)
 
 
 def positions_of(fixations: np.ndarray, protocol: str = "stavis") -> np.ndarray:
   """Returns the fixated positions (k,) of (H, W) bool or counts, as often as the protocol counts each."""
-  positions = np.flatnonzero(fixations)
-  return np.repeat(positions, fixations.ravel()[positions]) if PROTOCOLS[protocol].repeated else positions
+  positions = np.flatnonzero(fixations > 0)
+  counts = fixations.ravel()[positions].astype(np.float64)
+  if not PROTOCOLS[protocol].repeated or (counts == 255).all():  # a mask, as pictures have it
+    return positions
+  return np.repeat(positions, np.clip(counts, 1, _MAX_REPEATS).astype(np.int64))
 
 
 def score(

@@ -15,18 +15,13 @@ from stajax.scoring.frame import FrameMap, FrameTruth, without
 from stajax.scoring.protocols import PROTOCOLS, density_of
 from stajax.scoring.viewers import INTER_OBSERVER, inter_observer
 
-_MAX_REPEATS = 10_000  # the most fixations of a pixel that are believed
 
-
-def read_fixations_task(paths: list[Path], repeated: bool) -> list[tuple[tuple[int, int], np.ndarray]]:
-  """Returns the size of each frame, and its fixated positions (k,) int32, ascending and, if asked for, repeated."""
+def read_fixations_task(paths: list[Path], name: str) -> list[tuple[tuple[int, int], np.ndarray]]:
+  """Returns the size of each frame, and its fixated positions (k,) int32 by the protocol of that name."""
   found = []
   for path in paths:
     eye_map = read_eye_map(path)
-    positions = np.flatnonzero(eye_map > 0)
-    if repeated:
-      positions = np.repeat(positions, np.clip(eye_map.ravel()[positions], 1, _MAX_REPEATS).astype(np.int64))
-    found.append((eye_map.shape, positions.astype(np.int32)))
+    found.append((eye_map.shape, protocol.positions_of(eye_map, name).astype(np.int32)))
   return found
 
 

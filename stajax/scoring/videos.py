@@ -226,8 +226,7 @@ class _Scorer:
   def _read_all_fixations(self, video: StavisVideo) -> VideoFixations:
     frames = sorted(video.fixation_paths)
     parts = [frames[start : start + TASK_FRAMES] for start in range(0, len(frames), TASK_FRAMES)]
-    repeated = PROTOCOLS[self.settings.protocol].repeated
-    tasks = ((read_fixations_task, [video.fixation_paths[i] for i in part], repeated) for part in parts)
+    tasks = ((read_fixations_task, [video.fixation_paths[i] for i in part], self.settings.protocol) for part in parts)
     found = [of_frame for of_part in self._run(tasks) for of_frame in of_part]
     size = found[0][0]
     for i, (frame_size, _) in zip(frames, found):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from stajax import scoring
 from stajax.scoring import metrics
 from stajax.scoring.resize import imresize, postprocess_map
 
@@ -255,6 +256,27 @@ def test_empty_ground_truth():
   assert math.isnan(metrics.nss(prediction, none))
   assert math.isnan(metrics.cc(prediction, nothing))
   assert metrics.sim(prediction, nothing) == 0.0
+
+
+@pytest.mark.parametrize("exponent", [-1060, -600, 600, 1023])
+@pytest.mark.filterwarnings("error")
+def test_scores_do_not_depend_on_the_scale_however_far_it_is(exponent):
+  rng = np.random.default_rng(0)
+  values, density = rng.integers(0, 900, (6, 7)) / 1024, rng.random((6, 7))
+  fixations, other = points(3, 20, size=(6, 7)), points(9, 30, 5, size=(6, 7))
+  far = np.ldexp(values, exponent)
+  for score in (
+    metrics.auc_judd,
+    metrics.nss,
+    metrics.information_gain,
+    lambda x, y: metrics.s_auc_expected(x, y, other),
+  ):
+    assert score(far, fixations) == pytest.approx(score(values, fixations), abs=1e-12)
+  for score in (metrics.cc, metrics.sim, metrics.kl):
+    assert score(far, density) == pytest.approx(score(values, density), abs=1e-12)
+  grey = np.round(density * 255).astype(np.uint8)
+  expected, found = (scoring.score_map(x, fixations, grey, other, 0, "avimos") for x in (values, -far))
+  assert found["nss"] == pytest.approx(-expected["nss"], abs=1e-5)
 
 
 def test_arrays_that_do_not_belong_together_are_refused():

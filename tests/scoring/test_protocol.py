@@ -92,9 +92,17 @@ def test_the_library_scores_saved_maps_without_jax():
     (predictions[1].astype(float), fixations[1], densities[1], r"map float64 from [0-9.]+ to [0-9.]+, expected uint8"),
     (np.full((4, 4), np.nan), fixations[1], densities[1], "not finite"),
     (predictions[1], densities[1], fixations[1], "are they exchanged"),
+    (predictions[1], -fixations[1].astype(int), densities[1], "fixations down to -1, expected a mask or counts"),
   ]:
     with pytest.raises(ValueError, match=expected):
       scoring.score_map(values, fixated, density, union)
+  with pytest.raises(ValueError, match="did you mean `pysaliency`"):
+    scoring.score_map(predictions[1], fixations[1], densities[1], union, protocol="pysalience")
+  shown = 255 * fixations[1].astype(np.uint8)  # a mask, not counts
+  mask, picture = (
+    scoring.score_map(predictions[1], x, densities[1], union, 0, "avimos") for x in (fixations[1], shown)
+  )
+  np.testing.assert_equal(mask, picture)
   code = "import sys, stajax.scoring; print([m for m in ('jax', 'tensorflow', 'av', 'matplotlib') if m in sys.modules])"
   light = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
   assert light.stdout.strip() == "[]"
