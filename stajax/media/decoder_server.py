@@ -45,6 +45,9 @@ FUNCTIONS: dict[str, Callable[..., Iterator[Any]]] = {
   "has_sound": _has_sound,
   "native_frames": lambda path, notes, decoding, size: video.native_frames(path, size, notes, decoding),
   "grid_frames": lambda path, notes, decoding, rate, side: video.grid_frames(path, rate, side, notes, decoding),
+  "grid_frames_and_times": lambda path, notes, decoding, rate, side: video.grid_frames_and_times(
+    path, rate, side, notes, decoding
+  ),
   "frame_times": lambda path, notes, decoding: video.frame_times(path, decoding),
   "audio_blocks": audio_blocks,
   "sound_file_blocks": sound_files.sound_file_blocks,

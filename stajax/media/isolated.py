@@ -185,6 +185,13 @@ def grid_frames(
   return _iterate("grid_frames", Path(path), notes, decoding, rate, side)
 
 
+def grid_frames_and_times(
+  path: str | Path, rate: float, side: int, notes: list[str] | None = None, decoding: Decoding = DEFAULT
+) -> Iterator[tuple[tuple[float, ...], float, np.ndarray | None]]:
+  """Yields the frames of a constant grid with their times, and the times of all frames that were passed."""
+  return _iterate("grid_frames_and_times", Path(path), notes, decoding, rate, side)
+
+
 def frame_times(path: str | Path, decoding: Decoding = DEFAULT) -> Iterator[float]:
   """Yields the times of `native_frames` alone."""
   return _iterate("frame_times", Path(path), None, decoding)

@@ -160,9 +160,31 @@ def grid_frames(
   Raises:
     MediaError: As for `probe`.
   """
-  converter = FrameConverter((side, side), decoding.threads)
-  for time, frame in on_grid(timed_frames(path, notes, decoding), rate):
-    yield time, converter.convert(frame)
+  for _, time, frame in grid_frames_and_times(path, rate, side, notes, decoding):
+    if frame is not None:
+      yield time, frame
+
+
+def grid_frames_and_times(
+  path: str | Path, rate: float, side: int, notes: list[str] | None = None, decoding: Decoding = DEFAULT
+) -> Iterator[tuple[tuple[float, ...], float, np.ndarray | None]]:
+  """Yields what `grid_frames` does, each with the times of `frame_times` that were passed since the one before.
+
+  The arguments are those of `grid_frames`. The last item has no frame, only the times that are left.
+  """
+  passed: list[float] = []
+
+  def noted() -> Iterator[tuple[float, av.VideoFrame, float]]:
+    for item in timed_frames(path, notes, decoding):
+      passed.append(item[0])
+      yield item
+
+  converter, time = FrameConverter((side, side), decoding.threads), 0.0
+  for time, frame in on_grid(noted(), rate):
+    times = tuple(passed)
+    passed.clear()
+    yield times, time, converter.convert(frame)
+  yield tuple(passed), time, None
 
 
 def on_grid(frames: Iterable[tuple[float, T, float]], rate: float) -> Iterator[tuple[float, T]]:

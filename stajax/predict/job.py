@@ -1,7 +1,8 @@
 """How the videos of a command are predicted, as values that can be given to other processes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,5 +78,12 @@ class Job:
     target = self.out / name  # whose name may have dots
     make_folder(target.parent)
     outputs = make_outputs(target.parent, target.name, provenance, self.wanted)
+    pictures = None
+    if stream.frame_times is not None and not any(output.needs_pictures for output in outputs):
+      pictures = partial(_without_pictures, stream.frame_times())
     with exclusive(target.with_name(f".{target.name}.lock")):
-      return write_outputs(watch(stream), provenance, outputs)
+      return write_outputs(watch(stream), provenance, outputs, pictures)
+
+
+def _without_pictures(times: Iterator[float]) -> Iterator[tuple[float, None]]:
+  return ((time, None) for time in times)

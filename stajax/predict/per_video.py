@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,9 @@ TimedMap = tuple[float, np.ndarray]
 
 Pictures = Callable[[], Iterable[tuple[float, np.ndarray]]]
 """Returns the native frames (H, W, 3) uint8 RGB of a video, with their times in seconds."""
+
+Times = Callable[[], Iterable[tuple[float, None]]]
+"""Returns the times of the native frames, in seconds, where no output needs the frames themselves."""
 
 READ_AHEAD = 128
 """How many samples are decoded while others are computed and drawn: those of a window of the predictor."""
@@ -83,6 +87,8 @@ class MapStream:
 
   Attributes:
     provenance: What is predicted, and by what.
+    frame_times: Returns the times of all native frames, which become known while the maps are computed, so that the
+      video need not be decoded for them; called before that. None where this is not possible.
 
   Args:
     predictor: The model.
@@ -92,6 +98,7 @@ class MapStream:
     smooth: That of `Sampling`.
     read_fragments: Returns fragments from all over a long video, given the samples between neighbours in time; None if
       long companions are from the same window.
+    frame_times: The attribute.
   """
 
   def __init__(
@@ -102,8 +109,9 @@ class MapStream:
     sound: SoundWindows | None,
     smooth: float = 0.0,
     read_fragments: "Callable[[int], Fragments] | None" = None,
+    frame_times: Callable[[], Iterator[float]] | None = None,
   ) -> None:
-    self.provenance = provenance
+    self.provenance, self.frame_times = provenance, frame_times
     self._predictor, self._frames, self._sound, self._smooth = predictor, frames, sound, smooth
     self._reach = max(1, round(provenance.rate / predictor.rate))
     self._read_fragments = read_fragments
@@ -223,9 +231,25 @@ def open_video(
   about = info, windows is not None, model, predictor.trained_on, rate, sampling.every == 1
   provenance = Provenance(*about, notes, identify(info.path), confidence=predictor.confidence)
 
-  def frames() -> Iterator[tuple[float, np.ndarray]]:
-    if sampling.every is None or info.rate_varies:
-      return isolated.grid_frames(info.path, rate, side, notes, decoding)
+  is_on_grid, asked = sampling.every is None or info.rate_varies, list[SimpleQueue[float | None]]()
+
+  def frame_times() -> Iterator[float]:
+    asked.append(SimpleQueue())
+    return iter(asked[-1].get, None)
+
+  def grid_frames() -> Iterator[tuple[float, np.ndarray]]:
+    try:
+      for passed, time, frame in isolated.grid_frames_and_times(info.path, rate, side, notes, decoding):
+        for times in asked:
+          for passed_time in passed:
+            times.put(passed_time)
+        if frame is not None:
+          yield time, frame
+    finally:  # whoever waits for times gets what made decoding fail with the maps
+      for times in asked:
+        times.put(None)
+
+  def native_frames() -> Iterator[tuple[float, np.ndarray]]:
     return itertools.islice(isolated.native_frames(info.path, (side, side), notes, decoding), 0, None, sampling.every)
 
   def fragments(reach: int) -> "Fragments":
@@ -233,7 +257,8 @@ def open_video(
 
     return read_file_fragments(info, windows, rate, reach, side, predictor.seed)
 
-  return MapStream(predictor, provenance, frames, windows, sampling.smooth, fragments)
+  frames, times = (grid_frames, frame_times) if is_on_grid else (native_frames, None)
+  return MapStream(predictor, provenance, frames, windows, sampling.smooth, fragments, times)
 
 
 def _check_length(info: MediaInfo, rate: float, max_seconds: float) -> None:
@@ -272,7 +297,10 @@ class Summary:
 
 
 def write_outputs(
-  timed_maps: Iterable[TimedMap], provenance: Provenance, outputs: Sequence[Output], pictures: Pictures | None = None
+  timed_maps: Iterable[TimedMap],
+  provenance: Provenance,
+  outputs: Sequence[Output],
+  pictures: Pictures | Times | None = None,
 ) -> Summary:
   """Reads a video once, and gives its maps and native frames to outputs; those that need pictures work beside.
 

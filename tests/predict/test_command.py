@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from helpers.media_files import write_video
+from stajax.media import isolated
 from stajax.predict.__main__ import main
 from tests.predict import test_outputs
 from tests.predict.test_outputs import spot
@@ -87,3 +88,28 @@ def test_options_of_other_forms_are_one_line(tmp_path, options, message, capsys)
     code = stop.code
   lines = capsys.readouterr().err.splitlines()
   assert code == 2 and len(lines) == 1 and lines[0].startswith("stajax predict: ") and message in lines[0]
+
+
+@pytest.mark.parametrize("times", [
+  [0.0], [number / 25 for number in range(13)], [0, 0.1, 0.125, 0.15, 0.9, 2.0, 2.01, 2.02], [0, 0.02, 0.04, 7.0],
+])  # fmt: skip
+def test_without_pictures_a_video_is_decoded_once(tmp_path, model, monkeypatch, times):
+  """The numbers of all native frames are those of a run that draws them."""
+  write_video(tmp_path / "a.mkv", spot(len(times)), times)
+  command = [str(tmp_path / "a.mkv"), "--model", str(model)]
+  assert main([*command, "--out", str(tmp_path / "drawn")]) == 0
+  monkeypatch.setattr(isolated, "frame_times", lambda *_: pytest.fail("decodes the video again"))
+  for options in ((), ("--smooth", "0.3")):
+    assert main([*command, "--out", str(tmp_path / "out"), "--no-overlay", "--overwrite", *options]) == 0
+    found, drawn = (json.loads((tmp_path / name / "a.json").read_text()) for name in ("out", "drawn"))
+    assert len(found["frames"]) == len(times) and found["maps"] == drawn["maps"]
+    assert options or found["frames"] == drawn["frames"]
+
+
+def test_without_pictures_damage_is_told_as_with_them(tmp_path, model, capsys):
+  path = write_video(tmp_path / "a.mp4", spot(30), rate=10)
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+  both = [main([str(path), "--model", str(model), "--out", str(tmp_path / name), *options])
+          for name, options in (("a", ()), ("b", ("--no-overlay",)))]  # fmt: skip
+  lines = capsys.readouterr().err.splitlines()
+  assert both[0] == both[1] and (both == [0, 0] or lines[0] == lines[1])
