@@ -219,7 +219,7 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def table(result: Mapping[str, Any]) -> list[list[str]]:
   """Returns the rows of a result's table, its heads first; a cell is empty if a contestant has no such value."""
-  rows = [["", "ms", result["unit"], "TFLOP/s", "of peak", "memory GB"]]
+  rows = [["", "ms", result["unit"], "TFLOP/s", "of peak", "memory GB", "processor ms"]]
   peak = result["peak"]["flops"] if "peak" in result else None
   for name, x in result["results"].items():
     rate = x["flops"] / x["median"] if "flops" in x else None
@@ -231,6 +231,7 @@ def table(result: Mapping[str, Any]) -> list[list[str]]:
       f"{rate / 1e12:.2f}" if rate else "",
       f"{rate / peak:.3f}" if rate and peak else "",
       f"{memory / 1e9:.2f}" if memory else "",
+      f"{1e3 * x['processor']:.0f}" if "processor" in x else "",
     ])  # fmt: skip
   return rows
 

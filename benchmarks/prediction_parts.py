@@ -3,8 +3,9 @@
   python -m benchmarks.prediction_parts [--size 720 1280] [--seconds 10] [--rate 8] [--rounds 3] [--json FILE]
   python -m benchmarks.prediction_parts --video FILE [--rounds 3] [--json FILE]
 
-Every round runs the command in a process of its own, whose functions are timed. The parts of a thread are seconds of
-the clock and never count twice: what a part calls belongs to it. `decode` is the time in which a thread waits for
+Every round runs the command in a process of its own, whose functions are timed. The parts of a thread never count
+twice: what a part calls belongs to it. Beside their time stands the processor time of the thread itself, without that
+of the threads of libraries, which compute the network and encode. `decode` is the time in which a thread waits for
 decoders, which are other processes; `network` that in which it starts the network or waits for it; `queue` that in
 which it waits for another thread of the command. The first run fills the cache of compiled programs, and does not
 count. `busy` is the processor time of all processes, divided by the time and the number of cores.
@@ -27,11 +28,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks import measure
 from benchmarks.real_time import make_video
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_OTHER = "other"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,17 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument("--seconds", type=int, default=10, help="duration of the video that is made")
   parser.add_argument("--size", type=int, nargs=2, default=(720, 1280), help="its height and width")
-  parser.add_argument("--video", type=Path, help="a video to predict instead of one that is made")
+  parser.add_argument("--video", help="a video to predict instead of one that is made")
   parser.add_argument("--rate", type=float, default=8.0, help="maps a second")
+  parser.add_argument("--format", default="npz,mp4,json", help="what is written; without mp4 there is no overlay")
   parser.add_argument("--rounds", type=int, default=3)
   parser.add_argument("--json", type=Path)
   arguments = parser.parse_args(argv)
   measure.use_one_device()
   with tempfile.TemporaryDirectory() as folder:
-    video = arguments.video or Path(folder) / "video.mp4"
+    video = Path(arguments.video or Path(folder) / "video.mp4")
     if arguments.video is None:
       make_video(video, arguments.seconds, tuple(arguments.size))
     options = [str(video), "--out", str(Path(folder) / "out"), "--overwrite", "--fps", f"{arguments.rate:g}"]
+    options += ["--format", arguments.format]
     load = os.getloadavg()[0]
     rounds = [_run(options) for _ in range(arguments.rounds + 1)][1:]
   seconds = rounds[0]["video_seconds"]
@@ -57,25 +61,27 @@ def main(argv: Sequence[str] | None = None) -> int:
   busy = [(x["own_processor"] + x["decoders_processor"]) / x["total"] / cores for x in rounds]
   names = list(dict.fromkeys(name for x in rounds for name in x["parts"]))
   width, height = rounds[0]["size"]
-  measured = {"stajax predict": [x["total"] for x in rounds]}
-  measured |= {name: [x["parts"].get(name, 0.0) for x in rounds] for name in names}
-  measured |= {f"processor, {who}": [x[f"{who}_processor"] for x in rounds] for who in ("own", "decoders")}
+  whole = [[x["total"], x["own_processor"] + x["decoders_processor"]] for x in rounds]
+  measured = {"stajax predict": whole, **{name: [x["parts"].get(name, [0.0, 0.0]) for x in rounds] for name in names}}
+  measured["decoders, all of their threads"] = [[0.0, x["decoders_processor"]] for x in rounds]
   result = {
     "benchmark": "prediction_parts",
     "title": f"parts of `predict`, {seconds:.0f} s of video at {width}×{height}; a load of {load:.1f} before",
     "arguments": measure.settings_of(arguments),
     "unit": "video s/s",
     **measure.about(),
-    "results": {name: _summary(values, seconds) for name, values in measured.items() if max(values) > 0.005},
+    "results": {name: _summary(both, seconds) for name, both in measured.items() if np.max(both) > 0.005},
     "ratios": {"stajax predict, busy / all cores": {"rounds": busy, "median": statistics.median(busy)}},
   }
   measure.finish(result, arguments.json)
   return 0
 
 
-def _summary(values: Sequence[float], work: float) -> dict[str, Any]:
-  median = statistics.median(values)
-  return {"seconds": list(values), "median": median, "per_second": work / median if median else 0.0}
+def _summary(values: Sequence[Sequence[float]], work: float) -> dict[str, Any]:
+  seconds, processor = zip(*values, strict=True)
+  median = statistics.median(seconds)
+  found = {"seconds": list(seconds), "median": median, "per_second": work / median if median else 0.0}
+  return {**found, "processor": statistics.median(processor)}
 
 
 def _run(options: Sequence[str]) -> Mapping[str, Any]:
@@ -92,7 +98,8 @@ class PartClock:
   """Adds up the time that threads spend in parts of a program."""
 
   def __init__(self) -> None:
-    self.seconds: dict[str, dict[str, float]] = {}
+    self.seconds: dict[tuple[str, str], list[float]] = {}
+    """For each thread and part the time by the clock and that of the thread's processor, in seconds."""
     self._inside = threading.local()
 
   def watch(self, owner: Any, name: str, part: str) -> None:
@@ -103,13 +110,14 @@ class PartClock:
     def timed(*arguments: Any, **options: Any) -> Any:
       if getattr(self._inside, "part", None) is not None:
         return function(*arguments, **options)
-      self._inside.part, start = part, time.perf_counter()
+      self._inside.part, start, began = part, time.perf_counter(), time.thread_time()
       try:
         return function(*arguments, **options)
       finally:
         self._inside.part = None
-        parts = self.seconds.setdefault(threading.current_thread().name, {})
-        parts[part] = parts.get(part, 0.0) + time.perf_counter() - start
+        total = self.seconds.setdefault((threading.current_thread().name, part), [0.0, 0.0])
+        total[0] += time.perf_counter() - start
+        total[1] += time.thread_time() - began
 
     setattr(owner, name, timed)
 
@@ -122,7 +130,7 @@ def _child(began: float, options: Sequence[str]) -> None:
   predict_videos = command._predict_videos
 
   def started(*arguments: Any) -> int:
-    about["start"] = time.time() - began
+    about["start"], about["start_processor"] = time.time() - began, time.process_time()
     _watch(clock)
     return predict_videos(*arguments)
 
@@ -132,11 +140,12 @@ def _child(began: float, options: Sequence[str]) -> None:
   from stajax.media import isolated
 
   info = isolated.probe(options[0], [])
-  own = time.process_time()
-  main = {"start": about["start"], **clock.seconds.pop(threading.main_thread().name, {})}
-  parts = {f"main thread: {part}": seconds for part, seconds in main.items()}
-  parts[f"main thread: {_OTHER}"] = total - sum(main.values())
-  parts |= {f"{thread}: {part}": x for thread, found in clock.seconds.items() for part, x in found.items()}
+  own, main_thread = time.process_time(), threading.main_thread().name
+  in_main = [seconds for (thread, _), (seconds, _) in clock.seconds.items() if thread == main_thread]
+  parts = {"main: start": [about["start"], about["start_processor"]]}
+  for (thread, part), both in clock.seconds.items():
+    parts[f"{'main' if thread == main_thread else thread.partition('_')[0]}: {part}"] = both
+  parts["main: other"] = [total - about["start"] - sum(in_main), 0.0]
   found = {"parts": parts, "total": total, "own_processor": own, "decoders_processor": _decoders_processor()}
   print(json.dumps({**found, "video_seconds": info.duration, "size": [info.width, info.height]}))
   sys.exit(code)
