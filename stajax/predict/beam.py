@@ -25,7 +25,9 @@ from stajax.predict.job import Job
 from stajax.predict.names import is_done
 
 CHUNK = 16
-"""The videos of a unit of work. It only decides how often workers report: each video is kept as soon as it is done."""
+"""The most videos of a unit of work. It only decides how often workers report: each video is kept when it is done."""
+_UNITS = 256
+"""With fewer videos than this, each is a unit of its own, so that all workers get some."""
 SUMMARY = "summary.jsonl"
 """A line for every video; no output of a video has this ending alone."""
 _STAGING = ".predict.staging"
@@ -92,7 +94,7 @@ def _loaded(job: Job) -> SaliencyModel:
 
 
 def predict_on_beam(
-  job: Job, videos: Sequence[tuple[Path, str]], options: Sequence[str], chunk: int = CHUNK
+  job: Job, videos: Sequence[tuple[Path, str]], options: Sequence[str], chunk: int | None = None
 ) -> list[Outcome]:
   """Predicts videos in the workers of a Beam runner, and writes their outcomes as `SUMMARY` beside the outputs.
 
@@ -100,7 +102,7 @@ def predict_on_beam(
     job: How videos are predicted; its folder is on a disk that all workers share.
     videos: Each video with the name that its outputs begin with.
     options: The options of the pipeline, such as `--runner=FlinkRunner`.
-    chunk: The number of videos in a unit of work.
+    chunk: The number of videos in a unit of work; by default up to `CHUNK`.
 
   Returns:
     The outcome of every video, in their order.
@@ -112,6 +114,7 @@ def predict_on_beam(
   with exclusive(job.out / ".predict-beam.lock"):
     shutil.rmtree(staging, ignore_errors=True)  # a run that was stopped may have left it
     make_folder(staging)
+    chunk = chunk or min(CHUNK, -(-len(videos) // _UNITS))
     chunks = [videos[start : start + chunk] for start in range(0, len(videos), chunk)]
     for number, part in enumerate(chunks):
       write_json(_tasks(staging, number), [[str(path.absolute()), name] for path, name in part])

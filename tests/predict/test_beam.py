@@ -91,6 +91,7 @@ def test_the_next_run_makes_only_what_is_missing(videos, model, tmp_path, loop, 
   made = {name for name in contents(out) if first.get(name) != (out / name).stat().st_mtime_ns}
   assert {name.split(".")[0] for name in made} == {"day1/a", "broken"}
   assert [entry["was_done"] for entry in summary(out)] == [True, True, True, False, False]
+  assert loop[-1] == (("--runner=X",), 5)  # few videos are units of their own
   assert main([*command, "--opacity", "0.5"]) == 3  # were made with other settings
   assert "made with other settings (opacity 0.75 there, 0.5 now)" in capsys.readouterr().err
   assert main([*command, "--opacity", "0.5", "--overwrite"]) == 0
