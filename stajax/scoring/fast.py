@@ -130,7 +130,7 @@ def sim(frame: Scored, shift: Literal["minimum", "negative", "none"] = "minimum"
   if shift == "minimum" and pair[1].is_constant:
     return np.nan if pair[1].low else 0.0
   lows = [{"minimum": x.low, "negative": min(x.low, 0.0), "none": 0.0}[shift] for x in pair]
-  masses = [(x.mean - low) * x.values.size for x, low in zip(pair, lows)]
+  masses = [_mass_above(x, low) for x, low in zip(pair, lows)]
   if not epsilon:
     pair, lows, masses = _without_empty(pair, lows, masses)
   # The density at the scale of the map.
@@ -166,7 +166,7 @@ def kl(frame: Scored, negative: Literal["cut", "shift"] = "cut", epsilon: float 
   lows, masses = [0.0, 0.0], [_mass(x) for x in pair]
   if negative == "shift":
     lows = [min(x.low, 0.0) for x in pair]
-    pair, lows, masses = _without_empty(pair, lows, [(x.mean - low) * x.values.size for x, low in zip(pair, lows)])
+    pair, lows, masses = _without_empty(pair, lows, [_mass_above(x, low) for x, low in zip(pair, lows)])
   if not all(masses):
     return np.nan
   total = 0.0
@@ -185,6 +185,11 @@ def information_gain(frame: Scored) -> float:
     return np.nan
   fixated = np.maximum(prediction.values.ravel()[frame.truth.fixations], 0) / mass
   return float(np.log2(fixated + EPSILON).mean() - np.log2(1 / prediction.values.size + EPSILON))
+
+
+def _mass_above(values: FrameMap, low: float) -> float:
+  """Returns the sum of how far all values are above `low`, exactly 0 where none is."""
+  return 0.0 if values.high == low else (values.mean - low) * values.values.size
 
 
 def _mass(values: FrameMap) -> float:

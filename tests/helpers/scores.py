@@ -40,7 +40,7 @@ def avimos_by_hand(prediction, fixations, density):
   large = np.zeros((height, width))
   for i, j in np.ndindex(height, width):
     sides = zip((i, j), prediction.shape, (height, width))
-    at = [float(np.float32((k + 0.5) * (n / m) - 0.5)) for k, n, m in sides]  # OpenCV's positions are float32
+    at = [(k + 0.5) * (n / m) - 0.5 for k, n, m in sides]
     at = [min(max(x, 0), n - 1) for x, n in zip(at, prediction.shape)]
     (y, dy), (x, dx) = ((int(v), v - int(v)) for v in at)
     y1, x1 = min(y + 1, prediction.shape[0] - 1), min(x + 1, prediction.shape[1] - 1)
