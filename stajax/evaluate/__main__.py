@@ -1,4 +1,4 @@
-"""Scores a model, or a folder of maps, on eye-tracking videos by the `stavis` protocol.
+"""Scores a model, or a folder of maps, on eye-tracking videos by a published protocol, `stavis` by default.
 
   stajax evaluate --model DIR --data stavis:ROOT --out DIR
   stajax evaluate --maps DIR --data stavis:ROOT --out DIR

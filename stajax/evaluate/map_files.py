@@ -99,6 +99,9 @@ def read_map(path: Path) -> np.ndarray:
 
 
 def _read_array(path: Path) -> np.ndarray:
+  with open(path, "rb") as file:
+    if file.read(6) != b"\x93NUMPY":  # else NumPy advises to unpickle it
+      raise StavisError(f"{path}: not a file of numpy.save")
   # Mapped, so that a header that promises too much fails instead of taking memory.
   values = np.load(path, mmap_mode="r", allow_pickle=False)
   if values.ndim != 2 or not 0 < values.size <= MAX_PIXELS or values.dtype.kind not in "buif":

@@ -74,6 +74,8 @@ def test_bad_maps_are_named(tmp_path):
   colour = np.random.default_rng(0).integers(0, 256, (4, 4, 3), dtype=np.uint8)
   pickled = tmp_path / "p.npy"
   np.save(pickled, np.array([{}, 1], object), allow_pickle=True)
+  text = tmp_path / "t.npy"
+  text.write_text("0.5 0.5")
   damaged = tmp_path / "q.png"
   damaged.write_bytes(b"nothing")
   sees_through = tmp_path / "r.png"
@@ -84,6 +86,7 @@ def test_bad_maps_are_named(tmp_path):
     (save(tmp_path / "b.npy", np.array([[math.nan]])), "not finite"),
     (save(tmp_path / "c.npy", np.zeros((2, 3, 4))), "expected real numbers"),
     (pickled, "cannot be read"),
+    (text, "not a file of numpy.save"),
     (damaged, "cannot be read"),
     (sees_through, "some pixels are transparent, expected an opaque grey map"),
   ]:
