@@ -14,9 +14,11 @@ if "jax" in sys.modules:
   raise RuntimeError("JAX was imported before tests/conftest.py, which is too late to set its flags")
 
 _FORCED = "--xla_force_host_platform_device_count=8"
+_QUICK = "--xla_backend_optimization_level=0"  # small programs take longer to compile than to run
 os.environ["JAX_PLATFORMS"] = "cpu"
-if _FORCED not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits it
-  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FORCED}".strip()
+for _FLAG in (_FORCED, _QUICK):
+  if _FLAG not in os.environ.get("XLA_FLAGS", ""):  # a worker inherits it
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
 # One folder for all workers of a run and for the next run; the key of an entry covers versions, flags and the program.
 _USER = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"stajax-tests-{_USER}" / "compiled")

@@ -63,8 +63,17 @@ def relative(found, expected):
   return np.abs(found - expected).max() / max(1, np.abs(expected).max())
 
 
+FINE = ("sta_plus_short", FINE_READ_OUT)
+# Every source, every kind of companions and every student is there once.
+_QUICK = ("sa", "st_plus_short", "s_plus_cross", "sa_plus_long", networks.SWITCH, "sta", "sta_plus_long")
+
+
+def _marks(name):
+  return () if name in _QUICK else (pytest.mark.slow,)
+
+
 @pytest.mark.parametrize(
-  ("name", "config"), [*((name, CONFIG) for name in NAMES), ("sta_plus_short", FINE_READ_OUT)], ids=[*NAMES, "fine"]
+  ("name", "config"), [*(pytest.param(name, CONFIG, marks=_marks(name)) for name in NAMES), FINE], ids=[*NAMES, "fine"]
 )
 def test_staged_equals_whole(name, config, random_variables):
   network, cropped = networks.make_network(name, config, len(CATEGORIES)), name in CROPPED

@@ -43,7 +43,7 @@ def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
 
 
 @pytest.mark.usefixtures("small_programs")
-@pytest.mark.parametrize("number", [9, SIZE])
+@pytest.mark.parametrize("number", [SIZE, pytest.param(9, marks=pytest.mark.slow)])
 def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, random_networks, monkeypatch, number):
   """The maps of STA+ long equal those of the whole network, the others do not change, and fragments are read once."""
   monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=14))

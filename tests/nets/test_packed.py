@@ -91,6 +91,7 @@ def images(width, height=17):
   return jnp.asarray(np.random.default_rng(0).random((1, height, width, 3)), jnp.float32)
 
 
+@pytest.mark.slow
 def test_the_backbone_is_the_same_on_tpus(full, monkeypatch):
   """What TPUs run is run here instead; the batch is one image, so that every number counts."""
   network, variables = full

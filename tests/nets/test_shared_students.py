@@ -53,7 +53,7 @@ def inputs(batch=2, seed=0):
 READ = {"sta": [0], "sta_plus_short": [0, 1, 2], "sta_plus_long": [0, 3, 4]}
 
 
-@pytest.mark.parametrize("fine_read_out", [False, True])
+@pytest.mark.parametrize("fine_read_out", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_maps_are_those_of_three_networks(random_variables, fine_read_out):
   sizes = CONFIG.network.model_copy(update={"fine_read_out": fine_read_out})
   network, variables = make_joint(random_variables, JOINT.model_copy(update={"network": sizes}))

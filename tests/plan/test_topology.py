@@ -163,7 +163,10 @@ def test_stored_sides_are_those_that_jpegs_can_be_decoded_at():
   assert compiling.stored_side(configuration.load(QUICKSTART), 128, False) == 128
 
 
-@pytest.mark.parametrize("name", ["st_plus_long", "sta", "switch", "tagger_0", "sa", "students"])
+_OTHERS = (pytest.param(name, marks=pytest.mark.slow) for name in ("switch", "tagger_0", "sa", "students"))
+
+
+@pytest.mark.parametrize("name", ["st_plus_long", "sta", *_OTHERS])
 def test_the_step_is_that_of_training(name):
   """The same shapes give the program that `stajax train` runs."""
   from stajax.train import programs, step
@@ -234,6 +237,7 @@ def test_inference_is_planned_in_parts():
   assert found["unit"] == "frames" and found["flops"] > 0
 
 
+@pytest.mark.slow
 def test_shared_students_are_planned_as_one():
   """An example has 15 frames where the three networks have 21; prediction encodes frames and sounds once."""
   sizes = ["--sta.size", "32", "--sta_plus.size", "32", "--network.width", "0.125", "--network.norm", "none"]

@@ -1,5 +1,7 @@
 """Batches that devices do not divide: what fills them up counts nowhere."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,9 @@ def fifty_steps(output, nodes, devices):
 
 @pytest.mark.parametrize(("output", "nodes"), [("classes", 3), ("maps", 1)])
 @pytest.mark.parametrize("devices", [8, pytest.param(2, marks=pytest.mark.slow)])
-def test_fifty_steps_are_those_of_the_batch(output, nodes, devices):
+def test_fifty_steps_are_those_of_the_batch(output, nodes, devices, monkeypatch):
+  # The programs of training, and not those that are compiled quickly for tests: 1e-6 is near what float32 can tell.
+  monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3}))
   expected, filled = (fifty_steps(output, nodes, number) for number in (1, devices))
   assert [distance(*pair) < 1e-6 for pair in zip(filled, expected, strict=True)] == [True] * 3
 
@@ -59,7 +63,7 @@ def test_fifty_steps_are_those_of_the_batch(output, nodes, devices):
 _SLOW = (pytest.param(name, marks=pytest.mark.slow) for name in ("sa_plus_cross", "students"))
 
 
-@pytest.mark.parametrize("mixed", [0, 1])
+@pytest.mark.parametrize("mixed", [1, pytest.param(0, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["tagger_0", "s_plus_long", *_SLOW])
 def test_the_gradients_of_every_kind_of_network_are_those_of_the_batch(name, mixed, random_variables):
   """Everything that is normalised, reasoned over or supervised in between is an example's own, or leaves it out."""

@@ -199,12 +199,12 @@ def test_killed_training_ends_with_the_same_bits(place, trained):
   """Some networks, tables and maps of a finished run are removed and made again by runs that are killed."""
   killed = place / "killed"
   shutil.copytree(trained, killed)
-  again = ("tagger_1", "tag_heard", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus", "sta_plus_short")
+  again = ("tagger_1", "tag_heard", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus")
   for stage in (*again, "model"):
     shutil.rmtree(killed / "stages" / stage)
   for folder in ("tables", "maps", "model"):
     shutil.rmtree(killed / folder)
-  assert train_with_kills(killed, ("switch_values", "st_plus_cross", "scam_plus"), seed=0) >= 2
+  assert train_with_kills(killed, ("switch_values", "st_plus_cross"), seed=0) >= 1
   check_same(killed, trained)
 
 
@@ -284,7 +284,6 @@ def test_a_report_without_held_out_clips_shows_training_clips(shared):
   assert "The three students as one network" in text and json.loads((shared / "report/scores.json").read_text()) == {}
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_killed_students_end_with_the_same_bits(trained, shared):
   """They also end with a report."""
