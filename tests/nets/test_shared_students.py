@@ -73,6 +73,7 @@ def test_maps_are_those_of_three_networks(random_variables, fine_read_out):
   assert at == 7
 
 
+@pytest.mark.slow
 def test_loss_and_gradient_are_the_sums_of_three(random_variables):
   """The networks have group normalisation, since the statistics of their batches would be of other frames."""
   config = with_norm("group")

@@ -187,6 +187,7 @@ def run(*arguments):
   return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_a_step_is_planned_for_the_cpu():
   child = run("--topology", "cpu", "--stage", "s", "--batch", "2", "--json", "--s.size", "32")
   assert child.returncode == 0 and not child.stderr

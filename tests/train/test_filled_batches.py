@@ -60,11 +60,11 @@ def test_fifty_steps_are_those_of_the_batch(output, nodes, devices, monkeypatch)
   assert [distance(*pair) < 1e-6 for pair in zip(filled, expected, strict=True)] == [True] * 3
 
 
-_SLOW = (pytest.param(name, marks=pytest.mark.slow) for name in ("sa_plus_cross", "students"))
+_SLOW = (pytest.param(name, marks=pytest.mark.slow) for name in ("s_plus_long", "sa_plus_cross", "students"))
 
 
 @pytest.mark.parametrize("mixed", [1, pytest.param(0, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["tagger_0", "s_plus_long", *_SLOW])
+@pytest.mark.parametrize("name", ["tagger_0", *_SLOW])
 def test_the_gradients_of_every_kind_of_network_are_those_of_the_batch(name, mixed, random_variables):
   """Everything that is normalised, reasoned over or supervised in between is an example's own, or leaves it out."""
   network = networks.make_network(name, CONFIG, 3)

@@ -167,7 +167,8 @@ def test_random_parts_are_replaced_by_those_of_the_files(tmp_path, files, no_sta
   same(of_part(inserted, "sound"), of_part(variables, "sound"))
 
 
-@pytest.mark.parametrize("start", [("s_coarse",), pytest.param((), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("start", [(), ("s_coarse",)])
 def test_training_begins_with_the_file(tmp_path, files, no_stages, start):
   """A frozen part still is the file's at the end, and `done.json` names the file."""
   variables, made, _ = files

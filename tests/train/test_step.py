@@ -224,11 +224,13 @@ def plus_steps(random_variables):
   return step.make_state(variables, update), *results
 
 
+@pytest.mark.slow
 def test_a_plus_network_on_eight_devices_equals_one(plus_steps):
   _, *results = plus_steps
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), *results)
 
 
+@pytest.mark.slow
 def test_frozen_parts_of_a_plus_network_stay(plus_steps):
   before, (after, _), _ = plus_steps
   for tree in ("params", "statistics"):

@@ -88,7 +88,8 @@ def train(network, variables, batches, frozen_parts):
 
 CASES = [
   pytest.param("st_plus_long", "long", True, 2, "float32", 1e-5, marks=pytest.mark.slow),
-  ("sta", None, False, 4, "float32", 1e-5),
+  ("s", None, True, 2, "float32", 1e-5),
+  pytest.param("sta", None, False, 4, "float32", 1e-5, marks=pytest.mark.slow),
   pytest.param("sta", None, False, 4, "bfloat16", 5e-2, marks=pytest.mark.slow),
 ]
 

@@ -48,7 +48,8 @@ def open_run(tmp_path):
   return make
 
 
-def test_networks_see_them_only_to_be_evaluated(open_run, monkeypatch):
+@pytest.mark.parametrize("name", ["s_coarse", pytest.param("s_plus_cross", marks=pytest.mark.slow)])
+def test_networks_see_them_only_to_be_evaluated(open_run, monkeypatch, name):
   seen, inner = [], batches.make_batches
 
   def spy(*arguments, **keywords):
@@ -59,13 +60,11 @@ def test_networks_see_them_only_to_be_evaluated(open_run, monkeypatch):
   monkeypatch.setattr(batches, "make_batches", spy)
   run = open_run(SHARE)
   is_validation = validation.choose_clips(run.data.records.tags, SHARE, run.config.seed)
-  for name in ("s_coarse", "s_plus_cross"):
-    seen.clear()
-    about = train_network.train(name, run)
-    assert about["left_out"]["clips"] == is_validation.sum() > 0
-    assert not is_validation[np.concatenate(seen[:2])].any(), "no target and no companion is learned from"
-    targets = np.concatenate(seen[2:])[:, 0]
-    assert is_validation[targets].all() and set(targets) == set(np.flatnonzero(is_validation))
+  about = train_network.train(name, run)
+  assert about["left_out"]["clips"] == is_validation.sum() > 0
+  assert not is_validation[np.concatenate(seen[:2])].any(), "no target and no companion is learned from"
+  targets = np.concatenate(seen[2:])[:, 0]
+  assert is_validation[targets].all() and set(targets) == set(np.flatnonzero(is_validation))
 
 
 def test_their_metrics_are_what_inference_finds(open_run):
