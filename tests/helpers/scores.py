@@ -44,8 +44,8 @@ def avimos_by_hand(prediction, fixations, density):
     at = [min(max(x, 0), n - 1) for x, n in zip(at, prediction.shape)]
     (y, dy), (x, dx) = ((int(v), v - int(v)) for v in at)
     y1, x1 = min(y + 1, prediction.shape[0] - 1), min(x + 1, prediction.shape[1] - 1)
-    top = prediction[y, x] * (1 - dx) + prediction[y, x1] * dx
-    large[i, j] = top * (1 - dy) + (prediction[y1, x] * (1 - dx) + prediction[y1, x1] * dx) * dy
+    top, bottom = (row[x] + (row[x1] - row[x]) * dx for row in (prediction[y], prediction[y1]))
+    large[i, j] = top + (bottom - top) * dy  # in this form, equal values stay ties, as in OpenCV
   fixations = np.array(fixations)
   values = large[fixations[:, 0], fixations[:, 1]]
   a, b = ((x - x.mean()) / (x.std() + 1e-7) for x in (large, density))
