@@ -6,6 +6,7 @@ normalisation is part of the convolutions: `stajax.weights.convert` folds it int
 Axes: m merged batch, H W input, h w map, c channels.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stajax.nets.depthwise import depthwise
 from stajax.nets.quantised import Int8Conv
 from stajax.nets.visual import Stages
 
@@ -62,7 +62,8 @@ class EfficientNetLite0(nn.Module):
 
   Attributes:
     dtype: The type that convolutions compute in.
-    int8: Whether they are computed in 8-bit integers; then this is the type of their results.
+    int8: Whether they are computed in 8-bit integers, except those of every channel by itself: they are few of the
+      products, and rounding their few weights would be most of the error. Then `dtype` is that of the results.
   """
 
   dtype: Any = jnp.float32
@@ -80,7 +81,7 @@ class EfficientNetLite0(nn.Module):
       The stages (m, ⌈H/8⌉, ⌈W/8⌉, 40), (m, ⌈H/16⌉, ⌈W/16⌉, 112) and (m, ⌈H/32⌉, ⌈W/32⌉, 320).
     """
     x = ((images * 255 - 127) / 128).astype(self.dtype)
-    x = nn.relu6(self._convolution(STEM, (3, 3), 2, "stem")(x))
+    x = nn.relu6(self._convolution(STEM, 3, 2, "stem")(x))
     stages: dict[int, jax.Array] = {}
     for index, block in enumerate(BLOCKS):
       x = stages[index] = self._block(x, block, f"block{index}")
@@ -89,20 +90,14 @@ class EfficientNetLite0(nn.Module):
   def _block(self, x: jax.Array, block: Block, name: str) -> jax.Array:
     inside, y = x.shape[-1] * block.expand, x
     if block.expand > 1:
-      y = nn.relu6(self._convolution(inside, (1, 1), 1, f"{name}_expand")(y))
-    y = nn.relu6(self._depthwise(block, inside, f"{name}_depthwise")(y))
-    y = self._convolution(block.features, (1, 1), 1, f"{name}_project")(y)
+      y = nn.relu6(self._convolution(inside, 1, 1, f"{name}_expand")(y))
+    y = nn.relu6(_Depthwise(block.kernel, block.strides, self.dtype, name=f"{name}_depthwise")(y))
+    y = self._convolution(block.features, 1, 1, f"{name}_project")(y)
     return x + y if block.strides == 1 and x.shape[-1] == block.features else y
 
-  def _convolution(self, features: int, kernel: tuple[int, int], strides: int, name: str) -> nn.Module:
+  def _convolution(self, features: int, side: int, strides: int, name: str) -> nn.Module:
     make = Int8Conv if self.int8 else nn.Conv
-    return make(features, kernel, strides, dtype=self.dtype, name=name)
-
-  def _depthwise(self, block: Block, channels: int, name: str) -> nn.Module:
-    if not self.int8:
-      return _Depthwise(block.kernel, block.strides, self.dtype, name=name)
-    kernel = (block.kernel, block.kernel)
-    return Int8Conv(channels, kernel, block.strides, feature_group_count=channels, dtype=self.dtype, name=name)
+    return make(features, (side, side), strides, dtype=self.dtype, name=name)
 
   def stage_shapes(self, size: int) -> dict[str, tuple[int, int, int]]:
     """Returns the shape (h, w, c) of each stage for a square frame of `size` × `size` pixels."""
@@ -124,4 +119,32 @@ class _Depthwise(nn.Module):
     shape = (self.kernel, self.kernel, 1, x.shape[-1])
     kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32).astype(self.dtype)
     bias = self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32).astype(self.dtype)
-    return depthwise(x, kernel, self.strides) + bias
+    ways = {"cpu": _shifted, "default": _convolved}
+    chosen = {platform: functools.partial(way, strides=self.strides) for platform, way in ways.items()}
+    return jax.lax.platform_dependent(x, kernel, **chosen) + bias
+
+
+def _convolved(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  return jax.lax.conv_general_dilated(
+    x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
+  )
+
+
+def _shifted(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  """Computes the same as a sum of shifted products: on a CPU the whole backbone is four times as fast with it."""
+  side = kernel.shape[0]
+  sizes = [-(-size // strides) for size in x.shape[1:3]]
+  lows, pads = [], []
+  for size, out in zip(x.shape[1:3], sizes, strict=True):
+    total = max((out - 1) * strides + side - size, 0)
+    lows.append(total // 2)
+    pads.append((total // 2, total - total // 2))
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+  result: Any = 0
+  for dy in range(side):
+    for dx in range(side):
+      ends = (dy + (sizes[0] - 1) * strides + 1, dx + (sizes[1] - 1) * strides + 1)
+      # An index in brackets would become a gather where the batch has no fixed size, as in an exported program.
+      part = jax.lax.slice(x, (0, dy, dx, 0), (x.shape[0], *ends, x.shape[3]), (1, strides, strides, 1))
+      result = result + part * kernel[dy, dx, 0]
+  return result
