@@ -1,7 +1,8 @@
 """What all commands share: reading arguments and a configuration, reporting errors, and exit codes.
 
 Exit codes: 0 all is done, 1 some inputs failed, 2 the arguments or the data cannot be used, 3 all inputs failed, 70 an
-error that nobody expected (a file has the report), 130 interrupted by Ctrl-C.
+error that nobody expected (a file has the report), 75 ended by SIGTERM, 130 interrupted by Ctrl-C. After 75 and 130 the
+same command goes on from what is finished.
 """
 
 import contextlib
@@ -15,11 +16,10 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, cast
 
-from stajax import hints
+from stajax import hints, signals
 from stajax.files import address_refusal, is_address, make_folder, printable
-from stajax.signals import repeat_lost_signals
 
 if TYPE_CHECKING:
   from stajax.config import Config
@@ -29,6 +29,8 @@ T = TypeVar("T")
 BAD_INPUT = 2
 UNEXPECTED = 70
 """EX_SOFTWARE of sysexits.h."""
+STOPPED = 75
+"""After SIGTERM. It is EX_TEMPFAIL of sysexits.h."""
 INTERRUPTED = 130
 _LONGEST = 2000
 """The most characters of a message, which may quote a file."""
@@ -74,7 +76,7 @@ def parse(
     with contextlib.redirect_stderr(message):
       arguments = read(argv)
   except BrokenPipeError:  # whoever reads the text of `--help`, such as `head`, has seen enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _give_up(sys.stdout)
     raise SystemExit(0) from None
   except SystemExit as stop:
     if not stop.code:
@@ -239,9 +241,10 @@ def run(
   reports: bool = True,
   extra: str = "train",
 ) -> int:
-  """Runs a command; returns its exit code, or another one after one line on stderr if it fails.
+  """Runs a command; returns its exit code, or another one after one line on stderr if it fails or is stopped.
 
-  The base install is for prediction and scoring. What a command needs beside is in an extra.
+  The base install is for prediction and scoring. What a command needs beside is in an extra. A command whose output
+  nobody reads does its work all the same.
 
   Args:
     program: The command's name.
@@ -251,9 +254,12 @@ def run(
     reports: Whether a bug is reported here instead of raised.
     extra: The extra that installs what may be missing.
   """
+  _open_missing_streams()
   try:
-    with repeat_lost_signals():
-      return command()
+    with signals.ended_by_sigterm(), signals.repeat_lost_signals():
+      code = command()
+      _put(sys.stdout, "")  # what is left would fail when Python ends, and then with a traceback
+      return code
   except ModuleNotFoundError as error:
     name = (error.name or "").partition(".")[0]
     if name not in ("", "stajax"):
@@ -261,6 +267,8 @@ def run(
     return report(program, error)
   except KeyboardInterrupt:
     return fail(program, "interrupted", INTERRUPTED)
+  except signals.Terminated as error:
+    return fail(program, str(error), STOPPED)
   except MemoryError as error:
     return fail(program, f"needs more memory than there is ({one_line(error)})")
   except Exception as error:
@@ -280,7 +288,7 @@ def run(
 
 @contextlib.contextmanager
 def ended_by_interrupts(program: str) -> Generator[None]:
-  """Lets Ctrl-C end the process at once in the block, after one line.
+  """Lets Ctrl-C and SIGTERM end the process at once in the block, after one line.
 
   For blocks that only load: native libraries crash if an exception interrupts their import.
   """
@@ -288,15 +296,14 @@ def ended_by_interrupts(program: str) -> Generator[None]:
     yield
     return
 
-  def end(_number: int, _frame: Any) -> None:
-    fail(program, "interrupted", INTERRUPTED)
-    for stream in (sys.stdout, sys.stderr):
-      stream.flush()
-    os._exit(INTERRUPTED)
+  def leave(text: str, code: int) -> None:
+    fail(program, text, code)
+    os._exit(code)
 
-  before = signal.signal(signal.SIGINT, end)
+  before = signal.signal(signal.SIGINT, lambda number, frame: leave("interrupted", INTERRUPTED))
   try:
-    yield
+    with signals.ended_at_once(lambda text: leave(text, STOPPED)):
+      yield
   finally:
     signal.signal(signal.SIGINT, before)
 
@@ -322,8 +329,44 @@ def report(program: str, error: Exception) -> int:
 
 
 def say(text: str, is_about_a_fault: bool = False) -> None:
-  """Prints a text, on stderr if it is about a fault. Names in it cannot steer the terminal."""
-  print(printable(text), file=sys.stderr if is_about_a_fault else sys.stdout)
+  """Prints a text, on stderr if it is about a fault. Names in it cannot steer the terminal.
+
+  Raises:
+    OSError: The standard output is a file on a full disk, or the like; one line. What nobody reads is no error.
+  """
+  _put(sys.stderr if is_about_a_fault else sys.stdout, f"{printable(text)}\n")
+
+
+def _put(stream: TextIO, text: str) -> None:
+  """Writes to a standard stream, together with what it holds back."""
+  try:
+    stream.write(text)
+    stream.flush()
+  except OSError as error:
+    _give_up(stream)
+    if stream is sys.stdout and not isinstance(error, BrokenPipeError):
+      raise OSError(f"cannot write to the standard output: {error.strerror}") from None
+
+
+def _give_up(stream: TextIO) -> None:
+  """Lets a standard stream lead nowhere, so that nothing fails that is written to it, or that it holds back."""
+  with open(os.devnull, "w") as nowhere:
+    os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _open_missing_streams() -> None:
+  """Opens standard streams that whoever started the process has closed; they lead nowhere.
+
+  Otherwise the next file that is opened gets the number of one, and what libraries print is written into it.
+  """
+  for number in range(3):
+    try:
+      os.fstat(number)
+    except OSError:  # it is the lowest number that is free, so it becomes that of the next file
+      os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+  for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    if getattr(sys, name) is None:
+      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, until the process ends
 
 
 def fail(program: str, error: Exception | str, code: int = BAD_INPUT) -> int:

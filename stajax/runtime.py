@@ -39,7 +39,8 @@ def configure() -> None:
   if flag and "ynn" not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
   quiet_tensorflow()
-  os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache("compiled")))
+  with contextlib.suppress(FileNotFoundError):  # without a home folder, programs are compiled anew
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache("compiled")))
   # Ten small programs, of some tenths of a second each, would otherwise be compiled at every start of `predict`.
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
@@ -89,16 +90,30 @@ class _Lines:
   """What tqdm writes to in place of a terminal: each state of the bar becomes a line of the standard error."""
 
   def write(self, text: str) -> None:
-    if line := text.strip():
-      sys.stderr.write(f"{line}\n")
+    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full: that shall end nothing
+      if line := text.strip():
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
   def flush(self) -> None:
-    sys.stderr.flush()
+    """Does nothing, since each line is written at once."""
 
 
 def cache(name: str) -> Path:
-  """Returns a folder in the user's cache, for files that can be made or fetched again."""
-  return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stajax" / name
+  """Returns a folder in the user's cache, for files that can be made or fetched again.
+
+  XDG_CACHE_HOME names the cache; where it is missing, empty or relative, that is `~/.cache`.
+
+  Raises:
+    FileNotFoundError: The user has no home folder either; one line.
+  """
+  given = os.environ.get("XDG_CACHE_HOME", "")
+  try:
+    folder = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+  except RuntimeError:
+    found = "no home folder for a cache, expected one in HOME, or a folder for the cache in XDG_CACHE_HOME"
+    raise FileNotFoundError(found) from None
+  return folder / "stajax" / name
 
 
 @contextlib.contextmanager

@@ -5,8 +5,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
+
+from stajax.runtime import is_worker
 
 _num_questions = 0
 """How often `should_stop` was asked, the same in all processes."""
@@ -35,24 +37,31 @@ class Terminated(BaseException):
 _is_asked = False
 """Whether SIGTERM came while a loop takes care of it."""
 _takes_care = False
+_leave: Callable[[str], None] | None = None
+"""What ends the process at once, where an exception would do harm."""
 
 
 @contextlib.contextmanager
 def ended_by_sigterm() -> Generator[None]:
   """Lets SIGTERM raise `Terminated` in the block, or, inside of `stops_by_itself`, only make `should_stop` true.
 
-  A second SIGTERM always raises.
+  A second SIGTERM always raises. Nothing changes where SIGTERM does something else already, as inside of another such
+  block, and in one of several processes that train together, where JAX takes it.
   """
   global _is_asked
 
   def end(_number: int, _frame: Any) -> None:
     global _is_asked
-    if _takes_care and not _is_asked:
+    text = "ended by SIGTERM; what is finished is kept, and the same command goes on from there"
+    if _leave is not None:
+      _leave(text)
+    elif _takes_care and not _is_asked:
       _is_asked = True
     else:
-      raise Terminated("ended by SIGTERM; what is finished is kept, and the same command goes on from there")
+      raise Terminated(text)
 
-  if threading.current_thread() is not threading.main_thread():  # where signals cannot be taken
+  in_main_thread = threading.current_thread() is threading.main_thread()  # others cannot take signals
+  if is_worker() or not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
     yield
     return
   before = signal.signal(signal.SIGTERM, end)
@@ -72,6 +81,17 @@ def stops_by_itself() -> Generator[None]:
     yield
   finally:
     _takes_care = False
+
+
+@contextlib.contextmanager
+def ended_at_once(leave: Callable[[str], None]) -> Generator[None]:
+  """Lets SIGTERM, where `ended_by_sigterm` takes it, call a function that ends the process, given what it is to say."""
+  global _leave
+  before, _leave = _leave, leave
+  try:
+    yield
+  finally:
+    _leave = before
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
-"""What commands write to a screen or a file while they work."""
+"""What commands write to a screen or a file while they work, and where their cache is."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from stajax import runtime
 
@@ -35,3 +38,24 @@ os.write(2, b"ours")
 """
   child = subprocess.run([sys.executable, "-c", code], capture_output=True, env=dict(os.environ))
   assert child.returncode == 0 and child.stderr == b"ours"
+
+
+@pytest.mark.parametrize("given, folder", [("", "home/.cache"), ("cache", "home/.cache"), ("/caches", "/caches")])
+def test_a_cache_that_is_no_absolute_path_counts_as_none(monkeypatch, given, folder):
+  monkeypatch.setenv("XDG_CACHE_HOME", given)
+  monkeypatch.setenv("HOME", "home")
+  assert runtime.cache("compiled") == Path(folder, "stajax", "compiled")
+
+
+def test_without_a_home_only_what_needs_a_cache_is_refused(monkeypatch):
+  def no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+  monkeypatch.setattr(Path, "home", no_home)
+  monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": ""})
+  with pytest.raises(FileNotFoundError, match=r"^no home folder for a cache, expected one in HOME"):
+    runtime.cache("weights")
+  runtime.configure()
+  assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
+  os.environ["XDG_CACHE_HOME"] = "/cache"
+  assert runtime.cache("weights") == Path("/cache/stajax/weights")

@@ -5,7 +5,7 @@
 It prints an address. On the page, videos are dropped; it shows them with the maps over them, with and without their
 sound, and has everything for download that `stajax predict` writes. Nothing leaves this machine, and nothing stays on
 it: Ctrl-C ends the page and removes its files. It needs the extra `demo`: pip install 'stajax[demo]'.
-Exit codes: 0 ended by Ctrl-C, 2 bad input.
+Exit codes: 0 ended by Ctrl-C or SIGTERM, 2 bad input, 75 and 130 if these come while the model is loaded.
 """
 
 import contextlib
@@ -59,9 +59,7 @@ def _demo(arguments: Arguments) -> int:
     server = make_server(make_application(Store(model, folder, limits), model, key))
     for note in model.notes:
       cli.say(f"note: {note}")
-    print(
-      f"http://127.0.0.1:{socket.getsockname()[1]}/{key}/\nOpen this address in a browser. Ctrl-C ends it.", flush=True
-    )
+    cli.say(f"http://127.0.0.1:{socket.getsockname()[1]}/{key}/\nOpen this address in a browser. Ctrl-C ends it.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server passes its signals on when it has ended
     with contextlib.suppress(KeyboardInterrupt):
       server.run([socket])

@@ -7,7 +7,7 @@
 
 The metrics are AUC-J, s-AUC, NSS, SIM and CC. It writes `scores.json`, `evaluation.json`, `per_video.csv`,
 `intervals.csv`, `paired_tests.csv` and `index.html`. Exit codes: 0 all videos are scored, 1 some could not be scored,
-2 bad input, 3 no video could be scored.
+2 bad input, 3 no video could be scored, 75 after SIGTERM, 130 after Ctrl-C.
 """
 
 import dataclasses

@@ -58,7 +58,7 @@ def _export(arguments: Arguments) -> int:
   size = sum(path.stat().st_size for path in arguments.out.rglob("*") if path.is_file())
   students = ", ".join(about["model"]["students"])
   where = arguments.out / SIDECAR
-  print(f"{arguments.out}: {students}, {size / 1e6:.1f} MB; how to use the files: {where}")
+  cli.say(f"{arguments.out}: {students}, {size / 1e6:.1f} MB; how to use the files: {where}")
   return 0
 
 

@@ -73,10 +73,10 @@ def _plan(arguments: Arguments, config: Config) -> int:
   topology.prepare_process(target)
   about = {"config": config.name, "categories": num_categories, "categories_from": origin}
   if target is None:
-    print(_network_text(arguments, config, about))
+    cli.say(_network_text(arguments, config, about))
     return 0
   try:
-    print(_stage_text(arguments, config, about, target))
+    cli.say(_stage_text(arguments, config, about, target))
     return 0
   except topology.DoesNotFit as error:
     return cli.fail(PROGRAM, error, code=1)

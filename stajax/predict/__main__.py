@@ -7,7 +7,8 @@ The first form writes, for each video, `<name>.maps-000.npz` and so on (at most 
 full), `<name>.overlay.mp4` and, last of all, `<name>.json`: if this file exists, the outputs are complete, and the
 video is left as it is. With --beam the workers of an Apache Beam runner do this. The second form writes a grey image
 for every frame of an eye-tracking set, as `stajax evaluate --maps` reads them.
-Exit codes: 0 all videos are done, 1 some failed (a line for each on stderr), 2 bad input, 3 all videos failed.
+Exit codes: 0 all videos are done, 1 some failed (a line for each on stderr), 2 bad input, 3 all videos failed, 75 after
+SIGTERM, 130 after Ctrl-C (the same command goes on).
 """
 
 import shlex

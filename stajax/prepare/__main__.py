@@ -14,8 +14,8 @@ Sources:
 
 With `--check` the command only lists what is missing, spare or doubtful in a source.
 `stajax prepare SOURCE --help` lists a source's arguments. `python -m stajax.prepare` is the same command.
-Exit codes: 0 done, 1 some files failed or are missing, 2 bad input, 3 all files failed. With 2 and 3 the command prints
-the reason as one line on stderr.
+Exit codes: 0 done, 1 some files failed or are missing, 2 bad input, 3 all files failed, 75 after SIGTERM, 130 after
+Ctrl-C (the same command goes on). With all but 0 and 1 the command prints the reason as one line on stderr.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
   if argv[:1] in (["-h"], ["--help"]):
-    print(str(__doc__).strip())
+    cli.say(str(__doc__).strip())
     return 0
   if not argv:
     return cli.fail(PROGRAM, f"no source: expected one of {', '.join(SOURCES)} (see `{PROGRAM} --help`)")

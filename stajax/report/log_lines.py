@@ -16,7 +16,7 @@ def _complete(lines: Iterable[str]) -> Iterator[dict[str, float]]:
   for line in lines:
     try:
       found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
       continue
     if isinstance(found, dict) and "step" in found:
       yield found

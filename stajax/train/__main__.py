@@ -16,13 +16,11 @@ from pathlib import Path
 
 import tyro
 
-from stajax import cli, runtime, signals
+from stajax import cli, runtime
 from stajax import config as configuration
 from stajax.train.scale_batch import scale_batches
 
 PROGRAM = "stajax train"
-STOPPED = 75
-"""The exit code after SIGTERM: all is saved, and the same command goes on. It is EX_TEMPFAIL of sysexits.h."""
 
 
 @dataclass(frozen=True)
@@ -63,25 +61,21 @@ def run(config: configuration.Config, workdir: Path, distributed: bool = False, 
     return cli.run(PROGRAM, lambda: _run(config, workdir, redo), errors=(), reports=not distributed)
 
   if not distributed:
-    with signals.ended_by_sigterm():
-      return command()
+    return command()
   runtime.join_processes()
   return runtime.run_together(PROGRAM, command, cli.report)
 
 
 def _run(config: configuration.Config, workdir: Path, redo: Sequence[str]) -> int:
-  try:
-    with cli.ended_by_interrupts(PROGRAM):
-      from stajax.train.loop import Stopped, TrainingError
-      from stajax.train.stages import runner
-  except signals.Terminated as error:
-    return cli.fail(PROGRAM, str(error), code=STOPPED)
+  with cli.ended_by_interrupts(PROGRAM):
+    from stajax.train.loop import Stopped, TrainingError
+    from stajax.train.stages import runner
   try:
     cli.say(runner.run_all(config, workdir, redo))
   except TrainingError as error:
     return cli.fail(PROGRAM, str(error), code=1)
-  except (Stopped, signals.Terminated) as error:
-    return cli.fail(PROGRAM, str(error), code=STOPPED)
+  except Stopped as error:
+    return cli.fail(PROGRAM, str(error), code=cli.STOPPED)
   return 0
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stajax import cli
+from stajax import cli, runtime
 from stajax.inference import Precision
 from stajax.predict.api import StudentName, load
 
@@ -43,15 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _warm_up(arguments: Arguments) -> int:
   started = time.monotonic()
+  folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or runtime.cache("compiled")  # before minutes are lost without
   model = load(arguments.model, arguments.student, batch=arguments.batch, precision=arguments.precision)
   from stajax.warm_up import programs  # loads JAX
 
   count = 2 * len(programs.lengths(arguments.batch))
   for step, (length, has_sound) in enumerate(programs.compute(model.predictor), 1):
     what = f"{length} map{'s' if length > 1 else ''} {'with' if has_sound else 'without'} sound"
-    print(f"{step} of {count}: {what}", flush=True)
-  folder = os.environ["JAX_COMPILATION_CACHE_DIR"]  # `load` sets it where the user has not
-  print(f"done in {time.monotonic() - started:.0f} s; compiled programs are in {folder}")
+    cli.say(f"{step} of {count}: {what}")
+  cli.say(f"done in {time.monotonic() - started:.0f} s; compiled programs are in {folder}")
   return 0
 
 
