@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, cast
 
 from stajax import hints, signals
-from stajax.files import address_refusal, is_address, make_folder, printable
+from stajax.files import make_folder, printable
+from stajax.hints import address_refusal, is_address
 
 if TYPE_CHECKING:
   from stajax.config import Config

@@ -1,7 +1,6 @@
 """Writing files and folders that appear whole or not at all, names of files, locks, SHA-256 digests, finding files.
 
 A manifest is a JSON file with the SHA-256 of files beside it and of its own content, so that damage to any is noticed.
-
 A file or folder gets its name only when it is complete. Until then it is a hidden one in the same place whose name ends
 in `.partial`. A process that is killed leaves at most such a partial file or folder behind.
 """
@@ -24,10 +23,7 @@ from pathlib import Path
 from typing import Any
 
 LONGEST_NAME = 200  # bytes; file systems take 255, and what is written gets suffixes, also while it is incomplete
-
-_SYNCED_AT_ONCE = 32
-_FORMULAS = ("=", "+", "-", "@")
-"""How a text begins that a spreadsheet takes for a formula."""
+_FORMULAS = ("=", "+", "-", "@")  # how a text begins that a spreadsheet takes for one
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 _FILES, _DIGEST = "files", "digest"
 """The keys of a manifest: the SHA-256 of files by their names, and that of everything else in the manifest."""
@@ -79,6 +75,7 @@ def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
     raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
   # Unshared files get no unique name, because nobody would ever remove what killed processes leave behind.
   partial = partial_path(path, uuid.uuid4().hex if shared else "")
+  partial.unlink(missing_ok=True)  # it may be a link, put into a foreign folder to have another file overwritten
   try:
     with _named(path):
       yield partial
@@ -126,7 +123,7 @@ def put_in_place(partial: Path, path: Path) -> None:
   if len(paths) == 1:
     sync(partial)
   else:
-    with ThreadPoolExecutor(_SYNCED_AT_ONCE) as pool:  # one after the other, small files take 5 ms each
+    with ThreadPoolExecutor(32) as pool:  # one after the other, small files take 5 ms each
       list(pool.map(sync, paths))
   old = partial_path(path, "old")
   if partial.is_dir() and path.is_dir():
@@ -190,11 +187,16 @@ def read_json(path: str | Path) -> Any:
     FileError: It cannot be read, or is not JSON, or is nested too deeply.
   """
   try:
-    return json.loads(Path(path).read_bytes())
+    return json.loads(read_bytes(path))
   except OSError as error:
     raise FileError(f"{path}: {error.strerror or error}") from None
   except (ValueError, RecursionError) as error:
     raise FileError(f"{path}: not JSON ({error})") from None
+
+
+def read_bytes(path: str | Path) -> bytes:
+  """Returns a file's content; raises OSError if it cannot be read, or is a pipe or a device, which may never end."""
+  return _plain(path).read_bytes()
 
 
 def write_manifest(path: str | Path, about: Mapping[str, Any], files: Mapping[str, str]) -> None:
@@ -228,6 +230,8 @@ def read_manifest(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
   if digest != sha256_of_json(content):
     raise FileError(f"{path}: damaged or changed, its SHA-256 is not the one in it")
   files = content.pop(_FILES, {})
+  if not isinstance(files, dict):
+    raise FileError(f"{path}: {_FILES}: found {type(files).__name__}, expected an object")
   return content, {str(name): str(sha256) for name, sha256 in files.items()}
 
 
@@ -263,8 +267,15 @@ def check_digest(path: Path, expected: str, content: bytes | None = None) -> Non
 
 def sha256_of_file(path: str | Path) -> str:
   """Returns the SHA-256 of a file's content, in hexadecimal digits; raises OSError if the file cannot be read."""
-  with open(path, "rb") as file:
+  with open(_plain(path), "rb") as file:
     return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(path: str | Path) -> Path:
+  """Returns a path; raises OSError if it leads to a pipe or a device."""
+  if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+    raise OSError(errno.EINVAL, "is a pipe or a device, expected a file", str(path))
+  return Path(path)
 
 
 def sha256_of_bytes(*parts: bytes) -> str:
@@ -343,17 +354,6 @@ def comparable_name(name: str) -> str:
   return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def is_address(path: str | Path) -> bool:
-  """Returns whether a path is the address of something on another machine, such as https://example.org/a.mp4."""
-  return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None and not Path(path).exists()
-
-
-def address_refusal(path: str | Path) -> str:
-  """Returns a line that says that an address was given where a local file or folder is expected."""
-  address = re.sub(r":/+", "://", str(path), count=1)  # a `Path` keeps one slash
-  return f"{address}: is an address, expected a local file or folder: download it first"
-
-
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
   """Keeps other processes that ask for the same lock file out while the block runs.
@@ -373,7 +373,7 @@ def exclusive(path: Path) -> Iterator[None]:
     return
   while True:
     try:
-      file = os.open(path, os.O_CREAT | os.O_RDWR)
+      file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)  # its content is overwritten
     except OSError as error:
       if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
         raise

@@ -1,10 +1,11 @@
-"""What a message about a wrong name says: the nearest known name, and all names that are known."""
+"""What a message about a wrong name says: the nearest known name, all names that are known, or what else it is."""
 
 import contextlib
 import difflib
 import io
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -71,3 +72,14 @@ def plain(drawn: str) -> str:
     return text
   choices = [choice for choice in sorted(re.findall(r"'(.*?)'", wrong[3])) if choice != "None"]
   return f"{wrong[2]} {wrong[1]}: {expected(wrong[1], choices)}"
+
+
+def is_address(path: str | Path) -> bool:
+  """Returns whether a path is the address of something on another machine, such as https://example.org/a.mp4."""
+  return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)) is not None and not Path(path).exists()
+
+
+def address_refusal(path: str | Path) -> str:
+  """Returns a line that says that an address was given where a local file or folder is expected."""
+  address = re.sub(r":/+", "://", str(path), count=1)  # a `Path` keeps one slash
+  return f"{address}: is an address, expected a local file or folder: download it first"

@@ -19,6 +19,7 @@ from stajax.files import (
   atomic_folder,
   check_digest,
   digests,
+  read_bytes,
   read_manifest,
   write_manifest,
   write_text,
@@ -151,7 +152,7 @@ def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
       raise ValueError("calibration has a value that is negative or not finite")
     if not (0 < rate <= MAX_RATE and 0 < side <= MAX_SIDE):
       raise ValueError(f"rate {rate:g}, side {side}, expected positive numbers up to {MAX_RATE} and {MAX_SIDE}")
-  except (KeyError, TypeError, ValueError, OverflowError) as error:
+  except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
     raise ModelError(f"{path}: not a model description ({type(error).__name__}: {error})") from None
   about = {"categories": categories, "rate": rate, "side": side, "trained_on": trained_on, "sha256": sha256}
   about |= {"confidence": confidence, "calibration": calibration}
@@ -162,7 +163,7 @@ def _read_config(path: Path, sha256: str | None = None) -> "Config":
   from stajax import config as configuration  # late, see above
 
   try:
-    content = path.read_bytes()
+    content = read_bytes(path)
     if sha256 is not None:
       check_digest(path, sha256, content)
     return configuration.loads(content.decode(), str(path))

@@ -163,3 +163,20 @@ def test_cells_are_not_run_by_spreadsheets_and_can_be_read_again(tmp_path):
 
 def test_names_cannot_steer_a_terminal():
   assert files.printable("a\x1b[2J\x07\x9b\u202eb\r\n\tü€") == "a\\x1b[2J\\x07\\x9b\\u202eb\\r\n\tü€"
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+  os.mkfifo(tmp_path / "pipe")
+  (tmp_path / "device").symlink_to("/dev/zero")
+  for path in (tmp_path / "pipe", tmp_path / "device"):
+    with pytest.raises(files.FileError, match=rf"^{path}: is a pipe or a device, expected a file$"):
+      files.read_json(path)
+    with pytest.raises(files.FileError, match="is a pipe or a device"):
+      files.check_digest(path, "0" * 64)
+
+
+def test_a_manifest_with_another_kind_of_list_is_refused(tmp_path):
+  content = {"files": ["a"]}
+  files.write_json(tmp_path / "done.json", content | {"digest": files.sha256_of_json(content)})
+  with pytest.raises(files.FileError, match=r"done\.json: files: found list, expected an object$"):
+    files.read_manifest(tmp_path / "done.json")

@@ -11,15 +11,14 @@ import pytest
 
 from helpers.paths import ROOT
 from stajax.files import (
-  address_refusal,
   atomic_folder,
   comparable_name,
   exclusive,
-  is_address,
   partial_path,
   shorten_name,
   write_text,
 )
+from stajax.hints import address_refusal, is_address
 
 
 def test_long_names_are_shortened_and_stay_different():
@@ -89,3 +88,17 @@ with exclusive(Path({str(lock)!r})):
   finally:
     holder.kill()
     holder.wait()
+
+
+@pytest.mark.parametrize("name", [".a.json.partial", ".lock"])
+def test_links_in_a_foreign_folder_overwrite_nothing(tmp_path, name):
+  other = tmp_path / "other"
+  other.write_text("precious")
+  (tmp_path / name).symlink_to(other)
+  if name == ".lock":
+    with pytest.raises(OSError, match="symbolic link"), exclusive(tmp_path / name):
+      pass
+  else:
+    write_text(tmp_path / "a.json", "new")
+    assert (tmp_path / "a.json").read_text() == "new" and not (tmp_path / "a.json").is_symlink()
+  assert other.read_text() == "precious"

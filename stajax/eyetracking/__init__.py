@@ -24,8 +24,8 @@ from PIL import Image
 
 from stajax.eyetracking.mat_file import read_matrix
 from stajax.eyetracking.spelling import find_name
-from stajax.files import FileError, address_refusal, folder_names, is_address, numbered_files, read_json
-from stajax.hints import nearest
+from stajax.files import FileError, folder_names, numbered_files, read_json
+from stajax.hints import address_refusal, is_address, nearest
 
 AVIMOS, AVIMOS_SPLIT = "avimos", "TrainTestSplit.json"
 LAYOUTS = ("stavis", AVIMOS)

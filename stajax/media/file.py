@@ -16,7 +16,7 @@ from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from stajax.files import address_refusal, is_address
+from stajax.hints import address_refusal, is_address
 from stajax.media.programs import programs
 
 MAX_SIDE = 16384

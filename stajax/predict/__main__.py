@@ -22,7 +22,8 @@ from pathlib import Path
 import tyro
 
 from stajax import cli, runtime
-from stajax.files import exclusive, is_address, printable
+from stajax.files import exclusive, printable
+from stajax.hints import is_address
 from stajax.inference import Precision
 from stajax.media import isolated
 from stajax.media.file import Decoding

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
-from stajax.files import address_refusal, find_visible_files, is_address
+from stajax.files import find_visible_files
+from stajax.hints import address_refusal, is_address
 from stajax.predict.names import COPY_SUFFIXES, THUMBNAIL_SUFFIX, choose_names
 
 # Files that often lie beside videos in a folder. A file that is named as an argument is always tried.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stajax import runtime
-from stajax.files import is_address
+from stajax.hints import is_address
 
 
 def locate(source: str | Path) -> Path:

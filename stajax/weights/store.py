@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from stajax.files import FileError, check_digest, sha256_of_bytes, write_bytes
+from stajax.files import FileError, check_digest, read_bytes, sha256_of_bytes, write_bytes
 
 _ABOUT = "stajax"
 """The key of the files' metadata."""
@@ -149,10 +149,9 @@ def read(path: str | Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     WeightsError: It is missing, not such a file, or another one.
   """
   try:
-    if sha256 is None:
-      return safetensors.numpy.load_file(path)
-    content = Path(path).read_bytes()
-    check_digest(Path(path), sha256, content)
+    content = read_bytes(path)
+    if sha256 is not None:
+      check_digest(Path(path), sha256, content)
     return safetensors.numpy.load(content)
   except FileError as error:
     raise WeightsError(str(error)) from None
