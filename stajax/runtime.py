@@ -5,6 +5,7 @@ Commands call `configure` first.
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
 import re
@@ -39,8 +40,13 @@ def configure() -> None:
   if flag and "ynn" not in flags:
     os.environ["XLA_FLAGS"] = f"{flags} {flag}".strip()
   quiet_tensorflow()
-  with contextlib.suppress(FileNotFoundError):  # without a home folder, programs are compiled anew
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache("compiled")))
+  if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    try:
+      os.environ["JAX_COMPILATION_CACHE_DIR"] = str(compiled_programs())
+    except OSError as error:
+      os.environ["JAX_COMPILATION_CACHE_DIR"] = ""  # JAX would warn of every program, and this says it once
+      print(f"note: compiled programs are not kept for the next run: {error}", file=sys.stderr)
+  logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns where its own cache cannot be written
   # Ten small programs, of some tenths of a second each, would otherwise be compiled at every start of `predict`.
   os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 
@@ -90,13 +96,12 @@ class _Lines:
   """What tqdm writes to in place of a terminal: each state of the bar becomes a line of the standard error."""
 
   def write(self, text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it, or the disk is full: that shall end nothing
-      if line := text.strip():
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+    if line := text.strip():
+      with contextlib.suppress(OSError):  # nobody reads it, or the disk is full: that shall end nothing
+        print(line, file=sys.stderr, flush=True)
 
   def flush(self) -> None:
-    """Does nothing, since each line is written at once."""
+    pass  # each line is written at once
 
 
 def cache(name: str) -> Path:
@@ -114,6 +119,19 @@ def cache(name: str) -> Path:
     found = "no home folder for a cache, expected one in HOME, or a folder for the cache in XDG_CACHE_HOME"
     raise FileNotFoundError(found) from None
   return folder / "stajax" / name
+
+
+def compiled_programs() -> Path:
+  """Returns the folder in the user's cache for compiled programs, which is made if it is missing.
+
+  Raises:
+    OSError: It cannot be made or written; one line.
+  """
+  folder = cache("compiled")
+  folder.mkdir(parents=True, exist_ok=True)
+  if not os.access(folder, os.W_OK):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+  return folder
 
 
 @contextlib.contextmanager

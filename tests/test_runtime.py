@@ -47,7 +47,7 @@ def test_a_cache_that_is_no_absolute_path_counts_as_none(monkeypatch, given, fol
   assert runtime.cache("compiled") == Path(folder, "stajax", "compiled")
 
 
-def test_without_a_home_only_what_needs_a_cache_is_refused(monkeypatch):
+def test_without_a_home_only_what_needs_a_cache_is_refused(monkeypatch, capsys, tmp_path):
   def no_home():
     raise RuntimeError("Could not determine home directory.")
 
@@ -55,7 +55,12 @@ def test_without_a_home_only_what_needs_a_cache_is_refused(monkeypatch):
   monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": ""})
   with pytest.raises(FileNotFoundError, match=r"^no home folder for a cache, expected one in HOME"):
     runtime.cache("weights")
-  runtime.configure()
-  assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
-  os.environ["XDG_CACHE_HOME"] = "/cache"
-  assert runtime.cache("weights") == Path("/cache/stajax/weights")
+  (tmp_path / "file").touch()
+  for given in ("", str(tmp_path / "file")):
+    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": given})
+    runtime.configure()
+    runtime.configure()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == ""
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    with pytest.raises(OSError, match=r"no home folder|Not a directory"):
+      runtime.compiled_programs()

@@ -6,6 +6,7 @@ server loads what decoding needs once, so that a child costs milliseconds and on
 reads, so that little is decoded ahead. Children end with the process that asked them.
 """
 
+import contextlib
 import gc
 import os
 import pickle
@@ -62,10 +63,15 @@ FUNCTIONS: dict[str, Callable[..., Iterator[Any]]] = {
 
 
 def main() -> None:
-  """Answers requests on standard input, a socket, until it is closed."""
+  """Answers requests on standard input, a socket, until it is closed or the process that asks has ended."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process with the model decides when work ends
-  control, codes = socket.socket(fileno=os.dup(0)), dict[int, int]()
   gc.freeze()
+  with contextlib.suppress(ConnectionError):  # it may end between a request and the answer
+    _serve(socket.socket(fileno=os.dup(0)))
+
+
+def _serve(control: socket.socket) -> None:
+  codes = dict[int, int]()
   while True:
     request, descriptors, _, _ = socket.recv_fds(control, REQUEST_BYTES, 1)
     if not request:

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _warm_up(arguments: Arguments) -> int:
   started = time.monotonic()
-  folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or runtime.cache("compiled")  # before minutes are lost without
+  folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or runtime.compiled_programs()  # first
   model = load(arguments.model, arguments.student, batch=arguments.batch, precision=arguments.precision)
   from stajax.warm_up import programs  # loads JAX
 

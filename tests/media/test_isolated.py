@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -88,3 +89,10 @@ def test_a_server_that_ended_is_started_again(path):
   server.kill()
   server.wait()
   assert isolated.probe(path, []).width == 64
+
+
+def test_a_server_says_nothing_when_nobody_waits_for_its_answer(capfd):
+  server = isolated._Server()
+  server.control.sendall(pickle.dumps(("wait", 1)))
+  server.close()
+  assert server.process.wait(50) == 0 and capfd.readouterr().err == ""
