@@ -13,11 +13,12 @@ fi
 shift
 
 declare -A running=()
+notice=$(mktemp) || exit
 send() { ((${#running[@]})) && kill -s "$1" "${!running[@]}" 2>/dev/null; }
 trap 'send TERM' TERM
 trap 'send INT' INT
 trap 'send HUP' HUP
-trap 'send KILL; [[ -z ${timer-} ]] || kill "$timer" 2>/dev/null' EXIT  # nothing outlives this script
+trap 'send KILL; [[ -z ${timer-} ]] || kill "$timer" 2>/dev/null; rm -f "$notice"' EXIT  # nothing outlives this script
 
 if [[ -z ${JAX_COORDINATOR_ADDRESS-} ]]; then  # a port that nothing else uses
   port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])') || exit
@@ -34,8 +35,15 @@ done
 steps=(TERM TERM KILL)
 status=0 timer=""
 while ((${#running[@]})); do
-  code=0
-  wait -n -p ended "${!running[@]}" ${timer:+"$timer"} || code=$?
+  code=0 ended=""
+  for process in "${!running[@]}"; do  # `wait -n` does not know those that a signal ended before it began
+    kill -0 "$process" 2>/dev/null || ended=$process
+  done
+  if [[ -n $ended ]]; then
+    wait "$ended" 2>"$notice" || code=$?
+  else
+    wait -n -p ended "${!running[@]}" ${timer:+"$timer"} 2>"$notice" || code=$?
+  fi
   if [[ -z ${ended-} ]]; then
     continue  # a signal, not the end of a process
   elif [[ $ended == "$timer" ]]; then
@@ -43,6 +51,9 @@ while ((${#running[@]})); do
     steps=("${steps[@]:1}")
     sleep 3 & timer=$!
     continue
+  fi
+  if ((code > 128)) && [[ -s $notice ]]; then  # Bash says so of those that a signal has ended, which could not say it themselves
+    echo "launch/local_processes.sh: process ${running[$ended]} was ended by SIG$(kill -l "$code")" >&2
   fi
   unset "running[$ended]"
   if ((code && !status)); then

@@ -191,3 +191,22 @@ def test_a_missing_name_is_one_clear_line(script, programs):
   names = {name: value for name, value in programs.items() if name not in ("TPU", "NAME", "ZONE")}
   done = subprocess.run([LAUNCH / script, *ARGUMENTS], env=names, capture_output=True, text=True)
   assert done.returncode and len(done.stderr.splitlines()) == 1 and "slice" in done.stderr
+
+
+@pytest.mark.parametrize("after", ["0", "0.5"])
+def test_a_process_that_a_signal_ends_is_named_in_one_line(tmp_path, after):
+  """It cannot say so itself, and Bash would show the line of the script, as it does before the script waits."""
+  program = tmp_path / "python"
+  program.write_text(f"""#!/usr/bin/env bash
+[[ $1 == -c ]] && echo 1 && exit
+((JAX_PROCESS_ID)) && sleep {after} && kill -KILL $$
+sleep 1
+exit 3
+""")
+  program.chmod(0o755)
+  environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+  command = [LAUNCH / "local_processes.sh", "2"]
+  done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50)
+  lines = done.stderr.splitlines()
+  assert done.returncode == 137 and len(lines) == 1
+  assert after == "0" or lines == ["launch/local_processes.sh: process 1 was ended by SIGKILL"]

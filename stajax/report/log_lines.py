@@ -4,11 +4,16 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from stajax.files import read_bytes
+
 
 def read_log(path: str | Path) -> list[dict[str, float]]:
-  """Returns the complete lines of a log; skips those that a killed process or a power failure left unfinished."""
-  path = Path(path)
-  text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+  """Returns the complete lines of a log; skips those that a killed process or a power failure left unfinished.
+
+  Raises:
+    OSError: It cannot be read.
+  """
+  text = read_bytes(path).decode(errors="replace") if Path(path).exists() else ""
   return list(_complete(text.splitlines()))
 
 
@@ -18,5 +23,5 @@ def _complete(lines: Iterable[str]) -> Iterator[dict[str, float]]:
       found = json.loads(line)
     except (ValueError, RecursionError):
       continue
-    if isinstance(found, dict) and "step" in found:
+    if isinstance(found, dict) and "step" in found and all(isinstance(value, int | float) for value in found.values()):
       yield found
