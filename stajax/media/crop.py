@@ -17,7 +17,8 @@ import av.filter
 
 MAX_ELEMENTS = 10_000  # the largest number of elements that are looked at, for damaged files
 MAX_TRACKS = 2**20  # the largest size of a description of tracks in bytes
-_SEGMENT, _TRACKS, _TRACK, _VIDEO, _TRACK_TYPE = 0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x83
+SEGMENT = 0x18538067
+_TRACKS, _TRACK, _VIDEO, _TRACK_TYPE = 0x1654AE6B, 0xAE, 0xE0, 0x83
 _CROPS = {0x54CC: "left", 0x54BB: "top", 0x54DD: "right", 0x54AA: "bottom"}
 _UNKNOWN_SIZE = -1
 
@@ -86,13 +87,13 @@ def _crop_graph(frame: av.VideoFrame, arguments: str) -> av.filter.Graph:
 def _matroska_crops(file: BinaryIO) -> Iterator[Crop]:
   """Yields the crop of each video track of a Matroska file."""
   end = file.seek(0, 2)
-  for name, start, size in _elements(file, 0, end):
-    if name != _SEGMENT:
+  for name, start, size in elements(file, 0, end):
+    if name != SEGMENT:
       continue
     segment_end = end if size == _UNKNOWN_SIZE else min(end, start + size)
-    for inner, inner_start, inner_size in _elements(file, start, segment_end):
+    for inner, inner_start, inner_size in elements(file, start, segment_end):
       if inner == _TRACKS and 0 <= inner_size <= MAX_TRACKS:
-        for track, track_start, track_size in _elements(file, inner_start, inner_start + inner_size):
+        for track, track_start, track_size in elements(file, inner_start, inner_start + inner_size):
           if track == _TRACK:
             yield from _matroska_crop(file, track_start, track_size)
         return
@@ -103,18 +104,18 @@ def _matroska_crops(file: BinaryIO) -> Iterator[Crop]:
 def _matroska_crop(file: BinaryIO, start: int, size: int) -> Iterator[Crop]:
   """Yields the crop of a track if it is one of video."""
   is_video, found = False, {}
-  for name, at, length in _elements(file, start, start + size):
+  for name, at, length in elements(file, start, start + size):
     if name == _TRACK_TYPE:
       is_video = _number(file, at, length) == 1
     elif name == _VIDEO:
-      for inner, inner_at, inner_length in _elements(file, at, at + length):
+      for inner, inner_at, inner_length in elements(file, at, at + length):
         if inner in _CROPS:
           found[_CROPS[inner]] = _number(file, inner_at, inner_length)
   if is_video:
     yield Crop(**found)
 
 
-def _elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+def elements(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int]]:
   """Yields the identifier, the place of the content and its size of each EBML element in a part of a file."""
   for _ in range(MAX_ELEMENTS):
     if not 0 <= start < end:

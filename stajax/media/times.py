@@ -26,13 +26,24 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from stajax.media.file import DEFAULT, MAX_GAP, Decoding, MediaError, decode, open_media, sound_stream, video_stream
+from stajax.media.file import (
+  DEFAULT,
+  MAX_GAP,
+  Decoding,
+  MediaError,
+  decode,
+  open_media,
+  sound_stream,
+  video_stream,
+)
+from stajax.media.lengths import stated_end
 from stajax.media.stamps import Stamps, number_parts, part_offsets, remove_damaged
 
 MAX_STATED = 3600.0  # seconds; a header alone is not believed beyond that, so that a damaged one cannot ask for days
 MAX_UNTIMED = 2000  # the number of frames without stamps at the beginning that are counted
 VARYING = 0.05  # the share of the time in which frames may follow each other at another rate
 USUAL_RATE = 25.0  # frames a second where a file tells nothing
+LOST = 0.5  # seconds; where more of a file is missing at its beginning or its end, a note says so
 _TS_DISCONT = 0x0200  # FFmpeg's AVFMT_TS_DISCONT
 
 
@@ -153,7 +164,11 @@ def file_clock(path: Path, decoding: Decoding = DEFAULT) -> FileClock:
   clock = known(path, decoding)
   if clock is None:
     clock = _read_clock(path, decoding)
-    clock = replace(clock, origin=_first_frame_time(path, clock, decoding))
+    origin, start = _first_frame_time(path, clock, decoding), clock.picture.start
+    clock = replace(clock, origin=origin)
+    if origin is not None and start is not None and origin - start > max(LOST, 2 * clock.interval):
+      lost = f"picture: its first {origin - start:.2f} s cannot be decoded, left out with their sound"
+      clock = replace(clock, notes=(*clock.notes, lost))
     remember(path, decoding, clock)
   return clock
 
@@ -224,7 +239,13 @@ def _read_clock(path: Path, decoding: Decoding) -> FileClock:
     may_jump = bool(int(container.format.flags) & _TS_DISCONT)
     stated = 0.0 if may_jump else (max(container.duration or 0, 0) + (container.start_time or 0)) / 1e6
     interval, has_durations = (1 / USUAL_RATE, True) if video is None else _interval(video, picture)
-  return _decide(picture, heard, may_jump, min(stated, MAX_STATED), interval, has_durations)
+    header = stated_end(container, streams, path)
+  clock = _decide(picture, heard, may_jump, min(stated, MAX_STATED), interval, has_durations)
+  end = max(clock.picture.end, clock.sound.end)
+  if header is not None and header - end > max(LOST, 2 * interval) and not clock.notes:
+    cut = f"clock: the file states {header:.2f} s, but ends at {end:.2f} s, the rest is probably missing"
+    return replace(clock, notes=(cut,))
+  return clock
 
 
 def _until_damage(packets: Iterator[av.Packet]) -> Iterator[av.Packet]:

@@ -265,16 +265,21 @@ def _frames_of(
   container: InputContainer, stream: av.VideoStream, path: Path, notes: list[str] | None, decoding: Decoding
 ) -> Iterator[tuple[float | None, av.VideoFrame]]:
   """Yields decoded frames, cropped, with their times on the clock of the file."""
-  cropper, is_first = Cropper(read_crop(path, container.streams.video.index(stream))), True
+  cropper = Cropper(read_crop(path, container.streams.video.index(stream)))
   timer = FrameTimer(file_clock(path, decoding))
+  size, is_told = None, notes is None
   for item in decode(container, stream, notes, "picture", timer.correct):
     if not isinstance(item, av.VideoFrame):
       timer.lose()
       continue
     decoding.check(path, item.width, item.height)
-    if is_first and notes is not None and (note := colour_note(item)) is not None:
+    if notes is not None and size is None and (note := colour_note(item)) is not None:
       notes.append(note)
-    is_first = False
+    size = size or (item.width, item.height)
+    if notes is not None and not is_told and (item.width, item.height) != size:
+      found = f"from {size[0]}×{size[1]} to {item.width}×{item.height} pixels"
+      notes.append(f"picture: its size changes {found}, all frames are shown in the first one")
+      is_told = True
     yield timer.time_of(item), cropper.cut(item)
 
 

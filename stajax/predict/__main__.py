@@ -108,7 +108,7 @@ def _predict(arguments: Arguments) -> int:
     return _predict_dataset(arguments, arguments.data)
   videos = find_videos(arguments.videos, arguments.out, arguments.recursive)
   for line in describe_left_out(arguments.videos, arguments.recursive):
-    cli.say(f"note: {line}", is_about_a_fault=True)
+    _say(f"note: {line}", is_about_a_fault=True)
   job = _job(arguments)
   if arguments.beam is not None:
     return _predict_on_beam(job, videos, shlex.split(arguments.beam))
@@ -189,10 +189,10 @@ def _predict_videos(job: Job, videos: Sequence[tuple[Path, str]], done: Collecti
   num_failed, start = 0, time.monotonic()
   for path, name in videos:
     if name in done:
-      cli.say(f"{path}: done before, left as it is")
+      _say(f"{path}: done before, left as it is")
       continue
     if Path(name).name != path.stem:
-      cli.say(f"note: the outputs of {path} are named {name}", is_about_a_fault=True)
+      _say(f"note: the outputs of {path} are named {name}", is_about_a_fault=True)
     began = time.monotonic()
     try:
       summary = job.predict(model, path, name, partial(_with_bar, path.name))
@@ -201,10 +201,10 @@ def _predict_videos(job: Job, videos: Sequence[tuple[Path, str]], done: Collecti
       num_failed += 1
       continue
     for note in summary.notes:
-      cli.say(f"{path}: {note}", is_about_a_fault=True)
+      _say(f"{path}: {note}", is_about_a_fault=True)
     summaries.append(summary)
     seconds = time.monotonic() - began
-    cli.say(f"{path}: {summary.frames} frames, {summary.maps} maps in {seconds:.1f} s: {job.out / name}.json")
+    _say(f"{path}: {summary.frames} frames, {summary.maps} maps in {seconds:.1f} s: {job.out / name}.json")
   return _finish(job, summaries, len(videos), len(done), num_failed, start)
 
 
@@ -220,9 +220,9 @@ def _predict_on_beam(job: Job, videos: Sequence[tuple[Path, str]], options: Sequ
   outcomes = predict_on_beam(job, videos, options)
   for (path, name), outcome in zip(videos, outcomes, strict=True):
     if Path(name).name != path.stem and not outcome.was_done:
-      cli.say(f"note: the outputs of {path} are named {name}", is_about_a_fault=True)
+      _say(f"note: the outputs of {path} are named {name}", is_about_a_fault=True)
     for note in outcome.notes:
-      cli.say(f"{path}: {note}", is_about_a_fault=True)
+      _say(f"{path}: {note}", is_about_a_fault=True)
     if outcome.error:
       cli.fail(PROGRAM, outcome.error)
   made = [outcome for outcome in outcomes if not outcome.error and not outcome.was_done]
@@ -253,7 +253,7 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
   for database, video, reason in skipped:
     cli.fail(PROGRAM, f"{database}/{video}: {reason}")
   for note in (*tree.notes, *model.notes):
-    cli.say(f"note: {note}")
+    _say(f"note: {note}")
   num_maps, num_made, num_failed, start = 0, 0, len(skipped), time.monotonic()
   with exclusive(arguments.out / f".predict-{part.index}.lock"):
     for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out, part, as_videos):
@@ -273,10 +273,15 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
   return cli.exit_code(num_failed, num_videos)
 
 
+def _say(text: str, is_about_a_fault: bool = False) -> None:
+  """Prints one line, also if a name in it has line breaks."""
+  cli.say(text.replace("\n", "\\n"), is_about_a_fault)
+
+
 def _print_summary(what: str, num_maps: int, start: float, num_failed: int, out: Path) -> None:
   seconds = time.monotonic() - start
   rate = num_maps / max(seconds, 1e-9)
-  cli.say(f"{what}, {num_maps} maps in {seconds:.1f} s ({rate:.1f} a second), {num_failed} failed, in {out}")
+  _say(f"{what}, {num_maps} maps in {seconds:.1f} s ({rate:.1f} a second), {num_failed} failed, in {out}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The names of the outputs of videos: short enough for every file system, and never those of another video."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,8 @@ def choose_names(paths: Sequence[Path], out: Path, folders: Sequence[Path] | Non
   for i in order:
     path, folder = paths[i], "" if folders is None else folders[i].as_posix()
     prefix = "" if folder in ("", ".") else f"{folder}/"
-    number, name = 1, prefix + shorten_name(path.stem)
+    stem = path.name if path.stem in (".", "..") else path.stem  # which would lead out of the folder
+    number, name = 1, prefix + shorten_name(stem)
     while comparable_name(name) in taken or _is_of_another(out / f"{name}.json", path):
       number += 1
       name = prefix + shorten_name(path.name if number == 2 else f"{path.name}-{number - 1}")
@@ -48,8 +50,10 @@ def identify(path: Path) -> str:
   """Returns an identity of a file: digests of its place and of its content; files are the same if either agrees.
 
   Raises:
-    OSError: The file cannot be read.
+    OSError: The file cannot be read, or is no regular file: reading a pipe would not end.
   """
+  if not path.is_file():
+    raise FileNotFoundError(errno.ENOENT, "no regular file", str(path))
   with path.open("rb") as file:
     size = file.seek(0, 2)
     digest = hashlib.sha256(str(size).encode())

@@ -35,7 +35,7 @@ from stajax.prepare.gaze_units import (
   doubt_about_places,
   doubt_about_times,
 )
-from stajax.prepare.listing import ListingError
+from stajax.prepare.listing import NOT_TEXT, ListingError, text_encoding
 
 SUFFIXES = (".csv", ".tsv")
 MAX_BYTES = 2**30
@@ -62,7 +62,8 @@ def read_header(path: Path) -> tuple[str, list[str]]:
   has_place = columns.count("x") == columns.count("y") == 1
   if not has_place or columns.count("frame") + columns.count("time") != 1:
     found = ", ".join(columns)[:80] or "nothing"
-    raise ListingError(f"{path}: the first line is {found!r}, expected names of columns: x, y, and frame or time")
+    expected = "names of columns: x, y, and frame or time, with commas, semicolons or tabs between them"
+    raise ListingError(f"{path}: the first line is {found!r}, expected {expected}")
   return delimiter, columns
 
 
@@ -93,7 +94,9 @@ class FixationTable:
     begin, end = rows.frames(frames, first_frame)
     kept = _usable_rows(rows, columns, lines, frames, end > begin, notes)
     if not kept.any():
-      raise ListingError(f"{path}: none of its {len(rows) + rows.num_bad} rows is about a pixel of a frame")
+      count = len(rows) + rows.num_bad
+      why = f", {rows.num_bad} of them are no numbers" if rows.num_bad else ""
+      raise ListingError(f"{path}: none of its {count} rows is about a pixel of a frame{why}")
     _note_doubtful_count(rows, kept, frames, first_frame, notes)
     begin, lengths = begin[kept], (end - begin)[kept]
     if int(lengths.sum()) > MAX_LOOKS:
@@ -315,9 +318,9 @@ def _opened(path: Path) -> Iterator[TextIO]:
       raise ListingError(f"{path}: {'is not a file' if path.exists() else 'no such file'}, expected a table")
     if (size := path.stat().st_size) > MAX_BYTES:
       raise ListingError(f"{path}: has {size} bytes, expected a table of at most {MAX_BYTES}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding=text_encoding(path), newline="") as file:
       yield file
   except OSError as error:
     raise ListingError(f"{path}: cannot be read ({error.strerror})") from None
-  except UnicodeDecodeError:
-    raise ListingError(f"{path}: is not text, expected a table") from None
+  except UnicodeError:
+    raise ListingError(f"{path}: is {NOT_TEXT}, expected a table") from None

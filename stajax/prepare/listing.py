@@ -6,6 +6,7 @@ listing into records. This module needs neither TensorFlow nor PyAV.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import os
 import re
@@ -22,12 +23,15 @@ from stajax.files import find_visible_files
 Kind = Literal["missing", "spare", "doubtful", "dropped"]
 
 MEDIA_SUFFIXES = frozenset((
-  *(".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf"),
-  *(".ogg", ".ogv", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"),
+  *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".insv", ".ivf", ".m2ts", ".m2v", ".m4v"),
+  *(".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogg", ".ogv", ".qt", ".rm", ".rmvb"),
+  *(".ts", ".vob", ".webm", ".wmv", ".wtv", ".y4m"),
 ))  # fmt: skip
 """The suffixes that a folder of videos is searched for; decoding shows what a file really holds."""
 
 MAX_TEXT_BYTES = 2**28
+NOT_TEXT = "not text in UTF-8, or in UTF-16 with a byte order mark"
+"""What messages say of a file in another encoding, or of none."""
 MAX_GAPS = 8  # the number of gaps that a remark about missing numbers names
 
 
@@ -204,8 +208,19 @@ def unread_remarks(unread: list[Path], root: Path) -> list[Remark]:
   return [Remark("missing", display_path(path, root), "a folder that cannot be read") for path in unread]
 
 
+def text_encoding(path: Path) -> str:
+  """Returns the encoding of a text file: UTF-16 where its first bytes say so, as spreadsheets write it, else UTF-8.
+
+  Raises:
+    OSError: The file cannot be read.
+  """
+  with path.open("rb") as file:
+    first = file.read(2)
+  return "utf-16" if first in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
 def read_lines(path: Path) -> list[str]:
-  """Reads the lines of a UTF-8 file, with or without a byte order mark.
+  """Reads the lines of a file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
   Raises:
     ListingError: The file is missing, not text or larger than `MAX_TEXT_BYTES`.
@@ -216,15 +231,17 @@ def read_lines(path: Path) -> list[str]:
       raise ListingError(f"{path}: is not a file, expected text")
     if (size := path.stat().st_size) > MAX_TEXT_BYTES:
       raise ListingError(f"{path}: has {size} bytes, expected text of at most {MAX_TEXT_BYTES}")
-    return path.read_text(encoding="utf-8-sig").splitlines()
-  except (OSError, UnicodeDecodeError) as error:
+    return path.read_text(encoding=text_encoding(path)).splitlines()
+  except OSError as error:
     raise ListingError(f"{path}: cannot be read as text ({error.args[-1] if error.args else error})") from None
+  except UnicodeError:
+    raise ListingError(f"{path}: cannot be read as text ({NOT_TEXT})") from None
 
 
 def display_path(path: Path, root: Path) -> str:
   """Returns a path as remarks name it: relative to the root if it lies inside, in characters that can be printed."""
   relative = path.relative_to(root) if path.is_relative_to(root) else path
-  return relative.as_posix().encode("utf-8", "backslashreplace").decode()
+  return relative.as_posix().replace("\n", "\\n").encode("utf-8", "backslashreplace").decode()
 
 
 def find_missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}") -> tuple[int, str]:
@@ -248,6 +265,18 @@ def find_missing_numbers(present: Iterable[int], last: int, form: str = "{:05d}"
   if len(words) > MAX_GAPS:
     words[MAX_GAPS:] = [f"and {len(words) - MAX_GAPS} more such"]
   return sum(b + 1 - a for a, b in gaps), ", ".join(words)
+
+
+def spare_files(folder: Path, used: Collection[Path], root: Path) -> list[Remark]:
+  """Returns a remark for each visible file under a folder that is not among those that are used."""
+  found = (path for path in find_visible_files(folder) if path not in used and path.is_file())
+  return [Remark("spare", display_path(path, root), "not named as a media file") for path in found]
+
+
+def describe_remarks(remarks: Sequence[Remark]) -> str:
+  """Returns how many remarks of each kind there are, for people who did not ask for them; "" without any."""
+  counts = ", ".join(f"{number} {kind}" for kind, number in count_remarks(remarks).items())
+  return f"; in the source {counts} (--check lists them)" if counts else ""
 
 
 def count_remarks(remarks: Sequence[Remark]) -> dict[str, int]:

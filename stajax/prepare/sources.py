@@ -154,7 +154,7 @@ class Dhf1k(RecordSource):
     annotated = replace(listing, items=items)
     limits, processes = self.limits.limits(), self.limits.num_processes()
     summary = prepare_tree(annotated, annotations, self.tree, "DHF1K", limits, processes, groups)
-    result = describe_tree(self.tree, summary)
+    result = describe_tree(self.tree, annotated, summary)
     if self.records.out is None:
       return result
     records = self.prepare(listing)
@@ -191,7 +191,8 @@ class Avimos:
       raise ValueError("expected --out DIR, or --check")
     groups = {part: [item.name for item in listing.items if item.part == part] for part in listing.parts}
     limits, processes = self.limits.limits(), self.limits.num_processes()
-    return describe_tree(self.out, prepare_tree(listing, annotations, self.out, "AViMoS", limits, processes, groups))
+    summary = prepare_tree(listing, annotations, self.out, "AViMoS", limits, processes, groups)
+    return describe_tree(self.out, listing, summary)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +240,7 @@ class Videos:
     if self.out is None:
       raise ValueError("expected --out DIR, or --check")
     summary = prepare_tree(listing, annotations, self.out, self.database, limits, processes)
-    return describe_tree(self.out, summary)
+    return describe_tree(self.out, listing, summary)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stajax.prepare.listing import Listing, count_remarks
+from stajax.prepare.listing import Listing, count_remarks, describe_remarks
 
 NUM_NOTES = 20  # the number of notes that are printed; the summary has all
 NUM_REASONS = 3  # the number of skipped files that the last line names; the summary names all
@@ -46,14 +46,18 @@ def describe_listing(listing: Listing) -> Result:
 def describe_records(out: Path, listing: Listing, summaries: Mapping[str, dict[str, Any]]) -> Result:
   """Describes the records of each part of a source in a few words."""
   parts = "; ".join(f"{part} {describe_set(summary)}" for part, summary in summaries.items())
-  return Result(f"{out}: {listing.source}, {parts}", any(summary["skipped"] for summary in summaries.values()))
+  return Result(
+    f"{out}: {listing.source}, {parts}{describe_remarks(listing.remarks)}",
+    any(summary["skipped"] for summary in summaries.values()),
+  )
 
 
-def describe_tree(out: Path, summary: dict[str, Any]) -> Result:
+def describe_tree(out: Path, listing: Listing, summary: dict[str, Any]) -> Result:
   """Describes in a few words what was written into a tree, and what was not."""
   counts = summary["counts"]
   words = f"{counts['videos']} videos with {counts['frames']} frames, {counts['annotated_frames']} of them annotated, "
   words += f"{counts['videos_without_sound']} without sound, {_describe_skipped(summary)}"
+  words += describe_remarks(listing.remarks)
   lines = [f"note: {video}: {note}" for video, notes in summary["notes"].items() for note in notes]
   if len(lines) > NUM_NOTES:
     lines[NUM_NOTES:] = [f"note: {len(lines) - NUM_NOTES} more are in {out / summary['database']}_summary.json"]

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stajax.files import csv_name
+from stajax.prepare.listing import text_encoding
 
 TABLE = "clips.csv"
 """The name of the table in the root of a tree."""
@@ -34,13 +35,13 @@ def read_table(path: Path) -> dict[str, str]:
     TagTableError: The file is missing or in another form.
   """
   try:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+    with path.open(newline="", encoding=text_encoding(path)) as file:
       reader = csv.DictReader(file)
       if not {"video", "tag"} <= set(reader.fieldnames or ()):
         raise TagTableError(f"{path}: found columns {reader.fieldnames}, expected video and tag (and database)")
       rows = [{key: csv_name(row.get(key) or "") for key in ("database", "video", "tag")} for row in reader]
       return {"/".join(filter(None, (row["database"], row["video"]))): row["tag"] for row in rows}
-  except (OSError, UnicodeDecodeError, csv.Error) as error:
+  except (OSError, UnicodeError, csv.Error) as error:
     raise TagTableError(f"{path}: not a table ({error})") from None
 
 

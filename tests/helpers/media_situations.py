@@ -1,5 +1,6 @@
 """The corpus of media situations: those of `helpers.media_corpus`, edits, programs, pictures, channels, refusals."""
 
+import io
 import struct
 from collections.abc import Callable
 from fractions import Fraction
@@ -11,7 +12,7 @@ from av.stream import Disposition
 from PIL import Image
 
 from helpers.edit_lists import Edit, edit
-from helpers.media_corpus import CONTAINERS, FLASHES, MJPEG, PCM, Situation, frames_at, usual
+from helpers.media_corpus import CONTAINERS, FLASHES, MJPEG, PCM, Situation, frames_at, plain, shifted, usual
 from helpers.media_files import clicks, write_video
 from helpers.transport import join_programs, program, write_radio
 
@@ -150,6 +151,38 @@ def photo(path: Path) -> None:
   Image.fromarray(picture).save(path, exif=exif, quality=95)
 
 
+def changing_size(path: Path) -> None:
+  """Writes frames of which the second half has another size, as broadcasts change it."""
+  frames = [frames_at(TENTHS), frames_at(TENTHS, side=64)]
+  with av.open(str(path), "w") as file:
+    stream = file.add_stream("mjpeg", rate=10)
+    stream.height, stream.width, stream.pix_fmt, stream.time_base = 32, 48, "yuvj420p", Fraction(1, 10)
+    for number in range(30):
+      content = io.BytesIO()
+      Image.fromarray(frames[number >= 15][number]).save(content, "jpeg")
+      packet = av.Packet(content.getvalue())
+      packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 10), True
+      packet.pts, packet.dts, packet.duration = number, number, 1
+      file.mux(packet)
+
+
+def cut_off(write: Write, share: float) -> Write:
+  """Returns a function that writes a file of which only the beginning is there."""
+
+  def shorten(path: Path) -> None:
+    write(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: round(share * len(content))])
+
+  return shorten
+
+
+def without_first_key_frame(path: Path) -> None:
+  """Writes a file that begins between key frames, one a second."""
+  dropped = lambda kind, time: None if kind == "video" and time < 0.05 else 0.0  # noqa: E731
+  shifted(path, dropped, ".ts", options={"g": "10", "bf": "0", "sc_threshold": "0"})
+
+
 def of_sound(path: Path, cover: bool = False) -> None:
   """Writes a file that has no picture, or only a cover."""
   with av.open(str(path), "w") as file:
@@ -180,6 +213,7 @@ CUT: list[Edit] = [(0.8, 0), (1.6, 1.4)]
 TWICE: list[Edit] = [(1, 0), (1, 0), (2, 1)]
 EXCHANGED: list[Edit] = [(1.5, 1.5), (1.5, 0)]
 MPEG = {"codec": "mpeg2video", "sound_codec": "mp2", "rate": 25, "clock": Fraction(1, 25)}
+WEBM = {"codec": "libvpx", "sound_codec": "libopus"}
 FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
 
 CORPUS: dict[str, Situation] = CONTAINERS | {
@@ -201,6 +235,22 @@ CORPUS: dict[str, Situation] = CONTAINERS | {
   "mp4, edited: parts are exchanged": moved(edited(EXCHANGED, EXCHANGED), flashes=(0.2, 2.0)),
   "mp4, in fragments": Situation(lambda path: usual(path, container=FRAGMENTS), ".mp4"),
   "mp4, in fragments, begins late": Situation(lambda path: usual(path, at=50, container=FRAGMENTS), ".mp4"),
+  # Files of which a part is missing.
+  "webm, cut off": Situation(
+    cut_off(lambda path: usual(path, **WEBM), 0.6), ".webm", duration=1.8, notes="states 3.01 s, but ends at"
+  ),
+  "mp4, cut off": Situation(
+    cut_off(lambda path: write_video(path, frames_at(TENTHS), container={"movflags": "+faststart"}), 0.95),
+    ".mp4",
+    duration=None,
+    is_silent=True,
+    notes="states 3.00 s, but ends at",
+  ),
+  "ts, begins between key frames": Situation(
+    without_first_key_frame, ".ts", (0.7,), duration=2.0, notes="its first 0.90 s cannot be decoded"
+  ),
+  "ogv, vp8 and opus": plain(".ogv", "libvpx", "yuv420p", "libopus", clock=Fraction(1, 10)),
+  "mov, prores with transparency": plain(".mov", "prores_ks", "yuva444p10le", "pcm_s24le"),
   # Programs and joined recordings.
   "ts, two programs": Situation(programs("usual", "other"), ".ts", notes="stream 1 of 2"),
   "ts, two programs, the other first": Situation(programs("other", "usual"), ".ts", (1.0,), notes="stream 1 of 2"),
@@ -221,7 +271,7 @@ CORPUS: dict[str, Situation] = CONTAINERS | {
     recordings({}, {}), ".mkv", (0.5, 1.7, 3.5, 4.7), duration=None, notes="starts again 1×", slack=0.1
   ),
   "webm, two files joined": Situation(
-    recordings(*[{"codec": "libvpx", "sound_codec": "libopus"}] * 2),
+    recordings(WEBM, WEBM),
     ".webm",
     (0.5, 1.7, 3.5, 4.7),
     duration=None,
@@ -242,6 +292,9 @@ CORPUS: dict[str, Situation] = CONTAINERS | {
   "mkv, full range": coloured("full range", (139, 118, 87)),
   "mkv, a small picture without tags": coloured("no tags", (140, 118, 85)),
   "mkv, an HD picture without tags": coloured("no tags", (143, 119, 83), width=1280),
+  "avi, the size changes": Situation(
+    changing_size, ".avi", is_silent=True, notes="its size changes from 48×32 to 80×64"
+  ),
   "mkv, 10 bits": Situation(lambda path: usual(path, **PCM | {"pixels": "yuv420p10le"}), ".mkv"),
   "mkv, grey": Situation(lambda path: usual(path, **PCM | {"pixels": "gray"}), ".mkv"),
   "mkv, transparency": Situation(lambda path: usual(path, **PCM | {"pixels": "bgra"}), ".mkv"),

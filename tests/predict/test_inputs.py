@@ -10,8 +10,11 @@ import pytest
 from stajax.files import comparable_name
 from stajax.media.file import MediaError
 from stajax.media.video import probe
+from stajax.predict import __main__ as command
 from stajax.predict.__main__ import main
+from stajax.predict.api import SaliencyModel
 from stajax.predict.inputs import describe_left_out, find_videos
+from stajax.predict.job import Job
 from stajax.predict.names import identify
 
 
@@ -160,3 +163,27 @@ def test_patterns_keep_the_folders_that_they_fit(tmp_path, pattern, expected):
 def test_names_with_brackets_are_names(tmp_path):
   (path,) = files(tmp_path, "walk [1].mp4")
   assert find_videos([path], tmp_path / "out") == [(path, "walk [1]")]
+
+
+def test_names_of_dots_do_not_lead_out_of_the_folder(tmp_path):
+  paths = files(tmp_path, "..mp4", "...mp4")
+  assert [name for _, name in find_videos(paths, tmp_path / "out")] == ["..mp4", "...mp4"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+def test_a_pipe_in_the_place_of_a_video_is_not_read(tmp_path):
+  (path,) = files(tmp_path, "v.mp4")
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out" / "v.json").write_text(json.dumps({"source": identify(path), "frames": []}))
+  path.unlink()
+  os.mkfifo(path)
+  assert find_videos([path], tmp_path / "out") == [(path, "v")]  # reading it would not end
+  with pytest.raises(OSError, match="no regular file"):
+    identify(path)
+
+
+def test_line_breaks_in_names_leave_messages_on_one_line(tmp_path, capsys):
+  (path,) = files(tmp_path, "new\nline.mp4")
+  (tmp_path / "out").mkdir()
+  command._predict_videos(Job(tmp_path / "out"), [(path, "new\nline")], {"new\nline"}, SaliencyModel(None))  # type: ignore
+  assert capsys.readouterr().out.splitlines()[0] == f"{tmp_path}/new\\nline.mp4: done before, left as it is"

@@ -107,6 +107,23 @@ def test_many_gaussians_are_summed():
   np.testing.assert_allclose(sum_gaussians(y, x, weights, 1.5, (8, 9)), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_tables_are_read_in_the_encodings_of_spreadsheets(tmp_path, encoding):
+  path = tmp_path / "table.csv"
+  path.write_text("frame\tx\ty\tviewer\r\n0\t3,5\t4\tMüller\r\n", encoding=encoding, newline="")
+  table = FixationTable(path, shown(), 0.05, 0, STATED, [])
+  assert points(table)[0] == [(3, 4)]
+
+
+def test_other_encodings_and_missing_numbers_are_named(tmp_path):
+  path = tmp_path / "table.csv"
+  path.write_text("frame,x,y,viewer\n0,3,4,Müller\n", encoding="latin-1")
+  with pytest.raises(ListingError, match="is not text in UTF-8, or in UTF-16 with a byte order mark, expected a table"):
+    FixationTable(path, shown(), 0.05, 0, STATED, [])
+  with pytest.raises(ListingError, match="none of its 2 rows is about a pixel of a frame, 2 of them are no numbers"):
+    read(tmp_path, "frame,x,y\n0,NaN,NaN\n1,,\n")
+
+
 @pytest.mark.parametrize(
   "text, message",
   [

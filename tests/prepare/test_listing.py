@@ -66,7 +66,10 @@ def test_files_that_cannot_be_read_as_text_are_named(tmp_path, monkeypatch):
   monkeypatch.setattr(listing, "MAX_TEXT_BYTES", 5)
   with pytest.raises(ListingError, match=r"list\.txt: has 11 bytes, expected text of at most 5"):
     read_lines(path)
-  path.write_bytes(b"\xff\xfe")
+  path.write_text("ä\nc", encoding="utf-16")
+  monkeypatch.setattr(listing, "MAX_TEXT_BYTES", 8)
+  assert read_lines(path) == ["ä", "c"]
+  path.write_bytes("ä".encode("latin-1"))
   os.mkfifo(tmp_path / "pipe")
   for name, message in (("list.txt", "cannot be read"), ("no", "No such file"), ("pipe", "not a file"), ("", "a file")):
     with pytest.raises(ListingError, match=message):

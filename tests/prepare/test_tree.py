@@ -22,6 +22,7 @@ from stajax.prepare.__main__ import main
 from stajax.prepare.layouts.stavis import read_stavis
 from stajax.prepare.layouts.videos import read_videos
 from stajax.prepare.listing import ListingError, Remark
+from stajax.prepare.summary_text import describe_tree
 
 PCM = {"sound_codec": "pcm_s16le", "sound_rate": 16000}
 
@@ -177,7 +178,8 @@ def test_check_names_tables_and_sounds(root, tmp_path, capsys, monkeypatch):
     "spare    deep/b c.flac: b c.wav is used instead",
     "spare    a.tsv: a.csv is used instead",
     "spare    deep/b c.csv: a link out of the folder",
-    "doubtful broken.csv: the first line is '0, 1, 2', expected names of columns: x, y, and frame or time",
+    "doubtful broken.csv: the first line is '0, 1, 2', expected names of columns: x, y, and frame or time, "
+    "with commas, semicolons or tabs between them",
     "missing  deep/b c.mkv: has no table of fixations: it can be predicted, but not scored",
     "spare    stray.wav: no video has this name",
     "spare    stray.tsv: no video has this name",
@@ -192,6 +194,17 @@ def test_check_names_tables_and_sounds(root, tmp_path, capsys, monkeypatch):
   listing, found = read_videos(root, tmp_path / "tables")
   assert found == {"deep_b_c": tables / "b c.csv"}
   assert Remark("missing", "a.mkv", "has no table of fixations: it can be predicted, but not scored") in listing.remarks
+
+
+def test_files_that_are_not_used_are_counted(root, tmp_path):
+  (root / "notes.xyz").touch()
+  (root / "new\nline.xyz").touch()
+  listing, _ = read_videos(root)
+  assert Remark("spare", "notes.xyz", "not named as a media file") in listing.remarks
+  assert Remark("spare", "new\\nline.xyz", "not named as a media file") in listing.remarks
+  counts = dict.fromkeys(("videos", "frames", "annotated_frames", "videos_without_sound"), 1)
+  result = describe_tree(tmp_path, listing, {"counts": counts, "notes": {}, "skipped": [], "database": "v"})
+  assert result.text.endswith("0 skipped; in the source 2 missing, 2 spare (--check lists them)")
 
 
 def test_bad_arguments_are_refused_in_one_line(root, tmp_path, in_this_process, capsys):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from unicodedata import normalize
 
-from stajax.files import find_visible_files
 from stajax.prepare.layouts.names import name_clips
 from stajax.prepare.listing import (
   Item,
@@ -15,6 +14,7 @@ from stajax.prepare.listing import (
   check_folder,
   display_path,
   find_media_files,
+  spare_files,
   unread_remarks,
 )
 
@@ -64,17 +64,8 @@ def _files_of_tag(entry: Path, root: Path, remarks: list[Remark]) -> list[Path]:
       remarks.append(Remark("missing", display_path(path, root), "a broken link, or no regular file"))
   if not files:
     remarks.append(Remark("dropped", display_path(entry, root), "no media file is in this folder: no category"))
-  remarks += unread_remarks(unread, root) + _find_unused(entry, files, root)
+  remarks += unread_remarks(unread, root) + spare_files(entry, set(files), root)
   return files
-
-
-def _find_unused(folder: Path, files: list[Path], root: Path) -> list[Remark]:
-  """Returns a remark for each file in a tag's folder that is not used."""
-  used, remarks = set(files), []
-  for path in find_visible_files(folder):
-    if path not in used and path.is_file():
-      remarks.append(Remark("spare", display_path(path, root), "not named as a media file"))
-  return remarks
 
 
 def _find_twins(root: Path, found: list[tuple[str, Path]]) -> list[Remark]:

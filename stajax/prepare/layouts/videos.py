@@ -21,6 +21,7 @@ from stajax.prepare.listing import (
   display_path,
   find_media_files,
   resolve_inside,
+  spare_files,
   unread_remarks,
 )
 
@@ -70,6 +71,8 @@ def read_videos(root: Path, tables: Path | None = None) -> tuple[Listing, dict[s
       reason = "has no table of fixations: it can be predicted, but not scored"
       remarks.append(Remark("missing", display_path(item.path, root), reason))
   remarks += sounds.spare("no video has this name") + tables_by_stem.spare("no video has this name")
+  others = (path for path in find_visible_files(root) if path.suffix.lower() in {*SUFFIXES, *SOUND_SUFFIXES})
+  remarks += spare_files(root, {*paths, *others}, root)
   return Listing("videos", root, (), tuple(items), tuple(remarks)), found
 
 

@@ -5,7 +5,6 @@ Fixations are on the clock of a recording; `add_shown` puts them on the clock of
 
 from __future__ import annotations
 
-import codecs
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TextIO
 
 from stajax.files import csv_text, make_folder, write_text
-from stajax.prepare.listing import MEDIA_SUFFIXES, ListingError, check_file_name
+from stajax.prepare.listing import MEDIA_SUFFIXES, NOT_TEXT, ListingError, check_file_name, text_encoding
 
 MAX_BYTES = 2**33
 TIMED = ("time", "duration", "x", "y", "viewer")
@@ -156,12 +155,9 @@ def opened(path: Path, expected: str) -> Iterator[TextIO]:
   try:
     if path.stat().st_size > MAX_BYTES:
       raise ListingError(f"{path}: has {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
-    with path.open("rb") as file:
-      first = file.read(2)
-    encoding = "utf-16" if first in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    with path.open(encoding=encoding, newline="") as file:
+    with path.open(encoding=text_encoding(path), newline="") as file:
       yield file
   except OSError as error:
     raise ListingError(f"{path}: cannot be read ({error.strerror}), expected {expected}") from None
   except UnicodeError:
-    raise ListingError(f"{path}: is not text, expected {expected}") from None
+    raise ListingError(f"{path}: is {NOT_TEXT}, expected {expected}") from None
