@@ -191,7 +191,7 @@ def doubt_about_durations(durations: np.ndarray) -> str | None:
 def doubt_about_numbers(numbers: np.ndarray, frames: ShownFrames) -> str | None:
   """Returns why numbers (n,), counted from 0, are probably not those of the video's frames, or None."""
   count = int(frames.numbers[-1]) + 1
-  if len(numbers) < FEW or frames.is_cut or float(((numbers < 0) | (numbers >= count)).mean()) <= 0.5:
+  if len(numbers) < FEW or frames.is_cut or float(((numbers < 0) | (numbers >= count)).mean()) <= LOST:
     return None
   found = f"frames run from {numbers.min():g} to {numbers.max():g}, of {count}"
   return f"{found}: likely numbers of samples, or of frames at another rate; give the column time instead of frame"

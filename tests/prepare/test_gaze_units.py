@@ -185,3 +185,10 @@ def test_options_that_do_not_fit_together_are_refused():
   with pytest.raises(ValueError, match="--screen '1920': expected a width and a height"):
     parse_screen("1920")
   assert parse_screen("1920x1080") == (1920, 1080) and parse_screen(None) is None
+
+
+def test_numbers_of_samples_at_twice_the_rate_are_refused(tmp_path):
+  path = tmp_path / "v.csv"
+  path.write_text("frame,x,y\n" + "".join(f"{number},{320 + number % 9},180\n" for number in range(2 * COUNT)))
+  with pytest.raises(ListingError, match="frames run from 0 to 199, of 100: likely numbers of samples"):
+    fixated(path, GazeUnits())
