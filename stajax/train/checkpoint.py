@@ -47,6 +47,18 @@ class NotFiniteError(ValueError):
   """A state has a number that is not finite; one line that names the array."""
 
 
+class _Manager(ocp.CheckpointManager):
+  """Orbax's manager, which never asks JAX whether several processes have to end.
+
+  JAX agrees on a number after the last one that anybody gave it, and says so once. `stajax.signals.should_stop` gives it
+  numbers that only grow; steps of this network, given in between, would let a SIGTERM be forgotten.
+  """
+
+  def reached_preemption(self, step: int) -> bool:
+    """Says that nobody has to end, which the training finds out by itself."""
+    return False
+
+
 class Checkpoints:
   """The last checkpoints of one network; a context manager that waits for the last save.
 
@@ -59,7 +71,7 @@ class Checkpoints:
       sys.unraisablehook = _LateErrors()
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
     self._folder = Path(folder).absolute()
-    self._manager = ocp.CheckpointManager(self._folder, options=options)
+    self._manager = _Manager(self._folder, options=options)
 
   def restore(self, state: Any) -> tuple[Any, dict[str, str], list[str]]:
     """Reads the last checkpoint that can be read; those after it are set aside, in folders `unreadable-STEP`.

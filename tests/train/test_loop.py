@@ -7,6 +7,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from jax.experimental import multihost_utils
 
 from helpers.small_network import SIZE, Small, make_batch, sgd, start
 from stajax.report.log_lines import read_log
@@ -191,3 +192,13 @@ def test_without_a_readable_checkpoint_training_begins_again(uninterrupted, tmp_
   jax.tree.map(np.testing.assert_array_equal, state, uninterrupted[1])
   lines = [line for line in capsys.readouterr().out.splitlines() if "cannot be used" in line]
   assert len(lines) == 2 and all(line.endswith("goes on from the beginning") for line in lines)
+
+
+def test_saving_does_not_ask_whether_processes_have_to_end(tmp_path, monkeypatch):
+  """JAX would agree on a number after this network's step, which the questions of `signals` may have passed."""
+  asked = []
+  monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", lambda number: asked.append(number) or False)
+  with checkpoint.Checkpoints(tmp_path) as checkpoints:
+    for number in (1, 2):
+      checkpoints.save(number, {"x": np.ones(3, np.float32)})
+  assert asked == [] and sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit())[-1] == "2"
