@@ -50,8 +50,8 @@ class NotFiniteError(ValueError):
 class _Manager(ocp.CheckpointManager):
   """Orbax's manager, which never asks JAX whether several processes have to end.
 
-  JAX agrees on a number after the last one that anybody gave it, and says so once. `stajax.signals.should_stop` gives it
-  numbers that only grow; steps of this network, given in between, would let a SIGTERM be forgotten.
+  JAX agrees on a number after the last one that anybody gave it, and says so once. `stajax.signals.should_stop` gives
+  it numbers that only grow; steps of this network, given in between, would let a SIGTERM be forgotten.
   """
 
   def reached_preemption(self, step: int) -> bool:
