@@ -199,7 +199,7 @@ def test_killed_training_ends_with_the_same_bits(place, trained):
   """Some networks, tables and maps of a finished run are removed and made again by runs that are killed."""
   killed = place / "killed"
   shutil.copytree(trained, killed)
-  again = ("tag_heard", "switch_values", "st_plus_cross", "scam_plus")
+  again = ("tag_heard", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus")
   for stage in (*again, "model"):
     shutil.rmtree(killed / "stages" / stage)
   for folder in ("tables", "maps", "model"):
