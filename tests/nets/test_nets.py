@@ -308,7 +308,8 @@ def test_classifier_is_a_1x1_convolution_and_a_mean(source):
   np.testing.assert_allclose(out.logits, convolved.mean(axis=(1, 2)) - lift, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("source", ["sa", *(pytest.param(name, marks=pytest.mark.slow) for name in ("s", "st"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["s", "st", "sa"])
 def test_channels_of_a_new_classifier_stand_for_categories(source):
   """Its class map of category i is channel i of the spatial map, or the mean of this channel and the gated one."""
   network = Classifier(source, num_categories=4, sizes=TINY)

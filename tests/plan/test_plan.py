@@ -197,6 +197,7 @@ def test_bad_arguments_are_one_line(arguments, message, capsys):
   assert not out and error.startswith("stajax plan: ") and message in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_table_names_every_network():
   """The table shows what the overrides change."""
   command = [sys.executable, "-m", "stajax.plan", "--config", str(CONFIGS / "quickstart.py"), "--st_plus.size", "64"]

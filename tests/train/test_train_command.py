@@ -135,6 +135,7 @@ def test_report_scores_every_method_on_the_same_frames(trained):
   assert all(line.partition(":")[0] in page for line in about["senses"]["says"]) and "Final, other sound" in page
 
 
+@pytest.mark.slow
 def test_report_says_who_names_the_tag(trained):
   """The shares are those that the networks give when each is run on the held-out clips by itself."""
   found = json.loads((trained / "report" / "evaluation.json").read_text())["accuracy"]["sets"]["synthetic"]
