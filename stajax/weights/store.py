@@ -152,10 +152,10 @@ def read(path: str | Path, sha256: str | None = None) -> dict[str, np.ndarray]:
     content = read_bytes(path)
     if sha256 is not None:
       check_digest(Path(path), sha256, content)
-    return safetensors.numpy.load(content)
+    return dict(sorted(safetensors.numpy.load(content).items()))  # it gives them in a random order
   except FileError as error:
     raise WeightsError(str(error)) from None
-  except (OSError, AttributeError, safetensors.SafetensorError) as error:  # AttributeError: NumPy has no such type
+  except (OSError, AttributeError, KeyError, safetensors.SafetensorError) as error:  # the middle two: an unknown type
     raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
 
 
