@@ -28,7 +28,7 @@ JOINT = CONFIG.model_copy(update={"students": Students(backbone="shared")})
 NUM = len(CATEGORIES)
 
 small_programs = tiny.small_programs
-pytestmark = pytest.mark.usefixtures("small_programs")
+pytestmark = [pytest.mark.usefixtures("small_programs"), pytest.mark.slow]
 
 
 def with_norm(norm):
