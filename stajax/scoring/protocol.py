@@ -234,12 +234,20 @@ def score_map(
 
 
 def positions_of(fixations: np.ndarray, protocol: str = "stavis") -> np.ndarray:
-  """Returns the fixated positions (k,) of (H, W) bool or counts, as often as the protocol counts each."""
+  """Returns the fixated positions (k,) of (H, W) bool or counts, as often as the protocol counts each.
+
+  Raises:
+    ValueError: The protocol counts repeated fixations, and a value is no number of fixations.
+  """
   positions = np.flatnonzero(fixations > 0)
   counts = fixations.ravel()[positions].astype(np.float64)
   if not PROTOCOLS[protocol].repeated or (counts == 255).all():  # a mask, as pictures have it
     return positions
-  return np.repeat(positions, np.clip(counts, 1, _MAX_REPEATS).astype(np.int64))
+  wrong = counts[(counts != np.round(counts)) | (counts > _MAX_REPEATS)]
+  if wrong.size:
+    expected = f"how often it was fixated, a whole number up to {_MAX_REPEATS:,}, or a mask of 0 and 255"
+    raise ValueError(f"a pixel has the value {wrong[0]:g}, expected {expected}")
+  return np.repeat(positions, counts.astype(np.int64))
 
 
 def score(

@@ -17,11 +17,19 @@ from stajax.scoring.viewers import INTER_OBSERVER, inter_observer
 
 
 def read_fixations_task(paths: list[Path], name: str) -> list[tuple[tuple[int, int], np.ndarray]]:
-  """Returns the size of each frame, and its fixated positions (k,) int32 by the protocol of that name."""
+  """Returns the size of each frame, and its fixated positions (k,) int32 by the protocol of that name.
+
+  Raises:
+    StavisError: A file cannot be read, or its values are no numbers of fixations.
+  """
   found = []
   for path in paths:
     eye_map = read_eye_map(path)
-    found.append((eye_map.shape, protocol.positions_of(eye_map, name).astype(np.int32)))
+    try:
+      positions = protocol.positions_of(eye_map, name)
+    except ValueError as error:
+      raise StavisError(f"{path}: {error}") from error
+    found.append((eye_map.shape, positions.astype(np.int32)))
   return found
 
 

@@ -1,5 +1,6 @@
 """A table of media situations: each file is shown and heard at its right times, upright, and so is its overlay."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -91,22 +92,35 @@ def test_files_are_shown_and_heard_at_their_times(tmp_path, name):
   assert probe(tmp_path / "overlay.mp4").duration == pytest.approx(info.duration, abs=0.06)
 
 
-FOR_FFMPEG = (
-  "mp4, h264 and aac", "mkv, picture begins late", "mp4, sound begins late", "ts, both begin late",
-  "mp4, a slide of 700 s", "mkv, a varying rate", "mp4, in fragments, begins late", "mpg, mpeg2 and mp2",
-  "mkv, 10 bits", "mkv, sent live", *(name for name in CORPUS if name.startswith("mp4, edited")),
-)  # fmt: skip
+UNLIKE_FFMPEG = {
+  "ts, two recordings": "ffmpeg shows the second 0.05 s later than it sounds",
+  "ts, three recordings": "as two recordings",
+  "ts, joined after a gap of 20 s": "as two recordings",
+  "mkv, a clock that starts again": "ffmpeg lets it run on in steps of one tick",
+  "mkv, two files joined": "as a clock that starts again",
+  "webm, two files joined": "as a clock that starts again",
+  "h264, no container": "ffmpeg does not apply the rate of the stream",
+  "mp4, cut off": "two frames behind a damaged packet are lost where several threads decode",
+  "ts, radio before television": "ffmpeg takes the sound of another program",
+  "ts, sound in another program only": "as radio before television",
+  "mkv, a comment before the sound": "ffmpeg takes the comment",
+}
+REFUSED = re.compile("no picture|only a cover|empty|text|an index alone|a playlist|pixels wide")
+"""Files without a picture, or that are refused."""
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
-@pytest.mark.parametrize("name", FOR_FFMPEG)
-def test_ffmpeg_makes_the_same_of_a_file(tmp_path, name):
-  situation = CORPUS[name]
-  path, made = tmp_path / f"a{situation.suffix}", tmp_path / "made.mkv"
-  situation.write(path)
-  codecs = ["-c:v", "ffv1", "-c:a", "pcm_s16le", "-fps_mode", "passthrough"]
-  subprocess.run(["ffmpeg", "-v", "error", "-i", path, *codecs, made], check=True, stdin=subprocess.DEVNULL)
-  frames, expected = list(native_frames(path, (8, 8))), list(native_frames(made, (8, 8)))
-  assert len(frames) == len(expected)
-  assert flashes(frames) == pytest.approx(flashes(expected), abs=SYNC)
-  assert beeps(path) == pytest.approx(beeps(made), abs=SYNC)
+def test_ffmpeg_makes_the_same_of_a_file(tmp_path):
+  different = set()
+  for k, (name, situation) in enumerate(CORPUS.items()):
+    if REFUSED.search(name):
+      continue
+    path, made = tmp_path / f"{k}{situation.suffix}", tmp_path / f"{k}_made.mkv"
+    situation.write(path)
+    codecs = ["-c:v", "ffv1", "-c:a", "pcm_s16le", "-fps_mode", "passthrough"]
+    subprocess.run(["ffmpeg", "-v", "fatal", "-i", path, *codecs, made], check=True, stdin=subprocess.DEVNULL)
+    frames, expected = list(native_frames(path, (8, 8))), list(native_frames(made, (8, 8)))
+    is_in_step = flashes(frames) == pytest.approx(flashes(expected), abs=SYNC)
+    if len(frames) != len(expected) or not is_in_step or beeps(path) != pytest.approx(beeps(made), abs=SYNC):
+      different.add(name)
+  assert different == set(UNLIKE_FFMPEG)

@@ -4,13 +4,15 @@ import dataclasses
 
 import numpy as np
 import pytest
+import scipy.io
 
 from helpers.scores import SIZE, avimos_by_hand, write_tree
-from stajax.eyetracking import read_tree
+from stajax.eyetracking import StavisError, read_tree
 from stajax.scoring import fast, metrics, protocol
 from stajax.scoring.frame import FrameMap, FrameTruth, Scored
 from stajax.scoring.protocols import PROTOCOLS, density_of
 from stajax.scoring.resize import resize_bilinear
+from stajax.scoring.tasks import read_fixations_task
 from stajax.scoring.videos import evaluate_videos
 from tests.scoring.test_metrics import DENSITY_A, DENSITY_C, DENSITY_D, FIXATIONS_A, MAP_A, MAP_C, MAP_D, points
 
@@ -159,3 +161,13 @@ def test_densities_are_scaled_only_where_the_protocol_does():
   density = np.array([[10, 60], [110, 35]], np.uint8)
   assert density_of(density, PROTOCOLS["stavis"]) is density
   np.testing.assert_allclose(density_of(density, PROTOCOLS["avimos"]), [[0, 0.5], [1, 0.25]], atol=1e-8)
+
+
+@pytest.mark.parametrize("value", [0.5, 2.25, 10_001, np.inf])
+def test_values_that_are_no_number_of_fixations_are_refused(value, tmp_path):
+  counts = np.zeros(SIZE)
+  counts[3, 4], counts[5, 6] = 2, value
+  assert protocol.positions_of(counts).tolist() == [3 * SIZE[1] + 4, 5 * SIZE[1] + 6]  # `stavis` counts pixels
+  scipy.io.savemat(tmp_path / "fixMap_00001.mat", {"eyeMap": counts})
+  with pytest.raises(StavisError, match=rf"fixMap_00001\.mat: a pixel has the value {value:g}, expected how often"):
+    read_fixations_task([tmp_path / "fixMap_00001.mat"], "pysaliency")
