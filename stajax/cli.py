@@ -16,10 +16,10 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from stajax import hints, signals
-from stajax.files import make_folder, printable
+from stajax import hints, screen, signals
+from stajax.files import make_folder
 from stajax.hints import address_refusal, is_address
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ UNEXPECTED = 70
 STOPPED = 75
 """After SIGTERM. It is EX_TEMPFAIL of sysexits.h."""
 INTERRUPTED = 130
-_LONGEST = 2000
-"""The most characters of a message, which may quote a file."""
 _FULL = re.compile(r"No space left on device|File too large|Disk quota exceeded|Read-only file system")
 _TOO_LITTLE_MEMORY = re.compile(r"RESOURCE_EXHAUSTED|Out of memory")
 """What libraries say, in exceptions of many kinds and at length, where the disk or the memory is at fault."""
@@ -77,7 +75,7 @@ def parse(
     with contextlib.redirect_stderr(message):
       arguments = read(argv)
   except BrokenPipeError:  # whoever reads the text of `--help`, such as `head`, has seen enough
-    _give_up(sys.stdout)
+    screen.give_up(sys.stdout)
     raise SystemExit(0) from None
   except SystemExit as stop:
     if not stop.code:
@@ -255,11 +253,11 @@ def run(
     reports: Whether a bug is reported here instead of raised.
     extra: The extra that installs what may be missing.
   """
-  _open_missing_streams()
+  screen.open_missing_streams()
   try:
     with signals.ended_by_sigterm(), signals.repeat_lost_signals():
       code = command()
-      _put(sys.stdout, "")  # what is left would fail when Python ends, and then with a traceback
+      screen.put(sys.stdout, "")  # what is left would fail when Python ends, and then with a traceback
       return code
   except ModuleNotFoundError as error:
     name = (error.name or "").partition(".")[0]
@@ -271,15 +269,15 @@ def run(
   except signals.Terminated as error:
     return fail(program, str(error), STOPPED)
   except MemoryError as error:
-    return fail(program, f"needs more memory than there is ({one_line(error)})")
+    return fail(program, f"needs more memory than there is ({screen.one_line(error)})")
   except Exception as error:
     is_own = isinstance(error, ValueError) and type(error).__module__.startswith("stajax.")
     if is_own or isinstance(error, OSError):
       return fail(program, error)
     if found := _FULL.search(str(error)):
-      return fail(program, f"cannot write any more: {found[0]} ({one_line(error)[:300]})")
+      return fail(program, f"cannot write any more: {found[0]} ({screen.one_line(error)[:300]})")
     if _TOO_LITTLE_MEMORY.search(str(error)):
-      return fail(program, f"needs more memory than there is ({one_line(error)[:300]})")
+      return fail(program, f"needs more memory than there is ({screen.one_line(error)[:300]})")
     if isinstance(error, errors):
       return fail(program, error)
     if not reports:
@@ -325,54 +323,13 @@ def report(program: str, error: Exception) -> int:
     where = f"the report is in {path}"
   except OSError as fault:
     place = traceback.extract_tb(error.__traceback__)[-1]
-    where = f"raised in {place.filename}:{place.lineno}, and no report can be written ({one_line(fault)})"
-  return fail(program, f"an unexpected error, please report it ({one_line(error)[:300]}); {where}", UNEXPECTED)
-
-
-def say(text: str, is_about_a_fault: bool = False) -> None:
-  """Prints a text, on stderr if it is about a fault. Names in it cannot steer the terminal.
-
-  Raises:
-    OSError: The standard output is a file on a full disk, or the like; one line. What nobody reads is no error.
-  """
-  _put(sys.stderr if is_about_a_fault else sys.stdout, f"{printable(text)}\n")
-
-
-def _put(stream: TextIO, text: str) -> None:
-  """Writes to a standard stream, together with what it holds back."""
-  try:
-    stream.write(text)
-    stream.flush()
-  except OSError as error:
-    _give_up(stream)
-    if stream is sys.stdout and not isinstance(error, BrokenPipeError):
-      raise OSError(f"cannot write to the standard output: {error.strerror}") from None
-
-
-def _give_up(stream: TextIO) -> None:
-  """Lets a standard stream lead nowhere, so that nothing fails that is written to it, or that it holds back."""
-  with open(os.devnull, "w") as nowhere:
-    os.dup2(nowhere.fileno(), stream.fileno())
-
-
-def _open_missing_streams() -> None:
-  """Opens standard streams that whoever started the process has closed; they lead nowhere.
-
-  Otherwise the next file that is opened gets the number of one, and what libraries print is written into it.
-  """
-  for number in range(3):
-    try:
-      os.fstat(number)
-    except OSError:  # it is the lowest number that is free, so it becomes that of the next file
-      os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-  for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-    if getattr(sys, name) is None:
-      setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, until the process ends
+    where = f"raised in {place.filename}:{place.lineno}, and no report can be written ({screen.one_line(fault)})"
+  return fail(program, f"an unexpected error, please report it ({screen.one_line(error)[:300]}); {where}", UNEXPECTED)
 
 
 def fail(program: str, error: Exception | str, code: int = BAD_INPUT) -> int:
   """Prints an error as one line on stderr, after the command's name; returns the exit code."""
-  say(f"{program}: {one_line(error)}", is_about_a_fault=True)
+  screen.say(f"{program}: {screen.one_line(error)}", is_about_a_fault=True)
   return code
 
 
@@ -381,20 +338,3 @@ def exit_code(num_failed: int, num_inputs: int) -> int:
   if not num_failed:
     return 0
   return 3 if num_failed == num_inputs else 1
-
-
-def one_line(error: BaseException | str, path: Path | None = None) -> str:
-  """Returns an error's message without line breaks.
-
-  Args:
-    error: The error. Its type is named unless its message is written for people.
-    path: The file or folder that the line has to name.
-  """
-  text = printable(" ".join(str(error).split())) or type(error).__name__
-  if len(text) > _LONGEST:
-    text = f"{text[: _LONGEST - 300]} … {text[-300:]}"
-  kind = type(error)
-  is_for_people = isinstance(error, str | OSError | ValueError) or kind.__module__.startswith("stajax.")
-  if not is_for_people:
-    text = f"{kind.__name__}: {text}"
-  return text if path is None or str(path) in text else f"{path}: {text}"

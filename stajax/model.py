@@ -14,16 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import stajax
-from stajax.files import (
-  FileError,
-  atomic_folder,
-  check_digest,
-  digests,
-  read_bytes,
-  read_manifest,
-  write_manifest,
-  write_text,
-)
+from stajax.files import FileError, atomic_folder, read_bytes, write_text
+from stajax.files.manifest import check_digest, digests, read_manifest, write_manifest
 from stajax.maps.confidence import Confidence
 from stajax.networks import (
   GRANULAR,

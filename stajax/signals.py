@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
-from stajax.runtime import is_worker
+from stajax.runtime.processes import is_worker
 
 _num_questions = 0
 """How often `should_stop` was asked, the same in all processes."""

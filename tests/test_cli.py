@@ -11,7 +11,7 @@ import pytest
 import stajax
 from helpers.paths import CONFIGS
 from stajax import __main__ as console
-from stajax import cli, runtime
+from stajax import cli, runtime, screen
 from stajax.train import __main__ as train
 
 
@@ -126,7 +126,7 @@ def test_errors_and_exit_codes(capsys):
   with pytest.raises(RuntimeError):  # where another place reports it
     cli.run("stajax test", lambda: fail_with(RuntimeError("a mistake of ours")), reports=False)
   assert [cli.exit_code(failed, 3) for failed in range(4)] == [0, 1, 1, 3] and cli.exit_code(0, 0) == 0
-  assert cli.one_line(KeyError("a"), Path("b.mp4")) == "b.mp4: KeyError: 'a'"
+  assert screen.one_line(KeyError("a"), Path("b.mp4")) == "b.mp4: KeyError: 'a'"
 
 
 def test_a_missing_package_is_one_line_that_says_what_to_install(capsys, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ import os
 import pytest
 
 from stajax import files
+from stajax.files import manifest, names
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -93,8 +94,8 @@ def test_json_files_may_have_names_that_are_not_utf8(tmp_path):
 def test_digests_are_those_of_hashlib(tmp_path):
   (tmp_path / "file").write_bytes(b"frame by frame")
   expected = hashlib.sha256(b"frame by frame").hexdigest()
-  assert files.sha256_of_file(tmp_path / "file") == files.sha256_of_bytes(b"frame ", b"by frame") == expected
-  assert files.sha256_of_json({"a": 1, "b": 2}) == files.sha256_of_json({"b": 2, "a": 1})
+  assert manifest.sha256_of_file(tmp_path / "file") == manifest.sha256_of_bytes(b"frame ", b"by frame") == expected
+  assert manifest.sha256_of_json({"a": 1, "b": 2}) == manifest.sha256_of_json({"b": 2, "a": 1})
 
 
 def test_a_file_reaches_the_disk_before_its_name_and_the_name_afterwards(tmp_path, monkeypatch):
@@ -126,19 +127,19 @@ def test_manifests_know_their_files_and_themselves(tmp_path):
   for name in ("a", "deep/b"):
     (tmp_path / name).write_text(name)
   path = tmp_path / "done.json"
-  digests = files.digests(tmp_path, [tmp_path / "a", tmp_path / "deep", tmp_path / "missing"])
+  digests = manifest.digests(tmp_path, [tmp_path / "a", tmp_path / "deep", tmp_path / "missing"])
   assert digests == {name: hashlib.sha256(name.encode()).hexdigest() for name in ("a", "deep/b")}
-  files.write_manifest(path, {"x": 0.1, "y": {"é": [1, None]}}, digests)
-  assert files.read_manifest(path) == ({"x": 0.1, "y": {"é": [1, None]}}, digests)
+  manifest.write_manifest(path, {"x": 0.1, "y": {"é": [1, None]}}, digests)
+  assert manifest.read_manifest(path) == ({"x": 0.1, "y": {"é": [1, None]}}, digests)
   text = path.read_text()
   for changed in (text.replace("0.1", "0.2"), text.replace('"x"', '"z"'), text.replace('"digest"', '"digesu"')):
     path.write_text(changed)
     with pytest.raises(files.FileError, match=r"done\.json: damaged or changed"):
-      files.read_manifest(path)
+      manifest.read_manifest(path)
   path.write_text('{"x": 1}')  # as it was before there were manifests
-  assert files.read_manifest(path) == ({"x": 1}, {})
+  assert manifest.read_manifest(path) == ({"x": 1}, {})
   with pytest.raises(files.FileError, match=r"a: damaged or changed"):
-    files.check_digest(tmp_path / "a", digests["deep/b"])
+    manifest.check_digest(tmp_path / "a", digests["deep/b"])
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"1" * 5000])
@@ -153,16 +154,16 @@ NAMES = ["=1+1", "+x", "-x", "@SUM(A1)", "'=x", "'", "plain", "a,b", 'say "x"', 
 
 
 def test_cells_are_not_run_by_spreadsheets_and_can_be_read_again(tmp_path):
-  text = files.csv_text([[name, 0.5, -3] for name in NAMES])
+  text = names.csv_text([[name, 0.5, -3] for name in NAMES])
   rows = list(csv.reader(text.splitlines()))
-  assert [files.csv_name(row[0]) for row in rows] == NAMES and all(row[1:] == ["0.5", "-3"] for row in rows)
+  assert [names.csv_name(row[0]) for row in rows] == NAMES and all(row[1:] == ["0.5", "-3"] for row in rows)
   assert not [row[0] for row in rows if row[0][:1] in "=+@" and row[0]]
   assert [row[0] for row in rows if row[0].startswith("-")] == ["-0.25"]  # a number stays one
-  assert "\x1b" not in files.csv_text([["\x1b[2Jx\r\ny"]]) and files.csv_text([["a\nb"]]) == "a\\nb\n"
+  assert "\x1b" not in names.csv_text([["\x1b[2Jx\r\ny"]]) and names.csv_text([["a\nb"]]) == "a\\nb\n"
 
 
 def test_names_cannot_steer_a_terminal():
-  assert files.printable("a\x1b[2J\x07\x9b\u202eb\r\n\tü€") == "a\\x1b[2J\\x07\\x9b\\u202eb\\r\n\tü€"
+  assert names.printable("a\x1b[2J\x07\x9b\u202eb\r\n\tü€") == "a\\x1b[2J\\x07\\x9b\\u202eb\\r\n\tü€"
 
 
 def test_pipes_and_devices_are_not_waited_for(tmp_path):
@@ -172,11 +173,11 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path):
     with pytest.raises(files.FileError, match=rf"^{path}: is a pipe or a device, expected a file$"):
       files.read_json(path)
     with pytest.raises(files.FileError, match="is a pipe or a device"):
-      files.check_digest(path, "0" * 64)
+      manifest.check_digest(path, "0" * 64)
 
 
 def test_a_manifest_with_another_kind_of_list_is_refused(tmp_path):
   content = {"files": ["a"]}
-  files.write_json(tmp_path / "done.json", content | {"digest": files.sha256_of_json(content)})
+  files.write_json(tmp_path / "done.json", content | {"digest": manifest.sha256_of_json(content)})
   with pytest.raises(files.FileError, match=r"done\.json: files: found list, expected an object$"):
-    files.read_manifest(tmp_path / "done.json")
+    manifest.read_manifest(tmp_path / "done.json")

@@ -10,14 +10,9 @@ from pathlib import Path
 import pytest
 
 from helpers.paths import ROOT
-from stajax.files import (
-  atomic_folder,
-  comparable_name,
-  exclusive,
-  partial_path,
-  shorten_name,
-  write_text,
-)
+from stajax.files import atomic_folder, partial_path, write_text
+from stajax.files.lock import exclusive
+from stajax.files.names import comparable_name, shorten_name
 from stajax.hints import address_refusal, is_address
 
 

@@ -13,9 +13,10 @@ import scipy.io
 import scipy.sparse
 
 from helpers.torch_files import write_legacy, write_state, write_zip
-from stajax import cli, eyetracking, files, model
+from stajax import cli, eyetracking, model, screen
 from stajax import config as configuration
 from stajax.config import Config, Training
+from stajax.files import manifest
 from stajax.prepare.constant_rate import ShownFrames
 from stajax.prepare.fixations import FixationTable
 from stajax.prepare.gaze_units import GazeUnits
@@ -123,7 +124,7 @@ def check_one_line(read, path):
   try:
     read(path)
   except KNOWN as error:
-    line = cli.one_line(error)
+    line = screen.one_line(error)
     assert line and "\n" not in line and "\x1b" not in line and len(line) < 3000, line
   assert time.monotonic() - start < 30
 
@@ -162,7 +163,7 @@ def test_models_of_anybody_are_read_or_refused(tmp_path, bounded_memory, count):
     found = about if seed % 2 else damage_json(about, rng)
     if not isinstance(found, dict):
       found = {"format": found}
-    files.write_manifest(tmp_path / "model.json", found, files.digests(tmp_path, [tmp_path / "config.json"]))
+    manifest.write_manifest(tmp_path / "model.json", found, manifest.digests(tmp_path, [tmp_path / "config.json"]))
     check_one_line(lambda folder: model.load(folder, ()), tmp_path)
 
 

@@ -10,7 +10,7 @@ import pytest
 from helpers.manifests import edit, reseal
 from stajax import model, networks
 from stajax.config import Config, ConfigError, Network, Training
-from stajax.files import read_manifest, sha256_of_file
+from stajax.files.manifest import read_manifest, sha256_of_file
 from stajax.inference.predictor import Predictor
 from stajax.model import ModelError
 from stajax.weights import store

@@ -27,18 +27,8 @@ from stajax.data import packed_features
 from stajax.data.packed_features import PackedFile, Packing
 from stajax.data.records import Records
 from stajax.data.shards import RecordError
-from stajax.files import (
-  FileError,
-  atomic_file,
-  check_digest,
-  digests,
-  make_folder,
-  read_manifest,
-  sha256_of_bytes,
-  sha256_of_file,
-  write_bytes,
-  write_manifest,
-)
+from stajax.files import FileError, atomic_file, make_folder, write_bytes
+from stajax.files.manifest import check_digest, digests, read_manifest, sha256_of_bytes, sha256_of_file, write_manifest
 
 _BITS = np.uint16
 """NumPy's file format has no bfloat16, so that its bits are stored as integers."""

@@ -19,7 +19,8 @@ from stajax.data.jpeg import FrameDecoder, decode_ratio
 from stajax.data.schema import INTEGERS, SOUND_COLUMNS
 from stajax.data.shards import RecordError, SelectedReader, ShardReader, read_bytes
 from stajax.data.tensorflow_cpu import tf
-from stajax.files import FileError, read_json, sha256_of_json
+from stajax.files import FileError, read_json
+from stajax.files.manifest import sha256_of_json
 from stajax.media.spectrogram import NUM_BINS
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from stajax.files import atomic_file, make_folder, sha256_of_json
+from stajax.files import atomic_file, make_folder
+from stajax.files.manifest import sha256_of_json
 
 
 def staging_key(source: str, settings: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stajax import cli
+from stajax import cli, screen
 from stajax.media import isolated
 from stajax.predict.api import load
 
@@ -58,8 +58,8 @@ def _demo(arguments: Arguments) -> int:
     key = secrets.token_urlsafe(16)
     server = make_server(make_application(Store(model, folder, limits), model, key))
     for note in model.notes:
-      cli.say(f"note: {note}")
-    cli.say(f"http://127.0.0.1:{socket.getsockname()[1]}/{key}/\nOpen this address in a browser. Ctrl-C ends it.")
+      screen.say(f"note: {note}")
+    screen.say(f"http://127.0.0.1:{socket.getsockname()[1]}/{key}/\nOpen this address in a browser. Ctrl-C ends it.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server passes its signals on when it has ended
     with contextlib.suppress(KeyboardInterrupt):
       server.run([socket])

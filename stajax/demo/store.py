@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stajax import cli
+from stajax import cli, screen
 from stajax.demo.analysis import Analysis, analyse
 from stajax.demo.files import Order, clean_title, make_file, title_stem
 from stajax.demo.jobs import Line, PageJob
 from stajax.demo.limits import Refused, UploadLimits
-from stajax.files import exclusive
+from stajax.files.lock import exclusive
 from stajax.media.file import MediaError
 from stajax.predict.api import SaliencyModel
 
@@ -214,7 +214,7 @@ def in_words(error: Exception, path: Path, title: str) -> str:
   """Returns what people are told about an error; one that nobody expected is reported on the terminal, too."""
   if isinstance(error, Refused):
     return str(error)
-  text = cli.one_line(error).replace(f"{path}: ", "").replace(str(path), title)
+  text = screen.one_line(error).replace(f"{path}: ", "").replace(str(path), title)
   if isinstance(error, MediaError):
     return next((words for known, words in _WORDS.items() if known in text), f"This file cannot be used: {text}")
   if isinstance(error, OSError | MemoryError):

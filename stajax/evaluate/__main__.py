@@ -22,7 +22,7 @@ from typing import Any, Literal
 import tyro
 
 import stajax
-from stajax import cli, senses
+from stajax import cli, screen, senses
 from stajax.evaluate import methods
 from stajax.evaluate.kept_scores import KeptScores
 from stajax.eyetracking import StavisError, StavisTree, is_avimos, parse_data, read_groups, read_tree
@@ -131,18 +131,18 @@ def evaluate(arguments: Arguments) -> int:
   if kept is not None and part != cli.WHOLE:
     outcomes = kept.load_all(tree.videos)
     if len(outcomes) < len(tree.videos):
-      cli.say(f"part {part}: {_describe_part(evaluation, len(tree.videos) - len(outcomes), kept)}")
+      screen.say(f"part {part}: {_describe_part(evaluation, len(tree.videos) - len(outcomes), kept)}")
       return cli.exit_code(len(evaluation.skipped), len(evaluation.skipped) + len(evaluation.videos))
     evaluation = join_outcomes(tree.videos, outcomes, settings, groups)
   skipped = (*tree.skipped, *evaluation.skipped)
   for database, video, reason in skipped:
-    cli.say(f"skipped {database}/{video}: {reason}", is_about_a_fault=True)
+    screen.say(f"skipped {database}/{video}: {reason}", is_about_a_fault=True)
   if not evaluation.videos:
     return cli.fail(PROGRAM, f"{root}: none of {len(skipped)} videos could be scored", code=3)
   _write(arguments.out, chosen, evaluation, tree)
   if kept is not None:
     kept.remove()
-  cli.say(_summary(evaluation, len(skipped), arguments.out))
+  screen.say(_summary(evaluation, len(skipped), arguments.out))
   return cli.exit_code(len(skipped), len(skipped) + len(evaluation.videos))
 
 
@@ -236,12 +236,12 @@ def _write(out: Path, chosen: methods.Methods, evaluation: Evaluation, tree: Sta
       os.replace(path, out / path.name)
     sync(out)
   for note in notes[:_MAX_NOTES]:
-    cli.say(f"note: {note}")
+    screen.say(f"note: {note}")
   if len(notes) > _MAX_NOTES:
-    cli.say(f"note: … and {len(notes) - _MAX_NOTES} more in {out / 'evaluation.json'}")
-  cli.say(format_table(scores))
+    screen.say(f"note: … and {len(notes) - _MAX_NOTES} more in {out / 'evaluation.json'}")
+  screen.say(format_table(scores))
   if chosen.senses:
-    cli.say(format_comparison(about["senses"]))
+    screen.say(format_comparison(about["senses"]))
 
 
 def _page(

@@ -19,7 +19,7 @@ import numpy as np
 
 from stajax.data.staging import Staging, pack_json, unpack_json
 from stajax.eyetracking import StavisVideo
-from stajax.files import sha256_of_json
+from stajax.files.manifest import sha256_of_json
 from stajax.scoring.results import Moment, VideoScores
 from stajax.scoring.videos import Outcome, VideoKey
 

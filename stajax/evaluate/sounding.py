@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from stajax import cli, runtime, senses
+from stajax import cli, runtime, screen, senses
 from stajax import config as configuration
 from stajax.data.records import Records
 from stajax.files import write_json
@@ -91,7 +91,7 @@ def _compare(arguments: Arguments) -> int:
     f"{records.names[left]} | {records.names[right]}": measure_pair(plain, records, left, right)
     for left, right in runtime.progress("side by side", len(chosen), "pair", iterable=chosen)
   }
-  cli.say(format_results(exchanged, pairs))
+  screen.say(format_results(exchanged, pairs))
   if arguments.out is not None:
     write_json(arguments.out, {"exchanged_sound": exchanged, "side_by_side": pairs})
   return 0

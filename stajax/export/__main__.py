@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stajax import cli, runtime
+from stajax import cli, runtime, screen
 from stajax.inference import Precision
 from stajax.predict.api import SHIPPED_NAME, StudentName
 
@@ -58,7 +58,7 @@ def _export(arguments: Arguments) -> int:
   size = sum(path.stat().st_size for path in arguments.out.rglob("*") if path.is_file())
   students = ", ".join(about["model"]["students"])
   where = arguments.out / SIDECAR
-  cli.say(f"{arguments.out}: {students}, {size / 1e6:.1f} MB; how to use the files: {where}")
+  screen.say(f"{arguments.out}: {students}, {size / 1e6:.1f} MB; how to use the files: {where}")
   return 0
 
 

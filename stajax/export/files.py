@@ -10,7 +10,8 @@ from stajax import hints, networks
 from stajax import model as models
 from stajax.export.describe import describe
 from stajax.export.program import ExportedProgram, make_program
-from stajax.files import atomic_folder, find_visible_files, sha256_of_file, write_bytes, write_json
+from stajax.files import atomic_folder, find_visible_files, write_bytes, write_json
+from stajax.files.manifest import sha256_of_file
 
 if TYPE_CHECKING:  # as in stajax.model
   from stajax.config import Config

@@ -21,7 +21,7 @@ import numpy as np
 
 from stajax import model as models
 from stajax import networks
-from stajax.files import sha256_of_json
+from stajax.files.manifest import sha256_of_json
 from stajax.inference import Precision
 from stajax.inference.class_maps import make_dense, make_groups, switch_values
 from stajax.inference.clip import Clip, Sample, windows

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stajax import cli, hints
+from stajax import cli, hints, screen
 from stajax.config import Config, ConfigError
 from stajax.plan import topology
 from stajax.plan.cost import CLIP_SECONDS, DataSet
@@ -73,10 +73,10 @@ def _plan(arguments: Arguments, config: Config) -> int:
   topology.prepare_process(target)
   about = {"config": config.name, "categories": num_categories, "categories_from": origin}
   if target is None:
-    cli.say(_network_text(arguments, config, about))
+    screen.say(_network_text(arguments, config, about))
     return 0
   try:
-    cli.say(_stage_text(arguments, config, about, target))
+    screen.say(_stage_text(arguments, config, about, target))
     return 0
   except topology.DoesNotFit as error:
     return cli.fail(PROGRAM, error, code=1)

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import tyro
 
-from stajax import cli, runtime
-from stajax.files import exclusive, printable
+from stajax import cli, runtime, screen
+from stajax.files.lock import exclusive
+from stajax.files.names import printable
 from stajax.hints import is_address
 from stajax.inference import Precision
 from stajax.media import isolated
@@ -197,7 +198,7 @@ def _predict_videos(job: Job, videos: Sequence[tuple[Path, str]], done: Collecti
     try:
       summary = job.predict(model, path, name, partial(_with_bar, path.name))
     except Exception as error:  # no error of one video, of FFmpeg, XLA or the disk, may stop the others
-      cli.fail(PROGRAM, cli.one_line(error, path))
+      cli.fail(PROGRAM, screen.one_line(error, path))
       num_failed += 1
       continue
     for note in summary.notes:
@@ -258,7 +259,7 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
   with exclusive(arguments.out / f".predict-{part.index}.lock"):
     for video, num_written, error in predict_dataset(model.predictor, tree.videos, arguments.out, part, as_videos):
       if error is not None:
-        cli.fail(PROGRAM, cli.one_line(error, Path(video.database) / video.name))
+        cli.fail(PROGRAM, screen.one_line(error, Path(video.database) / video.name))
         num_failed += 1
       else:
         num_made += 1
@@ -275,7 +276,7 @@ def _predict_dataset(arguments: Arguments, data: str) -> int:
 
 def _say(text: str, is_about_a_fault: bool = False) -> None:
   """Prints one line, also if a name in it has line breaks."""
-  cli.say(text.replace("\n", "\\n"), is_about_a_fault)
+  screen.say(text.replace("\n", "\\n"), is_about_a_fault)
 
 
 def _print_summary(what: str, num_maps: int, start: float, num_failed: int, out: Path) -> None:

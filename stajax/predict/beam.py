@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stajax import cli, runtime
-from stajax.files import exclusive, make_folder, read_json, write_json, write_text
+from stajax import runtime, screen
+from stajax.files import make_folder, read_json, write_json, write_text
+from stajax.files.lock import exclusive
 from stajax.media import isolated
 from stajax.predict.api import SaliencyModel
 from stajax.predict.job import Job
@@ -82,7 +83,7 @@ def predict_one(job: Job, path: Path, name: str) -> Outcome:
         return Outcome(str(path), name, was_done=True)
       summary = job.predict(model, path, name)
     except Exception as error:  # as in `stajax predict`, no error of one video may stop the others
-      return Outcome(str(path), name, error=cli.one_line(error, path))
+      return Outcome(str(path), name, error=screen.one_line(error, path))
     seconds = round(time.monotonic() - start, 3)
     return Outcome(str(path), name, summary.frames, summary.maps, seconds, notes=summary.notes)
 

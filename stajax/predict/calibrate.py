@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from stajax import cli
+from stajax import cli, screen
 
 PROGRAM = "python -m stajax.predict.calibrate"
 _SEED = 1
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = max(networks.training_of(name, found.config).size for name in found.variables)
     ranges = calibrate(found, embedded_frames(arguments.clips, size))
     model.save_calibrated(arguments.model, arguments.out, ranges)
-    cli.say(f"{arguments.out}: the inputs of {len(ranges)} convolutions, on {2 * arguments.clips} frames")
+    screen.say(f"{arguments.out}: the inputs of {len(ranges)} convolutions, on {2 * arguments.clips} frames")
     return 0
 
   return cli.run(PROGRAM, run)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from stajax import cli
+from stajax import cli, screen
 
 PROGRAM = "python -m stajax.predict.halve"
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     runtime.configure()
     size = model.save_half(arguments.model, arguments.out, arguments.confidence)
-    cli.say(f"{arguments.out}: {size / 1e6:.1f} MB")
+    screen.say(f"{arguments.out}: {size / 1e6:.1f} MB")
     return 0
 
   return cli.run(PROGRAM, run)

@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stajax.files import exclusive, make_folder, sha256_of_json
+from stajax.files import make_folder
+from stajax.files.lock import exclusive
+from stajax.files.manifest import sha256_of_json
 from stajax.inference import Precision
 from stajax.media.file import DEFAULT, Decoding
 from stajax.predict.api import SaliencyModel, StudentName, load

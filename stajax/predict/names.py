@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stajax.files import comparable_name, shorten_name
+from stajax.files.names import comparable_name, shorten_name
 
 COPY_SUFFIXES = {".lrv", ".lrf"}  # of small copies that cameras write beside the real files (GoPro, Insta360, DJI)
 THUMBNAIL_SUFFIX = ".thm"  # of the pictures that GoPro and others write beside them

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from stajax import cli, hints
+from stajax import cli, hints, screen
 from stajax.prepare.listing import NothingUsableError
 from stajax.prepare.sources import SOURCES, Source
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
   if argv[:1] in (["-h"], ["--help"]):
-    cli.say(str(__doc__).strip())
+    screen.say(str(__doc__).strip())
     return 0
   if not argv:
     return cli.fail(PROGRAM, f"no source: expected one of {', '.join(SOURCES)} (see `{PROGRAM} --help`)")
@@ -57,7 +57,7 @@ def _run(arguments: Source) -> int:
     return cli.fail(PROGRAM, error, 3)
   except KeyboardInterrupt:
     return cli.fail(PROGRAM, "interrupted; the same command goes on from here", cli.INTERRUPTED)
-  cli.say(result.text)
+  screen.say(result.text)
   return 1 if result.has_failures else 0
 
 

@@ -16,7 +16,7 @@ import av
 
 from stajax import __version__
 from stajax.data.staging import pack_json, staging_key, unpack_json
-from stajax.files import sha256_of_json
+from stajax.files.manifest import sha256_of_json
 from stajax.media.limits import Limits
 from stajax.prepare.clip import MediaSettings, prepare_clips
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stajax.cli import ended_by_interrupts, make_out_folder
-from stajax.files import exclusive
+from stajax.files.lock import exclusive
 from stajax.prepare.gaze_units import GazeUnits, Origin, TimeUnit, Units, parse_screen
 from stajax.prepare.summary_text import Result, describe_listing, describe_records
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stajax.cli import make_out_folder
-from stajax.files import exclusive
+from stajax.files.lock import exclusive
 from stajax.prepare.layouts.ave import read_ave
 from stajax.prepare.layouts.folders import read_folders
 from stajax.prepare.layouts.table import read_table

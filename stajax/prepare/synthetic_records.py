@@ -16,7 +16,8 @@ import numpy as np
 from stajax import __version__
 from stajax.data.jpeg import encode_jpeg
 from stajax.data.staging import staging_key
-from stajax.files import csv_text, make_folder, partial_path, put_in_place, write_json, write_text
+from stajax.files import make_folder, partial_path, put_in_place, write_json, write_text
+from stajax.files.names import csv_text
 from stajax.media.spectrogram import log_spectrogram, statistics
 from stajax.prepare.clip_staging import ClipStaging, PreparedClip
 from stajax.prepare.progress import open_staging, read_finished, work

@@ -14,7 +14,9 @@ from typing import Any
 from stajax import __version__
 from stajax.cli import make_out_folder
 from stajax.eyetracking import read_groups
-from stajax.files import exclusive, read_json, sha256_of_json, write_json
+from stajax.files import read_json, write_json
+from stajax.files.lock import exclusive
+from stajax.files.manifest import sha256_of_json
 from stajax.media.limits import Failure, Limits
 from stajax.media.video import probe_picture
 from stajax.prepare.annotations import Annotations

@@ -14,7 +14,8 @@ from PIL import Image
 
 from stajax.data.jpeg import encode_jpeg
 from stajax.eyetracking import GROUPS_FILE
-from stajax.files import make_folder, put_in_place, shorten_name, write_json, write_text
+from stajax.files import make_folder, put_in_place, write_json, write_text
+from stajax.files.names import shorten_name
 from stajax.media.spectrogram import SAMPLE_RATE
 from stajax.prepare.fixations import Annotation
 

@@ -14,7 +14,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stajax.files import csv_name
+from stajax.files.names import csv_name
 from stajax.prepare.listing import text_encoding
 
 TABLE = "clips.csv"

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stajax.data.staging import Staging
-from stajax.files import sha256_of_bytes
+from stajax.files.manifest import sha256_of_bytes
 from stajax.grid import reflect
 from stajax.media.audio import SAMPLE_RATE
 from stajax.media.file import MediaError

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from stajax import cli
+from stajax import cli, screen
 from stajax.files import write_text
 
 PROGRAM = "stajax report"
@@ -61,9 +61,9 @@ def compare(arguments: CompareArguments) -> int:
   write_text(arguments.out / "comparison.csv", comparison_csv(tables))
   write_comparison(arguments.out, runs, tables, warnings)
   for line in warnings:
-    cli.say(f"note: {line}", is_about_a_fault=True)
+    screen.say(f"note: {line}", is_about_a_fault=True)
   shared = sum(len(table.runs) > 1 for table in tables)
-  cli.say(f"{len(runs)} runs, {shared} sets that several were scored on alike; see {arguments.out / 'index.html'}")
+  screen.say(f"{len(runs)} runs, {shared} sets that several were scored on alike; see {arguments.out / 'index.html'}")
   return 0
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stajax.files import csv_text
+from stajax.files.names import csv_text
 from stajax.report.paired import summarise
 from stajax.report.run_folder import RunFolder, is_finite
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from stajax import cli
+from stajax import cli, screen
 from stajax.files import read_json
 from stajax.report.names import title_of
 
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def print_comparison(arguments: Arguments) -> int:
   """Prints the table of all differences; returns the exit code."""
   reports = [read_report(folder) for folder in arguments.reports]
-  cli.say(format_differences(reports, arguments.pairs, arguments.metrics))
+  screen.say(format_differences(reports, arguments.pairs, arguments.metrics))
   return 0
 
 

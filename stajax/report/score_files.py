@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import stajax
-from stajax.files import csv_text, make_folder, write_json, write_text
+from stajax.files import make_folder, write_json, write_text
+from stajax.files.names import csv_text
 from stajax.report.senses import sets_of
 from stajax.report.tables import Scores
 from stajax.report.uncertainty import bootstrap_intervals, paired_tests, shares

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stajax import cli, networks, runtime
 from stajax import model as models
+from stajax import networks, runtime, screen
 from stajax.evaluate import methods
 from stajax.evaluate.methods import Methods
 from stajax.eyetracking import parse_data, read_tree
@@ -60,10 +60,10 @@ def make_tables(arguments: Arguments) -> int:
   write_tables(arguments.out, title, tables, figures, banners)
   missing = [f"{table.name}: {line}" for table in tables for line in table.missing]
   for line in missing:
-    cli.say(f"missing: {line}")
+    screen.say(f"missing: {line}")
   for name in sorted(scorer.failed):
-    cli.say(f"stajax tables: {name} could not be scored", is_about_a_fault=True)
-  cli.say(f"{len(tables)} tables, {len(missing)} things missing; see {arguments.out / 'index.html'}")
+    screen.say(f"stajax tables: {name} could not be scored", is_about_a_fault=True)
+  screen.say(f"{len(tables)} tables, {len(missing)} things missing; see {arguments.out / 'index.html'}")
   return 1 if scorer.failed else 0
 
 
@@ -76,7 +76,7 @@ def _figures(arguments: Arguments, run: ModelRun) -> list[Figure]:
     raise ValueError(f"--figures and --export: {run.path} is a model folder, expected the work folder of a training")
   opened = figures.open_workdir(run.path)
   if arguments.export is not None:
-    cli.say(f"{figures.export_maps(opened, arguments.export)} pseudo-fixations written to {arguments.export}")
+    screen.say(f"{figures.export_maps(opened, arguments.export)} pseudo-fixations written to {arguments.export}")
   return figures.draw_figures(opened, arguments.out, arguments.figures)
 
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 import stajax
-from stajax import cli
+from stajax import screen
 from stajax.evaluate.kept_scores import KeptScores
 from stajax.evaluate.methods import Methods
 from stajax.eyetracking import StavisTree, StavisVideo, read_groups
-from stajax.files import FileError, check_digest, digests, read_json, read_manifest, sha256_of_file, write_manifest
+from stajax.files import FileError, read_json
+from stajax.files.manifest import check_digest, digests, read_manifest, sha256_of_file, write_manifest
 from stajax.report.score_files import describe, write_scores
 from stajax.report.tables import Scores
 from stajax.scoring.protocol import Settings
@@ -77,7 +78,7 @@ class Scorer:
     }
     request = json.loads(json.dumps(request))
     if (found := _finished(folder, request)) is not None:
-      cli.say(f"{name}: scored already")
+      screen.say(f"{name}: scored already")
       self._note_failed(found[1])
       return found
     chosen, kept = make(), KeptScores.open(folder, request)
@@ -91,7 +92,7 @@ class Scorer:
       share=Share(chosen.packs or [[video] for video in tree.tree.videos], chosen.threads, kept),
     )
     for database, video, reason in evaluation.skipped:
-      cli.say(f"{name}: skipped {database}/{video}: {reason}", is_about_a_fault=True)
+      screen.say(f"{name}: skipped {database}/{video}: {reason}", is_about_a_fault=True)
     about = describe(evaluation, [*tree.tree.notes, *chosen.notes], tree.tree.fold_lists, tree.tree.skipped)
     about["rows"] = dict(chosen.row_titles)
     scores = write_scores(evaluation, about, folder)

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import tyro
 
-from stajax import cli, runtime
+from stajax import cli, runtime, screen
 from stajax import config as configuration
+from stajax.runtime import processes
 from stajax.train.scale_batch import scale_batches
 
 PROGRAM = "stajax train"
@@ -42,14 +43,14 @@ class Arguments(cli.ConfigArguments):
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   argv = list(sys.argv[1:] if argv is None else argv)
-  return cli.run(PROGRAM, lambda: _main(argv), errors=(), reports=not runtime.is_worker())
+  return cli.run(PROGRAM, lambda: _main(argv), errors=(), reports=not processes.is_worker())
 
 
 def _main(argv: Sequence[str]) -> int:
   arguments, config = cli.parse_with_config(PROGRAM, Arguments, argv, __doc__)
   config = scale_batches(config, arguments.scale_batch)
-  if arguments.distributed and not runtime.is_worker():
-    return runtime.supervise(PROGRAM, "stajax.train", argv)
+  if arguments.distributed and not processes.is_worker():
+    return processes.supervise(PROGRAM, "stajax.train", argv)
   return run(config, arguments.workdir or Path("runs") / config.name, arguments.distributed, arguments.redo)
 
 
@@ -62,8 +63,8 @@ def run(config: configuration.Config, workdir: Path, distributed: bool = False, 
 
   if not distributed:
     return command()
-  runtime.join_processes()
-  return runtime.run_together(PROGRAM, command, cli.report)
+  processes.join_processes()
+  return processes.run_together(PROGRAM, command, cli.report)
 
 
 def _run(config: configuration.Config, workdir: Path, redo: Sequence[str]) -> int:
@@ -71,7 +72,7 @@ def _run(config: configuration.Config, workdir: Path, redo: Sequence[str]) -> in
     from stajax.train.loop import Stopped, TrainingError
     from stajax.train.stages import runner
   try:
-    cli.say(runner.run_all(config, workdir, redo))
+    screen.say(runner.run_all(config, workdir, redo))
   except TrainingError as error:
     return cli.fail(PROGRAM, str(error), code=1)
   except Stopped as error:

@@ -11,7 +11,8 @@ from pathlib import Path
 from stajax import config as configuration
 from stajax import model as models
 from stajax import networks
-from stajax.files import FileError, check_digest, digests, read_manifest, write_manifest
+from stajax.files import FileError
+from stajax.files.manifest import check_digest, digests, read_manifest, write_manifest
 from stajax.inference.class_maps import Sources, make_dense, stored_pool
 from stajax.inference.dense import DenseNetwork
 from stajax.report.table_1 import Variant

@@ -17,7 +17,7 @@ import optax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from stajax.cli import one_line
+from stajax.screen import one_line
 from stajax.signals import deferred
 
 for _name in ("absl", "asyncio", "concurrent.futures"):

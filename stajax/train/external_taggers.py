@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 from stajax import networks
 from stajax.config import ConfigError
 from stajax.data.class_scores import ClassScores
-from stajax.files import sha256_of_bytes
+from stajax.files.manifest import sha256_of_bytes
 from stajax.inference.clip import Clip
 from stajax.inference.dense import make_tagger
 from stajax.inference.local_devices import Device

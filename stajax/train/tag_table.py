@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stajax.config import ConfigError
-from stajax.files import csv_name, csv_text, write_text
+from stajax.files import write_text
+from stajax.files.names import csv_name, csv_text
 from stajax.prepare.listing import ListingError, read_lines
 
 _HEADER = ("tag", "class")

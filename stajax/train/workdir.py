@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from stajax import model
-from stajax.files import FileError, exclusive, read_manifest
+from stajax.files import FileError
+from stajax.files.lock import exclusive
+from stajax.files.manifest import read_manifest
 from stajax.weights import store
 
 WEIGHTS = "weights.safetensors"
@@ -53,7 +55,7 @@ class Workdir:
     self.report = path / "report"
 
   def lock(self) -> contextlib.AbstractContextManager[None]:
-    """Keeps other trainings out of the folder while a block runs; see `stajax.files.exclusive`."""
+    """Keeps other trainings out of the folder while a block runs; see `stajax.files.lock.exclusive`."""
     return exclusive(self.path / ".train.lock")
 
   def initial_part(self, part: str) -> Path:

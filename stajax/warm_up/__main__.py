@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stajax import cli, runtime
+from stajax import cli, runtime, screen
 from stajax.inference import Precision
 from stajax.predict.api import StudentName, load
 
@@ -50,8 +50,8 @@ def _warm_up(arguments: Arguments) -> int:
   count = 2 * len(programs.lengths(arguments.batch))
   for step, (length, has_sound) in enumerate(programs.compute(model.predictor), 1):
     what = f"{length} map{'s' if length > 1 else ''} {'with' if has_sound else 'without'} sound"
-    cli.say(f"{step} of {count}: {what}")
-  cli.say(f"done in {time.monotonic() - started:.0f} s; compiled programs are in {folder}")
+    screen.say(f"{step} of {count}: {what}")
+  screen.say(f"done in {time.monotonic() - started:.0f} s; compiled programs are in {folder}")
   return 0
 
 

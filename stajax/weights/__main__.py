@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from stajax import cli, hints, runtime
+from stajax import cli, hints, runtime, screen
 
 PROGRAM = "stajax weights"
 
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: Fetch | Convert) -> int:
   runtime.configure()
-  cli.say(command.run())
+  screen.say(command.run())
   return 0
 
 

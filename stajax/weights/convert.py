@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stajax.files import sha256_of_file
+from stajax.files.manifest import sha256_of_file
 from stajax.nets.audio import Pooling
 from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger

@@ -15,7 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from stajax import runtime
-from stajax.files import FileError, atomic_folder, check_digest, read_manifest, sha256_of_bytes
+from stajax.files import FileError, atomic_folder
+from stajax.files.manifest import check_digest, read_manifest, sha256_of_bytes
 from stajax.weights.fetch import FetchError, Publication, fetch
 
 MANIFEST, CARD = "model.json", "README.md"

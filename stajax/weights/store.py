@@ -12,7 +12,8 @@ import safetensors
 import safetensors.numpy
 from flax import traverse_util
 
-from stajax.files import FileError, check_digest, read_bytes, sha256_of_bytes, write_bytes
+from stajax.files import FileError, read_bytes, write_bytes
+from stajax.files.manifest import check_digest, sha256_of_bytes
 
 _ABOUT = "stajax"
 """The key of the files' metadata."""

@@ -19,7 +19,7 @@ from stajax import companions, model
 from stajax.config import Maps
 from stajax.export.__main__ import main
 from stajax.export.files import write_export
-from stajax.files import sha256_of_file
+from stajax.files.manifest import sha256_of_file
 from stajax.inference.predictor import Predictor
 from stajax.media.audio import audio_blocks
 from stajax.media.spectrogram import log_spectrogram, normalise, statistics, window_columns

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stajax import cli, runtime
+from stajax.runtime import processes
 
 BATCH = 3
 
@@ -45,10 +46,10 @@ def train(folder: Path, steps: int, devices=None, fail=lambda number: None):
 
 def main() -> int:
   """Trains as one of several processes."""
-  if not runtime.is_worker():
-    return runtime.supervise("toy", "helpers.together", sys.argv[1:])
+  if not processes.is_worker():
+    return processes.supervise("toy", "helpers.together", sys.argv[1:])
   runtime.configure()
-  runtime.join_processes()
+  processes.join_processes()
   folder, steps, *failure = sys.argv[1:]
 
   def fail(number):
@@ -74,7 +75,7 @@ def main() -> int:
     except Stopped as error:
       return cli.fail("toy", str(error), 75)
 
-  return runtime.run_together("toy", command, cli.report)
+  return processes.run_together("toy", command, cli.report)
 
 
 if __name__ == "__main__":

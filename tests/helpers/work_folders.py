@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from stajax import files
+from stajax.files import manifest
 
 LOCK = ".train.lock"
 """The name of the file that says that somebody writes in a work folder."""
@@ -72,7 +72,7 @@ class Reader:
     if path.endswith(".json"):
       try:
         found = json.loads(content)
-        if path.endswith("done.json") and found.pop("digest") != files.sha256_of_json(found):
+        if path.endswith("done.json") and found.pop("digest") != manifest.sha256_of_json(found):
           raise ValueError("not the digest in it")
       except (ValueError, KeyError) as error:
         self.faults.append(f"{path}: {error!r} in {content[:200]!r}")
@@ -101,14 +101,14 @@ def _finished_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 def digests(workdir: Path) -> dict[str, str]:
   """Returns the SHA-256 of everything that has to be equal, by name: what stages say they wrote, and what is there."""
   found: dict[str, str] = {}
-  for manifest in sorted(workdir.glob("stages/*/done.json")):
-    _, written = files.read_manifest(manifest)
-    found |= {f"{manifest.parent.name}: {name}": sha256 for name, sha256 in written.items() if _is_fixed(name)}
-    there = files.digests(workdir, [workdir / name for name in written if _is_fixed(name)])
-    assert there == {name: sha256 for name, sha256 in written.items() if _is_fixed(name)}, manifest
-    if (log := manifest.with_name("log.jsonl")).exists():
+  for done in sorted(workdir.glob("stages/*/done.json")):
+    _, written = manifest.read_manifest(done)
+    found |= {f"{done.parent.name}: {name}": sha256 for name, sha256 in written.items() if _is_fixed(name)}
+    there = manifest.digests(workdir, [workdir / name for name in written if _is_fixed(name)])
+    assert there == {name: sha256 for name, sha256 in written.items() if _is_fixed(name)}, done
+    if (log := done.with_name("log.jsonl")).exists():
       lines = [json.loads(line) for line in log.read_text().splitlines()]
-      found[f"{manifest.parent.name}: log"] = json.dumps([
+      found[f"{done.parent.name}: log"] = json.dumps([
         {key: value for key, value in line.items() if key != "examples_per_second"} for line in lines
       ])  # fmt: skip
   return found
@@ -134,5 +134,7 @@ def check(workdir: Path, reference: Path, reader: Reader | None) -> None:
     return
   assert not reader.faults, reader.faults[:5]
   names = {name.partition(": ")[2] for name in found}
-  partial = {name for name in names & reader.seen.keys() if reader.seen[name] != {files.sha256_of_file(workdir / name)}}
+  partial = {
+    name for name in names & reader.seen.keys() if reader.seen[name] != {manifest.sha256_of_file(workdir / name)}
+  }
   assert not partial, partial

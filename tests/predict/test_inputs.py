@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stajax.files import comparable_name
+from stajax.files.names import comparable_name
 from stajax.media.file import MediaError
 from stajax.media.video import probe
 from stajax.predict import __main__ as command

@@ -9,7 +9,7 @@ import pytest
 import stajax
 from helpers.paths import ROOT
 from stajax import model
-from stajax.files import sha256_of_file
+from stajax.files.manifest import sha256_of_file
 from stajax.inference.predictor import load_predictor
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from helpers.media_files import clicks, onsets, ramp, write_video
 from stajax.eyetracking import StavisError, read_groups, read_tree
-from stajax.files import exclusive
+from stajax.files.lock import exclusive
 from stajax.media.limits import Failure, Limits
 from stajax.prepare import progress, tree_files
 from stajax.prepare import tree as module

@@ -14,7 +14,7 @@ import pytest
 
 import stajax
 from stajax import model
-from stajax.files import digests, write_manifest
+from stajax.files.manifest import digests, write_manifest
 from stajax.predict.__main__ import main as predict
 from stajax.weights import store
 from stajax.weights.fetch import FetchError

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from unicodedata import normalize
 
-from stajax.files import comparable_name, shorten_name
+from stajax.files.names import comparable_name, shorten_name
 
 
 def name_clips(paths: Sequence[PurePath]) -> list[str]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import TextIO
 
-from stajax.files import csv_text, make_folder, write_text
+from stajax.files import make_folder, write_text
+from stajax.files.names import csv_text
 from stajax.prepare.listing import MEDIA_SUFFIXES, NOT_TEXT, ListingError, check_file_name, text_encoding
 
 MAX_BYTES = 2**33

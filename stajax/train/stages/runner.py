@@ -13,7 +13,8 @@ from tqdm import tqdm
 from stajax import config as configuration
 from stajax.cli import make_out_folder
 from stajax.config import Config
-from stajax.files import write_manifest, write_text
+from stajax.files import write_text
+from stajax.files.manifest import write_manifest
 from stajax.train import external_taggers, initial_weights, train_network
 from stajax.train.run import Run, open_run
 from stajax.train.stages import stage_files

@@ -17,7 +17,8 @@ import jax
 from stajax import runtime
 from stajax.config import Config, ConfigError
 from stajax.data.staging import staging_of
-from stajax.files import FileError, check_digest, digests, read_json, sha256_of_json, sync, write_json
+from stajax.files import FileError, read_json, sync, write_json
+from stajax.files.manifest import check_digest, digests, sha256_of_json
 from stajax.hints import unknown
 from stajax.train.stages.graph import Stage
 from stajax.train.workdir import WEIGHTS, Workdir, WorkdirError

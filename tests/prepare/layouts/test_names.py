@@ -4,7 +4,7 @@ import re
 import unicodedata
 from pathlib import PurePosixPath
 
-from stajax.files import comparable_name
+from stajax.files.names import comparable_name
 from stajax.prepare.layouts.names import name_clips
 
 
