@@ -34,6 +34,7 @@ class Terminated(BaseException):
   """This process has received SIGTERM; one line. Nothing but the command itself may catch it."""
 
 
+_ENDED = "ended by SIGTERM; what is finished is kept, and the same command goes on from there"
 _is_asked = False
 """Whether SIGTERM came while a loop takes care of it."""
 _takes_care = False
@@ -52,13 +53,12 @@ def ended_by_sigterm() -> Generator[None]:
 
   def end(_number: int, _frame: Any) -> None:
     global _is_asked
-    text = "ended by SIGTERM; what is finished is kept, and the same command goes on from there"
     if _leave is not None:
-      _leave(text)
+      _leave(_ENDED)
     elif _takes_care and not _is_asked:
       _is_asked = True
     else:
-      raise Terminated(text)
+      raise Terminated(_ENDED)
 
   in_main_thread = threading.current_thread() is threading.main_thread()  # others cannot take signals
   if is_worker() or not in_main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
@@ -74,13 +74,19 @@ def ended_by_sigterm() -> Generator[None]:
 
 @contextlib.contextmanager
 def stops_by_itself() -> Generator[None]:
-  """Says that the block asks `should_stop` every now and then, saves, and ends."""
+  """Says that the block asks `should_stop` every now and then, saves, and ends.
+
+  Raises:
+    Terminated: SIGTERM came after the block had asked for the last time, and the block has ended as if it had not.
+  """
   global _takes_care
   _takes_care = True
   try:
     yield
   finally:
     _takes_care = False
+  if _is_asked:
+    raise Terminated(_ENDED)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,15 @@ def test_signals_wait_for_the_end_of_a_block(number, raised):
     assert done and signal.getsignal(number) is before
 
 
+def test_a_signal_after_the_last_question_ends_the_command():
+  with signals.ended_by_sigterm():
+    with pytest.raises(signals.Terminated), signals.stops_by_itself():
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert signals.should_stop()
+    with pytest.raises(ValueError, match="its own"), signals.stops_by_itself():
+      raise ValueError("its own")
+
+
 LOSING = """
 import gc, os, sys, time, weakref
 from stajax import cli, signals

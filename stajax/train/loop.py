@@ -116,7 +116,7 @@ def train(
           log.sync()  # a step that is saved is never logged again
         if is_saved:  # only after the metrics were checked, so that a state that a NaN spoiled is never saved
           _save(job.name, step, state, checkpoints)
-        if is_stopped and step < job.steps:
+        if is_stopped:  # at the last step, too: what comes then may take hours, and does not ask
           raise Stopped(
             f"stage {job.name}: stopped at step {step}, which is saved; the same command goes on from there"
           )

@@ -1,6 +1,8 @@
 """The training loop, with batches from memory: resuming, logging, and stopping at a NaN."""
 
+import os
 import shutil
+import signal
 import sys
 import types
 
@@ -11,6 +13,7 @@ from jax.experimental import multihost_utils
 
 from helpers.small_network import SIZE, Small, make_batch, sgd, start
 from stajax.report.log_lines import read_log
+from stajax.signals import Terminated, ended_by_sigterm
 from stajax.train import checkpoint, loop, step
 
 
@@ -78,6 +81,30 @@ def test_a_finished_training_is_not_repeated(uninterrupted):
   assert not asked
   jax.tree.map(np.testing.assert_array_equal, again, state)
   assert list((folder / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("comes", ["before the last step", "while it is saved"])
+def test_a_signal_at_the_last_step_ends_the_command(uninterrupted, tmp_path, monkeypatch, comes):
+  """What comes after a network may take hours, and does not ask whether to go on."""
+
+  def end(number, batch):
+    if comes == "before the last step" and number == 7:
+      os.kill(os.getpid(), signal.SIGTERM)
+    return batch
+
+  def save(name, step, *rest):
+    real(name, step, *rest)
+    if comes == "while it is saved" and step == 7:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  real = loop._save
+  monkeypatch.setattr(loop, "_save", save)
+  with ended_by_sigterm(), pytest.raises((loop.Stopped, Terminated)):
+    train(tmp_path, spoil=end)
+  asked = []
+  again = jax.device_get(train(tmp_path, asked=asked))
+  assert not asked
+  jax.tree.map(np.testing.assert_array_equal, again, uninterrupted[1])
 
 
 def test_log_lines_are_means(uninterrupted, tmp_path):
