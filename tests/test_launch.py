@@ -101,7 +101,8 @@ def test_slurm_starts_one_process_a_task(programs, monkeypatch):
 def test_jax_joins_the_tasks_of_slurm(programs, tmp_path):
   """With SLURM's variables alone, the two processes of a job become one group."""
   joins = (
-    f"#!/usr/bin/env bash\nexec {sys.executable} -c 'from stajax.runtime import join_processes; join_processes()\n"
+    f"#!/usr/bin/env bash\nexec {sys.executable} -c "
+    "'from stajax.runtime.processes import join_processes; join_processes()\n"
     # One write: the processes share a pipe, and Python without a buffer writes every argument for itself.
     'import jax, os; os.write(1, f"{jax.process_index()} {jax.process_count()} {len(jax.devices())}\\n".encode())\'\n'
   )

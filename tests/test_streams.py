@@ -12,7 +12,7 @@ from helpers.paths import ROOT
 
 WORKING = """
 import os, sys
-from stajax import cli
+from stajax import cli, screen
 
 def command():
   with open(sys.argv[1], "wb") as file:
@@ -20,8 +20,8 @@ def command():
       os.write(1, b"what a library prints")
       os.write(2, b"what a library prints")
     for number in range(3):
-      cli.say(str(number) * 100_000)
-      cli.say("a note", is_about_a_fault=True)
+      screen.say(str(number) * 100_000)
+      screen.say("a note", is_about_a_fault=True)
       file.write(b"x")
   return 5
 

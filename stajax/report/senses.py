@@ -211,7 +211,9 @@ def _say(evaluation: Evaluation, senses: Senses, sounding: Collection[tuple[str,
   scores = _scores(evaluation, compared, f"final{senses.suffix}", "nss")
   words, found = _words(senses), _difference(scores)
   if found.num_clips < 2:
-    return f"{found.num_clips} {kind} are too few to say whether the final map {words.uses}."
+    one_video = kind.replace("videos", "video")
+    number = f"One {one_video} is" if found.num_clips else f"No {one_video} is left, which is"
+    return f"{number} too little to say whether the final map {words.uses}."
   margin = f"± {found.half_width:.3f}"
   if found.mean - found.half_width > 0 and found.mean >= LEAST:
     better = words.without.format(f"{found.mean:.3f} {margin} higher")

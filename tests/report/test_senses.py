@@ -107,7 +107,7 @@ def test_without_sound_or_with_few_videos_nothing_is_claimed():
   }  # fmt: skip
   assert "–" in format_comparison(comparison)
   (line,) = compare_senses(evaluation, [OTHER], names(1))["says"]
-  assert line == "1 videos are too few to say whether the final map hears."
+  assert line == "One video is too little to say whether the final map hears."
 
 
 def test_several_databases_are_also_taken_together():
