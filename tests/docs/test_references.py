@@ -75,3 +75,12 @@ def test_every_page_is_in_a_table_of_contents():
 def test_pages_that_the_site_makes_are_not_committed():
   made = subprocess.run(["git", "ls-files", "docs/api", "docs/_build"], cwd=ROOT, capture_output=True, text=True)
   assert made.stdout.split() in ([], ["docs/api/index.md"])
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_lines_of_prose_are_short(page):
+  """The rows of tables are lines, however long; `benchmarks/RESULTS.md` is written by a program."""
+  if page.name == "RESULTS.md":
+    return
+  long = [number for number, line in lines_outside_code(page) if len(line) > 120 and not line.startswith("|")]
+  assert not long, f"{page.name}: lines {long} have more than 120 characters"
