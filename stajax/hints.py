@@ -1,11 +1,21 @@
-"""What a message about a wrong name says: the nearest known name, all names that are known, or what else it is."""
+"""What a message about a wrong name or value says: the nearest known name, all names that are known, or what it is."""
 
 import contextlib
 import difflib
 import io
+import numbers
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+_KINDS = {
+  "a whole number": (numbers.Integral,),
+  "a number": (numbers.Real,),
+  "a text": (str,),
+  "a path": (str, os.PathLike),
+}
+"""What the types of arguments are called."""
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -83,3 +93,15 @@ def address_refusal(path: str | Path) -> str:
   """Returns a line that says that an address was given where a local file or folder is expected."""
   address = re.sub(r":/+", "://", str(path), count=1)  # a `Path` keeps one slash
   return f"{address}: is an address, expected a local file or folder: download it first"
+
+
+def check_type(name: str, value: object, kind: str) -> None:
+  """Raises TypeError, one line, if an argument of Python's API is of another type; True and False are no numbers.
+
+  Args:
+    name: The argument's name.
+    value: Its value.
+    kind: `a whole number`, `a number`, `a text` or `a path`.
+  """
+  if not isinstance(value, _KINDS[kind]) or isinstance(value, bool):
+    raise TypeError(f"{name}: found {type(value).__name__}, expected {kind}")

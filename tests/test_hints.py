@@ -1,5 +1,6 @@
 """Tests of hints at the nearest name: wrong values of options and of fields of a configuration, command by command."""
 
+import numpy as np
 import pytest
 
 from helpers.paths import CONFIGS
@@ -71,3 +72,10 @@ def test_a_wrong_value_in_a_configuration_is_answered_with_the_nearest_one(tmp_p
   with pytest.raises(config.ConfigError) as raised:
     config.load(path)
   assert hint in str(raised.value) and ("did you mean" in str(raised.value)) == bool(hint)
+
+
+@pytest.mark.parametrize("value", ["2", None, True, [2], 2.5])
+def test_a_type_that_is_not_possible_is_said_in_one_line(value):
+  with pytest.raises(TypeError, match=rf"^every: found {type(value).__name__}, expected a whole number$"):
+    hints.check_type("every", value, "a whole number")
+  hints.check_type("every", np.int64(2), "a whole number")

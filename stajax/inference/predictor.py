@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -36,6 +36,9 @@ from stajax.maps.final import NO_CENTRE, blur_maps, centre_factor, final_map
 from stajax.maps.pseudo import resize
 from stajax.maps.time_blur import SomePart, blur_in_time
 from stajax.senses import OWN, Senses
+
+if TYPE_CHECKING:
+  from stajax.config import Config
 
 _BASELINES = (_SPECTRAL_RESIDUAL, _FEATURE_DISTANCE) = ("spectral_residual", "feature_distance")
 
@@ -376,7 +379,12 @@ def load_predictor(
     ModelError, ConfigError, WeightsError: The model cannot be used; a line that names the file.
   """
 
-  model = models.load(folder, partial(networks.predicting_networks, student=only))
+  def chosen(config: "Config") -> tuple[str, ...]:
+    if only is not None and only not in networks.students_of(config):
+      raise models.ModelError(f"{folder}: has no student {only}, only {', '.join(networks.students_of(config))}")
+    return networks.predicting_networks(config, only)
+
+  model = models.load(folder, chosen)
   model = at_precision(model, precision, str(folder))
   return Predictor(model, batch, None if only is None else (only,), centre, senses)
 

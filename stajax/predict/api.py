@@ -27,6 +27,7 @@ StudentName = Literal["sta", "sta_plus_short", "sta_plus_long"]
 
 SHIPPED_NAME = "stajax's own"
 """What predictions call the model that the package comes with."""
+_MOST_BOXES = 1000
 
 
 def load(
@@ -51,7 +52,13 @@ def load(
   Raises:
     ValueError: The folder or the address has no model that can be used; a line that names the file. Or an argument is
       not one of those that are possible.
+    TypeError: An argument is of another type; one line, here and in what follows.
   """
+  given = {"path": path, "student": student, "precision": precision}
+  for name, value in given.items():
+    if value is not None:
+      hints.check_type(name, value, "a path" if name == "path" else "a text")
+  hints.check_type("batch", batch, "a whole number")
   if student is not None and student not in get_args(StudentName):
     raise ValueError(f"student {student!r}: {hints.expected(student, get_args(StudentName))}")
   if precision is not None and precision not in get_args(Precision):
@@ -126,6 +133,10 @@ class SaliencyModel:
       ValueError: An argument is not possible; one line.
     """
     sampling = Sampling(1 if every_frame and every is None else every, fps, smooth)
+    hints.check_type("video", video, "a path")
+    hints.check_type("max_seconds", max_seconds, "a number")
+    if sound_stream is not None:
+      hints.check_type("sound_stream", sound_stream, "a whole number")
     return open_video(self.predictor, video, sampling, self.name, Decoding(sound=sound_stream), max_seconds)
 
   def predict(
@@ -264,17 +275,21 @@ class Prediction:
     """Finds boxes that cover what is above half of each map's maximum, smoothed in time.
 
     Args:
-      count: The largest number of boxes of a map.
+      count: The largest number of boxes of a map, 1 to 1,000.
 
     Returns:
       (n, count, 4) int32, x, y, width and height in pixels of the video. A box keeps its place from map to map while
       it is followed; places without a box are 0.
     """
+    hints.check_type("boxes", count, "a whole number")
+    if count > _MOST_BOXES:
+      raise ValueError(f"{count} boxes: expected at most {_MOST_BOXES}")
     tracker = BoxTracker(count, self.size)
     return np.stack([tracker.add(*timed) for timed in zip(self.times.tolist(), self.maps, strict=True)])
 
   def block_weights(self, side: int = 16) -> np.ndarray:
     """Returns the mean of each map in every block of `side` × `side` pixels: (n, rows, columns) float32 in [0, 1]."""
+    hints.check_type("side", side, "a whole number")
     return block_weights(self.maps, self.size, side)
 
   def crop(self, aspect: str) -> Crop:
@@ -289,9 +304,15 @@ class Prediction:
     Raises:
       ValueError: The shape is of another form.
     """
+    hints.check_type("aspect", aspect, "a text")
     windows = CropWindows(aspect, self.provenance)
     self._write(windows)
     return windows.found
+
+  def __repr__(self) -> str:
+    count, height, width = self.maps.shape
+    name, first, last = self.provenance.info.path.name, self.times[0], self.times[-1]
+    return f"<Prediction of {name}: {count} maps of {width}×{height}, {first:.2f} to {last:.2f} s>"
 
   def _repr_html_(self) -> str:
     return prediction_html(self.maps, self.times, self.provenance)

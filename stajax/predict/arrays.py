@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stajax.hints import check_type
 from stajax.media.arrays import sound_blocks, squashed
 from stajax.media.sound_windows import file_windows
 from stajax.media.video import MediaInfo, on_grid
@@ -75,6 +76,7 @@ def array_pictures(frames: Sequence[np.ndarray] | np.ndarray, rate: float) -> Pi
 
 def _check_frames(frames: Sequence[np.ndarray] | np.ndarray, rate: float) -> tuple[int, int]:
   """Returns the height and width of the frames."""
+  check_type("rate", rate, "a number")
   if not 0 < rate <= 1000:
     raise ValueError(f"rate {rate:g}: expected frames a second, more than 0 and at most 1000")
   if not hasattr(frames, "__len__"):
@@ -101,6 +103,8 @@ def _check_sound(sound: np.ndarray, rate: int | None) -> tuple[np.ndarray, int]:
     raise ValueError(f"sound: found the shape {samples.shape}, expected (samples,) or (samples, channels)")
   if samples.dtype.kind == "f" and not np.isfinite(samples).all():
     raise ValueError("sound: found values that are not finite, expected float in [-1, 1]")
+  if rate is not None:
+    check_type("sound_rate", rate, "a number")
   if rate is None or not 1000 <= rate <= 768000:
     raise ValueError(f"sound_rate {rate}: expected samples a second of the sound, 1000 to 768000")
   return samples, rate

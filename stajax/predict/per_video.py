@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stajax.hints import check_type
 from stajax.maps.time_blur import blur_in_time
 from stajax.media import isolated
 from stajax.media.file import DEFAULT, Decoding, MediaError
@@ -63,6 +64,10 @@ class Sampling:
   smooth: float = 0.0
 
   def __post_init__(self) -> None:
+    for name, value, kind in (("every", self.every, "a whole number"), ("fps", self.fps, "a number")):
+      if value is not None:
+        check_type(name, value, kind)
+    check_type("smooth", self.smooth, "a number")
     if self.every is not None and self.every < 1:
       raise ValueError(f"every {self.every}: expected at least 1")
     if self.fps is not None and not 0 < self.fps <= 1000:

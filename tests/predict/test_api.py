@@ -75,6 +75,9 @@ def test_a_prediction_has_numbers_for_encoders_editors_and_notebooks(tmp_path):
   assert len(times) == 14 and (windows[:, 2:] == (28, 48)).all() and (np.diff(windows[:, 0]) >= 0).all()
   with pytest.raises(ValueError, match="crop tall: expected width:height"):
     prediction.crop("tall")
+  with pytest.raises(ValueError, match="1000000000 boxes: expected at most 1000"):
+    prediction.boxes(10**9)
+  assert repr(prediction) == "<Prediction of <a>.mp4: 14 maps of 24×24, 0.00 to 1.62 s>"
   page = prediction._repr_html_()
   assert page.count("data:image/png;base64,") == 8 and "&lt;a&gt;.mp4: 64×48" in page and 'src="http' not in page
 
@@ -183,3 +186,33 @@ def test_a_video_that_lasts_longer_than_allowed_is_refused(tmp_path):
   with pytest.raises(MediaError, match=r"a\.mp4: lasts 1 seconds, expected at most 1\.3 \(--max-seconds allows more\)"):
     model.stream(path, max_seconds=1.3)
   assert len(list(model.stream(path, max_seconds=1.5))) == 12
+
+
+def test_arguments_of_another_type_are_refused_by_name():
+  model = SaliencyModel(Brightness())
+  frames, sound = np.zeros((2, 24, 24, 3), np.uint8), np.zeros(8000, np.float32)
+  prediction = model.predict_arrays(frames, 8)
+  calls = {
+    "path": lambda: stajax.load(5),
+    "student": lambda: stajax.load(student=1),
+    "batch": lambda: stajax.load(batch="8"),
+    "video": lambda: model.predict(None),
+    "every": lambda: model.stream("a.mp4", every=2.5),
+    "fps": lambda: model.stream("a.mp4", fps="8"),
+    "smooth": lambda: model.stream("a.mp4", smooth="x"),
+    "sound_stream": lambda: model.stream("a.mp4", sound_stream="1"),
+    "max_seconds": lambda: model.stream("a.mp4", max_seconds="1"),
+    "rate": lambda: model.predict_arrays(frames, "8"),
+    "sound_rate": lambda: model.predict_arrays(frames, 8, sound, "8000"),
+    "boxes": lambda: prediction.boxes(2.5),
+    "side": lambda: prediction.block_weights("16"),
+    "aspect": lambda: prediction.crop((9, 16)),
+  }
+  for name, call in calls.items():
+    with pytest.raises(TypeError, match=rf"^{name}: found \w+, expected a [\w ]+$"):
+      call()
+
+
+def test_a_student_that_a_model_does_not_have_is_named():
+  with pytest.raises(ValueError, match=r"has no student sta_plus_long, only sta$"):
+    stajax.load(student="sta_plus_long")
