@@ -181,3 +181,18 @@ def test_a_manifest_with_another_kind_of_list_is_refused(tmp_path):
   files.write_json(tmp_path / "done.json", content | {"digest": manifest.sha256_of_json(content)})
   with pytest.raises(files.FileError, match=r"done\.json: files: found list, expected an object$"):
     manifest.read_manifest(tmp_path / "done.json")
+
+
+def test_a_file_replaces_neither_a_device_nor_a_folder(tmp_path):
+  pipe, link = tmp_path / "pipe", tmp_path / "link"
+  os.mkfifo(pipe)
+  link.symlink_to(pipe)
+  for path, found in (
+    (pipe, "a pipe or a device"),
+    (link, "a pipe or a device"),
+    (tmp_path, "a folder"),
+    ("", "a folder"),
+  ):
+    with pytest.raises(OSError, match=f"is {found}, expected a file"):
+      files.write_bytes(path, b"x")
+  assert pipe.is_fifo() and link.is_symlink() and len(list(tmp_path.iterdir())) == 2

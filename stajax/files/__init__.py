@@ -39,9 +39,11 @@ def atomic_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
     shared: Whether other processes may write the same file at the same time; the last one to finish wins.
 
   Raises:
-    FileNotFoundError: There is no such folder; the message names it.
+    OSError: There is no such folder, or `path` is a folder or a device, which a file must not replace; it is named.
   """
-  path = Path(path)
+  path = plain(path)
+  if path.is_dir():
+    raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file", str(path))
   if not path.parent.is_dir():
     raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
   # Unshared files get no unique name, because nobody would ever remove what killed processes leave behind.
