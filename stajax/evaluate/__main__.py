@@ -1,6 +1,6 @@
 """Scores a model, or a folder of maps, on eye-tracking videos by a published protocol, `stavis` by default.
 
-  stajax evaluate --model DIR --data stavis:ROOT --out DIR
+  stajax evaluate [--model DIR] --data stavis:ROOT --out DIR
   stajax evaluate --maps DIR --data stavis:ROOT --out DIR
   stajax evaluate --ablation --model DIR --data stavis:ROOT --out DIR
   stajax evaluate --model DIR --data stavis:ROOT --out DIR --sense sound=other --sense motion=none
@@ -54,7 +54,8 @@ class Arguments:
   out: Path
   """The folder for scores.json, evaluation.json, per_video.csv and index.html."""
   model: str | None = None
-  """The model to score: its folder, the work folder of its training, or its address, https://… or hf://owner/name."""
+  """The model to score: its folder, the work folder of its training, or its address, https://… or hf://owner/name; by
+  default, without --maps, the model that the package comes with."""
   maps: Path | None = None
   """A folder of maps made elsewhere: split{1,2,3}_results/<db>/<video>, <db>/<video> or <video>, each a folder of
   numbered png, jpg or npy files, an npz file as `predict` writes it, or a grey video."""
@@ -112,6 +113,11 @@ def evaluate(arguments: Arguments) -> int:
   Raises:
     ValueError, OSError: The arguments or the data cannot be used; one line that says why.
   """
+  if arguments.model is None and arguments.maps is None:
+    from stajax.model import SHIPPED  # JAX takes a second to load
+
+    arguments = dataclasses.replace(arguments, model=str(SHIPPED))
+    cli.say("note: neither --model nor --maps: this scores the model that stajax comes with")
   _check(arguments)
   root = parse_data(arguments.data)
   need_frames = arguments.model is not None or "spectral_residual" in arguments.baselines
@@ -173,7 +179,7 @@ def _describe_part(evaluation: Evaluation, num_missing: int, kept: KeptScores) -
 
 
 def _check(arguments: Arguments) -> None:
-  if (arguments.model is None) == (arguments.maps is None):
+  if arguments.model is not None and arguments.maps is not None:
     raise StavisError("give either --model DIR or --maps DIR")
   if arguments.ablation and arguments.model is None:
     raise StavisError("--ablation takes a model: give --model DIR instead of --maps")

@@ -79,6 +79,7 @@ def model_methods(
   runtime.configure()
   from stajax.inference import dataset, predictor  # JAX is loaded only where a model runs
   from stajax.inference.local_devices import local_devices
+  from stajax.model import SHIPPED
 
   heard = {each.sound for each in senses}
   sounding = dataset.sounding_videos(videos) if heard - {"own"} else []
@@ -87,7 +88,7 @@ def model_methods(
   packs = dataset.make_packs(loaded, videos)
   others = {f"{database}/{name}": f"{x.database}/{x.name}" for (database, name), x in donors.items()}
   return Methods(
-    f"Scores of {model.resolve().name}",
+    f"Scores of {'the model that stajax comes with' if model == SHIPPED else model.resolve().name}",
     {0: dataset.method_maps(loaded, videos, donors)},
     list(loaded.notes),
     senses=senses,
