@@ -156,7 +156,8 @@ def _map_sizes(sizes: Mapping[str, Sequence[Sequence[int]]]) -> list[tuple[str, 
     if is_shown_apart(method):
       title = "rows of Table 1" if method in tables.ABLATION_METHODS else "the same without a sense"
     grouped.setdefault(text, []).append(title)
-  return [(text, ", ".join(dict.fromkeys(titles))) for text, titles in grouped.items()]
+  # Some titles have commas.
+  return [(text, " · ".join(dict.fromkeys(titles))) for text, titles in grouped.items()]
 
 
 def _curve(stage: str, log: LogLines, identifier: str) -> dict[str, str]:
