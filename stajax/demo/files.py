@@ -97,7 +97,7 @@ def read_order(text: bytes, views: Collection[str]) -> Order:
     order = Order.model_validate_json(text)
   except pydantic.ValidationError as error:
     first = error.errors()[0]
-    raise OrderError(f"an order: {'.'.join(map(str, first['loc']))} {first['msg']}") from None
+    raise OrderError(" ".join(["an order:", *map(str, first["loc"]), first["msg"]])) from None
   known = {"kind": (*KINDS, COPY), "view": views, "aspect": ASPECTS}
   for name, values in known.items():
     if getattr(order, name) not in values:

@@ -24,7 +24,7 @@ class UploadLimits:
   def check_bytes(self, size: int) -> None:
     """Raises Refused if a video of that many bytes is too large."""
     if size > self.max_bytes:
-      found, most = (f"{count / 1e6:.3g} MB" for count in (size, self.max_bytes))
+      found, most = (f"{round(count / 1e6, 2):,.12g} MB" for count in (size, self.max_bytes))
       raise Refused(f"This file has {found}. This page takes at most {most}; `stajax predict` takes more.")
 
   def check_seconds(self, seconds: float) -> None:

@@ -17,7 +17,7 @@ from scipy.stats import entropy
 
 from helpers.media_files import clicks, ramp, write_video
 from stajax.demo import store as stores
-from stajax.demo.limits import UploadLimits
+from stajax.demo.limits import Refused, UploadLimits
 from stajax.media.video import native_frames, probe
 from stajax.predict.api import SaliencyModel
 from tests.predict.test_outputs import predict_video, read_parts, spot
@@ -248,6 +248,9 @@ def test_what_is_too_large_is_refused_before_and_while_it_comes(serve):
   server = serve(max_bytes=100_000)
   stated, said = server.upload(b"x" * 150_000)
   assert stated == 413 and said.startswith("This file has 0.15 MB. This page takes at most 0.1 MB")
+  vast = UploadLimits(500_000_000)
+  with pytest.raises(Refused, match=r"has 99,999,999\.5 MB\. This page takes at most 500 MB"):
+    vast.check_bytes(99_999_999_500_000)
   parts = (b"x" * 10_000 for _ in range(12))  # without a length in the header
   status, answer, _ = server.ask("videos?name=a", "POST", parts)
   assert status == 413 and b"at most" in answer

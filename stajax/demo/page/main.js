@@ -8,12 +8,14 @@ import { Player } from "./player.js";
 import * as server from "./server.js";
 
 const POLL = 400; // milliseconds
+const RETRY = 3000; // milliseconds, where the server could not be reached
 const by = (id) => document.getElementById(id);
 
 let state = null; // what the server has said last
 let shown = null; // {id, found, view, tracks} of the video that is shown
 let copy = null; // the name of the converted copy that is being made
 let timer = 0;
+let isLost = false; // whether the server could not be reached
 const sending = []; // videos that the server does not hold yet: {id, title, bytes, file, state, progress, message, upload}
 
 function complain(message) {
@@ -81,8 +83,21 @@ const remove = attempt(async (id) => {
 
 // How things stand
 
-const poll = attempt(async () => {
+async function poll() {
   clearTimeout(timer);
+  try {
+    await update();
+    if (isLost) complain("");
+    isLost = false;
+  } catch (error) {
+    complain(error.message);
+    isLost = true; // a machine that slept may have broken a request, and nothing else would ask again
+    clearTimeout(timer);
+    timer = setTimeout(poll, RETRY);
+  }
+}
+
+async function update() {
   const before = new Map((state?.videos ?? []).map((video) => [video.id, video.state]));
   const isFirst = state === null;
   state = await server.getState();
@@ -97,7 +112,7 @@ const poll = attempt(async () => {
   watchFiles();
   const isBusy = downloads.isBusy || copy || state.videos.some((video) => ["waiting", "running"].includes(video.state));
   if (isBusy) timer = setTimeout(poll, POLL);
-});
+}
 
 function announce(video) {
   if (video.state === "done") by("spoken").textContent = `${video.title} is done.`;
@@ -297,7 +312,10 @@ const charts = {
   concentration: new Chart(by("concentration"), (time) => player.seek(time)),
   moved: new Chart(by("moved"), (time) => player.seek(time)),
 };
-const list = new List(by("list"), (id) => shown?.id !== id && select(id), remove);
+const list = new List(by("list"), (id) => {
+  complain("");
+  if (shown?.id !== id) select(id);
+}, remove);
 
 by("pick").addEventListener("change", (event) => {
   add(event.target.files);
@@ -311,8 +329,12 @@ addEventListener("drop", (event) => {
   event.preventDefault();
   depth = 0;
   by("drop").classList.remove("over");
-  add(event.dataTransfer.files);
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
+  const folders = new Set(entries.filter((entry) => entry?.isDirectory).map((entry) => entry.name));
+  add([...event.dataTransfer.files].filter((file) => !folders.has(file.name)));
+  if (folders.size) complain(`${[...folders].join(", ")}: a folder cannot be sent. Please drop the videos in it.`);
 });
+addEventListener("focus", poll); // another tab may have sent or removed videos
 for (const id of ["opacity", "smooth"]) {
   by(id).addEventListener("input", () => {
     label();
