@@ -89,6 +89,7 @@ def make_dense(
   refine: bool | None = None,
   device: Device = None,
   int8: bool = False,
+  keeps_traces: bool = False,
 ) -> DenseNetwork:
   """Returns a trained network, compiled for whole clips.
 
@@ -101,6 +102,7 @@ def make_dense(
     refine: Whether it has fixation refine layers; see `stajax.networks.make_network`.
     device: Where it computes; None for JAX's default device.
     int8: Whether its variables are for 8-bit integers.
+    keeps_traces: Whether the next process shall find its programs traced.
   """
   return DenseNetwork(
     networks.make_network(name, config, num_categories, refine, int8),
@@ -110,6 +112,7 @@ def make_dense(
     cropped=networks.sees_crops(name, config),
     keep_stages=networks.shared_stages(name, config),
     device=device,
+    keeps_traces=keeps_traces,
   )
 
 

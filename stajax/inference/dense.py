@@ -69,6 +69,7 @@ class DenseNetwork:
     cropped: Whether it sees the clip's boxes instead of whole frames.
     keep_stages: The stages of the backbone that are kept with a clip, for other networks with the same backbone.
     device: Where it computes; None for JAX's default device. A clip's features are on the device that made them.
+    keeps_traces: Whether the next process shall find its programs traced; see `stajax.inference.traced`.
   """
 
   def __init__(
@@ -80,11 +81,12 @@ class DenseNetwork:
     cropped: bool = False,
     keep_stages: Sequence[str] = (),
     device: Device = None,
+    keeps_traces: bool = False,
   ) -> None:
     self.network, self.size, self._batch, self._cropped = network, size, batch, cropped
     self._device = device
     self.variables = self.put(variables)
-    self._programs = shared_programs(network, size, tuple(keep_stages))
+    self._programs = shared_programs(network, size, tuple(keep_stages), keeps_traces)
     images = f"{size} {cropped}"
     self._frames_key = f"{images} {digest_of(variables, network.frame_parts)}"
     self._spatial_key = f"{images} {digest_of(variables, ('visual', 'neck'))}"

@@ -103,7 +103,7 @@ class Predictor:
 
     def dense(name: str) -> DenseNetwork:
       variables, count = model.variables[name], len(model.categories)
-      return make_dense(name, variables, model.config, count, batch, int8=model.is_int8)
+      return make_dense(name, variables, model.config, count, batch, int8=model.is_int8, keeps_traces=True)
 
     self._students = {name: dense(name) for name in students}
     self._switch = dense(networks.SWITCH) if networks.SWITCH in model.variables else None

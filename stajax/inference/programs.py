@@ -4,6 +4,7 @@ Axes: B samples of a batch, n samples that a buffer has room for, t frames of a 
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportMissingTypeStubs=false
+# pyright: reportUnknownArgumentType=false
 # JAX annotates its functions in part, and chex has no stubs.
 
 import functools
@@ -15,8 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from stajax.inference.local_devices import Device
+from stajax.inference.traced import Shapes, TracedProgram, shapes_of_results
 from stajax.nets.base import Network
 from stajax.nets.images import to_size
 
@@ -40,18 +43,22 @@ class ClassMaps(NamedTuple):
   confidences: jax.Array | np.ndarray
 
 
+export.register_namedtuple_serialization(ClassMaps, serialized_name="stajax.ClassMaps")
+
+
 class BatchProgram:
   """A part of a network that computes an entry for every sample of a batch and writes them into buffers in place.
 
   Args:
+    name: What tells it from all other parts; see `TracedProgram`.
     compute: Returns the entries {name: (B, …)} for the variables, the batch's inputs (B, …), and the keyword arguments
       that all batches have in common.
   """
 
-  def __init__(self, compute: Callable[..., Buffers]) -> None:
-    self._compute: Callable[..., Buffers] = _traced_once(compute)
-    self._shapes: tuple[tuple[str, tuple[int, ...], Any], ...] | None = None
-    self.write: Callable[..., Buffers] = jax.jit(self._write, donate_argnums=1)
+  def __init__(self, name: str | None, compute: Callable[..., Buffers]) -> None:
+    self._name, self._compute = name, _traced_once(compute)
+    self._shapes: Shapes | None = None
+    self.write: Callable[..., Buffers] = TracedProgram(self._write, name, donate=1)
     """Runs the program on a batch: (variables, buffers, first sample, *inputs, **common) → buffers."""
 
   def _write(
@@ -80,8 +87,7 @@ class BatchProgram:
     if capacity == len(inputs[0]):
       return None
     if self._shapes is None:  # found once, since that traces the program
-      entries: Buffers = jax.eval_shape(self._compute, variables, *inputs, **common)
-      self._shapes = tuple((name, x.shape[1:], x.dtype) for name, x in entries.items())
+      self._shapes = shapes_of_results(self._compute, self._name, variables, *inputs, **common)
     return _make_zeros(device)(capacity, self._shapes)
 
 
@@ -89,7 +95,7 @@ class BatchProgram:
 def _make_zeros(device: Device) -> Callable[..., Buffers]:
   """Returns a program that makes buffers of zeros on a device."""
 
-  def zeros(capacity: int, shapes: tuple[tuple[str, tuple[int, ...], Any], ...]) -> Buffers:
+  def zeros(capacity: int, shapes: Shapes) -> Buffers:
     return {name: jnp.zeros((capacity, *shape), dtype) for name, shape, dtype in shapes}
 
   sharding = None if device is None else jax.sharding.SingleDeviceSharding(device)
@@ -103,16 +109,21 @@ class Programs:
     network: The module.
     size: The side of its input in pixels.
     keep_stages: The stages of the backbone that `backbone` computes, for other networks too.
+    keeps_traces: Whether the next process shall find them traced; see `stajax.inference.traced`.
   """
 
-  def __init__(self, network: Network, size: int, keep_stages: tuple[str, ...]) -> None:
+  def __init__(self, network: Network, size: int, keep_stages: tuple[str, ...], keeps_traces: bool) -> None:
     self._network, self._size, self._keep_stages = network, size, keep_stages
-    self.encode_frames = BatchProgram(self._encode_frames)
-    self.backbone = BatchProgram(self._backbone)
-    self.embed = BatchProgram(self._embed)
-    self.encode_sound = BatchProgram(self._encode_sound)
-    self.fuse = BatchProgram(self._fuse)
-    self.reason: Callable[..., Any] = jax.jit(self._reason)
+
+    def name(part: str) -> str | None:
+      return f"{part} {network!r} {size} {keep_stages}" if keeps_traces else None
+
+    self.encode_frames = BatchProgram(name("encode_frames"), self._encode_frames)
+    self.backbone = BatchProgram(name("backbone"), self._backbone)
+    self.embed = BatchProgram(name("embed"), self._embed)
+    self.encode_sound = BatchProgram(name("encode_sound"), self._encode_sound)
+    self.fuse = BatchProgram(name("fuse"), self._fuse)
+    self.reason: Callable[..., Any] = TracedProgram(self._reason, name("reason"))
 
   def _encode_frames(self, variables: Any, frames: jax.Array, boxes: jax.Array | None = None) -> Buffers:
     return self._network.apply(variables, to_size(frames, self._size, boxes), method="encode_frames")
@@ -154,13 +165,14 @@ class Programs:
     return jax.nn.sigmoid(logits[:, 0])
 
 
-_SHARED: "weakref.WeakValueDictionary[tuple[Network, int, tuple[str, ...]], Programs]" = weakref.WeakValueDictionary()
+_Key = tuple[Network, int, tuple[str, ...], bool]
+_SHARED: "weakref.WeakValueDictionary[_Key, Programs]" = weakref.WeakValueDictionary()
 _SHARED_LOCK = threading.Lock()
 
 
-def shared_programs(network: Network, size: int, keep_stages: tuple[str, ...]) -> Programs:
+def shared_programs(network: Network, size: int, keep_stages: tuple[str, ...], keeps_traces: bool) -> Programs:
   """Returns the programs of a network; equal networks, such as both STA+, share them, so each is compiled once."""
-  key = (network, size, keep_stages)
+  key = (network, size, keep_stages, keeps_traces)
   with _SHARED_LOCK:  # each device has a thread
     found = _SHARED.get(key)
     if found is None:

@@ -11,7 +11,7 @@ import pytest
 
 from stajax import model, networks
 from stajax.config import Config, Data, Maps, Network, Training
-from stajax.inference import programs
+from stajax.inference import programs, traced
 from stajax.inference.clip import Clip, windows
 from stajax.inference.dense import DenseNetwork
 from stajax.inference.predictor import load_predictor
@@ -125,6 +125,7 @@ def small_programs():
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(base, "ResNet18", TinyAudio)
     patch.setattr(jax, "jit", quick_jit)
+    patch.setattr(traced, "_folder", lambda: None)  # traces of these networks would be taken for those of real ones
     yield
 
 

@@ -33,7 +33,7 @@ class Reader:
   def __init__(self, folder: Path) -> None:
     self.faults: list[str] = []
     self.seen: dict[str, set[str]] = {}
-    self._folder, self._known = folder, dict[tuple[str, int], tuple[int, int]]()
+    self._folder, self._known = folder, dict[str, tuple[int, int, int]]()
     self._ends = threading.Event()
     self._thread = threading.Thread(target=self._poll, daemon=True)
     self.polls = 0
@@ -52,12 +52,13 @@ class Reader:
       began = time.monotonic()
       self.polls += 1
       for path, status in _finished_files(self._folder):
-        now, known = (status.st_size, status.st_mtime_ns), self._known.get((path, status.st_ino))
-        if known is None:
+        now, known = (status.st_ino, status.st_size, status.st_mtime_ns), self._known.get(path)
+        # Only the last file of a name is compared, since the number of one that was replaced is given away again.
+        if known is None or known[0] != now[0]:
           self._look(path, status.st_ino)
         elif known != now:
           self.faults.append(f"{path}: changed under its name, {known} → {now}")
-        self._known[path, status.st_ino] = now
+        self._known[path] = now
       took = time.monotonic() - began
 
   def _look(self, path: str, inode: int) -> None:
