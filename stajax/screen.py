@@ -20,6 +20,11 @@ def say(text: str, is_about_a_fault: bool = False) -> None:
   put(sys.stderr if is_about_a_fault else sys.stdout, f"{printable(text)}\n")
 
 
+def counted(number: int, noun: str) -> str:
+  """Returns a number and what it counts, such as "1 video" and "2 videos"."""
+  return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def put(stream: TextIO, text: str) -> None:
   """Writes to a standard stream, together with what it holds back."""
   try:

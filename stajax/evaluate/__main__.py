@@ -266,8 +266,9 @@ def _summary(evaluation: Evaluation, num_skipped: int, out: Path) -> str:
   frames = sum(len(video.frames) for video in evaluation.videos)
   videos = len({(video.database, video.name) for video in evaluation.videos})
   missing = sum(video.num_requested - len(video.frames) for video in evaluation.videos)
-  without = f" ({missing} more have no map)" if missing else ""
-  return f"{videos} videos, {frames} frames scored{without}, {num_skipped} videos skipped; see {out / 'index.html'}"
+  without = f" (there is no map for {missing} more)" if missing else ""
+  scored = f"{screen.counted(videos, 'video')}, {screen.counted(frames, 'frame')} scored{without}"
+  return f"{scored}, {screen.counted(num_skipped, 'video')} skipped; see {out / 'index.html'}"
 
 
 if __name__ == "__main__":

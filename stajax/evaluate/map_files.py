@@ -16,6 +16,7 @@ import numpy as np
 
 from stajax.eyetracking import MAX_PIXELS, StavisError, open_image
 from stajax.files import numbered_files
+from stajax.screen import counted
 
 SHORT_NAMES = {  # STAViS's
   "AVAD": "avad",
@@ -74,7 +75,7 @@ def find_maps(folder: Path, num_frames: int) -> tuple[dict[int, Path], list[str]
     )
   ignored = sum(number > num_frames for number in numbered)
   if ignored:
-    notes.append(f"{folder}: {ignored} files past frame {num_frames} are ignored")
+    notes.append(f"{folder}: {counted(ignored, 'file')} past frame {num_frames} ignored")
   return files, notes
 
 

@@ -24,6 +24,7 @@ from stajax.eyetracking import MAX_PIXELS, StavisError, StavisVideo
 from stajax.eyetracking.spelling import find_name
 from stajax.media import isolated
 from stajax.media.file import MediaError
+from stajax.screen import counted
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 _KINDS = ("folder", "npz", "video")
@@ -98,9 +99,9 @@ def _npz_source(paths: Sequence[Path], video: StavisVideo, notes: list[str]) -> 
         where[i] = path, k
     first += number
   if first - doubled > len(where):
-    notes.append(f"{paths[0]}: {first - doubled - len(where)} maps past frame {video.num_frames} are ignored")
+    notes.append(f"{paths[0]}: {counted(first - doubled - len(where), 'map')} past frame {video.num_frames} ignored")
   if doubled:
-    notes.append(f"{paths[0]}: {doubled} maps belong to a frame that has one already and are ignored")
+    notes.append(f"{paths[0]}: {counted(doubled, 'map')} ignored, of frames that have one already")
   return MapSource(where.keys(), lambda frames: _read_npz(where, frames))
 
 
@@ -174,4 +175,4 @@ def _read_video(
   except MediaError as error:
     raise StavisError(str(error)) from error
   if number != video.num_frames:
-    notes.append(f"{path}: {number} frames, but the video has {video.num_frames}")
+    notes.append(f"{path}: {counted(number, 'frame')}, but the video has {video.num_frames}")

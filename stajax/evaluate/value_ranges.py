@@ -14,6 +14,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from stajax.eyetracking import StavisError
+from stajax.screen import counted
 
 Kind = Literal["8 bits", "16 bits", "in [0, 1]", "not negative", "probabilities", "log densities", "z-scores", "signed"]
 
@@ -111,4 +112,5 @@ class Ranges:
   def finish(self, video: str) -> None:
     """Says how many maps of a video were constant."""
     if self._constant[video]:
-      self._notes.append(f"{video}: {self._constant[video]} maps are constant: they say nothing of where viewers look")
+      maps = counted(self._constant[video], "constant map")
+      self._notes.append(f"{video}: {maps}, without a say about where viewers look")

@@ -18,6 +18,7 @@ from av.stream import Disposition
 
 from stajax.hints import address_refusal, is_address
 from stajax.media.programs import programs
+from stajax.screen import counted
 
 MAX_SIDE = 16384
 MAX_PIXELS = 2**25  # a frame of 7680×4320 pixels
@@ -172,7 +173,7 @@ def _choose_sound(container: InputContainer, path: Path, number: int | None) -> 
   streams = container.streams.audio
   if number is not None and streams:
     if not 1 <= number <= len(streams):
-      raise MediaError(f"{path}: has {len(streams)} sound stream{'s' * (len(streams) > 1)}, no number {number}")
+      raise MediaError(f"{path}: has {counted(len(streams), 'sound stream')}, no number {number}")
     if streams[number - 1].codec_context is None:
       raise MediaError(f"{path}: has no decoder for its sound stream {number}")
     return streams[number - 1]
@@ -278,7 +279,7 @@ def decode(
     if packet is None:
       break
   if notes is not None and damaged:
-    notes.append(f"{name}: {damaged} damaged packet{'s' * (damaged > 1)} skipped")
+    notes.append(f"{name}: {counted(damaged, 'damaged packet')} skipped")
   if notes is not None and stopped:
     notes.append(f"{name}: the file could not be read to its end ({stopped})")
 

@@ -8,6 +8,7 @@ import numpy as np
 from stajax.files import numbered_files
 from stajax.media.file import Decoding, MediaError
 from stajax.media.video import GRID_TOLERANCE, native_frames, probe_picture
+from stajax.screen import counted
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -63,7 +64,7 @@ class ImageFolder:
       yield index / rate, shown
       index += 1
     if damaged:
-      self._notes.append(f"picture: {damaged} damaged image{'s' * (damaged > 1)} skipped")
+      self._notes.append(f"picture: {counted(damaged, 'damaged image')} skipped")
 
   def _size(self) -> tuple[int, int]:
     reason = ""
@@ -83,5 +84,5 @@ def _places(numbers: list[int], notes: list[str]) -> np.ndarray:
     notes.append(f"picture: images are numbered {numbers[0]} to {numbers[-1]} with gaps, shown one after the other")
     return np.arange(len(places))
   if missing := int(places[-1]) + 1 - len(places):
-    notes.append(f"picture: {missing} image{'s' * (missing > 1)} missing, the one before is shown")
+    notes.append(f"picture: {counted(missing, 'image')} missing, the one before is shown")
   return places

@@ -35,6 +35,7 @@ from stajax.media.hardware import device, is_used, why_missing
 from stajax.media.orientation import orientation
 from stajax.media.picture import Deinterlacer, FrameConverter
 from stajax.media.times import FileClock, FrameTimer, file_clock
+from stajax.screen import counted
 
 T = TypeVar("T")
 
@@ -258,7 +259,7 @@ def timed_frames(
       time, duration = waiting.popleft()
       yield time, progressive, duration
   if pace.num_closed and notes is not None:
-    notes.append(f"picture: {pace.num_closed} damaged time stamp{'s' * (pace.num_closed > 1)} ignored")
+    notes.append(f"picture: {counted(pace.num_closed, 'damaged time stamp')} ignored")
 
 
 def _frames_of(

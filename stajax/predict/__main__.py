@@ -205,7 +205,8 @@ def _predict_videos(job: Job, videos: Sequence[tuple[Path, str]], done: Collecti
       _say(f"{path}: {note}", is_about_a_fault=True)
     summaries.append(summary)
     seconds = time.monotonic() - began
-    _say(f"{path}: {summary.frames} frames, {summary.maps} maps in {seconds:.1f} s: {job.out / name}.json")
+    made = f"{screen.counted(summary.frames, 'frame')}, {screen.counted(summary.maps, 'map')}"
+    _say(f"{path}: {made} in {seconds:.1f} s: {job.out / name}.json")
   return _finish(job, summaries, len(videos), len(done), num_failed, start)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from stajax.files import find_visible_files
 from stajax.hints import address_refusal, is_address
 from stajax.predict.names import COPY_SUFFIXES, THUMBNAIL_SUFFIX, choose_names
+from stajax.screen import counted
 
 # Files that often lie beside videos in a folder. A file that is named as an argument is always tried.
 SKIPPED_SUFFIXES = {
@@ -101,7 +102,7 @@ def describe_left_out(inputs: Iterable[Path], recursive: bool = False) -> list[s
         lines.append(f"{path} is a link that leads nowhere, left out")
     lines += [f"{path} cannot be read, left out" for path in unread]
     if deeper:
-      lines.append(f"{folder}: {deeper} video{'s' * (deeper > 1)} in its folders left out (see --recursive)")
+      lines.append(f"{folder}: {counted(deeper, 'video')} in its folders left out (see --recursive)")
   return lines
 
 

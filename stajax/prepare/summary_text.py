@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stajax.prepare.listing import Listing, count_remarks, describe_remarks
+from stajax.screen import counted
 
 NUM_NOTES = 20  # the number of notes that are printed; the summary has all
 NUM_REASONS = 3  # the number of skipped files that the last line names; the summary names all
@@ -33,11 +34,12 @@ def describe_listing(listing: Listing) -> Result:
   for part in listing.parts:
     items = [item for item in listing.items if item.part == part]
     tags = Counter(tag for item in items for tag in item.tags)
-    lines.append(f"{part}: {len(items)} clips")
+    lines.append(f"{part}: {counted(len(items), 'clip')}")
     lines += [f"  {tags[category]:6} {category}" for category in listing.categories]
   counts = ", ".join(f"{number} {kind}" for kind, number in count_remarks(listing.remarks).items())
   lines.append(
-    f"{listing.root}: {listing.source}, {len(listing.items)} clips, {len(listing.categories)} categories; "
+    f"{listing.root}: {listing.source}, {counted(len(listing.items), 'clip')}, "
+    f"{len(listing.categories)} {'category' if len(listing.categories) == 1 else 'categories'}; "
     f"{counts or 'nothing missing, spare or doubtful'}"
   )
   return Result("\n".join(lines), any(remark.kind == "missing" for remark in listing.remarks))
@@ -55,7 +57,8 @@ def describe_records(out: Path, listing: Listing, summaries: Mapping[str, dict[s
 def describe_tree(out: Path, listing: Listing, summary: dict[str, Any]) -> Result:
   """Describes in a few words what was written into a tree, and what was not."""
   counts = summary["counts"]
-  words = f"{counts['videos']} videos with {counts['frames']} frames, {counts['annotated_frames']} of them annotated, "
+  words = f"{counted(counts['videos'], 'video')} with {counted(counts['frames'], 'frame')}, "
+  words += f"{counts['annotated_frames']} of them annotated, "
   words += f"{counts['videos_without_sound']} without sound, {_describe_skipped(summary)}"
   words += describe_remarks(listing.remarks)
   lines = [f"note: {video}: {note}" for video, notes in summary["notes"].items() for note in notes]
@@ -67,7 +70,8 @@ def describe_tree(out: Path, listing: Listing, summary: dict[str, Any]) -> Resul
 def describe_set(summary: dict[str, Any]) -> str:
   """Describes a data set in a few words by its summary: what was kept, and why other files were not."""
   counts = summary["counts"]
-  words = f"{counts['clips']} clips with {counts['frames']} frames, {counts['clips_without_sound']} without sound"
+  words = f"{counted(counts['clips'], 'clip')} with {counted(counts['frames'], 'frame')}, "
+  words += f"{counts['clips_without_sound']} without sound"
   return f"{words}, {_describe_skipped(summary)}"
 
 

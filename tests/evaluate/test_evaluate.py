@@ -240,13 +240,14 @@ def test_command_scores_maps(tree, tmp_path, capsys):
   arguments = ["--maps", tmp_path / "maps", "--data", f"stavis:{tree}", "--out", tmp_path / "out", "--processes", 1]
   assert run(*arguments) == 1  # `ccc` has no maps
   captured = capsys.readouterr()
-  assert "maps" in captured.out and "2 videos, 10 frames scored (2 more have no map), 1 videos skipped" in captured.out
+  assert "maps" in captured.out
+  assert "2 videos, 10 frames scored (there is no map for 2 more), 1 video skipped" in captured.out
   assert "skipped Tiny/ccc: " in captured.err
   scores = json.loads((tmp_path / "out" / "scores.json").read_text())
   assert list(scores) == ["Tiny", "Tiny/few"] and list(scores["Tiny"]) == ["centre", "uniform", "maps"]
   about = json.loads((tmp_path / "out" / "evaluation.json").read_text())
   assert about["sets"]["Tiny"]["frames_without_map"] == 2
-  assert any("files past frame 6 are ignored" in note for note in about["notes"])
+  assert any("files past frame 6 ignored" in note for note in about["notes"])
 
 
 def test_command_scores_further_metrics(tree, tmp_path, capsys):

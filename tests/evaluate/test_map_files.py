@@ -46,7 +46,7 @@ def test_maps_past_the_end_overlays_and_doubles(tmp_path):
   files, notes = map_files.find_maps(tmp_path / "v", 4)
   assert [path.name for path in files.values()] == ["img_00001.png", "img_00002.png"]
   assert ".png files are read; the .jpg files beside them are not" in notes[0]
-  assert "1 files past frame 4 are ignored" in notes[1]
+  assert "1 file past frame 4 ignored" in notes[1]
   save(tmp_path / "v" / "img_1.png", grey)
   with pytest.raises(StavisError, match=r"img_1\.png: a second map for frame 1"):
     map_files.find_maps(tmp_path / "v", 4)
@@ -138,6 +138,6 @@ def test_what_was_recognised_is_said_once_and_constant_maps_are_counted():
   ranges.convert(np.zeros((2, 2)), "DB/v", "c")
   ranges.finish("DB/v")
   assert len(notes) == 2 and "first in a): the exponentials of each map sum to 1" in notes[0]
-  assert notes[1].startswith("DB/v: 1 maps are constant")
+  assert notes[1].startswith("DB/v: 1 constant map, ")
   with pytest.raises(StavisError, match=r"d: values from 0\.125 to 0\.5, expected log densities as in"):
     ranges.convert(np.exp(logs), "DB/v", "d")

@@ -26,7 +26,7 @@ def test_arrays_with_and_without_times(tmp_path):
   (tmp_path / "coutrot1").mkdir()
   np.savez(tmp_path / "coutrot1" / "v.npz", maps=MAPS)
   frames, values, notes = read(tmp_path, [1, 3])
-  assert frames == [1, 3] and "2 maps past frame 4 are ignored" in notes[0]
+  assert frames == [1, 3] and "2 maps past frame 4 ignored" in notes[0]
   np.testing.assert_array_equal(values, MAPS[[1, 3]])
 
 
@@ -62,7 +62,7 @@ def test_parts_of_a_prediction_belong_to_the_frames_of_their_times(tmp_path):
   frames, values, notes = read(tmp_path)
   assert frames == [0, 1, 2]
   np.testing.assert_array_equal(values, MAPS[[0, 2, 1]])
-  assert "1 maps past frame 4" in notes[0] and "1 maps belong to a frame that has one" in notes[1]
+  assert "1 map past frame 4 ignored" in notes[0] and "1 map ignored, of frames that have one" in notes[1]
 
 
 def test_one_map_at_a_time_is_in_memory(tmp_path):

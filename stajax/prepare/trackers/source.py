@@ -12,6 +12,7 @@ from stajax.cli import make_out_folder
 from stajax.files import find_visible_files
 from stajax.prepare.listing import ListingError
 from stajax.prepare.summary_text import Result
+from stajax.screen import counted
 
 Tracker = Literal["tobii", "eyelink", "pupil-core", "pupil-cloud", "bids"]
 
@@ -77,7 +78,8 @@ class Gaze:
     lines += [f"{name}: no fixation" for name, found in gathered.tables.items() if not found]
     go_on = shlex.join(["stajax", "prepare", "videos", "--root", "VIDEOS", "--tables", str(self.out)])
     units = " ".join(gathered.units or ())
-    lines.append(f"{self.out}: {self.tracker}, {number} tables, {rows} rows; go on with: {go_on} {units} --out TREE")
+    made = f"{counted(number, 'table')}, {counted(rows, 'row')}"
+    lines.append(f"{self.out}: {self.tracker}, {made}; go on with: {go_on} {units} --out TREE")
     return Result("\n".join(lines))
 
   def _with(self, paths: list[Path], suffixes: tuple[str, ...]) -> list[Path]:

@@ -15,6 +15,7 @@ from stajax.cli import make_out_folder
 from stajax.config import Config
 from stajax.files import write_text
 from stajax.files.manifest import write_manifest
+from stajax.screen import counted
 from stajax.train import external_taggers, initial_weights, train_network
 from stajax.train.run import Run, open_run
 from stajax.train.stages import stage_files
@@ -58,7 +59,7 @@ def run_all(config: Config, folder: Path, redo: Sequence[str] = ()) -> str:
     initial_weights.save(parts, config, run.workdir)
     num_run = _run_stages(run, redo)
   seconds = time.monotonic() - started
-  took = f"{num_run} stages in {seconds:.0f} s" if num_run else "everything was done already"
+  took = f"{counted(num_run, 'stage')} in {seconds:.0f} s" if num_run else "everything was done already"
   return f"{config.name}: {took}; report: {run.workdir.report / 'index.html'}; model: {run.workdir.model}"
 
 

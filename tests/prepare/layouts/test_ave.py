@@ -216,7 +216,7 @@ def test_a_tree_becomes_records(tmp_path, capsys):
   command = ["ave", "--root", str(root), "--side", "32", "--processes", "1", "--parts", "train"]
   assert main([*command, "--check"]) == 0
   checked = capsys.readouterr().out.splitlines()
-  assert "test: 1 clips" in checked and "       1 Frying (food)" in checked and "dropped" not in checked[-1]
+  assert "test: 1 clip" in checked and "       1 Frying (food)" in checked and "dropped" not in checked[-1]
   assert main([*command, "--out", str(tmp_path / "out")]) == 1  # because one file is empty
   assert "-5iqgBW_VLo.mp4: is empty" in capsys.readouterr().out
   train, test = (Records.open(tmp_path / "out" / part) for part in ("train", "test"))

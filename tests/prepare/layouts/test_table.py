@@ -91,10 +91,10 @@ def test_check_lists_every_remark_and_counts_the_clips(tmp_path, capsys):
   assert main(["csv", "--table", str(path), "--root", str(root), "--check"]) == 1  # because a file is missing
   assert capsys.readouterr().out.splitlines() == [
     "missing  gone.mp4: listed in table.csv, line 3, is not there",
-    "train: 1 clips",
+    "train: 1 clip",
     "       1 cat",
     "       1 dog",
-    "val: 1 clips",
+    "val: 1 clip",
     "       0 cat",
     "       1 dog",
     f"{root}: csv, 2 clips, 2 categories; 1 missing",
