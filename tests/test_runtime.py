@@ -1,6 +1,7 @@
 """What commands write to a screen or a file while they work, and where their cache is."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,13 @@ def test_without_a_home_only_what_needs_a_cache_is_refused(monkeypatch, capsys, 
     assert len(capsys.readouterr().err.splitlines()) == 1
     with pytest.raises(OSError, match=r"no home folder|Not a directory"):
       runtime.compiled_programs()
+
+
+def test_on_a_full_disk_one_note_says_that_programs_are_not_kept(monkeypatch, capsys, tmp_path):
+  monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path)})
+  usage = shutil.disk_usage(tmp_path)
+  monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=2**20))
+  runtime.configure()
+  assert os.environ["JAX_COMPILATION_CACHE_DIR"] == ""
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith("note: compiled programs are not kept for the next run: ") and "No space left" in line

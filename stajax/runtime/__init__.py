@@ -7,6 +7,7 @@ import contextlib
 import errno
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Generator, Sequence
@@ -14,10 +15,12 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-# By default this release computes convolutions on a CPU with a library other than its own Eigen kernels, which are 1.4
-# times as fast in our training steps. Other releases do not know the flag, and stop at unknown flags.
 _SECONDS_A_LINE = 10.0
 """How long a progress bar is silent in a file."""
+_LEAST_SPACE = 8 * 2**20
+"""Bytes that a disk must have left for compiled programs. JAX would warn of every single one that it cannot keep."""
+# By default this release computes convolutions on a CPU with a library other than its own Eigen kernels, which are 1.4
+# times as fast in our training steps. Other releases do not know the flag, and stop at unknown flags.
 _CPU_FLAGS = {"0.10.2": "--xla_cpu_experimental_ynn_fusion_type="}
 
 
@@ -118,12 +121,14 @@ def compiled_programs() -> Path:
   """Returns the folder in the user's cache for compiled programs, which is made if it is missing.
 
   Raises:
-    OSError: It cannot be made or written; one line.
+    OSError: It cannot be made or written, or the disk is nearly full; one line.
   """
   folder = cache("compiled")
   folder.mkdir(parents=True, exist_ok=True)
   if not os.access(folder, os.W_OK):
     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+  if shutil.disk_usage(folder).free < _LEAST_SPACE:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
   return folder
 
 
