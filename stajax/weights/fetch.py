@@ -15,7 +15,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from stajax import runtime
+from stajax import runtime, screen
 from stajax.files import atomic_file
 from stajax.weights.convert import digest
 
@@ -121,6 +121,8 @@ def _download(publication: Publication, partial: Path, tries: int, wait: float) 
         if attempt == tries:
           broke = f"the connection broke {file.tell()} bytes in" if file.tell() else "no connection"
           raise FetchError(f"{publication.address}: {broke} ({_reason(error)})") from None
+        again = f"trying again ({attempt + 1} of {tries})"
+        screen.say(f"note: {publication.address}: {_reason(error)}; {again}", is_about_a_fault=True)
       except requests.RequestException as error:
         raise FetchError(f"{publication.address}: {_reason(error)}") from None
       time.sleep(wait * 2 ** (attempt - 1))

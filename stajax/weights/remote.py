@@ -41,7 +41,13 @@ def fetch_model(address: str) -> Path:
   address = re.sub(r":/+", "://", address, count=1)
   if address.startswith(f"{HUB}:"):
     return _from_hub(address)
-  parts = urlsplit(address)
+  try:
+    parts = urlsplit(address)
+  except ValueError as error:
+    raise FetchError(f"{address}: not an address ({error})") from None
+  if "@" in parts.netloc:
+    host = parts.netloc.rpartition("@")[2]  # what stands before it is not shown
+    raise FetchError(f"{parts.scheme}://…@{host}: has a name or a password in it, which would be kept in outputs")
   pin = _PIN.fullmatch(parts.fragment)
   if parts.scheme not in ("https", "http") or not parts.netloc or (parts.fragment and not pin):
     raise FetchError(f"{address}: expected https://…, with #sha256=… of 64 digits or without, or hf://owner/name")

@@ -155,10 +155,12 @@ def test_a_file_that_is_too_large(server, tmp_path, length):
   assert_refused(server.published(limit=2_999_999), tmp_path, "more than 2999999 bytes")
 
 
-def test_a_server_that_does_not_answer(tmp_path):
+def test_a_server_that_does_not_answer(tmp_path, capsys):
   with Server() as server:
     publication = server.published()
   assert_refused(publication, tmp_path, "no connection", tries=2)
+  assert f"note: {publication.address}: ConnectionRefusedError" in (error := capsys.readouterr().err)
+  assert error.count("trying again") == 1 and "trying again (2 of 2)" in error
 
 
 def test_a_folder_that_cannot_be_written(server, tmp_path):

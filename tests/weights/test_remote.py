@@ -128,12 +128,19 @@ def test_a_manifest_cannot_write_elsewhere(site, name):
     ("ftp://example.org/model", "expected https://"),
     ("https://example.org/model#sha256=12", "of 64 digits"),
     ("hf://owner", "expected hf://owner/name"),
+    ("https://[::1/model", "not an address"),
   ],
 )
 def test_addresses_that_are_not_possible(address, message):
   with pytest.raises(FetchError, match=message) as error:
     locate(address)
   assert str(error.value).startswith(address)
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown():
+  with pytest.raises(FetchError, match=r"^https://…@example\.org: has a name or a password in it") as error:
+    locate("https://somebody:secret@example.org/model")
+  assert "secret" not in str(error.value) and "somebody" not in str(error.value)
 
 
 def test_a_published_model_predicts(site, tmp_path, capsys):
