@@ -104,13 +104,16 @@ def make_out_folder(option: str, out: Path) -> None:
   """Makes the folder that an option names if it is missing.
 
   Raises:
-    NotADirectoryError: It cannot be a folder, because a file is in its place or above it; one line.
+    OSError: It cannot be made, for example because a file is in its place or above it; one line.
   """
   existing = next(path for path in (out.absolute(), *out.absolute().parents) if os.path.lexists(path))
   if not existing.is_dir():
     found = "a link to nothing" if not existing.exists() else "a file"
     raise NotADirectoryError(f"{option} {out}: {existing} is {found}, expected a folder")
-  make_folder(out)
+  try:
+    make_folder(out)
+  except OSError as error:
+    raise OSError(f"{option} {out}: cannot be made ({error.strerror or error})") from None
 
 
 def parse_known(

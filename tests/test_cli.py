@@ -291,3 +291,14 @@ def test_overrides_that_cannot_be_run_are_one_line(tmp_path, capsys, override):
   out, error = capsys.readouterr()
   assert stop.value.code == 2 and not out and error.count("\n") == 1 and "less than" in error
   assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_option(tmp_path, monkeypatch):
+  """The superuser may write anywhere, so what refuses is made up."""
+
+  def refuse(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+  monkeypatch.setattr(cli, "make_folder", refuse)
+  with pytest.raises(OSError, match=r"^--out .*/new: cannot be made \(Permission denied\)$"):
+    cli.make_out_folder("--out", tmp_path / "new")

@@ -13,6 +13,8 @@ COPY_SUFFIXES = {".lrv", ".lrf"}  # of small copies that cameras write beside th
 THUMBNAIL_SUFFIX = ".thm"  # of the pictures that GoPro and others write beside them
 FRAMES = ', "frames": ['
 """What stands in a JSON file before the list of frames, and after everything that tells what the file is."""
+_WORDS = {"made_with": "the model"}
+"""What messages call a setting, where that is not its own name."""
 _ENDS = 2**20  # the bytes at both ends of a file that identify it, with its size
 
 
@@ -93,9 +95,17 @@ def is_done(out: Path, name: str, settings: Mapping[str, Any]) -> bool:
     raise FileExistsError(f"{path}: does not say how it was made; expected --overwrite or another --out")
   differing = [key for key in settings if made.get(key) != settings[key]]
   if differing:
-    both = "; ".join(f"{key} {made.get(key)} there, {settings[key]} now" for key in differing[:3])
+    both = "; ".join(
+      f"{_WORDS.get(key, key)} {_shown(made.get(key))} there, {_shown(settings[key])} now" for key in differing[:3]
+    )
     raise FileExistsError(f"{path}: was made with other settings ({both}); expected --overwrite or another --out")
   return True
+
+
+def _shown(value: Any) -> str:
+  """Returns a setting as a message shows it; of the SHA-256 that stands for a model, only the beginning."""
+  text = "not given" if value is None else str(value)
+  return f"{text[:12]}…" if len(text) == 64 else text
 
 
 def is_same(identity: str, path: Path) -> bool:

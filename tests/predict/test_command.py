@@ -66,6 +66,8 @@ def test_a_folder_is_resumed_and_nothing_is_overwritten_silently(run, tmp_path, 
   assert run("--format", "png") == 2  # other files are asked for
   line = capsys.readouterr().err
   assert "a.json: was made with other settings (format npz there, png now); expected --overwrite or another" in line
+  assert run("--format", "npz", "--fps", "4") == 2
+  assert "(fps not given there, 4.0 now)" in capsys.readouterr().err
   assert run("--format", "png", "--overwrite") == 0
   assert {name.split("/")[0] for name in written(tmp_path / "out")} == {"a.json", "a.maps", "day1"}
   (tmp_path / "out" / "a.json").write_text('{"video": "a.mp4", "frames": []}')
