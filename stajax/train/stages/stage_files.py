@@ -105,6 +105,8 @@ def is_stale(stage: Stage, workdir: Workdir) -> str | None:
 def redo(names: Sequence[str], graph: Sequence[Stage], workdir: Workdir, config: Config) -> None:
   """Removes the results of stages that are to be done again; networks go on from their last checkpoint.
 
+  The log of the steps up to there is kept, unless it is damaged.
+
   Raises:
     ConfigError: There is no such stage.
   """
@@ -113,13 +115,30 @@ def redo(names: Sequence[str], graph: Sequence[Stage], workdir: Workdir, config:
     if name not in stages:
       raise ConfigError(f"--redo: {unknown('stage', name, stages)}")
   for name in names if jax.process_index() == 0 else ():
-    remove(stages[name], workdir, config, with_checkpoints=False)
+    kept = [log] if _is_intact(log := workdir.stage(name) / LOG, name, workdir) else []
+    remove(stages[name], workdir, config, with_checkpoints=False, kept=kept)
 
 
-def remove(stage: Stage, workdir: Workdir, config: Config, with_checkpoints: bool = True) -> None:
+def _is_intact(path: Path, stage: str, workdir: Workdir) -> bool:
+  """Returns whether a file of a stage is what it was when the stage was finished, or the stage was not finished."""
+  try:
+    written = workdir.files(stage)
+    check_digest(path, written[path.relative_to(workdir.path).as_posix()])
+  except KeyError:  # nothing is known about it
+    return True
+  except WorkdirError:  # `done.json` is missing or damaged
+    return path.exists()
+  except FileError:
+    return False
+  return True
+
+
+def remove(
+  stage: Stage, workdir: Workdir, config: Config, with_checkpoints: bool = True, kept: Sequence[Path] = ()
+) -> None:
   """Removes the results of a stage, `done.json` first, so that a process that is killed leaves no finished stage."""
   forget(stage.name, workdir)
-  found = products(stage, workdir, config)
+  found = [path for path in products(stage, workdir, config) if path not in kept]
   more = [workdir.stage(stage.name) / "checkpoints"] if with_checkpoints else []
   for path in [*found, *map(staging_of, found), *more]:
     if path.is_dir() and not path.is_symlink():

@@ -132,6 +132,20 @@ def test_redo_keeps_checkpoints_and_a_stale_stage_loses_them(tmp_path, work):
   assert kept == [True, False, False]
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_redo_keeps_the_log_unless_it_is_damaged(tmp_path, work, monkeypatch, is_damaged):
+  """With a checkpoint of the last step nothing would write its lines again."""
+  run(tmp_path)
+  log = tmp_path / "stages" / "s_coarse" / stage_files.LOG
+  if is_damaged:
+    log.write_text("damaged")
+  found = []
+  monkeypatch.setattr(runner, "do_work", lambda stage, run: found.append(log.exists()) or {"said": ""})
+  with contextlib.suppress(FileNotFoundError, WorkdirError):
+    run(tmp_path, "s_coarse")
+  assert found[0] is not is_damaged
+
+
 def test_an_unknown_stage_is_one_line(tmp_path, work):
   run(tmp_path)
   with pytest.raises(ConfigError, match=r"^--redo: unknown stage 'scam_pls'; did you mean `scam_plus`\? Known: data, "):
