@@ -104,10 +104,10 @@ def shapes_of_results(function: Callable[..., Entries], name: str | None, *argum
 
 
 def _folder() -> Path | None:
-  """Returns where traces are kept; None where JAX keeps no compiled programs either."""
+  """Returns where traces are kept; None where JAX keeps no compiled programs, or keeps them in a store such as gs://."""
   config: Any = jax.config
   found: str | None = config.jax_compilation_cache_dir
-  return Path(found) / "traced" if found else None
+  return Path(found) / "traced" if found and "://" not in found else None
 
 
 def _path(name: str, suffix: str) -> Path:

@@ -3,14 +3,18 @@
   python -m helpers.compare_runs WORKDIR WORKDIR …
 
 Every other work folder is compared with the first one: the losses of all steps, the parameters and the batch statistics
-of every network as vectors, relative to the first one's length, and the bytes of the tables and the pseudo-fixations.
+of every network as vectors, relative to the first one's length, and the bytes of the tables and the
+pseudo-fixations, whose pixels are counted that differ.
 """
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from stajax.data.map_set import MapSet
+from stajax.data.records import Records
 from stajax.train.logs import read_log
 from stajax.train.workdir import WEIGHTS
 from stajax.weights import store
@@ -51,7 +55,19 @@ def compare(first: Path, other: Path) -> list[str]:
     if path.is_file():
       is_equal = same.is_file() and path.read_bytes() == same.read_bytes()
       lines.append(f"{path.relative_to(first)}: {'equal' if is_equal else 'not equal'}")
+  if all((run / "maps" / "scam_plus" / "summary.json").is_file() for run in (first, other)):
+    maps, others = map(pseudo_fixations, (first, other))
+    apart = np.abs(maps.astype(int) - others)
+    lines.append(f"pseudo-fixations: {np.mean(apart > 0):.1e} of {apart.size} pixels differ, by at most {apart.max()}")
   return lines
+
+
+def pseudo_fixations(run: Path) -> np.ndarray:
+  """Returns the pseudo-fixations (n, h, w) uint8 of all frames of a run."""
+  config = json.loads((run / "config.json").read_text())
+  records = Records.open(Path(config["data"]["path"]) / "train")
+  maps = MapSet.open(run / "maps" / "scam_plus", records)
+  return np.concatenate([maps.clip_maps(records, clip)[0] for clip in range(records.num_clips)])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Programs whose traces are kept: the next process finds them, and what is changed or damaged is traced again."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from stajax.inference import programs, traced
 from stajax.inference.dense import DenseNetwork
 
 small_programs = tiny.small_programs
+real_folder = traced._folder
 pytestmark = pytest.mark.usefixtures("small_programs")
 
 
@@ -123,3 +126,13 @@ def test_a_network_that_was_traced_before_is_not_traced(folder, monkeypatch, ran
     monkeypatch.setattr(nn.Module, "apply", None)
   for found in results:
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize("given, kept", [("/a", Path("/a/traced")), ("gs://bucket/a", None), ("", None), (None, None)])
+def test_traces_are_kept_on_disks_only(given, kept):
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update("jax_compilation_cache_dir", given)
+  try:
+    assert real_folder() == kept
+  finally:
+    jax.config.update("jax_compilation_cache_dir", before)
