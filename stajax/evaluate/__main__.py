@@ -117,7 +117,7 @@ def evaluate(arguments: Arguments) -> int:
     from stajax.model import SHIPPED  # JAX takes a second to load
 
     arguments = dataclasses.replace(arguments, model=str(SHIPPED))
-    cli.say("note: neither --model nor --maps: this scores the model that stajax comes with")
+    screen.say("note: neither --model nor --maps: this scores the model that stajax comes with")
   _check(arguments)
   root = parse_data(arguments.data)
   need_frames = arguments.model is not None or "spectral_residual" in arguments.baselines
