@@ -64,7 +64,7 @@ def test_a_lock_keeps_others_out_until_its_process_ends(tmp_path):
   program = f"""
 import sys, time
 from pathlib import Path
-from stajax.files import exclusive
+from stajax.files.lock import exclusive
 with exclusive(Path({str(lock)!r})):
   print("held", flush=True)
   time.sleep(60)
