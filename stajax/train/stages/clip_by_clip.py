@@ -15,6 +15,8 @@ from stajax import networks, runtime
 from stajax.data.frame_table import FrameTableWriter
 from stajax.data.map_set import MapWriter
 from stajax.inference.local_devices import Device, on_local_devices
+from stajax.signals import should_stop
+from stajax.train.loop import Stopped
 from stajax.train.run import Run, TrainedNetworks
 
 
@@ -61,6 +63,9 @@ def write_all(
     description: What is computed, for the progress bar.
     summary: What the result depends on, as JSON values.
     read: The names of the networks that are run.
+
+  Raises:
+    Stopped: One of several processes was told to end; what is written is kept.
   """
   _open_features(run, read)
   own_clips = range(jax.process_index(), run.data.records.num_clips, jax.process_count())
@@ -73,13 +78,39 @@ def write_all(
       yield clip
 
   done = len(own_clips) - len(missing)
+  questions = _Questions(description, run.data.records.num_clips)
   with runtime.progress(description, len(own_clips), "clip", done) as bar:
     for _ in on_local_devices(missing, work):
       bar.update()
+      questions.ask()
+  questions.ask_the_rest()
   multihost_utils.sync_global_devices(description)
   if jax.process_index() == 0:
     writer.finish(summary)
   multihost_utils.sync_global_devices(f"{writer.path.name} written")
+
+
+class _Questions:
+  """Asks whether to stop, equally often in all processes, whose numbers of clips differ: see `should_stop`.
+
+  Args:
+    description: What is computed.
+    num_clips: The number of clips of all processes.
+  """
+
+  def __init__(self, description: str, num_clips: int) -> None:
+    self._description, self._left = description, -(-num_clips // jax.process_count())
+
+  def ask(self) -> None:
+    """Raises Stopped if the processes have agreed to end."""
+    self._left -= 1
+    if should_stop():
+      raise Stopped(f"{self._description}: stopped between two clips; the same command goes on from there")
+
+  def ask_the_rest(self) -> None:
+    """Asks as often as for the clips that this process did not have to compute."""
+    while self._left > 0:
+      self.ask()
 
 
 def _open_features(run: Run, names: Sequence[str]) -> None:

@@ -1,5 +1,6 @@
 """Dense stages on many devices and in many processes have the results of one device, bit for bit."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -18,8 +19,10 @@ from helpers.runs import finish, make_run, set_table
 pytest.importorskip("tensorflow")
 
 from helpers import dense_stages
+from stajax import signals
 from stajax.data.records import Records
 from stajax.networks import SWITCH
+from stajax.train.loop import Stopped
 from stajax.train.stages import clip_by_clip
 from stajax.train.stages.audio_switch import set_switch
 from stajax.train.stages.clip_by_clip import make_table
@@ -70,6 +73,7 @@ def test_clips_of_a_stopped_run_are_kept_in_another_number_of_processes(made, tm
   """Three processes share the clips, one after the other here. A run of two is stopped, and three do the rest."""
   records, computed = open_records(made), []
   monkeypatch.setattr(clip_by_clip.multihost_utils, "sync_global_devices", lambda name: None)
+  monkeypatch.setattr(clip_by_clip.multihost_utils, "reached_preemption_sync_point", lambda number: False)
 
   def start(index, count, fail_at=None):
     """Runs one process; process 0 has to come last, since it puts the table together."""
@@ -99,6 +103,39 @@ def test_clips_of_a_stopped_run_are_kept_in_another_number_of_processes(made, tm
   assert sorted(clip for _, clip in computed) == list(range(8))
   assert [each for each in computed[2:] if each[1] % 3 != each[0]] == []
   np.testing.assert_array_equal(values, records.clip_of_frame)
+
+
+def test_sigterm_ends_a_stage_of_several_processes_between_two_clips(made, tmp_path, monkeypatch):
+  """JAX names a number that all have yet to reach, and they must have asked equally often before they go on."""
+  records, asked, computed = open_records(made), [], []
+  monkeypatch.setattr(clip_by_clip.multihost_utils, "sync_global_devices", lambda name: None)
+  monkeypatch.setattr(jax, "process_count", lambda: 3)
+  monkeypatch.setattr(jax, "local_devices", lambda: [jax.devices()[0]])
+
+  def start(index, stops_after=None):
+    def reached(number):
+      asked.append(number)
+      return len(asked) == stops_after
+
+    def compute(clip, trained):
+      computed.append(clip)
+      return np.zeros(int(records.num_frames[clip]), np.uint8)
+
+    for part in (asked, computed):
+      part.clear()
+    monkeypatch.setattr(signals, "_is_agreed", False)
+    monkeypatch.setattr(clip_by_clip.multihost_utils, "reached_preemption_sync_point", reached)
+    monkeypatch.setattr(jax, "process_index", lambda: index)
+    run = make_run(tmp_path / "run", records, tiny.CONFIG)
+    make_table(run, "table", compute, "a table", {"made": "here"})
+
+  with pytest.raises(Stopped, match=r"^a table: stopped between two clips"):
+    start(1, stops_after=1)
+  assert computed == [1]
+  for index, clips in ((1, [4, 7]), (2, [2, 5]), (0, [0, 3, 6])):  # three clips, and two of eight for the last one
+    with contextlib.suppress(OSError, ValueError):  # the table is not there before process 0 has written it
+      start(index)
+    assert computed == clips and len(asked) == 3
 
 
 def run_processes(folder, processes, devices, die_after=None):
