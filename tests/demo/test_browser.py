@@ -134,6 +134,39 @@ def test_a_person_drops_videos_watches_and_downloads(tmp_path, temporary, browse
   assert not errors and all(url.startswith(address) for url in requests)
 
 
+FOLDER = """() => {
+  const drop = new Event("drop", { bubbles: true, cancelable: true });
+  const items = [{ webkitGetAsEntry: () => ({ isDirectory: true, name: "holiday" }) }];
+  drop.dataTransfer = { items, files: [new File([""], "holiday")] };
+  document.body.dispatchEvent(drop);
+}"""
+"""Drops a folder. A script cannot put one into what it drops, so that is made up."""
+
+
+@pytest.mark.browser
+def test_a_page_finds_its_server_again_and_refuses_folders(tmp_path, temporary, browser, one_device):
+  video = write_video(tmp_path / "seen.mp4", spot(10, 120, 160))
+  with running(temporary, one_device) as (_, address):
+    page = browser.new_page()
+    page.goto(address)
+    alert = page.locator("#alert")
+    page.set_input_files("#pick", video)
+    page.locator("#list li", has_text="seen.mp4").wait_for()
+    page.route("**/state", lambda route: route.abort())
+    page.get_by_text("The page cannot reach").wait_for(timeout=10_000)
+    page.unroute("**/state")
+    page.locator("#list li.done").wait_for(timeout=120_000)
+    alert.wait_for(state="hidden")
+    page.evaluate(FOLDER)
+    assert alert.inner_text() == "holiday: a folder cannot be sent. Please drop the videos in it."
+    assert page.locator("#list li").count() == 1
+    said = "Please open the whole address"  # as another server at the same port does
+    page.route("**/state", lambda route: route.fulfill(status=403, content_type="text/plain", body=said))
+    page.evaluate("dispatchEvent(new Event('focus'))")
+    page.get_by_text(said).wait_for(timeout=10_000)
+    page.close()
+
+
 def ask(address, path, method="GET", body=None):
   url = urllib.parse.urlparse(address)
   connection = http.client.HTTPConnection(url.netloc, timeout=300)

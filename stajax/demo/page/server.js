@@ -11,7 +11,14 @@ async function ask(path, options = {}) {
     throw new Refusal("The page cannot reach `stajax demo`. Is it still running in the terminal?");
   }
   if (answer.ok) return answer;
-  const said = await answer.json().catch(() => ({}));
+  const text = await answer.text();
+  if (answer.status === 403) throw new Refusal(text); // the guard speaks plainly, as to the page of a server that ended
+  let said = {};
+  try {
+    said = JSON.parse(text);
+  } catch {
+    // It said nothing that can be read.
+  }
   throw new Refusal(said.error || "Something unexpected happened. The terminal says more.");
 }
 
