@@ -50,7 +50,8 @@ def prediction_html(maps: np.ndarray, times: np.ndarray, provenance: "Provenance
   )
   sound = "with sound" if provenance.has_sound else "without sound"
   about = f"{provenance.info.path.name}: {width}×{height}, {sound}; {len(maps)} maps, {provenance.rate:.6g} a second"
-  model = f"{provenance.model or 'a model'}, trained on {provenance.trained_on}"
+  model = f"the model “{provenance.model}”" if provenance.model else "a model"
+  model += " that was trained on rendered clips" if provenance.trained_on == "synthetic" else ""
   return f"<div><div>{html.escape(f'{about}, by {model}')}</div>{ticks}</div>"
 
 

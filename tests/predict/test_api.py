@@ -79,7 +79,12 @@ def test_a_prediction_has_numbers_for_encoders_editors_and_notebooks(tmp_path):
     prediction.boxes(10**9)
   assert repr(prediction) == "<Prediction of <a>.mp4: 14 maps of 24×24, 0.00 to 1.62 s>"
   page = prediction._repr_html_()
-  assert page.count("data:image/png;base64,") == 8 and "&lt;a&gt;.mp4: 64×48" in page and 'src="http' not in page
+  assert (
+    page.count("data:image/png;base64,") == 8
+    and "&lt;a&gt;.mp4: 64×48" in page
+    and "by the model “m”" in page
+    and 'src="http' not in page
+  )
 
 
 def test_maps_are_computed_and_smoothed_as_asked(tmp_path):
