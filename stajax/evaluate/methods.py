@@ -116,6 +116,9 @@ def ablation_methods(
     root: The tree of the videos, which may name their tags.
     videos: The videos whose maps will be asked for.
     table: A table of their tags elsewhere; None for the tree's own, if it has one.
+
+  Raises:
+    ValueError: The model has no classifiers.
   """
   runtime.configure()
   from stajax import model as models  # JAX is loaded only where a model runs
@@ -124,6 +127,10 @@ def ablation_methods(
   from stajax.inference.local_devices import local_devices
 
   loaded = models.load(model, networks.tag_networks)
+  if loaded.config.is_distilled:
+    raise ValueError(
+      f"{model}: has no classifiers, as it learned from a finished model: --ablation needs one with them"
+    )
   retrained = {}
   if retrain:
     from stajax.train import ablation_variants  # loads TensorFlow, as training does

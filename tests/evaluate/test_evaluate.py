@@ -295,6 +295,7 @@ def test_command_scores_split_maps_without_frame_images(tree, tmp_path):
     (["--maps", "{maps}", "--data", "mit:{tree}"], "expected NAME:ROOT with NAME one of stavis"),
     (["--maps", "{maps}", "--data", "stavis:{maps}"], "not a tree in the STAViS layout"),
     (["--maps", "{tree}/nowhere", "--data", "stavis:{tree}"], "no such folder of maps"),
+    (["--ablation", "--data", "stavis:{tree}"], "has no classifiers, as it learned from a finished model"),
     (["--model", "m", "--maps", "{maps}", "--data", "stavis:{tree}"], "give either --model DIR or --maps DIR"),
     (["--maps", "{maps}", "--data", "stavis:{tree}", "--stride", "0"], "at least 1"),
     (["--maps", "{maps}", "--data", "stavis:{tree}", "--databases", "DIEM"], "no database DIEM"),

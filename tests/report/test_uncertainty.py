@@ -94,5 +94,5 @@ def test_the_files_and_the_page(tmp_path):
   page = (tmp_path / "index.html").read_text()
   assert f"{GAINS.mean():+.3f} (p " in page and "Maps − Centre" not in page and "new − Centre" in page
   low, high = about["intervals"]["DB"]["new"]["nss"]
-  assert f"{low:.3f} to {high:.3f} ({100 * about['shares']['DB']['new']['nss']:.0f}%)" in page
+  assert f"{low:.3f}\N{NO-BREAK SPACE}to {high:.3f} ({100 * about['shares']['DB']['new']['nss']:.0f}%)" in page
   assert '<td class="best">2.000</td>' not in page  # what viewers reach among themselves is no contestant
