@@ -142,6 +142,13 @@ def test_manifests_know_their_files_and_themselves(tmp_path):
     manifest.check_digest(tmp_path / "a", digests["deep/b"])
 
 
+@pytest.mark.parametrize("name", ["/etc/passwd", "../evil", "deep/../../evil"])
+def test_a_manifest_names_only_files_of_its_folder(tmp_path, name):
+  manifest.write_manifest(tmp_path / "model.json", {}, {name: "0" * 64})
+  with pytest.raises(files.FileError, match=r"model\.json: files: found .*, expected files of the folder"):
+    manifest.read_manifest(tmp_path / "model.json")
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff\xfe\x00", b"1" * 5000])
 def test_what_is_not_json_is_one_line(tmp_path, content):
   (tmp_path / "x.json").write_bytes(content)

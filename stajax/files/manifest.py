@@ -34,7 +34,7 @@ def read_manifest(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     What it says, and the SHA-256 of files by their names.
 
   Raises:
-    FileError: It cannot be read, or it is damaged.
+    FileError: It cannot be read, it is damaged, or it names a file outside of the folder.
   """
   about = read_json(path)
   if not isinstance(about, dict):
@@ -48,6 +48,8 @@ def read_manifest(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
   files = content.pop(_FILES, {})
   if not isinstance(files, dict):
     raise FileError(f"{path}: {_FILES}: found {type(files).__name__}, expected an object")
+  if outside := [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]:
+    raise FileError(f"{path}: {_FILES}: found {outside[0]!r}, expected files of the folder")
   return content, {str(name): str(sha256) for name, sha256 in files.items()}
 
 
