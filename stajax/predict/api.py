@@ -326,7 +326,13 @@ class Prediction:
     self._write(FrameNumbers(Path(path), self.provenance))
 
   def save_overlay(self, path: str | Path) -> None:
-    """Writes an mp4 file of the video with its sound and the maps drawn over it; the video is read again for that."""
+    """Writes an mp4 file of the video with its sound and the maps drawn over it; the video is read again for that.
+
+    Raises:
+      ValueError: The name does not end in .mp4, so that players would take it for another kind of file.
+    """
+    if Path(path).suffix.lower() != ".mp4":
+      raise ValueError(f"{path}: expected a name that ends in .mp4, as that is what is written")
     self._write(OverlayVideo(Path(path), self.provenance))
 
   def _write(self, output: Output) -> None:

@@ -38,13 +38,15 @@ def test_a_prediction_writes_the_files_of_the_command(tmp_path, every_frame):
   prediction.save_npz(tmp_path / "api" / "a.maps-000.npz")
   prediction.save_json(tmp_path / "api" / "a.json")
   prediction.save_overlay(str(tmp_path / "api" / "a.overlay.mp4"))
+  with pytest.raises(ValueError, match=r"a\.avi: expected a name that ends in \.mp4"):
+    prediction.save_overlay(tmp_path / "a.avi")
   written = sorted(path.name for path in (tmp_path / "command").iterdir())
   assert written == sorted(path.name for path in (tmp_path / "api").iterdir())
   for name in written:
     assert (tmp_path / "api" / name).read_bytes() == (tmp_path / "command" / name).read_bytes(), name
   for save in (prediction.save_npz, prediction.save_json, prediction.save_overlay):
     with pytest.raises(FileNotFoundError, match=r"no such folder: '.*/missing'$"):
-      save(tmp_path / "missing" / "a.x")
+      save(tmp_path / "missing" / "a.mp4")
 
 
 def test_a_stream_gives_the_maps_one_by_one(tmp_path):
