@@ -141,4 +141,6 @@ def _s_auc(
 
 
 def _unit(values: jax.Array) -> jax.Array:
-  return (values - values.min()) / (values.max() - values.min())
+  span = jnp.broadcast_to(values.max() - values.min(), values.shape)
+  # XLA would multiply by the inverse of a number, which can lift a value over a threshold of s-AUC, or let it drop.
+  return (values - values.min()) / jax.lax.optimization_barrier(span)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -61,7 +61,12 @@ def test_special_frames_equal_plain_however_long_the_lists_are():
     batched.score_batch(jnp.zeros((1, *SHAPE)), jnp.zeros((1, 5, 5)), jnp.zeros((1, 1), int), jnp.zeros((1, 1), int))
 
 
+# Scaled to [0, 1], one value is 0.7, just below the threshold 7 × 0.1 of s-AUC.
+AT_A_THRESHOLD = np.pad(np.array([[7.0, 8.0, 11.0]]) / 12, ((0, 4), (0, 3)), constant_values=1 / 12)
+
+
 @settings(deadline=None, max_examples=60)
+@example([(AT_A_THRESHOLD, np.zeros(SHAPE, np.uint8), AT_A_THRESHOLD != 7 / 12, np.ones(SHAPE, bool))] * 3)
 @given(st.lists(st.tuples(maps, densities, masks, masks), min_size=3, max_size=3))
 def test_batched_equals_plain(frames):
   frames = [(values, density, fixated, other & ~fixated) for values, density, fixated, other in frames]
