@@ -109,6 +109,7 @@ REFUSED = re.compile("no picture|only a cover|empty|text|an index alone|a playli
 """Files without a picture, or that are refused."""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
 def test_ffmpeg_makes_the_same_of_a_file(tmp_path):
   different = set()

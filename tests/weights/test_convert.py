@@ -256,6 +256,7 @@ def test_the_shared_weights_are_converted(shared_weights):
       np.testing.assert_array_equal(found.arrays[f"params/visual/{block}/conv/{leaf}"], arrays[name].astype(np.float32))
 
 
+@pytest.mark.slow
 def test_the_shared_weights_tell_kinds_of_clips_apart(shared, shared_weights):
   """The most similar clip is more often of the same kind than it is with transposed kernels or swapped colours."""
   frames, tags = eleventh_frames(sorted((shared / "data" / "clips").glob("*/*.mp4")))
