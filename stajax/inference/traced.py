@@ -44,7 +44,7 @@ class TracedProgram:
   def __init__(self, function: Callable[..., Any], name: str | None, donate: int | None = None) -> None:
     self._name, self._donate = name, () if donate is None else (donate,)
     self._jitted: Any = jax.jit(function, donate_argnums=self._donate)
-    self._loaded: dict[tuple[str, ...], Any] = {}
+    self._loaded: dict[Any, Any] = {}
     self._lock = threading.Lock()  # each device has a thread
 
   def __call__(self, *arguments: Any, **named: Any) -> Any:
@@ -58,7 +58,7 @@ class TracedProgram:
     signature = _signature(arguments, named)
     with self._lock:
       if signature not in self._loaded:
-        self._loaded[signature] = self._load(f"{self._name} {signature}", arguments, named)
+        self._loaded[signature] = self._load(f"{self._name} {_text(signature)}", arguments, named)
     return self._loaded[signature]
 
   def _load(self, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -91,7 +91,7 @@ def shapes_of_results(function: Callable[..., Entries], name: str | None, *argum
   """
   path = None
   if name is not None and _folder() is not None:
-    path = _path(f"{name} shapes {_signature(arguments, named)}", ".json")
+    path = _path(f"{name} shapes {_text(_signature(arguments, named))}", ".json")
     try:
       return tuple((str(part), tuple(map(int, shape)), np.dtype(dtype)) for part, shape, dtype in read_json(path))
     except (FileError, ValueError, TypeError):  # it is missing or damaged
@@ -113,7 +113,7 @@ def _folder() -> Path | None:
 def _path(name: str, suffix: str) -> Path:
   folder = _folder()
   assert folder is not None
-  settings = {key: str(getattr(jax.config, key, None)) for key in _SETTINGS}
+  settings = {key: str(getattr(jax.config, key)) for key in _SETTINGS}
   about = {"program": name, "code": _code(), "backend": jax.default_backend(), "settings": settings}
   return folder / f"{sha256_of_json(about)}{suffix}"
 
@@ -137,7 +137,12 @@ def _code() -> str:
   return sha256_of_bytes(versions.encode(), *(path.read_bytes() for path in files))
 
 
-def _signature(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[str, ...]:
-  """Returns the structure, the shapes and the number formats of arguments, as texts."""
+def _signature(arguments: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, tuple[Any, ...]]:
+  """Returns the structure of arguments, and the shapes and number formats in it; cheap, since every call asks."""
   leaves, structure = jax.tree.flatten((arguments, dict(named)))
-  return str(structure), *(f"{x.dtype}{x.shape}" for x in leaves)
+  return structure, tuple((x.shape, x.dtype) for x in leaves)
+
+
+def _text(signature: tuple[Any, tuple[Any, ...]]) -> str:
+  structure, leaves = signature
+  return f"{structure} {[f'{dtype}{shape}' for shape, dtype in leaves]}"
