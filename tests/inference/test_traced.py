@@ -128,6 +128,21 @@ def test_a_network_that_was_traced_before_is_not_traced(folder, monkeypatch, ran
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def test_every_device_runs_a_kept_trace(folder, random_variables):
+  """It is made on one device, and called on others, also in another process."""
+  network, variables = make("st", random_variables)
+  expected = DenseNetwork(network, variables, SIZE, 4).run(make_clip(6), (0, 3))
+  devices = jax.devices()
+  assert len(devices) == 8
+  for used in (devices[3:5], devices[:2]):
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(programs, "_SHARED", {})
+      for device in used:
+        dense = DenseNetwork(network, variables, SIZE, 4, device=device, keeps_traces=True)
+        assert {x.device for x in jax.tree.leaves(dense.launch(make_clip(6), (0, 3)))} == {device}
+        jax.tree.map(np.testing.assert_array_equal, dense.run(make_clip(6), (0, 3)), expected)
+
+
 @pytest.mark.parametrize("given, kept", [("/a", Path("/a/traced")), ("gs://bucket/a", None), ("", None), (None, None)])
 def test_traces_are_kept_on_disks_only(given, kept):
   before = jax.config.jax_compilation_cache_dir
