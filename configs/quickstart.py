@@ -11,6 +11,7 @@ _EVENLY = (1.0, 1.0, 1.0, 1.0)
 # The taggers teach the map of the sound which category each channel is about. Were it trained further, its gate would
 # saturate, and nothing would bring it back.
 _HEARD = ("sound", "sound_map")
+_BRANCH = ("visual", "neck", "classify", "bias")
 _COARSE, _FINE = 96, 128  # pixels; the paper's 256 and 356 have the same ratio
 
 
@@ -59,8 +60,8 @@ config = Config(
   st_coarse=_after("s_coarse", 120, learning_rate=1e-2),
   heard_share=0.5,  # four of the ten tags have their sound in common with another
   tagger=_training(240, 3e-3),
-  # Only the classifier is trained, for which a high rate is safe.
-  switch=_after(("s_coarse", "tagger_0"), 600, frozen=("visual", "neck", *_HEARD), learning_rate=0.3),
+  # Only the classifier is trained, and not far: with a factor for each category it would remember the training clips.
+  switch=_after(("s_coarse", "tagger_0"), 150, frozen=("visual", "neck", *_HEARD), learning_rate=1e-2),
   sa_coarse=_after(("s_coarse", "tagger_0"), 300, frozen=("visual", *_HEARD), learning_rate=1e-2),
   # Objects in a crop are larger than those that the backbone knows. S and SA each learn a backbone for crops, so that
   # their maps differ and there is something to select from.
@@ -68,9 +69,10 @@ config = Config(
   st=_after(("s", "st_coarse"), 60, size=_FINE),
   sa=_after(("s", "sa_coarse"), 110, frozen=_HEARD, learning_rate=4e-3, size=_FINE),
   plus_crops=True,
-  s_plus=_after("s", 60, 16, learning_rate=4e-3, size=_FINE),
-  st_plus=_after("st", 60, 8, learning_rate=4e-3, size=_FINE),
-  sa_plus=_after("sa", 60, 16, ("visual", *_HEARD), learning_rate=4e-3, size=_FINE),
+  # Only the reasoning is trained: the maps that it begins with would become worse in these few steps.
+  s_plus=_after("s", 60, 16, _BRANCH, learning_rate=4e-3, size=_FINE),
+  st_plus=_after("st", 60, 8, (*_BRANCH, "temporal"), learning_rate=4e-3, size=_FINE),
+  sa_plus=_after("sa", 60, 16, (*_BRANCH, *_HEARD), learning_rate=4e-3, size=_FINE),
   sta=_after(("st_coarse", "sa_coarse"), 600, frozen=("visual", *_HEARD), learning_rate=1e-2),
   sta_plus=_after("sta", 150, 8, ("visual", *_HEARD), learning_rate=4e-3),
   maps=Maps(size=64),

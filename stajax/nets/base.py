@@ -193,8 +193,8 @@ class AudioVisualModule(nn.Module, kw_only=True):
     if self.hears:
       self.sound = ResNet18(sizes.audio_width, sizes.audio_norm, sizes.audio_pooling, sizes.dtype)
 
-  def make_graph(self, features: int) -> ConservativeGCN:
-    """Builds the C-GCN for states of so many features."""
+  def make_graph(self, features: int, floor: float = 0.0) -> ConservativeGCN:
+    """Builds the C-GCN for states of so many features, to all of which `floor` has been added."""
     sizes = self.sizes
     return ConservativeGCN(
       features,
@@ -204,6 +204,7 @@ class AudioVisualModule(nn.Module, kw_only=True):
       sizes.dtype,
       sizes.discard_threshold,
       sizes.refinement_rate,
+      floor,
     )
 
   def refine_fixations(self, states: jax.Array) -> jax.Array:

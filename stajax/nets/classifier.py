@@ -32,6 +32,14 @@ _LIFT = 4.0
 A spatial map that has learned categories is negative in most places. There the ReLU of §3.3 leaves 0 of the gated
 copy, whatever the gate says, so that nothing is left of what is heard together with what is seen.
 """
+_SWITCH_LIFT = 1.5
+"""What is added to the spatial map of the switch, which is without that ReLU: with it, what speaks against a category
+that is heard would be cut, and with it half of what the switch goes by."""
+_SWITCH_GAIN = 2.0
+"""What a new switch multiplies the sum over categories of heard times seen by, about what it learns on rendered clips.
+
+All categories begin alike. Where each learns a factor of its own, training clips are told apart, but no others.
+"""
 _CONFIRMED = 1.45
 """About 1 over the share that Eqs. 7 and 10 leave of a state that its companions confirm, measured on new networks."""
 
@@ -47,9 +55,9 @@ def _scaled_identity(gain: float) -> nn.initializers.Initializer:
 
 
 def _gated_share(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-  """Initialises a 1×1 kernel (1, 1, 2c, k) that takes the mean of the gated copy less that of the map itself."""
+  """Initialises a 1×1 kernel (1, 1, 2c, k) that takes the gated copy less the map itself, σ(a) ⊙ s, of all categories."""
   signs = jnp.repeat(jnp.array([1, -1], dtype), shape[-2] // 2)
-  return jnp.broadcast_to(signs[:, None] * 2 / shape[-2], shape)
+  return jnp.broadcast_to(signs[:, None] * _SWITCH_GAIN, shape)
 
 
 class Classification(NamedTuple):
@@ -110,7 +118,7 @@ class Classifier(AudioVisualModule):
     self.classify = nn.Conv(outputs, (1, 1), use_bias=False, dtype=dtype, kernel_init=kernel)
     self.bias = self.param("bias", nn.initializers.zeros, (outputs,), jnp.float32)
     if self.plus:
-      self.graph = self.make_graph(outputs)
+      self.graph = self.make_graph(outputs, _FLOOR)
       # Thus a new network says the same as its branch about whatever its companions confirm.
       gain = _CONFIRMED ** (self.sizes.reasoning_steps if self.has_frl else 0)
       self.conclude = nn.Conv(outputs, (1, 1), use_bias=False, dtype=dtype, kernel_init=_scaled_identity(gain))
@@ -150,8 +158,9 @@ class Classifier(AudioVisualModule):
       case "s":
         spatial = self._refined(spatial) if self.has_frl and not self.plus else spatial
         return self.classify(spatial).astype(jnp.float32)
-    class_maps = self.classify(fuse_source(spatial + _LIFT, gate)).astype(jnp.float32)
-    return class_maps - _LIFT if self.num_outputs is None else class_maps
+    if self.num_outputs is not None:
+      return self.classify(fuse_source(spatial + _SWITCH_LIFT, gate, rectify=False)).astype(jnp.float32)
+    return self.classify(fuse_source(spatial + _LIFT, gate)).astype(jnp.float32) - _LIFT
 
   def _refined(self, spatial: jax.Array) -> jax.Array:
     """Applies an FRL to the spatial map of S, for row 12 of the ablation."""

@@ -39,9 +39,16 @@ def gate(spatial: jax.Array, control: jax.Array) -> jax.Array:
   return jax.nn.sigmoid(control) * spatial + spatial
 
 
-def fuse_source(spatial: jax.Array, control: jax.Array) -> jax.Array:
-  """Computes `sa` or `st` of §3.3, (m, h, w, 2c): ReLU(σ(control) ⊙ s + s) ⊗ s, where ⊗ is the concatenation."""
-  return jnp.concatenate([nn.relu(gate(spatial, control)), spatial], axis=-1)
+def fuse_source(spatial: jax.Array, control: jax.Array, rectify: bool = True) -> jax.Array:
+  """Computes `sa` or `st` of §3.3, (m, h, w, 2c): ReLU(σ(control) ⊙ s + s) ⊗ s, where ⊗ is the concatenation.
+
+  Args:
+    spatial: s, (m, h, w, c).
+    control: The map of the sound or of the motion, (m, h, w, c).
+    rectify: Whether there is a ReLU.
+  """
+  gated = gate(spatial, control)
+  return jnp.concatenate([nn.relu(gated) if rectify else gated, spatial], axis=-1)
 
 
 class SoundMap(nn.Module):

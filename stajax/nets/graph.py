@@ -3,6 +3,7 @@
 Axes: b batch, n nodes, h w space, c channels.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,6 +21,11 @@ DISCARD_THRESHOLD = 0.8
 """T_d of Eq. 9."""
 REFINEMENT_RATE = 0.6
 """T_r of Eq. 10."""
+_ALIKE = 0.5
+"""What new queries and keys multiply states by, so that a place attends to what looks or sounds like it.
+
+From random projections it would attend to anything, and what companions confirm would say nothing about it.
+"""
 
 
 class ConservativeGCN(nn.Module):
@@ -34,6 +40,7 @@ class ConservativeGCN(nn.Module):
     block: How many positions attend at a time; memory grows with block · h·w, not with (h·w)². On TPUs all attend at
       once, as the compiler does without most of that memory itself.
     dtype: The type of the projections and products; states, softmax and sums are float32.
+    floor: What has been added to all states, which new queries and keys take away again.
   """
 
   features: int
@@ -43,6 +50,7 @@ class ConservativeGCN(nn.Module):
   dtype: Any = jnp.float32
   discard_threshold: float = DISCARD_THRESHOLD
   refinement_rate: float = REFINEMENT_RATE
+  floor: float = 0.0
 
   @nn.compact
   def __call__(self, nodes: jax.Array, read: int | None = None) -> jax.Array:
@@ -53,7 +61,7 @@ class ConservativeGCN(nn.Module):
       read: The number of nodes whose states are wanted; None for all.
     """
     # A 1×1 convolution is a dense layer on every position.
-    query, key = (nn.Dense(self.features, dtype=self.dtype, name=name) for name in ("query", "key"))
+    query, key = (self._project(name) for name in ("query", "key"))
     # Nodes are kept apart: if they were stacked, a TPU would spend more time on copying them than on attention.
     states = [rearrange(nodes[:, node], "b h w c -> b (h w) c").astype(jnp.float32) for node in range(nodes.shape[1])]
     for step in range(self.steps):
@@ -65,6 +73,16 @@ class ConservativeGCN(nn.Module):
       if self.frl:
         states = [fixation_refine(x, self.discard_threshold, self.refinement_rate) for x in states]
     return rearrange(jnp.stack(states, axis=1), "b n (h w) c -> b n h w c", h=nodes.shape[2])
+
+
+  def _project(self, name: str) -> nn.Dense:
+    """Returns the projection of states to queries or keys, which begins as the states themselves."""
+    without_floor = nn.initializers.constant(-_ALIKE * self.floor)
+    return nn.Dense(self.features, dtype=self.dtype, kernel_init=_identity, bias_init=without_floor, name=name)
+
+
+def _identity(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+  return _ALIKE * jnp.eye(*shape, dtype=dtype)
 
 
 def fixation_refine(

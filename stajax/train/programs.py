@@ -42,16 +42,18 @@ def make_programs(
     learns_fixations: Whether it learns pseudo-fixations instead of categories.
     mesh: The devices.
     decode: Returns the features of stages from what is stored of them.
-    knows_heard_tags: Whether the network learns whether a tag is heard from the tags and those that are heard.
+    knows_heard_tags: Whether the batches say whether a tag is heard, see `stajax.train.network_batches`.
   """
-  learned = "fixations" if learns_fixations else "heard tags" if knows_heard_tags else "labels"
+  learned = "fixations" if learns_fixations else "labels"
+  learned = f"{learned}, heard tags" if knows_heard_tags else learned
   return _make_programs(network, training, learned, mesh, decode)  # pyright: ignore[reportArgumentType] # it is frozen
 
 
 _LOSSES = {
   "fixations": step.fixation_loss,
-  "heard tags": step.hearing_loss,
+  "fixations, heard tags": functools.partial(step.fixation_loss, knows_heard_tags=True),
   "labels": step.classification_loss,
+  "labels, heard tags": step.hearing_loss,
 }
 
 

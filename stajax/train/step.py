@@ -190,11 +190,12 @@ def classification_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0
   return loss
 
 
-def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0) -> Loss:
+def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0, knows_heard_tags: bool = False) -> Loss:
   """Returns the loss of Eqs. 13 and 16 for students, on frames and maps scaled to `size`, like `classification_loss`.
 
   Maps of weight 0 count for nothing. The loss of a network of several students is the sum of theirs: the network says
-  to which nodes its maps belong.
+  to which nodes its maps belong. With `knows_heard_tags` the batch's `tags` (b, n, 1) say whether a tag of the clip is
+  heard, and so whether the sound says which of two clips counts; the network hears the sound in any case.
   """
 
   def loss(
@@ -208,7 +209,8 @@ def fixation_loss(size: int, decode: Decode = stored_as_is, mixed: int = 0) -> L
     maps = to_size(rearrange(batch["map"], "b n h w -> (b n) h w")[..., None], size, boxes, flip, reach=1.0)
     targets = rearrange(maps[..., 0], "(b n) h w -> b n h w", n=nodes)
     if count:
-      targets = mixing.join_maps(targets, _heard(network, batch), count)
+      heard = batch["tags"][..., 0] if knows_heard_tags else _heard(network, batch)
+      targets = mixing.join_maps(targets, heard, count)
     # The mean over the batch for each node; Eq. 16 adds the nodes.
     weights = batch["weight"] * (batch[COUNTS] > 0)[:, None] if COUNTS in batch else batch["weight"]
     weights /= jnp.maximum(jnp.sum(weights, axis=0), 1e-6)

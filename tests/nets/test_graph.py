@@ -291,6 +291,20 @@ def test_a_new_plus_network_keeps_what_companions_confirm():
   np.testing.assert_allclose(out.logits[:, 1::2], -3, rtol=1e-5)
 
 
+def test_a_new_plus_network_attends_to_what_is_alike():
+  """Of two objects in a frame, the companions show one, at other places: only this one is confirmed.
+
+  Floors are added to class maps, so what is compared is how far they are above the floor.
+  """
+  network = Classifier("s", plus=True, frl=False, **TINY)
+  variables = networks.initialise(network, 32, jax.random.key(0))
+  nodes = np.full((1, 3, 6, 6, 4), -2.9, np.float32)  # nothing
+  nodes[0, 0, 1, 1, 0] = nodes[0, 0, 4, 4, 1] = 4  # an object of category 0 and one of category 1
+  nodes[0, 1, 5, 0, 0] = nodes[0, 2, 0, 5, 0] = 4  # one of category 0
+  maps = network.apply(variables, nodes, method="reason").class_maps[0] + 3
+  assert maps[1, 1, 0] > 1.4 * maps[4, 4, 1]
+
+
 def test_what_speaks_most_against_a_category_stays_the_least_likely():
   network = Classifier("s", plus=True, **TINY)
   variables = networks.initialise(network, 32, jax.random.key(0))

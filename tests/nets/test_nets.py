@@ -251,6 +251,8 @@ def test_fusion_of_section_3_3():
     fused[(*at[:3], at[3] + 5)] = s[at]
   np.testing.assert_allclose(gate(s, control), gated, rtol=1e-5)
   np.testing.assert_allclose(fuse_source(s, control), fused, rtol=1e-5)
+  fused[..., :5] = gated
+  np.testing.assert_allclose(fuse_source(s, control, rectify=False), fused, rtol=1e-5)
 
 
 def test_temporal_branch():
@@ -339,7 +341,7 @@ def test_a_new_sa_hears_where_the_spatial_map_is_negative():
 
 
 def test_a_new_switch_asks_whether_anything_heard_is_seen():
-  check_new_sa(1, 2, lambda s, gate: np.mean(gate * (s + 4), axis=-1, keepdims=True))
+  check_new_sa(1, 2, lambda s, gate: 2 * np.sum(gate * (s + 1.5), axis=-1, keepdims=True))
 
 
 def test_equation_11(student):

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 
 from stajax.files import write_text
-from stajax.inference.class_maps import switch_values
 from stajax.networks import SWITCH, TAGGERS
 from stajax.train import external_taggers
 from stajax.train.run import Run, TrainedNetworks
@@ -91,23 +90,15 @@ def is_tag_heard(confidences: np.ndarray, tags: Sequence[int], share: float) -> 
 
 
 def set_switch(run: Run) -> dict[str, Any]:
-  """Computes the audio switch φ of every training frame; returns what `done.json` says.
+  """Sets the audio switch φ of every training frame; returns what `done.json` says.
 
-  The switch is on where there is sound that no tagger could label. A published tagger that teaches has not learned from
-  these clips, so what it hears counts, and not what a network has learned from that.
+  It is on where a tagger hears the tag, or could not label the sound. No tagger has learned from the clips that it
+  labels, so what it hears counts, and not what the switch's network has learned from that. The network is for videos.
   """
   labels = run.data.table("tag_heard")
-  is_labelled, teaches = labels != UNLABELLED, run.config.hearing.teaches
 
   def compute(clip: int, trained: TrainedNetworks) -> np.ndarray:
-    frames = frames_of(run.data.records, clip)
-    if teaches:
-      return (labels[frames] > 0).astype(np.uint8)  # also where it could not label the sound
-    values = switch_values(trained.dense(SWITCH), run.data.clip(clip))
-    values[~is_labelled[frames]] = 1
-    return values.astype(np.uint8)
+    return (labels[frames_of(run.data.records, clip)] > 0).astype(np.uint8)
 
-  summary = {"sha256": run.workdir.outcome(SWITCH)["sha256"]}
-  values = make_table(run, "switch", compute, "audio switch", summary, read=() if teaches else (SWITCH,))
-  agreement = np.mean((values == labels)[is_labelled])
-  return {"frames": len(values), "on": int(values.sum()), "agrees_with_tagger": round(float(agreement), 4)}
+  values = make_table(run, "switch", compute, "audio switch", {"sha256": run.workdir.outcome(SWITCH)["sha256"]})
+  return {"frames": len(values), "on": int(values.sum()), "unlabelled": int(np.sum(labels == UNLABELLED))}

@@ -117,7 +117,7 @@ def collect_facts(run: Run) -> dict[str, str]:
     ),
     "Fine crops": f"{boxes['mean_area']:.0%} of the frame on average; {boxes['whole_frames']} whole frames",
     "Audio switch": (
-      f"on in {switch['on']} of {switch['frames']} frames; agrees with the tagger in {switch['agrees_with_tagger']:.0%}"
+      f"on in {switch['on']} of {switch['frames']} training frames, {switch['unlabelled']} of which have no label"
     ),
   }
   if networks.granular_of(run.config):
