@@ -6,7 +6,6 @@ normalisation is part of the convolutions: `stajax.weights.convert` folds it int
 Axes: m merged batch, H W input, h w map, c channels.
 """
 
-import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stajax.nets.layers import DepthwiseConv
 from stajax.nets.quantised import Int8Conv
 from stajax.nets.visual import Stages
 
@@ -91,7 +91,7 @@ class EfficientNetLite0(nn.Module):
     inside, y = x.shape[-1] * block.expand, x
     if block.expand > 1:
       y = nn.relu6(self._convolution(inside, 1, 1, f"{name}_expand")(y))
-    y = nn.relu6(_Depthwise(block.kernel, block.strides, self.dtype, name=f"{name}_depthwise")(y))
+    y = nn.relu6(DepthwiseConv(block.kernel, block.strides, self.dtype, name=f"{name}_depthwise")(y))
     y = self._convolution(block.features, 1, 1, f"{name}_project")(y)
     return x + y if block.strides == 1 and x.shape[-1] == block.features else y
 
@@ -105,46 +105,3 @@ class EfficientNetLite0(nn.Module):
       stage: (-(-size // _STRIDES[stage]), -(-size // _STRIDES[stage]), BLOCKS[index].features)
       for stage, index in _READ.items()
     }
-
-
-class _Depthwise(nn.Module):
-  """A convolution of every channel by itself, with the padding `SAME`."""
-
-  kernel: int
-  strides: int
-  dtype: Any
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    shape = (self.kernel, self.kernel, 1, x.shape[-1])
-    kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32).astype(self.dtype)
-    bias = self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32).astype(self.dtype)
-    ways = {"cpu": _shifted, "default": _convolved}
-    chosen = {platform: functools.partial(way, strides=self.strides) for platform, way in ways.items()}
-    return jax.lax.platform_dependent(x, kernel, **chosen) + bias
-
-
-def _convolved(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
-  return jax.lax.conv_general_dilated(
-    x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
-  )
-
-
-def _shifted(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
-  """Computes the same as a sum of shifted products: on a CPU the whole backbone is four times as fast with it."""
-  side = kernel.shape[0]
-  sizes = [-(-size // strides) for size in x.shape[1:3]]
-  lows, pads = [], []
-  for size, out in zip(x.shape[1:3], sizes, strict=True):
-    total = max((out - 1) * strides + side - size, 0)
-    lows.append(total // 2)
-    pads.append((total // 2, total - total // 2))
-  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-  result: Any = 0
-  for dy in range(side):
-    for dx in range(side):
-      ends = (dy + (sizes[0] - 1) * strides + 1, dx + (sizes[1] - 1) * strides + 1)
-      # An index in brackets would become a gather where the batch has no fixed size, as in an exported program.
-      part = jax.lax.slice(x, (0, dy, dx, 0), (x.shape[0], *ends, x.shape[3]), (1, strides, strides, 1))
-      result = result + part * kernel[dy, dx, 0]
-  return result

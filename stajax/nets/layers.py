@@ -1,4 +1,4 @@
-"""The convolution block that every network is built from, with any normalisation.
+"""The convolutions that networks are built from, and their normalisations.
 
 Axes: m any merged batch, h w space, c channels.
 """
@@ -141,3 +141,52 @@ class ConvBlock(nn.Module):
     )(x)
     x = Normalise(self.norm, self.dtype, name="norm")(x, train)
     return x if self.activation is None else self.activation(x)
+
+
+class DepthwiseConv(nn.Module):
+  """A convolution of every channel by itself, with TensorFlow's padding `SAME`.
+
+  Attributes:
+    kernel: The side of the kernel.
+    strides: The distance between positions of the kernel.
+    dtype: The type that the convolution computes in.
+  """
+
+  kernel: int
+  strides: int
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.kernel, self.kernel, 1, x.shape[-1])
+    kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32).astype(self.dtype)
+    bias = self.param("bias", nn.initializers.zeros, shape[-1:], jnp.float32).astype(self.dtype)
+    ways = {"cpu": _shifted, "default": _convolved}
+    chosen = {platform: functools.partial(way, strides=self.strides) for platform, way in ways.items()}
+    return jax.lax.platform_dependent(x, kernel, **chosen) + bias
+
+
+def _convolved(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  return jax.lax.conv_general_dilated(
+    x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=x.shape[-1]
+  )
+
+
+def _shifted(x: jax.Array, kernel: jax.Array, strides: int) -> jax.Array:
+  """Computes the same as a sum of shifted products: on a CPU it makes EfficientNet-Lite0 four times as fast."""
+  side = kernel.shape[0]
+  sizes = [-(-size // strides) for size in x.shape[1:3]]
+  lows, pads = [], []
+  for size, out in zip(x.shape[1:3], sizes, strict=True):
+    total = max((out - 1) * strides + side - size, 0)
+    lows.append(total // 2)
+    pads.append((total // 2, total - total // 2))
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+  result: Any = 0
+  for dy in range(side):
+    for dx in range(side):
+      ends = (dy + (sizes[0] - 1) * strides + 1, dx + (sizes[1] - 1) * strides + 1)
+      # An index in brackets would become a gather where the batch has no fixed size, as in an exported program.
+      part = jax.lax.slice(x, (0, dy, dx, 0), (x.shape[0], *ends, x.shape[3]), (1, strides, strides, 1))
+      result = result + part * kernel[dy, dx, 0]
+  return result

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stajax.nets import efficientnet
+from stajax.nets import efficientnet, layers
 from stajax.nets.efficientnet import BLOCKS, EfficientNetLite0
 
 
@@ -18,8 +18,8 @@ def test_shifted_products_are_the_depthwise_convolution(size, kernel, strides):
   rng = np.random.default_rng(0)
   x = jnp.asarray(rng.normal(size=(2, size, size + 3, 4)), jnp.float32)
   weights = jnp.asarray(rng.normal(size=(kernel, kernel, 1, 4)), jnp.float32)
-  shifted = efficientnet._shifted(x, weights, strides)
-  np.testing.assert_allclose(shifted, efficientnet._convolved(x, weights, strides), rtol=1e-5, atol=1e-5)
+  shifted = layers._shifted(x, weights, strides)
+  np.testing.assert_allclose(shifted, layers._convolved(x, weights, strides), rtol=1e-5, atol=1e-5)
 
 
 def test_stages_have_the_published_strides_and_channels():
