@@ -79,8 +79,7 @@ class Network(_Frozen):
   width: Factor = 1.0
   """A factor of the channels of VGG-16 and the neck."""
   norm: Literal["none", "group", "batch"] = "none"
-  """The normalisation in the visual networks. `none` fits the ImageNet weights; a network that is trained from scratch
-  needs one of the other two."""
+  """`none` fits the ImageNet weights; a visual network that is trained from scratch needs one of the other two."""
   head_norm: Literal["none", "group", "batch"] | None = None
   """The normalisation of the convolutions after the backbone, in neck and decoder; by default that of `norm`.
   Pretrained features may have any scale; with a normalisation, new convolutions adapt to it faster."""
@@ -91,6 +90,8 @@ class Network(_Frozen):
   """The number of 3×3 convolutions in the neck."""
   neck_width: Factor = 1.0
   """A further factor of the channels of the neck."""
+  audio_encoder: Literal["resnet18", "yamnet"] = "resnet18"
+  """The audio backbone. `yamnet` has heard AudioSet: it needs `init`, and the next three fields do not concern it."""
   audio_width: Factor = 1.0
   """A factor of the channels of ResNet-18."""
   audio_norm: Literal["group", "batch"] = "batch"
@@ -102,8 +103,7 @@ class Network(_Frozen):
   refinement_rate: float = Field(default=0.6, ge=0, le=1)
   """T_r of the fixation refine layer (Eq. 10): how much of what is redundant is kept."""
   fine_read_out: bool = False
-  """Whether STA+ keeps the decoder of STA, which reads finer features, in place of the paper's Eq. 15. It then starts
-  from STA as a whole."""
+  """Whether STA+ starts from all of STA and keeps its decoder, which reads finer features, in place of Eq. 15."""
   begin_with_sound: bool = False
   """Whether a student's 1×1 convolution begins as the difference of the gated copies of Eq. 11: what sound adds."""
   attention_block: Batch = 256
@@ -235,7 +235,7 @@ def _student(**changes: Any) -> Training:
 
 
 Part = Literal["visual", "sound"]
-"""A backbone that several networks have: VGG-16 in all that see, ResNet-18 in all that hear."""
+"""A backbone that several networks have: the visual one in all that see, the audio one in all that hear."""
 RANDOM = "random"
 """Stands for a file in `init`: the part begins with random numbers, and the user insists on it."""
 

@@ -24,10 +24,13 @@ from stajax.nets.graph import (
 )
 from stajax.nets.layers import Norm
 from stajax.nets.visual import DEPTHS, NECK_DEPTH, VGG16, Neck
+from stajax.nets.yamnet import YAMNet
 
 Encoder = Literal["vgg16", "efficientnet_lite0"]
 """The visual backbones that there are."""
 Backbone = VGG16 | EfficientNetLite0
+AudioEncoder = Literal["resnet18", "yamnet"]
+"""The audio backbones that there are."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +45,11 @@ class NetworkSizes:
     depths: The number of convolutions in each stage of the visual backbone.
     neck_depth: The number of 3×3 convolutions in the neck.
     neck_width: One more factor for the channels of the neck.
-    audio_width: A factor for the channels of the audio backbone.
-    audio_norm: The normalisation in the audio backbone.
-    audio_pooling: How the audio backbone pools its features to a vector.
+    audio_encoder: The audio backbone. `yamnet` has one width, no normalisation of its own and average pooling, whatever
+      the next three say.
+    audio_width: A factor for the channels of ResNet-18.
+    audio_norm: The normalisation in ResNet-18.
+    audio_pooling: How ResNet-18 pools its features to a vector.
     reasoning_steps: m, the number of steps of the C-GCN; no parameter depends on it.
     discard_threshold: T_d of the fixation refine layer; no parameter depends on it.
     refinement_rate: T_r of the fixation refine layer; no parameter depends on it.
@@ -63,6 +68,7 @@ class NetworkSizes:
   depths: tuple[int, ...] = DEPTHS
   neck_depth: int = NECK_DEPTH
   neck_width: float = 1.0
+  audio_encoder: AudioEncoder = "resnet18"
   audio_width: float = 1.0
   audio_norm: Norm = "batch"
   audio_pooling: Pooling = "netvlad"
@@ -85,6 +91,12 @@ class NetworkSizes:
     if self.encoder == "efficientnet_lite0":
       return EfficientNetLite0(self.dtype, self.int8)
     return VGG16(self.width, self.depths, self.norm, self.dtype, self.int8)
+
+  def make_sound(self) -> ResNet18 | YAMNet:
+    """Builds the audio backbone."""
+    if self.audio_encoder == "yamnet":
+      return YAMNet(self.dtype)
+    return ResNet18(self.audio_width, self.audio_norm, self.audio_pooling, self.dtype)
 
 
 class Network(Protocol):
@@ -191,7 +203,7 @@ class AudioVisualModule(nn.Module, kw_only=True):
       width = sizes.width * sizes.neck_width
       self.neck = Neck(self.num_categories, width, sizes.neck_depth, **sizes.head, int8=sizes.int8)
     if self.hears:
-      self.sound = ResNet18(sizes.audio_width, sizes.audio_norm, sizes.audio_pooling, sizes.dtype)
+      self.sound = sizes.make_sound()
 
   def make_graph(self, features: int, floor: float = 0.0) -> ConservativeGCN:
     """Builds the C-GCN for states of so many features, to all of which `floor` has been added."""

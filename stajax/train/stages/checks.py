@@ -27,6 +27,7 @@ def check(config: Config) -> None:
   if config.shares_students:
     _check_shared_students(config)
   _check_visual(config)
+  _check_sound(config)
   _check_synthetic(config)
   _check_teacher(config)
   if config.data.source == "records" and not config.data.path:
@@ -70,6 +71,14 @@ def _check_visual(config: Config) -> None:
       "network.norm is 'none', and without normalisation a backbone of random numbers stays at chance for hundreds of "
       "steps; expected ImageNet's weights, as the paper has them: --init visual=FILE (stajax weights fetch vgg16), or "
       "--init visual=random to insist"
+    )
+
+
+def _check_sound(config: Config) -> None:
+  if config.network.audio_encoder == "yamnet" and "sound" not in config.init:
+    raise ConfigError(
+      "network.audio_encoder is 'yamnet', expected what it has learned: --init sound=FILE (YAMNet's TFLite file), or "
+      "--init sound=random to insist"
     )
 
 

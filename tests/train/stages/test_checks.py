@@ -40,6 +40,7 @@ SHARED = {"students": Students(backbone="shared")}
     ),
     ({"init": {}}, "network.norm is 'none', and without normalisation a backbone of random numbers stays at chance"),
     ({"network": Network(backbone="frozen")}, "network.backbone is frozen, expected its weights"),
+    ({"network": Network(audio_encoder="yamnet")}, "network.audio_encoder is 'yamnet', expected what it has learned"),
   ],
 )
 def test_a_configuration_that_cannot_run_is_one_line(tmp_path, change, message):
