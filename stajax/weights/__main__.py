@@ -3,9 +3,9 @@
   stajax weights fetch NAME [--out DIR]
   stajax weights convert FILE [--out FILE]
 
-`fetch` downloads from the publisher. `convert` reads torchvision's VGG-16 and VGGSound's ResNet-18 as PyTorch wrote
-them (both formats; nothing in them is executed), npz or safetensors, and writes safetensors that name the source and
-its SHA-256. Exit codes: 0 done, 2 bad input.
+`fetch` downloads from the publisher. `convert` reads torchvision's VGG-16, EfficientNet-Lite0 and VGGSound's ResNet-18
+as PyTorch wrote them (both formats; nothing in them is executed), npz or safetensors, and YAMNet's TFLite file. It
+writes safetensors that name the source and its SHA-256. Exit codes: 0 done, 2 bad input.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Reads files of named arrays: both formats of PyTorch, NumPy's npz, and safetensors. Nothing in them is executed."""
+"""Reads files of named arrays: both of PyTorch's formats, npz, safetensors, TFLite. Nothing in them is executed."""
 
 import contextlib
 import math
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import safetensors
 
-from stajax.weights import torch_file
+from stajax.weights import tflite_file, torch_file
 from stajax.weights.store import Arrays, WeightsError
 
 _MAX_INFLATION = 1032
@@ -48,11 +48,13 @@ def open_arrays(path: str | Path) -> Iterator[Arrays]:
   elif start[8:9] == b"{":
     with contextlib.ExitStack() as stack:
       yield _open_safetensors(path, stack)
+  elif start[4:8] == tflite_file.MAGIC:
+    yield tflite_file.open_tflite(path)
   elif start[:1] == b"\x80" or start[:1].isalpha() or start[:1] == b"(":  # how a pickle can begin
     yield torch_file.open_legacy(path)
   else:
     found = "an empty file" if not start else f"a file that begins with {start[:8]!r}"
-    raise WeightsError(f"{path}: {found}, expected PyTorch's formats, npz or safetensors")
+    raise WeightsError(f"{path}: {found}, expected PyTorch's formats, npz, safetensors or TFLite")
 
 
 def _open_npz(path: Path, archive: zipfile.ZipFile) -> Arrays:

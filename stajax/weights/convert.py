@@ -21,7 +21,7 @@ from stajax.nets.audio import Pooling
 from stajax.nets.base import NetworkSizes
 from stajax.nets.tagger import Tagger
 from stajax.nets.visual import DEPTHS, VGG16
-from stajax.weights import efficientnet
+from stajax.weights import efficientnet, yamnet
 from stajax.weights.array_files import open_arrays
 from stajax.weights.store import Arrays, WeightsError, check_names, flatten
 
@@ -80,7 +80,7 @@ class _Layout:
 
 
 def read(path: str | Path) -> Converted:
-  """Reads VGG-16 of torchvision or as npz, EfficientNet-Lite0, VGGSound's ResNet-18, or weights with our own names.
+  """Reads VGG-16 of torchvision or as npz, EfficientNet-Lite0, VGGSound's ResNet-18, YAMNet, or our own names.
 
   Raises:
     WeightsError: The file is unreadable, unknown or damaged, or parameters are missing, spare or of another shape; the
@@ -95,16 +95,18 @@ def read(path: str | Path) -> Converted:
     if own:
       left_out = tuple(sorted(set(arrays.shapes) - set(own)))
       return Converted({name: _float32(path, name, arrays) for name in own}, "stajax", left_out, sha256)
-    if efficientnet.is_one(arrays.shapes):
-      folded, others = efficientnet.read(path, arrays, lambda name: _float32(path, name, arrays))
-      return Converted(folded, efficientnet.KIND, tuple(others), sha256)
+    for reader in _READERS:
+      if reader.is_one(arrays.shapes):
+        found, others = reader.read(path, arrays, lambda name: _float32(path, name, arrays))
+        return Converted(found, reader.KIND, tuple(others), sha256)
     for kind, layout in _LAYOUTS.items():
       if (prefix := _prefix(layout, arrays.shapes)) is not None:
         found, left_out = _rename(path, arrays, kind, layout, prefix)
         return Converted(found, kind, left_out, sha256)
     shown = ", ".join(name[:60] for name in list(arrays.shapes)[:5])
   raise WeightsError(
-    f"{path}: found arrays named {shown}, …, expected those of {', '.join([*_LAYOUTS, efficientnet.KIND])}"
+    f"{path}: found arrays named {shown}, …, expected those of "
+    f"{', '.join([*_LAYOUTS, *[reader.KIND for reader in _READERS]])}"
   )
 
 
@@ -223,3 +225,5 @@ _LAYOUTS = {
   "VGGSound's ResNet-18 with average pooling": _vggsound_layout("average", (), "fc"),
 }
 """The layouts by what they hold. The first one whose anchors are all there is taken."""
+_READERS = (efficientnet, yamnet)
+"""The modules that read what more than names and axes sets apart."""

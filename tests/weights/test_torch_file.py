@@ -267,8 +267,8 @@ def test_older_files_that_differ(tmp_path):
   ("content", "message"),
   [
     (b"", "an empty file"),
-    (b"\x1f\x8b\x08\x00 gzip", "expected PyTorch's formats, npz or safetensors"),
-    (b"<html><title>404 Not Found", "expected PyTorch's formats, npz or safetensors"),
+    (b"\x1f\x8b\x08\x00 gzip", "expected PyTorch's formats, npz, safetensors or TFLite"),
+    (b"<html><title>404 Not Found", "expected PyTorch's formats, npz, safetensors or TFLite"),
     (b"some text of a page that moved", "is damaged"),
     (b"PK\x03\x04 and no more", "a damaged zip file"),
     (b"\x10\x00\x00\x00\x00\x00\x00\x00{}              ", None),
