@@ -40,17 +40,15 @@ config = Config(
     audio_width=0.125,
     audio_norm="batch",
     audio_pooling="average",
-    begin_with_sound=True,
   ),
   # Every frame as it is, and five times larger or smaller, three of them mirrored: a small student does not see by
   # itself that objects stay the same.
   features=Features(views=6, min_scale=0.6, max_scale=1.6, dtype="bfloat16"),
   hearing=Hearing(kind="yamnet", mapping="configs/tags/clips_yamnet.csv", teaches=True),
   heard_share=0.5,
-  s_coarse=_training(400, 2e-3, decay=1.0, batch=16, mixed=0.5),
   tagger=_training(300, 1e-3, decay=3.0, batch=16),
   students=Students(learn_from="teacher"),
-  sta=_training(800, 2e-3, decay=1.0, batch=16, start=("s_coarse", "tagger_0"), frozen=("sound", "sound_map"), mixed=0.5),
+  sta=_training(800, 2e-3, decay=1.0, batch=16, start=("tagger_0",), frozen=("sound", "sound_map"), mixed=0.5),
   maps=Maps(size=64, threshold=0.0, blur=0.04, time_blur=0.5, centre=True),
   checkpoint_every=200,
   log_every=10,

@@ -1,4 +1,4 @@
-"""The training of `quickstart.py` with more held-out clips, so that standard errors show what each part of the method adds.
+"""The training of `quickstart.py` with more held-out clips, whose standard errors show what each part adds.
 
 python -m stajax.train --config configs/synthetic.py --seed 1 --data.synthetic.seed 1
 """

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stajax import networks
+from stajax.inference.class_maps import SURELY_FOREIGN
 from stajax.inference.predictor import final_maps
 from stajax.media.spectrogram import NUM_BINS, WINDOW_COLUMNS
 from stajax.model import Model
@@ -204,4 +205,4 @@ def _is_switched_on(part: _Part, images: _Images, sound: jax.Array, heard: jax.A
   nodes = _nodes(part, images.features(part, (_TIMES // 2,)), sound, heard)
   b, n = nodes.shape[:2]
   out = part.network.apply(_widened(part), nodes.reshape(b * n, 1, *nodes.shape[2:]), method="reason")
-  return (jax.nn.sigmoid(out.logits[:, 0]) > 0.5).astype(jnp.float32).reshape(b, n)
+  return (jax.nn.sigmoid(out.logits[:, 0]) > SURELY_FOREIGN).astype(jnp.float32).reshape(b, n)

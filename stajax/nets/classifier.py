@@ -55,7 +55,7 @@ def _scaled_identity(gain: float) -> nn.initializers.Initializer:
 
 
 def _gated_share(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
-  """Initialises a 1×1 kernel (1, 1, 2c, k) that takes the gated copy less the map itself, σ(a) ⊙ s, of all categories."""
+  """Initialises a 1×1 kernel (1, 1, 2c, k) that adds up the gated copy less the map itself, which is σ(a) ⊙ s."""
   signs = jnp.repeat(jnp.array([1, -1], dtype), shape[-2] // 2)
   return jnp.broadcast_to(signs[:, None] * _SWITCH_GAIN, shape)
 

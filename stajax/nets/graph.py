@@ -74,7 +74,6 @@ class ConservativeGCN(nn.Module):
         states = [fixation_refine(x, self.discard_threshold, self.refinement_rate) for x in states]
     return rearrange(jnp.stack(states, axis=1), "b n (h w) c -> b n h w c", h=nodes.shape[2])
 
-
   def _project(self, name: str) -> nn.Dense:
     """Returns the projection of states to queries or keys, which begins as the states themselves."""
     without_floor = nn.initializers.constant(-_ALIKE * self.floor)

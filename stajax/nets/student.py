@@ -16,9 +16,6 @@ from stajax.nets.fusion import SoundMap, TemporalBranch, gate
 from stajax.nets.layers import ConvBlock
 
 _REFINED = 32
-_LIFT = 4.0
-"""What is added to the spatial map of a student that begins with sound, as in `stajax.nets.classifier`: a map that has
-learned categories is negative in most places, where a gate would lower what it should raise."""
 _MOVED = 0.8
 """The share of the gated copy for motion that a student which begins with sound takes from the one for sound."""
 _RARE = nn.initializers.constant(-3.0)
@@ -119,9 +116,8 @@ class Student(FixationModule):
       switch: (m,).
     """
     spatial = features["s"][:, self.num_times // 2]
-    lifted = spatial + _LIFT if self.sizes.begin_with_sound else spatial
-    heard = gate(lifted, self.sound_map(audio, switch, spatial.shape[1:3]))
-    moved = gate(lifted, self.temporal(features["s"]))
+    heard = gate(spatial, self.sound_map(audio, switch, spatial.shape[1:3]))
+    moved = gate(spatial, self.temporal(features["s"]))
     return nn.relu(self.combine(jnp.concatenate([heard, moved], axis=-1)))
 
   def reason(

@@ -54,7 +54,7 @@ def find_training_set(name: str, run: Run, always_heard: bool = False, maps: Pat
 
 
 def knows_heard_tags(name: str, config: Config) -> bool:
-  """Returns whether a network's batches say which tags are heard (the switch), or whether one is (a distilled student)."""
+  """Returns whether a network's batches say what is heard: which tags (the switch), or whether one is (students)."""
   spec = networks.NETWORKS[name]
   return config.hearing.teaches and (spec.learns == "tag_heard" or (spec.learns_fixations and config.is_distilled))
 

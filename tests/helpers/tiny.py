@@ -178,7 +178,8 @@ def random_networks(random_variables, small_programs):
   network, variables, _ = made[networks.SWITCH]
   clip = Clip(make_samples(11, heard=1))
   _, confidences = whole(network, variables, [[(clip, i)] for i in range(11)])
-  variables["params"]["bias"] -= np.float32(np.median(np.log(confidences / (1 - confidences))) + 1e-3)
+  bias = np.median(np.log(confidences / (1 - confidences))) + 1e-3 + np.log(3)  # to a quarter
+  variables["params"]["bias"] -= np.float32(bias)
   return made
 
 

@@ -62,7 +62,7 @@ def test_sound_map_grows_to_32(sound_map):
 
 
 def test_a_student_may_begin_with_what_the_sound_adds():
-  """Category by category: what is heard, less 0.8 of what moves, of a map that is lifted by 4."""
+  """Category by category: what is heard, less 0.8 of what moves."""
   sizes = NetworkSizes(width=0.01, audio_width=0.01, audio_pooling="average", begin_with_sound=True)
   network = Student(num_categories=5, sizes=sizes)
   params = randomise(networks.expected_variables(network, 32), 3)["params"]
@@ -72,6 +72,6 @@ def test_a_student_may_begin_with_what_the_sound_adds():
   spatial, audio = rng.normal(size=(1, 3, 4, 4, 5)).astype(np.float32), rng.normal(size=(1, 8)).astype(np.float32)
   heard = SoundMap(5).apply({"params": params["sound_map"]}, audio, np.ones(1, np.float32), (4, 4))
   moves = by_hand.temporal_branch(params["temporal"], spatial)
-  expected = by_hand.relu((spatial[:, 1] + 4) * (0.2 + by_hand.sigmoid(heard) - 0.8 * by_hand.sigmoid(moves)))
+  expected = by_hand.relu(spatial[:, 1] * (0.2 + by_hand.sigmoid(heard) - 0.8 * by_hand.sigmoid(moves)))
   found = network.apply({"params": params}, {"s": spatial}, audio, np.ones(1, np.float32), method="fuse")
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

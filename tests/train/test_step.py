@@ -147,6 +147,32 @@ def fixations_value(logits, maps, weight):
   return step.fixation_loss(6)(Fake(logits, 3), {}, batch)[0]
 
 
+def test_a_half_is_silent_only_where_the_sound_belongs_to_the_other():
+  """Its tag is heard in the first example, whose own half is the left one; in the second both halves count."""
+  rng = np.random.default_rng(0)
+  logits, maps = rng.normal(size=(3, 1, 6, 6)).astype(np.float32), rng.integers(0, 256, (3, 1, 6, 6), dtype=np.uint8)
+  sound = {"sound": np.zeros((3, 1, 2, 2)), "sound_mean": np.zeros((3, 1)), "sound_deviation": np.ones((3, 1))}
+  batch = {
+    "frames": np.zeros((3, 1, 3, 8, 8, 3), np.uint8),
+    "map": maps,
+    "weight": np.ones((3, 1), np.float32),
+    **sound,
+  }
+  batch |= {"switch": np.ones((3, 1), np.float32), "tags": np.array([1, 0, 1], np.float32)[:, None, None]}
+  loss = step.fixation_loss(6, mixed=2, knows_heard_tags=True)
+  value, (shown, _) = loss(Fake(logits, hears=True), {}, batch)
+  targets = maps[:, 0] / 255
+  first = np.concatenate([targets[0][:, 1:4], np.zeros((6, 3))], axis=1)  # the middle half of it
+  second = np.concatenate([targets[2][:, 1:4], targets[1][:, 1:4]], axis=1)
+  expected = 0.0
+  for logit, target in zip(logits[:, 0], (first, second, targets[2])):
+    p = scipy.special.expit(logit)
+    expected -= (target * np.log(p) + (1 - target) * np.log(1 - p)).mean() / 3
+    expected += scipy.special.rel_entr(target / target.sum(), p / p.sum()).sum() / 3
+  np.testing.assert_allclose(value, expected, rtol=1e-4)
+  np.testing.assert_array_equal(shown["switch"], batch["switch"])  # it hears in any case
+
+
 def test_every_frame_is_cropped_to_its_own_box_and_groups_are_mirrored_alike():
   """The map is cropped as the middle frame is; here the prediction is that frame, so the divergence is 0."""
   rng = np.random.default_rng(0)
