@@ -1,5 +1,6 @@
 """Off-the-shelf taggers: the labels that they and the table give, and what is refused."""
 
+import dataclasses
 import functools
 import json
 
@@ -14,7 +15,7 @@ from helpers.runs import TRAINED, finish, make_run, train_all
 pytest.importorskip("tensorflow")
 
 from stajax import networks
-from stajax.config import Config, ConfigError, Data, Hearing
+from stajax.config import Config, ConfigError, Data, Hearing, Students
 from stajax.data import class_scores
 from stajax.data.class_scores import ClassScores
 from stajax.data.shards import RecordError
@@ -96,7 +97,7 @@ def test_labels_by_the_table_that_is_made_and_edited(tmp_path, records, capsys):
     external_taggers.check(run)
 
 
-def test_a_tagger_that_teaches_says_which_tags_it_hears_in_every_clip(tmp_path, records):
+def test_a_tagger_that_teaches_says_which_tags_it_hears_in_every_clip(tmp_path, records, monkeypatch):
   """The network that only hears learns this, and the switch from it and the clips' tags."""
   run = open_run(tmp_path, records, teaches=True)
   (tmp_path / "tags.csv").write_text("tag,class\nbell,Church bell\nhorn,\ndrum,Drums\n,Silence\n")
@@ -113,6 +114,12 @@ def test_a_tagger_that_teaches_says_which_tags_it_hears_in_every_clip(tmp_path, 
   np.testing.assert_array_equal(switch.labels, np.concatenate([records.tags[clip], heard], axis=1))
   belongs = (records.tags[clip] * heard).max(axis=1)
   np.testing.assert_array_equal(belongs[switch.epoch], labels[switch.epoch])
+  students = Students(learn_from="teacher", teacher="somewhere")
+  distilled = dataclasses.replace(run, config=run.config.model_copy(update={"students": students}))
+  monkeypatch.setattr(run.data, "pseudo_fixations", lambda maps: None)
+  student = find_training_set("sta", distilled)
+  np.testing.assert_array_equal(student.labels[:, 0], labels > 0)
+  assert student.switch is None
   finish(run, "switch")
   assert set_switch(run)["on"] == np.sum(labels > 0)
   np.testing.assert_array_equal(run.data.table("switch"), labels > 0)
