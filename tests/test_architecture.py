@@ -41,7 +41,7 @@ PLACES = {
   "soundfile": ("media/sound_files.py lazily",),
   "soxr": ("media/sound_files.py lazily",),
   "av": ("media/", "prepare/"),
-  "ai_edge_litert": ("prepare/yamnet.py lazily",),
+  "ai_edge_litert": ("prepare/yamnet.py lazily", "weights/tflite_file.py lazily"),
   "apache_beam": ("runtime/__init__.py lazily",),
   "requests": ("weights/fetch.py",),
   "starlette": ("demo/server.py",),

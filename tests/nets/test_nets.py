@@ -247,12 +247,10 @@ def test_fusion_of_section_3_3():
   gated, fused = np.zeros((2, 3, 4, 5)), np.zeros((2, 3, 4, 10))
   for at in np.ndindex(s.shape):
     gated[at] = 1 / (1 + np.exp(-control[at])) * s[at] + s[at]
-    fused[at] = max(gated[at], 0)
-    fused[(*at[:3], at[3] + 5)] = s[at]
+    fused[at], fused[(*at[:3], at[3] + 5)] = max(gated[at], 0), s[at]
   np.testing.assert_allclose(gate(s, control), gated, rtol=1e-5)
   np.testing.assert_allclose(fuse_source(s, control), fused, rtol=1e-5)
-  fused[..., :5] = gated
-  np.testing.assert_allclose(fuse_source(s, control, rectify=False), fused, rtol=1e-5)
+  np.testing.assert_allclose(fuse_source(s, control, rectify=False)[..., :5], gated, rtol=1e-5)
 
 
 def test_temporal_branch():

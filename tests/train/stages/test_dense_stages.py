@@ -21,11 +21,11 @@ pytest.importorskip("tensorflow")
 from helpers import dense_stages
 from stajax import signals
 from stajax.data.records import Records
-from stajax.networks import SWITCH
+from stajax.networks import COARSE
 from stajax.train.loop import Stopped
 from stajax.train.stages import clip_by_clip
-from stajax.train.stages.audio_switch import set_switch
 from stajax.train.stages.clip_by_clip import make_table
+from stajax.train.stages.pseudo_fixations import find_boxes
 
 small_programs = tiny.small_programs
 PROGRAM = Path(dense_stages.__file__)
@@ -51,22 +51,23 @@ def assert_equal(found, expected):
 
 
 def test_stages_call_every_device_and_have_the_results_of_one(made, tmp_path, monkeypatch):
-  """Eight clips on eight devices: the switch runs once on each."""
+  """Eight clips on eight devices: the three coarse networks run once on each."""
   devices, found = jax.local_devices(), {}
-  dense_stages.make_workdir(tmp_path / "run", (SWITCH,))
+  dense_stages.make_workdir(tmp_path / "run", COARSE)
   for number in (8, 1):
     shutil.copytree(tmp_path / "run", tmp_path / str(number))
     with monkeypatch.context() as patch:
       patch.setattr(jax, "local_devices", lambda number=number: devices[:number])
       launched = tiny.count_devices(patch)
       run = make_run(tmp_path / str(number), open_records(made), tiny.CONFIG)
-      set_table(run, "tag_heard", np.zeros(run.data.records.total_frames, np.uint8))
-      set_switch(run)
-    finish(run, "switch_values")
+      set_table(run, "switch", np.ones(run.data.records.total_frames, np.uint8))
+      finish(run, "switch_values")
+      find_boxes(run)
+    finish(run, "scam_coarse")
     found[number] = dense_stages.results(run)
-    assert launched == dict.fromkeys(devices[:number], 8 // number)
-  assert_equal(found[8], found[1])
-  assert set(found[1]) == {"switch_values"}
+    assert launched == dict.fromkeys(devices[:number], len(COARSE) * 8 // number)
+  np.testing.assert_array_equal(found[8]["scam_coarse"], found[1]["scam_coarse"])
+  assert found[1]["scam_coarse"].std() > 0.01
 
 
 def test_clips_of_a_stopped_run_are_kept_in_another_number_of_processes(made, tmp_path, monkeypatch):
