@@ -29,8 +29,8 @@ if TYPE_CHECKING:  # as in stajax.model
 SURELY_FOREIGN = 0.25
 """The confidence of the audio switch's network up to which a sound is not heard.
 
-Silencing a sound that belongs costs much more than hearing one that does not. It should be off in few such frames: at
-0.5 it was in 10% of them, and at 0.25 in hardly any, while more than a quarter of wholly foreign sound was silenced.
+Silencing a sound that belongs costs more than hearing one that does not. On rendered clips, 0.5 silenced 10% of the
+frames whose sound belongs and 46% of those with wholly foreign sound; 0.3 and 0.2 silence at most 1%, and 30 and 28%.
 """
 
 Pool = tuple[np.ndarray, np.ndarray]
