@@ -19,6 +19,7 @@ from stajax.files.manifest import check_digest, digests, read_manifest, write_ma
 from stajax.maps.confidence import Confidence
 from stajax.networks import (
   GRANULAR,
+  SWITCH,
   expected_variables,
   make_backbone,
   make_network,
@@ -30,8 +31,8 @@ from stajax.weights import store
 if TYPE_CHECKING:  # loaded late: pydantic would take a tenth of prediction's start-up
   from stajax.config import Config
 
-FORMAT, UNSEALED_FORMAT = 3, 2
-"""The format, and the one before it, which says the SHA-256 of networks only."""
+FORMAT, FORMER_FORMAT, UNSEALED_FORMAT = 4, 3, 2
+"""The format; that in which an audio switch decided by other rules; and one that has the SHA-256 of networks only."""
 MAX_RATE, MAX_SIDE = 1000, 8192
 """The highest rate of a grid, in frames a second, and the largest side of stored frames, in pixels."""
 COMPANIONS = "companions.safetensors"
@@ -133,8 +134,9 @@ def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     about, files = read_manifest(path)
   except FileError as error:
     raise ModelError(str(error)) from None
-  if about.get("format") != (FORMAT if files else UNSEALED_FORMAT):
-    raise ModelError(f"{path}: format {about.get('format')!r}, this version reads {FORMAT} and {UNSEALED_FORMAT}")
+  found, readable = about.get("format"), (FORMAT, FORMER_FORMAT) if files else (UNSEALED_FORMAT,)
+  if found not in readable:
+    raise ModelError(f"{path}: format {found!r}, this version reads {FORMAT}, {FORMER_FORMAT} and {UNSEALED_FORMAT}")
   try:
     categories, sha256 = tuple(map(str, about["categories"])), dict(about["sha256"])
     rate, side, trained_on = float(about["rate"]), int(about["side"]), str(about["trained_on"])
@@ -146,6 +148,8 @@ def _read_description(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
       raise ValueError(f"rate {rate:g}, side {side}, expected positive numbers up to {MAX_RATE} and {MAX_SIDE}")
   except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
     raise ModelError(f"{path}: not a model description ({type(error).__name__}: {error})") from None
+  if found != FORMAT and SWITCH in sha256:
+    raise ModelError(f"{path}: format {found}, whose audio switch decided by other rules; train the model again")
   about = {"categories": categories, "rate": rate, "side": side, "trained_on": trained_on, "sha256": sha256}
   about |= {"confidence": confidence, "calibration": calibration}
   return about, files or {f"{name}.safetensors": digest for name, digest in sha256.items()}

@@ -103,7 +103,7 @@ def test_saving_again_replaces_the_folder(folder, files):
     ("model.json", b"{ not json", "not JSON"),
     ("model.json", b"\xff\xfe\x00", "not JSON"),
     ("model.json", b"[1, 2]", "found list, expected an object"),
-    ("model.json", {"format": 99, "categories": None}, "format 99, this version reads 3 and 2"),
+    ("model.json", {"format": 99, "categories": None}, "format 99, this version reads 4, 3 and 2"),
     ("model.json", {"categories": None}, "not a model description"),
     ("model.json", {"rate": "fast"}, "not a model description"),
     ("model.json", {"rate": float("nan")}, "expected positive numbers"),
@@ -157,6 +157,16 @@ def test_models_of_the_format_before_are_read(folder):
   store.save(folder / "s.safetensors", {"params": {}})
   with pytest.raises(WeightsError, match=r"s\.safetensors: damaged or changed: its SHA-256 is"):
     model.load(folder, NAMES)
+
+
+def test_former_models_are_read_unless_they_have_an_audio_switch(folder):
+  """A switch of then would decide by the rules of now, without a word."""
+  edit(folder / "model.json", format=3)
+  model.load(folder, NAMES)
+  about, _ = read_manifest(folder / "model.json")
+  edit(folder / "model.json", sha256={**about["sha256"], "switch": "0" * 64})
+  with pytest.raises(ModelError, match=r"model\.json: format 3, whose audio switch decided by other rules; train"):
+    model.load(folder, ["s"])
 
 
 def test_other_categories_do_not_fit_the_weights(folder):
