@@ -2,10 +2,12 @@
 
   stajax prepare csv --table CLIPS.csv --root CLIPS --out DATA --rate 2 --max-seconds 5 --tagger yamnet.tflite
   stajax weights fetch vgg16 --out .
-  python -m stajax.train --config configs/clips.py --data.path DATA --init visual=vgg16-397923af.pth
+  python -m stajax.train --config configs/clips.py --data.path DATA --init visual=vgg16-397923af.pth \
+    --init sound=yamnet.tflite
 
 It is made for some hundred clips. What is trained from scratch is small, and features are computed once. YAMNet says
-where a clip's sound belongs to its tags: `configs/tags/clips_yamnet.csv` says which of its classes the tags are.
+where a clip's sound belongs to its tags: `configs/tags/clips_yamnet.csv` says which of its classes the tags are. Its
+blocks also hear for the networks: from so few clips none learns to hear from nothing.
 """
 
 from typing import Any
@@ -21,6 +23,7 @@ _TAGS = "configs/tags/clips_yamnet.csv"  # from the folder of the project, where
 _DECAY, _STUDENT_DECAY = 3.0, 10.0
 _MIXED = 0.5  # half of the examples show two clips, so that what is heard matters
 _HEARD = ("sound", "sound_map")  # learned from YAMNet once; were they trained further, they would forget it
+_HEARING_DECAY = 0.3  # what is heard is in YAMNet's features already; with more decay the map of the sound stays even
 
 
 def _training(
@@ -49,9 +52,7 @@ config = Config(
     backbone="frozen",
     head_norm="batch",
     neck_depth=0,
-    audio_width=0.125,
-    audio_norm="batch",
-    audio_pooling="average",
+    audio_encoder="yamnet",
     reasoning_steps=1,
     fine_read_out=True,
   ),
@@ -61,7 +62,7 @@ config = Config(
   heard_share=0.5,
   s_coarse=_training(400, 3e-3, mixed=_MIXED),
   st_coarse=_after("s_coarse", 150, mixed=_MIXED),
-  tagger=_training(300),
+  tagger=_training(600, 3e-3, decay=_HEARING_DECAY, frozen=("sound",)),
   # Only the classifier is trained, for which a high rate is safe. With more foreign sounds it would be off too often.
   switch=_after(("s_coarse", "tagger_0"), 200, ("neck", *_HEARD), learning_rate=0.03, decay=1.0, mixed=0.25),
   sa_coarse=_after(("s_coarse", "tagger_0"), 150, _HEARD, mixed=_MIXED),

@@ -39,8 +39,10 @@ class ExternalTagger:
   """An off-the-shelf tagger with its table.
 
   Attributes:
-    confidences: A function of a training clip's index, and of the device that computes, that returns the confidences
-      (n, c + 1) float32 in every tag and in the classes that are no tag.
+    scores: A function of a training clip's index, and of the device that computes, that returns the scores
+      (n, classes) in [0, 1].
+    members: c + 1 arrays of class indices: those of every tag, and those that are no tag.
+    combine: How the scores of a tag's classes are combined; see `confidences_in_tags`.
     has_class: Whether the tagger has a class for each tag, (c,) bool.
     can_label: Whether the tagger has a class for every tag of a clip, (C,) bool.
     provenance: What the labels depend on, as JSON values.
@@ -48,12 +50,24 @@ class ExternalTagger:
     advice: One line on the tags that have no class; empty if all have one.
   """
 
-  confidences: Callable[[int, Device], np.ndarray]
+  scores: Callable[[int, Device], np.ndarray]
+  members: Sequence[np.ndarray]
+  combine: np.ufunc
   has_class: np.ndarray
   can_label: np.ndarray
   provenance: dict[str, Any]
   table_text: str
   advice: str
+
+  def confidences(self, scores: np.ndarray) -> np.ndarray:
+    """Returns the confidences (n, c + 1) float32 in every tag and in the classes that are no tag."""
+    return confidences_in_tags(scores, self.members, self.combine)
+
+  def distinct_confidences(self, scores: np.ndarray) -> np.ndarray:
+    """Returns the confidences (n, c) float32 in every tag by the classes that no other tag has; 0 if it has none."""
+    tags = self.members[:-1]
+    num_tags = np.bincount(np.concatenate(tags), minlength=scores.shape[1])
+    return confidences_in_tags(scores, [member[num_tags[member] == 1] for member in tags], self.combine)
 
 
 @dataclass(frozen=True)
@@ -97,7 +111,9 @@ def open_external_tagger(run: Run) -> ExternalTagger:
   if not (can_label & records.has_sound & (records.tags > 0).any(axis=1)).any():
     raise ConfigError(advice or f"{records.path}: no clip has a tag and sound")
   return ExternalTagger(
-    confidences=lambda clip, device: confidences_in_tags(scores.of_clip(clip, device), members, scores.combine),
+    scores=scores.of_clip,
+    members=members,
+    combine=scores.combine,
     has_class=has_class,
     can_label=can_label,
     provenance={**scores.provenance, "table": sha256_of_bytes(text.encode())},

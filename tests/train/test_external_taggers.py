@@ -25,7 +25,7 @@ from stajax.nets.tagger import Tagger
 from stajax.plan import per_network
 from stajax.train import external_taggers
 from stajax.train.network_batches import find_training_set
-from stajax.train.stages.audio_switch import label_sounds, set_switch
+from stajax.train.stages.audio_switch import heard_tags, label_sounds, set_switch
 from stajax.train.stages.graph import make_graph
 from stajax.train.stages.write_report import collect_facts
 from stajax.train.training_data import UNLABELLED
@@ -95,6 +95,20 @@ def test_labels_by_the_table_that_is_made_and_edited(tmp_path, records, capsys):
   table.write_text("tag,class\nbell,Bell\n")
   with pytest.raises(ConfigError, match=r"tags\.csv: has changed since .*; use another --workdir"):
     external_taggers.check(run)
+
+
+@pytest.mark.parametrize(
+  ("own", "expected"),
+  [([0, 0, 0], [[0, 0, 0], [0, 1, 0], [0, 0, 0]]), ([1, 0, 0], [[1, 0, 0], [1, 1, 0], [0, 0, 0]])],
+)
+def test_a_class_of_several_tags_says_something_only_for_those_of_the_clip(own, expected):
+  """Any animal may bark, for the clip of a dog; in other clips a bark is nobody's, and only a moo is a cow's."""
+  members = [np.array([0]), np.array([0, 1]), np.array([], int), np.array([2])]  # dog, cow, horn; speech is no tag
+  tagger = external_taggers.ExternalTagger(
+    lambda clip, device: np.zeros((1, 3)), members, np.maximum, np.array([1, 1, 0]), np.ones(1), {}, "", ""
+  )
+  scores = np.float32([[0.9, 0.1, 0.2], [0.9, 0.5, 0.2], [0.3, 0.3, 0.9]])  # animal, moo, speech
+  assert heard_tags(tagger, scores, np.array(own), 0.5).tolist() == expected
 
 
 def test_a_tagger_that_teaches_says_which_tags_it_hears_in_every_clip(tmp_path, records, monkeypatch):
@@ -175,7 +189,7 @@ def test_clips_that_were_left_out_as_damaged_are_not_missed(tmp_path, records):
   run = open_run(tmp_path, view)
   tagger, whole = external_taggers.open_external_tagger(run), ClassScores.open(records.path)
   bells = whole.clip_scores("clip 2", NUM_FRAMES[2])[:, 0]
-  np.testing.assert_array_equal(tagger.confidences(view.names.index("clip 2"), None)[:, 0], bells)
+  np.testing.assert_array_equal(tagger.confidences(tagger.scores(view.names.index("clip 2"), None))[:, 0], bells)
   assert len(tagger.can_label) == 4
 
 
@@ -195,7 +209,9 @@ def test_vggsounds_head_gives_probabilities(tmp_path, records, monkeypatch):
   audio = by_hand.resnet({kind: variables[kind]["sound"] for kind in variables}, sounds)
   logits = audio @ variables["params"]["classify"]["kernel"] + variables["params"]["classify"]["bias"]
   expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-  np.testing.assert_allclose(tagger.confidences(5, None)[:, :3], expected[:, [3, 1, 2]], rtol=1e-3, atol=1e-5)
+  np.testing.assert_allclose(
+    tagger.confidences(tagger.scores(5, None))[:, :3], expected[:, [3, 1, 2]], rtol=1e-3, atol=1e-5
+  )
   (tmp_path / "stat.csv").write_text("horn,3\n")
   with pytest.raises(ConfigError, match=r"stat\.csv: 1 categories, expected VGGSound's 4"):
     external_taggers.open_external_tagger(run)

@@ -35,13 +35,16 @@ def label_sounds(run: Run) -> dict[str, Any]:
     write_text(external_taggers.used_table(run), tagger.table_text)  # from now on another table is refused
 
   def heard(clip: int, trained: TrainedNetworks) -> np.ndarray:
-    return tagger.confidences(clip, trained.device)
+    return tagger.confidences(tagger.scores(clip, trained.device))
 
   labels = _label(run, heard, tagger.can_label, tagger.provenance)
   if run.config.hearing.teaches:
+    records = run.data.records
 
     def tags(clip: int, trained: TrainedNetworks) -> np.ndarray:
-      return _heard_tags(run, clip, lambda which: tagger.confidences(which, trained.device))
+      if not records.has_sound[clip]:
+        return np.zeros((int(records.num_frames[clip]), len(records.categories)), np.uint8)
+      return heard_tags(tagger, tagger.scores(clip, trained.device), records.tags[clip], run.config.heard_share)
 
     make_table(run, "heard_tags", tags, "tags", tagger.provenance)
   return external_taggers.summarise(tagger, run, labels)
@@ -67,14 +70,23 @@ def _label(
   return make_table(run, "tag_heard", label, "what is heard", provenance)
 
 
-def _heard_tags(run: Run, clip: int, confidences: Callable[[int], np.ndarray]) -> np.ndarray:
-  """Returns which of all tags are heard in a clip's frames, (n, c) uint8."""
-  records = run.data.records
-  tags = range(len(records.categories))
-  if not records.has_sound[clip]:
-    return np.zeros((int(records.num_frames[clip]), len(tags)), np.uint8)
-  found = confidences(clip)
-  return np.stack([is_tag_heard(found, (tag,), run.config.heard_share) for tag in tags], axis=1).astype(np.uint8)
+def heard_tags(
+  tagger: external_taggers.ExternalTagger, scores: np.ndarray, own: np.ndarray, share: float
+) -> np.ndarray:
+  """Returns which of all tags are heard in a clip's frames, (n, c) uint8.
+
+  A tag of the clip is heard in any of its classes. Any other tag is heard only in the classes that no tag shares with
+  it: a bark is the sound of an animal, but it must not teach how cows and birds sound.
+
+  Args:
+    tagger: The tagger.
+    scores: Its scores (n, classes) in the clip's frames.
+    own: Not 0 where the clip has a tag, (c,).
+    share: The part of the highest confidence that is enough.
+  """
+  found = tagger.confidences(scores)
+  of_tag = np.where(own > 0, found[:, :-1], tagger.distinct_confidences(scores))
+  return ((of_tag > 0) & (of_tag >= share * found.max(axis=1, keepdims=True))).astype(np.uint8)
 
 
 def is_tag_heard(confidences: np.ndarray, tags: Sequence[int], share: float) -> np.ndarray:
