@@ -5,10 +5,10 @@
   stajax train --config configs/small.py --data.path DATA --students.teacher TEACHER \
     --init visual=efficientnet-lite0-57934424.pth --init sound=yamnet.tflite
 
-It does without VGG-16. EfficientNet-Lite0 is frozen; what it sees of every frame is computed once. YAMNet's blocks hear,
-and a tagger that YAMNet teaches gives the map of the sound, as for the teacher. S comes first: the sound can choose only
-from a picture whose channels stand for tags. The data may have more frames a second than the teacher's; the
-model in the package learned from 178 clips at two a second, at most 10 seconds of each, and the teacher at one.
+It does without VGG-16. EfficientNet-Lite0 is frozen; what it sees of every frame is computed once. YAMNet's blocks
+hear, and a tagger that YAMNet teaches gives the map of the sound, as for the teacher. S comes first: a sound can choose
+only from a picture whose channels stand for tags. The data may have more frames a second than the teacher's; the model
+in the package learned from 178 clips at two a second, at most 10 seconds of each, and the teacher at one.
 """
 
 from typing import Any

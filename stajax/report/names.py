@@ -90,7 +90,6 @@ STAGES = {
   **{f"tagger_{fold}": f"Audio tagger {fold + 1} of 3: the tag by sound alone" for fold in range(3)},
   "tag_heard": "Where the taggers hear the tag",
   "switch": "Audio switch: does the sound belong to what is seen?",
-  "switch_values": "The switch of every frame",
   "scam_coarse": "Coarse SCAM and its boxes",
   **{branch: f"{branch.upper()} fine: {sees}, crops" for branch, sees in _BRANCHES.items()},
   **{

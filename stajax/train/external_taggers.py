@@ -163,8 +163,6 @@ def summarise(tagger: ExternalTagger, run: Run, labels: np.ndarray) -> dict[str,
   heard = int(np.sum(labels == 1))
   says = f"{tagger.provenance['tagger']}: its tag is heard in {heard} of {int(labelled.sum())} frames with sound"
   return {
-    "frames": len(labels),
-    "tag_heard": heard,
     "judged": int(labelled.sum()),
     "by_tag": counts,
     "not_covered": missing,

@@ -43,12 +43,12 @@ def find_training_set(name: str, run: Run, always_heard: bool = False, maps: Pat
       labels = np.concatenate([records.tags[records.clip_of_frame], data.table("heard_tags")], axis=1)
     return TrainingSet(records, items=items, labels=labels.astype(np.float32))
   # A distilled student has no audio switch, so it learns from all sounds; those that are foreign point at nothing.
-  heard = (data.table("tag_heard") > 0)[:, None].astype(np.float32) if knows_heard_tags(name, run.config) else None
+  heard = data.switch[:, None].astype(np.float32) if knows_heard_tags(name, run.config) else None
   return TrainingSet(
     records,
     maps=data.pseudo_fixations(maps) if spec.learns_fixations else None,
     labels=heard,
-    switch=data.table("switch") if spec.is_switched and not (always_heard or run.config.is_distilled) else None,
+    switch=data.switch if spec.is_switched and not (always_heard or run.config.is_distilled) else None,
     boxes=data.table("boxes") if networks.sees_crops(name, run.config) else None,
   )
 

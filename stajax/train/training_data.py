@@ -69,6 +69,15 @@ class TrainingData:
       self._tables[name] = read_frame_table(self._workdir.table(name), self.records)
     return self._tables[name]
 
+  @property
+  def switch(self) -> np.ndarray:
+    """The audio switch φ of the training frames, (total_frames,) bool.
+
+    It is on where a tagger heard the tag, or could not say. No tagger has learned from the clips that it labels, so what
+    it heard counts, and not what the network `switch` has learned from that. The network is for videos.
+    """
+    return self.table("tag_heard") > 0
+
   def pseudo_fixations(self, path: Path | None = None) -> MapSet:
     """Opens the pseudo-fixations of the training frames, or another map set of them."""
     return MapSet.open(path or self._workdir.pseudo_fixations, self.records)
@@ -108,8 +117,8 @@ class TrainingData:
     # Crops are cut from frames of the full stored size.
     side = self.records.side if has_boxes else largest_whole_frame(config)
     clip, frames = Clip(clip_samples(self.records, index, side)), frames_of(self.records, index)
-    if self._workdir.done("switch_values") is not None:
-      clip = clip.with_switch(self.table("switch")[frames])
+    if self._workdir.done("tag_heard") is not None:
+      clip = clip.with_switch(self.switch[frames])
     if has_boxes:
       clip = replace(clip, boxes=self.table("boxes")[frames])
     if config.has_frozen_backbone:

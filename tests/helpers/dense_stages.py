@@ -36,7 +36,7 @@ from stajax.train.stages import runner
 from stajax.train.stages.graph import make_graph
 from stajax.weights import store
 
-STAGES = ("tag_heard", "switch_values", "scam_coarse", "scam_plus")
+STAGES = ("tag_heard", "scam_coarse", "scam_plus")
 _TRAINED = (*networks.TAGGERS, networks.SWITCH, *networks.SOURCES)
 
 
@@ -72,7 +72,7 @@ def run_stages(folder: Path, records: Records, stages=STAGES) -> Run:
 def results(run: Run) -> dict[str, np.ndarray]:
   """Returns whatever the finished stages have written about the frames."""
   found = {}
-  for name, table in (("tag_heard", "tag_heard"), ("switch_values", "switch"), ("scam_coarse", "boxes")):
+  for name, table in (("tag_heard", "tag_heard"), ("scam_coarse", "boxes")):
     if run.workdir.done(name) is not None:
       found[name] = run.data.table(table)
   if run.workdir.done("scam_plus") is not None:

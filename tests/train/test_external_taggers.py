@@ -25,7 +25,7 @@ from stajax.nets.tagger import Tagger
 from stajax.plan import per_network
 from stajax.train import external_taggers
 from stajax.train.network_batches import find_training_set
-from stajax.train.stages.audio_switch import heard_tags, label_sounds, set_switch
+from stajax.train.stages.audio_switch import heard_tags, label_sounds
 from stajax.train.stages.graph import make_graph
 from stajax.train.stages.write_report import collect_facts
 from stajax.train.training_data import UNLABELLED
@@ -134,9 +134,7 @@ def test_a_tagger_that_teaches_says_which_tags_it_hears_in_every_clip(tmp_path, 
   student = find_training_set("sta", distilled)
   np.testing.assert_array_equal(student.labels[:, 0], labels > 0)
   assert student.switch is None
-  finish(run, "switch")
-  assert set_switch(run)["on"] == np.sum(labels > 0)
-  np.testing.assert_array_equal(run.data.table("switch"), labels > 0)
+  np.testing.assert_array_equal(run.data.switch, labels > 0)
 
 
 def test_a_given_table_is_used_and_one_that_covers_no_clip_is_refused(tmp_path, records):

@@ -27,7 +27,7 @@ from stajax.report.table_1 import ROWS
 from stajax.weights import store
 
 NETWORKS = (*networks.SOURCES, *networks.TAGGERS, networks.SWITCH, *networks.STUDENTS)
-TABLES = {"tag_heard": "tag_heard", "switch_values": "switch", "scam_coarse": "boxes"}
+TABLES = {"tag_heard": "tag_heard", "scam_coarse": "boxes"}
 """The tables that stages write, by stage."""
 STAGES = {"data", *NETWORKS, *TABLES, "scam_plus", "model", "report"}
 METHODS = {
@@ -105,10 +105,9 @@ def test_stages_count_what_they_found(trained):
   assert sum(counts.values()) == 6  # of one tag each
   alone = sum(count == 1 for count in counts.values())
   assert {done(trained, f"{name}_plus_cross")["clips_alone_in_tag"] for name in ("s", "st", "sa")} == {alone}
-  heard, switch, boxes = (np.load(trained / "tables" / name / "values.npy") for name in TABLES.values())
-  assert heard.shape == switch.shape == (frames,) and {*heard, *switch} <= {0, 1} and boxes.shape == (frames, 4)
-  assert done(trained, "tag_heard")["tag_heard"] == heard.sum() and done(trained, "switch_values")["on"] == switch.sum()
-  np.testing.assert_array_equal(switch, heard)
+  heard, boxes = (np.load(trained / "tables" / name / "values.npy") for name in TABLES.values())
+  assert heard.shape == (frames,) and {*heard} <= {0, 1} and boxes.shape == (frames, 4)
+  assert done(trained, "tag_heard")["tag_heard"] == heard.sum()
   assert done(trained, "scam_coarse")["whole_frames"] == np.sum(np.all(boxes == [0, 0, 1, 1], axis=1))
   store = np.load(trained / "maps" / "scam_plus" / "weights.npy")
   assert done(trained, "scam_plus")["frames_without_target"] == np.sum(store == 0) < frames
@@ -200,12 +199,12 @@ def test_killed_training_ends_with_the_same_bits(place, trained):
   """Some networks, tables and maps of a finished run are removed and made again by runs that are killed."""
   killed = place / "killed"
   shutil.copytree(trained, killed)
-  again = ("tag_heard", "switch_values", "scam_coarse", "st_plus_cross", "scam_plus")
+  again = ("tag_heard", "scam_coarse", "st_plus_cross", "scam_plus")
   for stage in (*again, "model"):
     shutil.rmtree(killed / "stages" / stage)
   for folder in ("tables", "maps", "model"):
     shutil.rmtree(killed / folder)
-  assert train_with_kills(killed, ("switch_values", "st_plus_cross"), seed=0) >= 1
+  assert train_with_kills(killed, ("tag_heard", "st_plus_cross"), seed=0) >= 1
   check_same(killed, trained)
 
 

@@ -1,4 +1,4 @@
-"""The stages `tag_heard` and `switch_values`: the labels that the audio switch learns, and its value in every frame."""
+"""The stage `tag_heard`: the labels that the audio switch learns, which are its values in training frames."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ import jax
 import numpy as np
 
 from stajax.files import write_text
-from stajax.networks import SWITCH, TAGGERS
+from stajax.networks import TAGGERS
 from stajax.train import external_taggers
 from stajax.train.run import Run, TrainedNetworks
 from stajax.train.stages.clip_by_clip import make_table
-from stajax.train.training_data import UNLABELLED, clip_tags, frames_of
+from stajax.train.training_data import UNLABELLED, clip_tags
 
 
 def label_sounds(run: Run) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def label_sounds(run: Run) -> dict[str, Any]:
     provenance = {"sha256": run.workdir.sha256_of(*TAGGERS)}
     can_label = np.ones(run.data.records.num_clips, bool)
     labels = _label(run, confidences, can_label, provenance)
-    return {"frames": len(labels), "tag_heard": int(labels.sum())}
+    return _count(labels)
   tagger = external_taggers.open_external_tagger(run)
   if jax.process_index() == 0:
     write_text(external_taggers.used_table(run), tagger.table_text)  # from now on another table is refused
@@ -47,7 +47,12 @@ def label_sounds(run: Run) -> dict[str, Any]:
       return heard_tags(tagger, tagger.scores(clip, trained.device), records.tags[clip], run.config.heard_share)
 
     make_table(run, "heard_tags", tags, "tags", tagger.provenance)
-  return external_taggers.summarise(tagger, run, labels)
+  return {**external_taggers.summarise(tagger, run, labels), **_count(labels)}
+
+
+def _count(labels: np.ndarray) -> dict[str, int]:
+  counts = {"frames": labels.size, "tag_heard": np.sum(labels == 1), "unlabelled": np.sum(labels == UNLABELLED)}
+  return {name: int(count) for name, count in counts.items()}
 
 
 def _label(
@@ -99,18 +104,3 @@ def is_tag_heard(confidences: np.ndarray, tags: Sequence[int], share: float) -> 
   """
   of_tags = confidences[:, list(tags)].max(axis=1, initial=0.0)
   return (of_tags > 0) & (of_tags >= share * confidences.max(axis=1))
-
-
-def set_switch(run: Run) -> dict[str, Any]:
-  """Sets the audio switch φ of every training frame; returns what `done.json` says.
-
-  It is on where a tagger hears the tag, or could not label the sound. No tagger has learned from the clips that it
-  labels, so what it hears counts, and not what the switch's network has learned from that. The network is for videos.
-  """
-  labels = run.data.table("tag_heard")
-
-  def compute(clip: int, trained: TrainedNetworks) -> np.ndarray:
-    return (labels[frames_of(run.data.records, clip)] > 0).astype(np.uint8)
-
-  values = make_table(run, "switch", compute, "audio switch", {"sha256": run.workdir.outcome(SWITCH)["sha256"]})
-  return {"frames": len(values), "on": int(values.sum()), "unlabelled": int(np.sum(labels == UNLABELLED))}

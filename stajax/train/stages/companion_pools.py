@@ -68,4 +68,4 @@ def _join_fragments(data: TrainingData, items: list[tuple[int, int]]) -> Clip:
     samples += [clip.samples[i] for i in at.tolist()]
     frames.append(data.records.first_frame[index] + at)
   ids = np.concatenate(frames)
-  return Clip(samples, boxes=data.table("boxes")[ids]).with_switch(data.table("switch")[ids])
+  return Clip(samples, boxes=data.table("boxes")[ids]).with_switch(data.switch[ids])

@@ -1,9 +1,10 @@
 """The stage graph: which stage needs what, and what kind of work it is. The work itself is in the modules beside this.
 
-data ─┬─ s_coarse, st_coarse ─────────────────────────────────────────┐
-      └─ tagger_0…2 ─ tag_heard ─ switch ─ switch_values ─ sa_coarse ─┴─ scam_coarse
-scam_coarse ─┬─ s, st, sa ───────────────────────┐
-             └─ s_plus_*, st_plus_*, sa_plus_* ──┴─ scam_plus ─ sta, sta_plus_* ─ model ─ report
+data ─┬─ s_coarse, st_coarse ──────────────────┐
+      └─ tagger_0…2 ─ tag_heard ─┬─ sa_coarse ─┴─ scam_coarse
+                                 └─ switch ──────────────────────────────────────┐
+scam_coarse ─┬─ s, st, sa ───────────────────────┐                               │
+             └─ s_plus_*, st_plus_*, sa_plus_* ──┴─ scam_plus ─ sta, sta_plus_* ─┴─ model ─ report
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,6 @@ Work = Literal[
   "prepare data",
   "train",
   "label sounds",
-  "set switch",
   "find boxes",
   "make pseudo-fixations",
   "ask teacher",
@@ -73,14 +73,13 @@ def make_graph(config: Config) -> tuple[Stage, ...]:
     Stage("tag_heard", "label sounds", needs=taggers or ("data",)),
     *_train(taught, needs=("tag_heard",)),
     *_train((SWITCH,), needs=("tag_heard",)),
-    Stage("switch_values", "set switch", needs=(SWITCH,)),
-    *_train(hearing, needs=("switch_values",)),
+    *_train(hearing, needs=("tag_heard",)),
     Stage("scam_coarse", "find boxes", needs=COARSE),
     *_train(FINE, needs=("scam_coarse",)),
     *_train(granular, needs=("scam_coarse",)),
     Stage("scam_plus", "make pseudo-fixations", needs=(*FINE, *granular)),
     *(_train_together() if config.shares_students else _train(students, needs=("scam_plus",))),
-    Stage("model", "save model", needs=students),
+    Stage("model", "save model", needs=(SWITCH, *students)),
     Stage("report", "write report", needs=("model",)),
   )
 

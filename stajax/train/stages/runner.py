@@ -19,7 +19,7 @@ from stajax.screen import counted
 from stajax.train import external_taggers, initial_weights, train_network
 from stajax.train.run import Run, open_run
 from stajax.train.stages import stage_files
-from stajax.train.stages.audio_switch import label_sounds, set_switch
+from stajax.train.stages.audio_switch import label_sounds
 from stajax.train.stages.checks import check
 from stajax.train.stages.graph import Stage, make_graph
 from stajax.train.stages.prepare_data import prepare_data
@@ -148,8 +148,6 @@ def do_work(stage: Stage, run: Run) -> dict[str, Any]:
       return train_network.train(stage.name, run)
     case "label sounds":
       return label_sounds(run)
-    case "set switch":
-      return set_switch(run)
     case "find boxes":
       return find_boxes(run)
     case "make pseudo-fixations":

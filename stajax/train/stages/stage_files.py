@@ -24,7 +24,7 @@ from stajax.train.stages.graph import Stage
 from stajax.train.workdir import WEIGHTS, Workdir, WorkdirError
 
 LOG = "log.jsonl"
-_TABLES = {"label sounds": ("tag_heard", "heard_tags"), "set switch": ("switch",), "find boxes": ("boxes",)}
+_TABLES = {"label sounds": ("tag_heard", "heard_tags"), "find boxes": ("boxes",)}
 """The tables that stages write, by their work."""
 
 

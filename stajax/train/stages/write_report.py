@@ -107,8 +107,7 @@ def collect_facts(run: Run) -> dict[str, str]:
   if run.config.is_distilled:
     clips = f"{data['clips']} clips, {data['frames']} frames, {data['provenance']}"
     return {"Work folder": run.workdir.path.name, "Training clips": clips} | _stage_facts(run)
-  maps, boxes = outcome("scam_plus"), outcome("scam_coarse")
-  switch = outcome("switch_values")
+  maps, boxes, heard = outcome("scam_plus"), outcome("scam_coarse"), outcome("tag_heard")
   facts = {
     "Work folder": run.workdir.path.name,
     "Training clips": f"{data['clips']} clips, {data['frames']} frames, {data['provenance']}",
@@ -117,13 +116,14 @@ def collect_facts(run: Run) -> dict[str, str]:
     ),
     "Fine crops": f"{boxes['mean_area']:.0%} of the frame on average; {boxes['whole_frames']} whole frames",
     "Audio switch": (
-      f"on in {switch['on']} of {switch['frames']} training frames, {switch['unlabelled']} of which have no label"
+      f"on in {heard['tag_heard'] + heard['unlabelled']} of {heard['frames']} training frames, "
+      f"{heard['unlabelled']} of which have no label"
     ),
   }
   if networks.granular_of(run.config):
     alone = outcome("s_plus_cross")["clips_alone_in_tag"]
     facts["Clips alone in their tag"] = f"{alone}, which get long companions instead of cross-clip ones"
-  if "says" in (heard := outcome("tag_heard")):
+  if "says" in heard:
     facts["Sound tagger"] = heard["says"]
   return facts | _stage_facts(run)
 

@@ -31,7 +31,7 @@ def test_companions_are_fragments_of_the_pools_clips(tmp_path):
   run = make_run(tmp_path, records)
   switch = (np.arange(43) % 2).astype(np.uint8)
   boxes = np.random.default_rng(0).integers(0, 64, (43, 4)).astype(np.float32)
-  for name, stage, values in (("switch", "switch_values", switch), ("boxes", "scam_coarse", boxes)):
+  for name, stage, values in (("tag_heard", "tag_heard", switch), ("boxes", "scam_coarse", boxes)):
     set_table(run, name, values)
     finish(run, stage)
   found = compute_companions(run.data, run.config.seed, Seen)

@@ -75,7 +75,7 @@ def test_stanet_has_one_student_and_no_networks_with_companions(hearing):
   stages = {stage.name: stage for stage in make_graph(config)}
   without = {*networks.GRANULAR, "sta_plus_short", "sta_plus_long"}
   assert list(stages) == [stage.name for stage in make_graph(usual) if stage.name not in without]
-  assert stages["scam_plus"].needs == networks.FINE and stages["model"].needs == ("sta",)
+  assert stages["scam_plus"].needs == networks.FINE and stages["model"].needs == ("switch", "sta")
   assert set(networks.model_networks(usual)) == set(networks.MODEL_NETWORKS)
   assert set(networks.model_networks(config)) == set(networks.MODEL_NETWORKS) - without
   assert [row.number for row in rows_of(config)] == list(range(1, 13)) and len(rows_of(usual)) == 25
