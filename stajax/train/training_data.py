@@ -73,8 +73,8 @@ class TrainingData:
   def switch(self) -> np.ndarray:
     """The audio switch φ of the training frames, (total_frames,) bool.
 
-    It is on where a tagger heard the tag, or could not say. No tagger has learned from the clips that it labels, so what
-    it heard counts, and not what the network `switch` has learned from that. The network is for videos.
+    It is on where a tagger heard the tag, or could not say. No tagger has learned from the clips that it labels, so
+    what it heard counts, and not what the network `switch` has learned from that. The network is for videos.
     """
     return self.table("tag_heard") > 0
 
