@@ -26,6 +26,9 @@ from stajax.nets.images import to_size
 Buffers = dict[str, jax.Array]
 """Arrays (n, …) by their names, with an entry for every sample."""
 
+_PART = 16
+"""How many groups a C-GCN reasons over at a time on TPUs: their states then stay in the chip's own memory."""
+
 
 _traced_once = jax.jit
 """Makes a part of a program that is traced once: for the shapes of its results, and for buffers of any length."""
@@ -155,14 +158,37 @@ class Programs:
     # With fewer or more nodes the C-GCN computes something else. A classifier's may be meant to: see `Groups`.
     if self._network.predicts_maps or groups.shape[1] == 1:
       chex.assert_shape(groups, (None, self._network.num_nodes))
-    grouped = nodes[groups]
     if not self._network.predicts_maps:
-      out = self._network.apply(variables, grouped, method="reason")
+      out = self._network.apply(variables, nodes[groups], method="reason")
       return ClassMaps(out.class_maps[..., select], jax.nn.sigmoid(out.logits))
-    # Only the target is read out.
-    own = {name: x[groups[:, :1]] for name, x in features.items() if name != "audio"}
-    logits = self._network.apply(variables, grouped, own, (self._size, self._size), read=1, method="reason")
+    return target_maps(self._network, self._size, variables, nodes, features, groups)
+
+
+def target_maps(
+  network: Network, size: int, variables: Any, nodes: jax.Array, features: Buffers, groups: jax.Array
+) -> jax.Array:
+  """Returns a student's maps (B, size, size) in [0, 1] of the targets of groups.
+
+  Args:
+    network: The student's module.
+    size: The side of the maps in pixels.
+    variables: Its variables.
+    nodes: (n, h, w, c), the fused fragments of all samples.
+    features: What `encode_frames` returns for all samples.
+    groups: (B, nodes of a group), the samples of each group, the target first.
+  """
+
+  def read_out(groups: jax.Array) -> jax.Array:
+    own = {name: x[groups[:, :1]] for name, x in features.items() if name != "audio"}  # only the target is read out
+    logits = network.apply(variables, nodes[groups], own, (size, size), read=1, method="reason")
     return jax.nn.sigmoid(logits[:, 0])
+
+  def in_parts(groups: jax.Array) -> jax.Array:
+    return jnp.concatenate([read_out(groups[at : at + _PART]) for at in range(0, len(groups), _PART)])
+
+  if network.num_nodes == 1 or len(groups) <= _PART:
+    return read_out(groups)
+  return jax.lax.platform_dependent(groups, tpu=in_parts, default=read_out)
 
 
 _Key = tuple[Network, int, tuple[str, ...], bool]

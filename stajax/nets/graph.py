@@ -60,28 +60,68 @@ class ConservativeGCN(nn.Module):
       nodes: (b, n, h, w, c).
       read: The number of nodes whose states are wanted; None for all.
     """
-    # A 1×1 convolution is a dense layer on every position.
-    query, key = (self._project(name) for name in ("query", "key"))
+    query, key = (_Projection(self.features, -_ALIKE * self.floor, name=name)() for name in ("query", "key"))
     # Nodes are kept apart: if they were stacked, a TPU would spend more time on copying them than on attention.
     states = [rearrange(nodes[:, node], "b h w c -> b (h w) c").astype(jnp.float32) for node in range(nodes.shape[1])]
     for step in range(self.steps):
       # After the last step only `read` nodes are used: leaving the others out saves a third where one node is read.
       receivers = states[:read] if step == self.steps - 1 else states
-      queries, keys = [query(x) for x in receivers], [key(x) for x in states]
-      received: Any = messages(queries, keys, [x.astype(self.dtype) for x in states], self.block)  # Eqs. 5 and 6
+      values = [x.astype(self.dtype) for x in states]
+      inputs = values[: len(receivers)], values, query, key
+      queries, keys = jax.lax.platform_dependent(*inputs, tpu=_folded, default=_projected)
+      received: Any = messages(queries, keys, values, self.block)  # Eqs. 5 and 6
       states = [x * jax.nn.sigmoid(message) for x, message in zip(receivers, received, strict=True)]  # Eqs. 7 and 8
       if self.frl:
         states = [fixation_refine(x, self.discard_threshold, self.refinement_rate) for x in states]
     return rearrange(jnp.stack(states, axis=1), "b n (h w) c -> b n h w c", h=nodes.shape[2])
 
-  def _project(self, name: str) -> nn.Dense:
-    """Returns the projection of states to queries or keys, which begins as the states themselves."""
-    without_floor = nn.initializers.constant(-_ALIKE * self.floor)
-    return nn.Dense(self.features, dtype=self.dtype, kernel_init=_identity, bias_init=without_floor, name=name)
+
+class _Projection(nn.Module):
+  """Holds the parameters of a 1×1 convolution, a dense layer on every position, that begins as half of the identity.
+
+  Attributes:
+    features: c.
+    initial_bias: What a new one adds to each channel.
+  """
+
+  features: int
+  initial_bias: float
+
+  @nn.compact
+  def __call__(self) -> "Weights":
+    kernel = self.param("kernel", _half_identity, (self.features, self.features))
+    return kernel, self.param("bias", nn.initializers.constant(self.initial_bias), (self.features,))
 
 
-def _identity(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+Weights = tuple[jax.Array, jax.Array]
+"""The kernel (c, c) and the bias (c,) of a projection, float32."""
+
+_Arrays = list[jax.Array]
+
+
+def _half_identity(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
   return _ALIKE * jnp.eye(*shape, dtype=dtype)
+
+
+def _projected(receivers: _Arrays, states: _Arrays, query: Weights, key: Weights) -> tuple[_Arrays, _Arrays]:
+  """Returns the queries of the receivers and the keys of all nodes, of their states (b, h·w, c)."""
+  return [_project(x, *query) for x in receivers], [_project(x, *key) for x in states]
+
+
+def _folded(receivers: _Arrays, states: _Arrays, query: Weights, key: Weights) -> tuple[_Arrays, _Arrays]:
+  """Returns queries and keys with the same softmax, for TPUs, where a projection costs the traffic of padded lanes.
+
+  A query q attends to a state x by q · (Wx + b) = (Wᵀq) · x + q · b. The last term is the same for all positions, so
+  the softmax is without it, and the keys are the states themselves.
+  """
+  (kernel, bias), towards = query, key[0].T
+  exact = jax.lax.Precision.HIGHEST
+  both = jnp.matmul(kernel, towards, precision=exact), jnp.matmul(bias, towards, precision=exact)
+  return [_project(x, *both) for x in receivers], states
+
+
+def _project(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+  return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
 
 
 def fixation_refine(

@@ -15,6 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from stajax import networks
 from stajax.config import Config
+from stajax.inference.programs import target_maps
 from stajax.nets.images import to_size
 from stajax.plan.count import count_macs
 from stajax.plan.topology import DoesNotFit, quiet
@@ -198,10 +199,7 @@ class _Functions:
     return self.network.apply(variables, nodes[groups], method="reason")
 
   def read_out(self, variables: Any, nodes: jax.Array, features: Any, groups: jax.Array) -> Any:
-    own = {key: x[groups[:, :1]] for key, x in features.items()}
-    size = (self.size, self.size)
-    logits = self.network.apply(variables, nodes[groups], own, size, read=1, method="reason")
-    return jax.nn.sigmoid(logits[:, 0])
+    return target_maps(self.network, self.size, variables, nodes, features, groups)
 
   def tag(self, variables: Any, sound: jax.Array) -> jax.Array:
     return self.network.apply(variables, sound).logits

@@ -1,6 +1,7 @@
 """Staged inference equals the whole network on groups gathered by hand, and encodes every frame once."""
 
 import collections
+from functools import partial
 from types import SimpleNamespace
 
 import chex
@@ -242,6 +243,23 @@ def test_all_windows_run_one_program(random_variables, monkeypatch):
   for count in (30, 47):
     for clip in windows(make_samples(count), length=16):
       dense.run(clip, SELECT)
+
+
+@pytest.mark.parametrize("count", [4, 16, 18])
+def test_groups_in_parts_have_the_maps_of_all_at_once(random_variables, monkeypatch, count):
+  """TPUs reason over a part of the groups at a time, which is run here instead. The last part may be smaller."""
+  network, variables = make("sta_plus_long", random_variables)
+  rng = np.random.default_rng(0)
+  nodes, spatial = rng.normal(size=(2, 9, 4, 4, len(CATEGORIES))).astype(np.float32)
+  groups = rng.integers(0, 9, (count, 3))
+
+  given = variables, nodes, {"s": spatial}, groups
+  expected = jax.jit(partial(programs.target_maps, network, SIZE))(*given)
+  monkeypatch.setattr(programs, "_PART", 8)
+  monkeypatch.setattr(jax.lax, "platform_dependent", lambda *given, tpu, default: tpu(*given))
+  found = jax.jit(partial(programs.target_maps, network, SIZE))(*given)
+  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+  assert found.shape == (count, SIZE, SIZE) and np.std(found, axis=0).max() > 1e-3
 
 
 def test_groups_of_another_size_are_refused(random_variables):

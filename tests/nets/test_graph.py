@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -116,21 +117,48 @@ def test_every_form_of_attention_and_of_its_gradient(monkeypatch, attend):
   assert min(float(jnp.abs(x).max()) for x in jax.tree.leaves(slopes)[:2]) > 1e-3
 
 
+@pytest.mark.parametrize("read", [None, 1])
+def test_folded_projections_equal_the_plain_ones(monkeypatch, read):
+  """What TPUs run is run here instead: queries that are made for the states themselves."""
+  nodes = random_nodes()
+  network, variables = graph_of(nodes, steps=2, floor=3.0)
+  expected, slopes = results = value_and_gradients(network, variables, nodes, read)
+  monkeypatch.setattr(jax.lax, "platform_dependent", lambda *given, tpu, default: tpu(*given))
+  for found, wanted in zip(
+    jax.tree.leaves(value_and_gradients(network, variables, nodes, read)), jax.tree.leaves(results), strict=True
+  ):
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+  assert np.abs(slopes[0]["params"]["key"]["kernel"]).max() > 1e-2 and np.any(expected)
+
+
+def value_and_gradients(network, variables, nodes, read=None):
+  """Returns the states and the gradients of their sum with random weights, for the variables and the nodes."""
+
+  def value(variables, nodes):
+    out = network.apply(variables, nodes, read)
+    return jnp.sum(out * random_nodes(out.shape, seed=1)), out
+
+  (_, out), gradients = jax.jit(jax.value_and_grad(value, argnums=(0, 1), has_aux=True))(variables, nodes)
+  return out, gradients
+
+
+@pytest.mark.parametrize(("platform", "number"), [("tpu", 3 + 2), ("cpu", 6), ("cuda", 6)])
+def test_only_tpus_fold_the_projections(platform, number):
+  """Three nodes have three queries and three keys in a step; or three queries alone, of folded parameters."""
+  nodes = random_nodes((1, 3, 2, 2, 5))
+  network, variables = graph_of(nodes, steps=1)
+  text = jax.jit(network.apply).trace(variables, nodes).lower(lowering_platforms=(platform,)).as_text()
+  assert len(re.findall(r"dot_general.*tensor<5x5xf32>\) ->", text)) == number
+
+
 def test_blocks_equal_the_plain_form():
   """35 positions are four blocks of nine, one of them padded."""
-  nodes, towards = random_nodes((2, 3, 5, 7, 4)), random_nodes((2, 3, 5, 7, 4), seed=1)
+  nodes = random_nodes((2, 3, 5, 7, 4))
   plain, variables = graph_of(nodes, steps=2)
   blocked, _ = graph_of(nodes, steps=2, block=9)
-
-  def value_and_gradients(network):
-    def value(variables, nodes):
-      out = network.apply(variables, nodes)
-      return jnp.sum(out * towards), out
-
-    (_, out), gradients = jax.jit(jax.value_and_grad(value, argnums=(0, 1), has_aux=True))(variables, nodes)
-    return out, gradients
-
-  (out, gradients), (expected, expected_gradients) = map(value_and_gradients, (blocked, plain))
+  (out, gradients), (expected, expected_gradients) = (
+    value_and_gradients(network, variables, nodes) for network in (blocked, plain)
+  )
   np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
   for found, wanted in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
     # A key's bias moves all scores of a query alike, so that its gradient is rounding alone.
