@@ -30,19 +30,20 @@ def local_devices(num_items: int | None = None) -> list[Device]:
   return [None, *jax.local_devices()[1 : None if num_items is None else max(num_items, 1)]]
 
 
-def on_local_devices(items: Sequence[Item], work: Work[Item, Result]) -> Iterator[Result]:
+def on_local_devices(items: Sequence[Item], work: Work[Item, Result], threads: int = 1) -> Iterator[Result]:
   """Runs work on all devices of this process at the same time, and yields the results as they come.
 
-  With one device everything happens in the caller's thread, and results come in the order of the items.
+  With one device and one thread everything happens in the caller's thread, and results come in the order of the items.
 
   Args:
     items: What is worked on; a device is given the next item when it asks for it.
     work: The work. It may return several results for an item, or none.
+    threads: How many items each device works on at the same time.
 
   Raises:
     Whatever the work raises first; the other devices then stop after the items that they have.
   """
-  devices = local_devices(len(items))
+  devices = (local_devices(len(items)) * threads)[: max(len(items), 1)]
   if len(devices) == 1:
     yield from work(None, iter(items))
     return
@@ -79,7 +80,7 @@ class _Ended:
 
 
 class _Dealer(Generic[Item, Result]):
-  """Deals items to one thread for each device; see `on_local_devices`."""
+  """Deals items to a thread for each of the devices, which may be there several times; see `on_local_devices`."""
 
   def __init__(self, items: Sequence[Item], work: Work[Item, Result], devices: Sequence[Device]) -> None:
     self._items: Iterator[Item] = iter(items)

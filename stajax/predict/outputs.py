@@ -8,6 +8,7 @@ import csv
 import functools
 import json
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -245,15 +246,24 @@ class OverlayVideo(Output):
 
   @contextlib.contextmanager
   def opened(self) -> Generator[None]:
-    """Opens the video."""
-    with self._writer:
+    """Opens the video. A thread of its own encodes a frame while the next one is drawn."""
+    with self._writer, ThreadPoolExecutor(1, "encoder") as self._thread:
+      self._encoded: Future[None] | None = None
       yield
+      self._wait()
 
   def add_frame(self, frame: Frame) -> None:
-    """Draws the map over the frame."""
+    """Draws the map over the frame. What the encoder raises is raised here at the next frame, or in the end."""
     assert frame.picture is not None
     drawn = heat_overlay(frame.picture, frame.saliency, self._look)
-    self._writer.write(frame.time, caption(drawn, self._label) if self._label else drawn)
+    drawn = caption(drawn, self._label) if self._label else drawn
+    self._wait()
+    self._encoded = self._thread.submit(self._writer.write, frame.time, drawn)
+
+  def _wait(self) -> None:
+    """Waits until the last frame is encoded."""
+    if self._encoded is not None:
+      self._encoded.result()
 
 
 def _dumps(fields: dict[str, Any]) -> str:

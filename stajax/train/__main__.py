@@ -18,7 +18,7 @@ import tyro
 
 from stajax import cli, runtime, screen
 from stajax import config as configuration
-from stajax.runtime import processes
+from stajax.runtime import memory, processes
 from stajax.train.scale_batch import scale_batches
 
 PROGRAM = "stajax train"
@@ -56,6 +56,7 @@ def _main(argv: Sequence[str]) -> int:
 
 def run(config: configuration.Config, workdir: Path, distributed: bool = False, redo: Sequence[str] = ()) -> int:
   """Trains, and prints a line at the end; returns the exit code of `main`."""
+  memory.keep_freed_memory()  # before there are threads, which would have pools of their own
   runtime.configure()
 
   def command() -> int:

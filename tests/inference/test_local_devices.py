@@ -60,6 +60,20 @@ def test_one_device_works_in_the_callers_thread_in_order():
   assert list(on_local_devices([], work)) == []
 
 
+def test_a_device_works_on_several_items_at_the_same_time():
+  together = threading.Barrier(16, timeout=60)
+
+  def work(device, items):
+    for item in items:
+      together.wait()
+      yield device, item
+
+  found = list(on_local_devices(range(16), work, threads=2))
+  assert sorted(item for _, item in found) == list(range(16)) and is_quiet()
+  assert all(sum(each is device for each, _ in found) == 2 for device in local_devices())
+  assert list(on_local_devices([7], lambda device, items: ((device, item) for item in items), 2)) == [(None, 7)]
+
+
 def test_an_error_is_raised_and_ends_the_others():
   begun = []
 

@@ -237,6 +237,21 @@ def test_a_failure_leaves_no_half_written_output(tmp_path, out, monkeypatch):
   assert sorted(file.name for file in out.iterdir()) == ["a.maps-000.npz", "a.maps-001.npz"]  # complete in themselves
 
 
+@pytest.mark.parametrize("number", [3, 19])  # while others are drawn, and the last one
+def test_what_the_encoder_raises_leaves_no_overlay(number, tmp_path, out, monkeypatch):
+  path, write = write_video(tmp_path / "a.mp4", ramp(20), rate=8), VideoWriter.write
+
+  def failing(writer, time, *arguments):
+    if time > (number - 0.5) / 8:
+      raise OSError(28, "No space left on device")
+    write(writer, time, *arguments)
+
+  monkeypatch.setattr(VideoWriter, "write", failing)
+  with pytest.raises(OSError, match="No space left"):
+    predict_video(Brightness(), path, out)
+  assert not list(out.glob("*.mp4*"))
+
+
 def test_memory_does_not_grow_with_length(tmp_path, out, monkeypatch):
   monkeypatch.setattr(outputs, "MAPS_PER_PART", 10)
   monkeypatch.setattr("stajax.media.sound_windows.KEPT_COLUMNS", 300)

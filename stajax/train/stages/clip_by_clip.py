@@ -78,9 +78,13 @@ def write_all(
       yield clip
 
   done = len(own_clips) - len(missing)
+  # Short clips leave a device idle while the host prepares the next one. Long ones are launched in several batches, and
+  # two of them could be too large. Several processes on a machine fill each other's gaps.
+  is_short = int(run.data.records.num_frames.max(initial=0)) <= run.config.inference_batch
+  threads = 2 if is_short and jax.process_count() == 1 else 1
   questions = _Questions(description, run.data.records.num_clips)
   with runtime.progress(description, len(own_clips), "clip", done) as bar:
-    for _ in on_local_devices(missing, work):
+    for _ in on_local_devices(missing, work, threads):
       bar.update()
       questions.ask()
   questions.ask_the_rest()

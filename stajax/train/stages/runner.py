@@ -15,6 +15,7 @@ from stajax.cli import make_out_folder
 from stajax.config import Config
 from stajax.files import write_text
 from stajax.files.manifest import write_manifest
+from stajax.runtime import memory
 from stajax.screen import counted
 from stajax.train import external_taggers, initial_weights, train_network
 from stajax.train.run import Run, open_run
@@ -130,6 +131,7 @@ def _run_stage(stage: Stage, run: Run) -> None:
     stage_files.begin(stage, run.workdir, run.config)
   multihost_utils.sync_global_devices(f"{stage.name} begins")
   about = do_work(stage, run)
+  memory.give_back_freed_memory()  # so that what stages kept for themselves does not add up
   multihost_utils.sync_global_devices(stage.name)
   if jax.process_index() == 0:
     seconds = round(time.monotonic() - started, 1)
