@@ -53,6 +53,7 @@ config = Config(
     head_norm="batch",
     neck_depth=0,
     audio_encoder="yamnet",
+    begin_with_sound=True,
     reasoning_steps=1,
     fine_read_out=True,
   ),
