@@ -65,9 +65,13 @@ class ExternalTagger:
 
   def distinct_confidences(self, scores: np.ndarray) -> np.ndarray:
     """Returns the confidences (n, c) float32 in every tag by the classes that no other tag has; 0 if it has none."""
-    tags = self.members[:-1]
-    num_tags = np.bincount(np.concatenate(tags), minlength=scores.shape[1])
-    return confidences_in_tags(scores, [member[num_tags[member] == 1] for member in tags], self.combine)
+    return confidences_in_tags(scores, self.distinct_members, self.combine)
+
+  @property
+  def distinct_members(self) -> list[np.ndarray]:
+    """The classes of every tag that no other tag has, c arrays of indices."""
+    num_tags = np.bincount(np.concatenate(self.members[:-1]))
+    return [member[num_tags[member] == 1] for member in self.members[:-1]]
 
 
 @dataclass(frozen=True)
@@ -145,8 +149,17 @@ def check(run: Run) -> None:
     raise ConfigError(
       f"{table_path(run)}: has changed since the switch's labels were made with {used}; use another --workdir"
     )
-  if tagger.advice and jax.process_index() == 0 and run.workdir.done("tag_heard") is None:
-    print(tagger.advice, file=sys.stderr)
+  notes = [tagger.advice, _sharing(tagger, run) if run.config.hearing.teaches else ""]
+  if jax.process_index() == 0 and run.workdir.done("tag_heard") is None:
+    print("".join(f"{note}\n" for note in notes if note), end="", file=sys.stderr)
+
+
+def _sharing(tagger: ExternalTagger, run: Run) -> str:
+  """Returns one line on the tags that have no class of their own; empty if all have one."""
+  members = zip(run.data.records.categories, tagger.members[:-1], tagger.distinct_members, strict=True)
+  names = ", ".join(tag for tag, member, own in members if len(member) and not len(own))
+  found = "tags that share all their classes with other tags, and so are heard only in clips that have them"
+  return f"{table_path(run)}: {found}: {names}" if names else ""
 
 
 def summarise(tagger: ExternalTagger, run: Run, labels: np.ndarray) -> dict[str, Any]:

@@ -111,6 +111,16 @@ def test_a_class_of_several_tags_says_something_only_for_those_of_the_clip(own, 
   assert heard_tags(tagger, scores, np.array(own), 0.5).tolist() == expected
 
 
+def test_tags_without_a_class_of_their_own_are_named(tmp_path, records, capsys):
+  run = open_run(tmp_path, records, teaches=True)
+  (tmp_path / "tags.csv").write_text("tag,class\nbell,Bell\nbell,Music\ndrum,Music\nhorn,\n")
+  external_taggers.check(run)
+  message = capsys.readouterr().err
+  assert message.endswith(
+    "tags that share all their classes with other tags, and so are heard only in clips that have them: drum\n"
+  )
+
+
 def test_a_tagger_that_teaches_says_which_tags_it_hears_in_every_clip(tmp_path, records, monkeypatch):
   """The network that only hears learns this, and the switch from it and the clips' tags."""
   run = open_run(tmp_path, records, teaches=True)

@@ -21,6 +21,7 @@ from stajax.inference.predictor import Predictor, load_predictor, to_uint8
 from stajax.maps.pseudo import resize
 from stajax.train.stages.checks import check
 from stajax.train.stages.graph import make_graph
+from stajax.train.stages.teacher_maps import check_teacher
 from stajax.weights import store
 
 random_networks, small_programs = tiny.random_networks, tiny.small_programs
@@ -44,6 +45,20 @@ def test_a_teacher_is_named_where_one_is_needed(students):
   config = Config(name="a", students=students, init={"visual": "random"})
   with pytest.raises(ConfigError, match=r"students\.teacher"):
     check(config)
+
+
+def test_a_teacher_that_cannot_be_used_is_found_before_anything_is_trained(tmp_path):
+  def check_of(teacher: str, rate: float) -> None:
+    students = TAUGHT.model_copy(update={"teacher": teacher})
+    check_teacher(Config(name="a", students=students, data=Data(path="b", rate=rate)))
+
+  shipped = str(model.SHIPPED)  # its grid has 2 frames a second
+  check_of(shipped, 4)
+  with pytest.raises(model.ModelError, match="nowhere: not a model"):
+    check_of(str(tmp_path / "nowhere"), 2)
+  for rate in (1, 3):
+    with pytest.raises(ConfigError, match=f"data.rate is {rate}, expected a multiple of students.teacher's 2"):
+      check_of(shipped, rate)
 
 
 def test_a_student_without_a_switch_hears_whenever_there_is_sound(random_networks):

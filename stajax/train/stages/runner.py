@@ -26,7 +26,7 @@ from stajax.train.stages.graph import Stage, make_graph
 from stajax.train.stages.prepare_data import prepare_data
 from stajax.train.stages.pseudo_fixations import find_boxes, make_pseudo_fixations
 from stajax.train.stages.save_model import save_model
-from stajax.train.stages.teacher_maps import ask_teacher
+from stajax.train.stages.teacher_maps import ask_teacher, check_teacher
 from stajax.train.workdir import Workdir, WorkdirError
 
 _REPORTED = ("score_data", "score_stride")
@@ -52,6 +52,8 @@ def run_all(config: Config, folder: Path, redo: Sequence[str] = ()) -> str:
   """
   check(config)
   run, started = open_run(config, folder), time.monotonic()
+  if config.is_distilled and run.workdir.done("teacher_maps") is None:
+    check_teacher(config)
   parts = initial_weights.read(config, run.workdir)  # before the folder is claimed
   if jax.process_index() == 0:
     make_out_folder("--workdir", folder)

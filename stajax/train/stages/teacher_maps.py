@@ -11,7 +11,7 @@ import numpy as np
 
 from stajax import model as models
 from stajax import networks
-from stajax.config import ConfigError
+from stajax.config import Config, ConfigError
 from stajax.data.map_set import MapWriter
 from stajax.files import make_folder
 from stajax.inference.clip import Clip, clip_samples
@@ -19,6 +19,23 @@ from stajax.inference.predictor import Predictor, to_uint8
 from stajax.maps.pseudo import resize
 from stajax.train.run import Run, TrainedNetworks
 from stajax.train.stages.clip_by_clip import write_all
+
+
+def check_teacher(config: Config) -> None:
+  """Checks, before anything is trained for it, that the teacher can be read and has a rate that fits.
+
+  Raises:
+    ConfigError, ModelError: It cannot be used; one line.
+  """
+  _reach(config, models.load(config.students.teacher or "", ()))
+
+
+def _reach(config: Config, teacher: models.Model) -> int:
+  """Returns how many frames of the data lie between two of the teacher's grid, on which its neighbours in time are."""
+  reach = round(config.data.rate / teacher.rate)
+  if reach < 1 or reach * teacher.rate != config.data.rate:
+    raise ConfigError(f"data.rate is {config.data.rate:g}, expected a multiple of students.teacher's {teacher.rate:g}")
+  return reach
 
 
 def ask_teacher(run: Run) -> dict[str, Any]:
@@ -30,10 +47,7 @@ def ask_teacher(run: Run) -> dict[str, Any]:
   """
   config, path = run.config, run.workdir.pseudo_fixations
   teacher = models.load(config.students.teacher or "")
-  # The teacher's neighbours in time stay as far apart as on its own grid.
-  reach = round(config.data.rate / teacher.rate)
-  if reach < 1 or reach * teacher.rate != config.data.rate:
-    raise ConfigError(f"data.rate is {config.data.rate:g}, expected a multiple of students.teacher's {teacher.rate:g}")
+  reach = _reach(config, teacher)
   sha256 = {name: teacher.sha256[name] for name in networks.predicting_networks(teacher.config)}
   if not path.exists():
     make_folder(path.parent)
