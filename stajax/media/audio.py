@@ -55,13 +55,11 @@ def aligned_sound(
       return
     if notes is not None and (note := sound_note(container, stream)) is not None:
       notes.append(note)
-    track, lost_until, num_wrong = _AlignedTrack(rate, layout, clock), 0.0, 0
+    track, lost_until = _AlignedTrack(rate, layout, clock), 0.0
     try:
       for item in decode(container, stream, notes, "sound", Corrector(clock.sound)):
         if isinstance(item, av.AudioFrame):
-          frame, number = _finite(item)
-          num_wrong += number
-          yield from track.add(frame)
+          yield from track.add(item)
         elif isinstance(item, av.Packet):  # a packet that could not be decoded
           lost_until = (seconds(item.pts, item.time_base) or 0.0) + (seconds(item.duration, item.time_base) or 0.0)
     except (FFmpegError, ValueError) as error:
@@ -71,23 +69,6 @@ def aligned_sound(
     yield from track.finish(lost_until)
     if not track.has_begun and notes is not None:
       notes.append("sound: nothing of it can be decoded")
-    if num_wrong and notes is not None:
-      notes.append(f"sound: values that are no finite numbers ({num_wrong} of them) are taken for silence")
-
-
-def _finite(frame: av.AudioFrame) -> tuple[av.AudioFrame, int]:
-  """Returns a frame with 0 for what is not finite, and the number of such values; FFmpeg would make -1 of them."""
-  if not frame.format.name.startswith(("flt", "dbl")):
-    return frame, 0
-  values = frame.to_ndarray()
-  is_finite = np.isfinite(values)
-  if is_finite.all():
-    return frame, 0
-  clean = av.AudioFrame.from_ndarray(np.where(is_finite, values, 0), frame.format.name, frame.layout.name)
-  clean.pts, clean.sample_rate = frame.pts, frame.sample_rate
-  if frame.time_base is not None:
-    clean.time_base = frame.time_base
-  return clean, int(np.sum(~is_finite))
 
 
 class _AlignedTrack:

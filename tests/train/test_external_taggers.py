@@ -185,7 +185,7 @@ def test_plan_and_report_say_what_there_is(tmp_path, records, monkeypatch):
   run = open_run(tmp_path, records)
   monkeypatch.setattr(per_network, "_plan_network", lambda network, inputs: {})
   assert set(per_network.plan_networks(run.config, 3)) == set(TRAINED) - {"tagger"}
-  numbers = ("clips", "frames", "frames_without_target", "mean_area", "whole_frames", "on", "unlabelled")
+  numbers = ("clips", "frames", "frames_without_target", "mean_area", "whole_frames", "tag_heard", "unlabelled")
   done = dict.fromkeys((*numbers, "clips_alone_in_tag", "seconds", "provenance"), 1) | {"says": "yamnet: heard"}
   finish(run, *(stage.name for stage in make_graph(run.config)), **done)
   facts = collect_facts(run)
