@@ -52,8 +52,6 @@ def run_all(config: Config, folder: Path, redo: Sequence[str] = ()) -> str:
   """
   check(config)
   run, started = open_run(config, folder), time.monotonic()
-  if config.is_distilled and run.workdir.done("teacher_maps") is None:
-    check_teacher(config)
   parts = initial_weights.read(config, run.workdir)  # before the folder is claimed
   if jax.process_index() == 0:
     make_out_folder("--workdir", folder)
@@ -76,6 +74,8 @@ def _run_stages(run: Run, redo: Sequence[str]) -> int:
   stage_files.redo(redo, graph, run.workdir, config)
   multihost_utils.sync_global_devices("stages removed")
   stage_files.check(graph, run.workdir)
+  if config.is_distilled and run.workdir.done("teacher_maps") is None:
+    check_teacher(config)
   num_run = 0
   for number, stage in enumerate(graph, start=1):
     if _is_done(stage, run):
