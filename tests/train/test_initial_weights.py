@@ -176,7 +176,7 @@ def test_training_begins_with_the_file(tmp_path, files, no_stages, start):
   config = config.model_copy(update={"sa_coarse": ONE_STEP.model_copy(update={"start": start})})
   runner.run_all(config, tmp_path)
   run = make_run(tmp_path, fake_records(tmp_path / "records"), config)
-  set_table(run, "switch", np.zeros(run.data.records.total_frames, np.uint8))
+  set_table(run, "tag_heard", np.zeros(run.data.records.total_frames, np.uint8))
   if start:
     run.workdir.stage("s_coarse").mkdir(parents=True)
     visual = {name: x + 1 for name, x in of_part(variables, "visual").items()}
