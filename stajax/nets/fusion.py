@@ -69,7 +69,8 @@ def _double_by_products(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Computes the same as a product of matrices, whose 4×4 results for every pixel are added up where they overlap."""
   parts = jnp.einsum("mhwi,yxio->mhwyxo", x, kernel)
   parts = _add_up(_add_up(parts, 1), 2)
-  return rearrange(parts, "m h w y x o -> m (h y) (w x) o")
+  # One pair of axes at a time: with explicit sharding JAX refuses to join two pairs at once.
+  return rearrange(rearrange(parts, "m h w y x o -> m (h y) w x o"), "m h w x o -> m h (w x) o")
 
 
 def _add_up(parts: jax.Array, axis: int) -> jax.Array:
