@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import stajax
+from stajax.data.frame_sides import decode_ratio, scaled_side
 from stajax.files import FileError, atomic_folder, read_bytes, write_text
 from stajax.files.manifest import check_digest, digests, read_manifest, write_manifest
 from stajax.maps.confidence import Confidence
@@ -56,7 +57,7 @@ class Model:
     config: The configuration of its training.
     categories: The names of the tags, in the order of the class maps.
     rate: Frames a second of its grid.
-    side: The side of the square frames that it takes, in pixels.
+    side: The side of the frames that it was trained on as they are stored, in pixels.
     trained_on: What it was trained on, `synthetic` for the embedded clips.
     variables: The variables of its networks, by name.
     sha256: The SHA-256 of each network's weights.
@@ -81,6 +82,11 @@ class Model:
   confidence: Confidence | None = None
   calibration: Mapping[str, float] = dataclasses.field(default_factory=dict)
   precision: str | None = None
+
+  def side_of_frames(self, names: Sequence[str]) -> int:
+    """Returns the side of the square frames that networks by these names take: as training decodes stored ones."""
+    size = max(training_of(name, self.config).size for name in names)
+    return scaled_side(self.side, decode_ratio(self.side, size))
 
   @property
   def is_int8(self) -> bool:

@@ -67,9 +67,37 @@ def test_many_cores_and_settings_of_the_user_keep_what_is_usual(cores, environme
   assert faults > 0.9 * _BUFFER and kept < 0.1 * _BUFFER and left < 0.1 * _BUFFER
 
 
+_LARGE_BUFFERS = """
+import sys
+from stajax.runtime import memory
+
+def pages():
+  return int(open("/proc/self/statm").read().split()[1])
+
+if sys.argv[1] == "less":
+  memory.hold_less_memory()
+start, kept = pages(), []
+for _ in range(3):  # after the first one, glibc takes buffers of this size from its pool
+  buffer = b"x" * 25_000_000
+  kept.append(b"y" * 100_000)  # lies behind it in the pool
+  del buffer
+print(pages() - start)
+"""
+
+
+@_ON_GLIBC
+@pytest.mark.parametrize(("asked", "is_held"), [("less", False), ("usual", True)])
+def test_large_buffers_are_given_back_at_once(asked, is_held):
+  clean = {key: x for key, x in os.environ.items() if not key.startswith(("MALLOC_", "GLIBC_"))}
+  command = [sys.executable, "-c", _LARGE_BUFFERS, asked]
+  done = subprocess.run(command, capture_output=True, text=True, check=True, env=clean)
+  assert (int(done.stdout) > 0.2 * _BUFFER) == is_held
+
+
 def test_other_c_libraries_are_left_alone(monkeypatch):
   monkeypatch.setattr(memory, "_function", lambda _: None)
   memory.keep_freed_memory()
+  memory.hold_less_memory()
   memory.give_back_freed_memory()
 
 

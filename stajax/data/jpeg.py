@@ -17,6 +17,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from stajax.data.frame_sides import scaled_side
+
 _ALIGNMENT = 64  # bytes; TensorFlow copies arrays that begin at other addresses
 _PARTS = 4  # the parts per thread that a call is cut into, so that no thread waits long for the others
 
@@ -26,21 +28,6 @@ def encode_jpeg(frame: np.ndarray) -> bytes:
   buffer = io.BytesIO()
   Image.fromarray(frame).save(buffer, "JPEG", quality=95, subsampling=0)
   return buffer.getvalue()
-
-
-def decode_ratio(side: int, size: int) -> int:
-  """Returns the largest of the factors 1, 2, 4 and 8 by which JPEGs can be decoded smaller but not below `size`.
-
-  Args:
-    side: The side of the files in pixels.
-    size: The smallest side that is large enough.
-  """
-  return next((ratio for ratio in (8, 4, 2) if scaled_side(side, ratio) >= size), 1)
-
-
-def scaled_side(side: int, ratio: int) -> int:
-  """Returns the side of a JPEG that is decoded at 1/ratio."""
-  return -(-side // ratio)
 
 
 class _Blocks:

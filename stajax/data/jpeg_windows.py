@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stajax.data.jpeg import scaled_side
+from stajax.data.frame_sides import scaled_side
 from stajax.data.tensorflow_cpu import tf
 
 

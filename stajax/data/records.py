@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from stajax.data.jpeg import FrameDecoder, decode_ratio
+from stajax.data.frame_sides import decode_ratio
+from stajax.data.jpeg import FrameDecoder
 from stajax.data.schema import INTEGERS, SOUND_COLUMNS
 from stajax.data.shards import RecordError, SelectedReader, ShardReader, read_bytes
 from stajax.data.tensorflow_cpu import tf

@@ -15,7 +15,8 @@ import numpy as np
 from stajax.companions import num_nodes
 from stajax.data import sampler
 from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, StoredStages, TrainingSet
-from stajax.data.jpeg import FrameDecoder, decode_ratio, scaled_side
+from stajax.data.frame_sides import decode_ratio, scaled_side
+from stajax.data.jpeg import FrameDecoder
 from stajax.data.jpeg_windows import make_decode_window, seen_windows
 from stajax.data.lookup import Lookup
 from stajax.data.map_set import MapSet

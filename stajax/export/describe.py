@@ -74,7 +74,7 @@ def _preprocessing(model: Model, program: ExportedProgram) -> dict[str, Any]:
       " r is 1 on the grid.",
     },
     "frames": {
-      "side": model.side,
+      "side": program.shapes["frames"][0][-2],
       "text": "Upright full-range RGB, deinterlaced, squashed to side × side pixels whatever the picture's shape:"
       " averaged over areas (FFmpeg's `area`) where it gets smaller, bicubic where it gets larger. The program scales"
       " it further by itself.",

@@ -101,7 +101,8 @@ def make_program(model: Model, students: Sequence[str] | None = None) -> Exporte
     (final,) = final_maps(launched, config.maps.centre, config.maps.blur)
     return final
 
-  return ExportedProgram(maps, names, fragments, next(iter(parts.values())).size, _shapes(model.side, len(fragments)))
+  side = model.side_of_frames(names if switch is None else (*names, networks.SWITCH))
+  return ExportedProgram(maps, names, fragments, next(iter(parts.values())).size, _shapes(side, len(fragments)))
 
 
 def _shapes(side: int, num_fragments: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -97,6 +97,7 @@ def make_dense(
   device: Device = None,
   int8: bool = False,
   keeps_traces: bool = False,
+  shares: bool = True,
 ) -> DenseNetwork:
   """Returns a trained network, compiled for whole clips.
 
@@ -110,6 +111,7 @@ def make_dense(
     device: Where it computes; None for JAX's default device.
     int8: Whether its variables are for 8-bit integers.
     keeps_traces: Whether the next process shall find its programs traced.
+    shares: Whether other networks with the same backbone take its stages from the clip, where they are kept then.
   """
   return DenseNetwork(
     networks.make_network(name, config, num_categories, refine, int8),
@@ -117,7 +119,7 @@ def make_dense(
     networks.training_of(name, config).size,
     batch,
     cropped=networks.sees_crops(name, config),
-    keep_stages=networks.shared_stages(name, config),
+    keep_stages=networks.shared_stages(name, config) if shares else (),
     device=device,
     keeps_traces=keeps_traces,
   )

@@ -26,6 +26,8 @@ Features = dict[str, dict[str, jax.Array]]
 
 WINDOW = 128
 """Targets of a clip that is part of a long video."""
+SHORT_WINDOW = 48
+"""The same where no network has companions, which are found in a window: thus fewer frames are held."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@
 import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from stajax import networks
 from stajax.files.manifest import sha256_of_json
 from stajax.inference import Precision
 from stajax.inference.class_maps import make_dense, make_groups, switch_values
-from stajax.inference.clip import Clip, Sample, windows
+from stajax.inference.clip import SHORT_WINDOW, Clip, Sample, windows
 from stajax.inference.dense import DenseNetwork, Groups, fetch, take
 from stajax.inference.local_devices import Device
 from stajax.inference.pending import Pending, finish_in_turn
@@ -78,16 +78,18 @@ class Predictor:
     centre: bool | None = None,
     senses: Sequence[Senses] = (),
   ) -> None:
-    self.rate, self.side, self.trained_on = model.rate, model.side, model.trained_on
+    self.rate, self.trained_on = model.rate, model.trained_on
     self.seed, self.batch, self._settings = model.config.seed, batch, model.config.maps
     self.centre = self._settings.centre if centre is None else centre
     self.senses = tuple(senses)
     all_students = networks.students_of(model.config)
     students = all_students if students is None else tuple(students)
+    names = (*students, networks.SWITCH) if networks.SWITCH in model.variables else students
+    self.side = model.side_of_frames(names)
     self._are_all = set(students) == set(all_students)
     self.made_with: dict[str, Any] = {
       "trained_on": model.trained_on,
-      "sha256": {name: model.sha256[name] for name in (networks.SWITCH, *students) if name in model.sha256},
+      "sha256": {name: model.sha256[name] for name in names if name in model.sha256},
       "blur": self._settings.blur,
       "time_blur": self._settings.time_blur,
       "centre": self.centre,
@@ -98,15 +100,18 @@ class Predictor:
       self.made_with["calibration"] = sha256_of_json(dict(model.calibration))
     is_measured = self._are_all and self.centre == self._settings.centre
     self.confidence = model.confidence if is_measured else None
-    is_synthetic = model.trained_on == "synthetic"
-    self.notes = ["synthetic: the model was trained on rendered clips."] if is_synthetic else []
+    self.notes = ["synthetic: the model was trained on rendered clips."] if model.trained_on == "synthetic" else []
 
-    def dense(name: str) -> DenseNetwork:
-      variables, count = model.variables[name], len(model.categories)
-      return make_dense(name, variables, model.config, count, batch, int8=model.is_int8, keeps_traces=True)
+    def dense(name: str, shares: bool) -> DenseNetwork:
+      given = name, model.variables[name], model.config, len(model.categories), batch
+      return make_dense(*given, int8=model.is_int8, keeps_traces=True, shares=shares)
 
-    self._students = {name: dense(name) for name in students}
-    self._switch = dense(networks.SWITCH) if networks.SWITCH in model.variables else None
+    # Without companions, only the frames of a fragment are read beside a target.
+    is_local = not any(networks.NETWORKS[name].companions for name in names)
+    self._window = {"margin": 1, "length": max(SHORT_WINDOW, batch)} if is_local else {}
+    made = {name: dense(name, shares=len(names) > 1) for name in names}
+    self._switch, self._students = made.pop(networks.SWITCH, None), made
+    self._backbone = cache(partial(dense, students[0], shares=True))
     self._is_pretrained = model.config.has_frozen_backbone
 
   @property
@@ -140,7 +145,7 @@ class Predictor:
     reservoir = None if fragments is None else self.make_reservoir(fragments)
 
     def started() -> Iterator[Pending[np.ndarray]]:
-      for clip in windows(samples, reach):
+      for clip in windows(samples, reach, **self._window):
         pending = self.start_final_maps(clip, reservoir)
         del clip  # while the next one is read nothing needs its samples
         yield pending
@@ -162,7 +167,7 @@ class Predictor:
     reservoir = None if fragments is None else self.make_reservoir(fragments)
 
     def started() -> Iterator[Pending[dict[str, np.ndarray]]]:
-      for clip in windows(samples, reach):
+      for clip in windows(samples, reach, **self._window):
         pending = self._start_views(clip, reservoir)
         del clip
         yield pending
@@ -272,9 +277,8 @@ class Predictor:
     frames = [clip.samples[at][0] for at in clip.targets]
     maps = {_SPECTRAL_RESIDUAL: np.stack([baselines.spectral_residual(frame) for frame in frames])}
     if self._is_pretrained:
-      student = next(iter(self._students.values()))
-      size = (student.size, student.size)
-      f5 = np.asarray(take(student.stages(clip)["f5"], student.put(np.asarray(clip.targets))), np.float32)
+      size = ((backbone := self._backbone()).size,) * 2
+      f5 = np.asarray(take(backbone.stages(clip)["f5"], backbone.put(np.asarray(clip.targets))), np.float32)
       maps[_FEATURE_DISTANCE] = resize(baselines.feature_distance(f5), size) * centre_factor(size)
     return maps
 

@@ -125,7 +125,7 @@ class VideoWriter:
     rate = Fraction(self.info.rate).limit_denominator(1001)
     # A short look-ahead keeps few frames in memory. Without B-frames the last packet is that of the last frame, whose
     # duration is the only one that mp4 files state.
-    preview = {"crf": "20", "preset": "veryfast", "rc-lookahead": "10"}
+    preview = {"crf": "20", "preset": "veryfast", "rc-lookahead": "3"}
     settings = {**(preview if self._encoding is None else self._encoding.options), "bf": "0"}
     codec = CODECS["x264" if self._encoding is None else self._encoding.codec]
     self._stream = cast(av.VideoStream, self._container.add_stream(codec, rate=rate, options=settings))

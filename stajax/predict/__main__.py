@@ -35,6 +35,7 @@ from stajax.predict.job import Job
 from stajax.predict.names import is_done
 from stajax.predict.per_video import MAX_SECONDS, MapStream, Sampling, Summary, TimedMap
 from stajax.predict.wanted import USUAL, Wanted
+from stajax.runtime import memory
 
 PROGRAM = "stajax predict"
 
@@ -113,6 +114,7 @@ def _predict(arguments: Arguments) -> int:
   job = _job(arguments)
   if arguments.beam is not None:
     return _predict_on_beam(job, videos, shlex.split(arguments.beam))
+  memory.hold_less_memory()
   isolated.start()  # beside JAX and the model
   _check_hardware(job.decoding)
   model = _load(job)

@@ -40,8 +40,8 @@ Pictures = Callable[[], Iterable[tuple[float, np.ndarray]]]
 Times = Callable[[], Iterable[tuple[float, None]]]
 """Returns the times of the native frames, in seconds, where no output needs the frames themselves."""
 
-READ_AHEAD = 128
-"""How many samples are decoded while others are computed and drawn: those of a window of the predictor."""
+READ_AHEAD = 32
+"""How many samples are decoded while others are computed and drawn."""
 _SMOOTHED_TOGETHER = 16
 """How many maps are smoothed in time at once."""
 

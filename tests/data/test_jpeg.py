@@ -10,7 +10,8 @@ from PIL import Image
 
 pytest.importorskip("tensorflow")
 
-from stajax.data.jpeg import FrameDecoder, decode_ratio, encode_jpeg, scaled_side
+from stajax.data.frame_sides import decode_ratio, scaled_side
+from stajax.data.jpeg import FrameDecoder, encode_jpeg
 from stajax.data.jpeg_windows import make_decode_window
 from stajax.data.tensorflow_cpu import tf
 

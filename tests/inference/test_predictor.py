@@ -1,5 +1,7 @@
 """Prediction with a model folder: the students' maps equal those of the whole networks, and the final map is Eq. 17."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -7,10 +9,13 @@ import pytest
 from helpers import tiny
 from helpers.tiny import CONFIG, SIZE, STORED, make_samples, walk, whole
 from stajax import companions as groups
+from stajax import model as models
 from stajax import networks
+from stajax.data.frame_sides import decode_ratio
+from stajax.inference import predictor as predictor_module
 from stajax.inference.clip import Clip, windows
 from stajax.inference.pending import finish_in_turn
-from stajax.inference.predictor import load_predictor, to_uint8
+from stajax.inference.predictor import Predictor, load_predictor, to_uint8
 
 small_programs = tiny.small_programs
 random_networks, model_folder, predictor = tiny.random_networks, tiny.model_folder, tiny.predictor
@@ -89,6 +94,29 @@ def test_sta_alone_predicts_long_videos_in_windows(model_folder, random_networks
   assert [len(part) for part in parts] == [14, 10]
   np.testing.assert_allclose(np.concatenate(parts), found["sta"], rtol=1e-5, atol=1e-6)
   assert list(fast.maps(iter([]))) == []
+  monkeypatch.setattr(predictor_module, "SHORT_WINDOW", 5)  # the least is a batch
+  np.testing.assert_allclose(list(fast.maps(iter(samples))), found["sta"], rtol=1e-5, atol=1e-6)
+
+
+def test_one_student_alone_encodes_frames_in_one_program(model_folder, monkeypatch):
+  """Nothing else reads the stages of its backbone, which would take more memory than what it makes of them."""
+  asked = list[bool]()
+  made = predictor_module.make_dense
+  monkeypatch.setattr(
+    predictor_module, "make_dense", lambda *given, **named: asked.append(named["shares"]) or made(*given, **named)
+  )
+  Predictor(models.load(model_folder / "model", lambda _: ("sta",)), 16, ("sta",))
+  assert asked == [False]
+  load_predictor(model_folder / "model", 16)
+  assert asked == [False, True, True, True, True]
+
+
+def test_frames_are_as_large_as_training_decodes_them(model_folder):
+  model = models.load(model_folder / "model", lambda _: ("sta",))
+  for side, expected in ((SIZE, SIZE), (2 * SIZE, SIZE), (2 * SIZE - 1, SIZE), (4 * SIZE + 2, SIZE + 1), (20, 20)):
+    stored = dataclasses.replace(model, side=side)
+    assert Predictor(stored, 16, ("sta",)).side == stored.side_of_frames(["sta"]) == expected
+    assert side < SIZE or decode_ratio(side, SIZE) == -(-side // expected)
 
 
 def test_clips_of_other_lengths_compile_nothing(predictor, caplog):
