@@ -66,8 +66,8 @@ def make_batches(
       that `scaled_to` leaves out are 0; or each of the stored stages (b, n, t or 1, h, w, c). The step crops and
       mirrors frames and maps by box (b, n, t, 4) float32, (y0, x0, y1, x1) in [0, 1], and by flip (b,) bool, which
       holds for a whole group.
-    - With a batch that is filled up (see `HostShare`): counts (b,) float32, 0 for what fills it up; for examples it is
-      the number of slots of all hosts over that of examples, so that the mean over the slots is the batch's.
+    - With a batch that is filled up (see `HostShare`): counts (b,) float32, 0 for what fills it up, and for examples
+      the number of examples in the batch of all hosts.
 
   Raises:
     RecordError: A shard is damaged (raised while iterating).
@@ -92,8 +92,8 @@ def _make_fill(share: HostShare, global_batch: int) -> Callable[[Batch], Batch]:
   num_slots = len(slots) * share.num_hosts
   if num_slots == global_batch:
     return lambda batch: batch
-  counts = np.where(np.array(slots) < global_batch, num_slots / global_batch, 0).astype(np.float32)
-  # Nothing of an example is unusual, as zeros would be: a loss that is multiplied by 0 must be finite.
+  counts = np.where(np.array(slots) < global_batch, global_batch, 0).astype(np.float32)
+  # Nothing of an example is unusual, as zeros would be: a gradient that is multiplied by 0 must be finite.
   repeated = np.minimum(np.arange(len(slots)), num_examples - 1)
   return lambda batch: {**{name: values[repeated] for name, values in batch.items()}, "counts": counts}
 

@@ -30,9 +30,10 @@ STAGES = ("f3", "f4", "f5")
 """The keys that a batch has in place of `frames` where the features of a frozen backbone are stored."""
 
 COUNTS = "counts"
-"""The key that a batch has if it is filled up: (b,) float32, 0 for examples that count nowhere; the mean is 1.
+"""The key that a batch has if it is filled up: (b,) float32, 0 for examples that count nowhere, else how many count.
 
-So a mean needs no sum of its own, for which all devices would have to wait in the middle of the step.
+So a mean needs no sum of its own, for which all devices would have to wait in the middle of the step, and divides by
+the very number that the mean of a batch divides by that is not filled up.
 """
 
 _STATISTICS = "batch_stats"
@@ -266,8 +267,8 @@ def _mean(values: jax.Array, batch: Batch) -> jax.Array:
   """Returns the mean of values (b, …) over the examples that count, which all do if the batch is not filled up."""
   if COUNTS not in batch:
     return jnp.mean(values)
-  counts = batch[COUNTS].reshape(-1, *[1] * (values.ndim - 1))
-  return jnp.mean(values * counts)
+  of_examples = jnp.mean(values, axis=range(1, values.ndim))
+  return jnp.sum(jnp.where(batch[COUNTS] > 0, of_examples / jnp.maximum(batch[COUNTS], 1), 0))
 
 
 def _parts(tree: Any) -> dict[str, Any]:

@@ -29,15 +29,11 @@ def train(folder: Path, steps: int, devices=None, fail=lambda number: None):
   update = optimizer.make_optimizer("sgd", lambda _: 2e-3, 0.9, 1e-3, (1.0, 2.0, 10.0, 20.0))
   slots = np.array(HostShare(jax.process_index(), jax.process_count(), num_devices=mesh.size).slots_of(BATCH))
 
-  num_slots = len(slots) * jax.process_count()
-
   def batches(first, last):
     for number in range(first + 1, last + 1):
       fail(number)
       batch = {key: x[np.minimum(slots, BATCH - 1)] for key, x in make_batch(number, BATCH).items()}
-      yield batch | (
-        {} if mesh.size == 1 else {"counts": np.where(slots < BATCH, num_slots / BATCH, 0).astype(np.float32)}
-      )
+      yield batch | ({} if mesh.size == 1 else {"counts": np.where(slots < BATCH, BATCH, 0).astype(np.float32)})
 
   job = loop.Job("small", folder, steps, BATCH, checkpoint_every=2, log_every=1)
   train_step = step.make_train_step(network, step.classification_loss(SIZE), update, mesh)

@@ -27,7 +27,7 @@ def fill_up(batch, number, seed=9):
   examples = len(batch["tags"])
   other = make_batch(seed, number - examples, *batch["frames"].shape[1:3], sound="sound" in batch)
   filled = {key: np.concatenate([x, other[key]]) for key, x in batch.items()}
-  return filled | {"counts": np.where(np.arange(number) < examples, number / examples, 0).astype(np.float32)}
+  return filled | {"counts": np.where(np.arange(number) < examples, examples, 0).astype(np.float32)}
 
 
 def distance(left, right):
@@ -83,7 +83,7 @@ def test_the_gradients_of_every_kind_of_network_are_those_of_the_batch(name, mix
   expected, filled, other = jax.device_get([learn(batch), *(learn(fill_up(batch, 4, seed)) for seed in (1, 2))])
   assert distance(filled, expected) < 1e-5
   jax.tree.map(np.testing.assert_array_equal, filled, other)
-  counted = jax.device_get(learn({**fill_up(batch, 4, 1), "counts": np.ones(4, np.float32)}))
+  counted = jax.device_get(learn({**fill_up(batch, 4, 1), "counts": np.full(4, 4, np.float32)}))
   assert distance(counted, expected) > 1e-2
 
 
