@@ -209,6 +209,20 @@ def test_a_step_on_eight_devices_exchanges_gradients_alone():
   assert 0 <= found["collectives"]["all-reduce"]["bytes"] - gradients <= 16  # the loss and the metrics with them
 
 
+def test_what_fills_a_batch_up_costs_what_examples_cost():
+  """By XLA's own count, 20 of 24 slots cost as much as a batch of 24, and 24/20 of what a batch of 20 costs."""
+  sizes = {"network": {"width": 0.0625, "norm": "group"}, "s_coarse": {"size": 64, "batch": 20}}
+  config = configuration.Config(name="a", **sizes)  # pyright: ignore[reportArgumentType]
+
+  def flops(batch, devices, filled_up=False):
+    (program,) = compiling.training_step(config, "s_coarse", 3, batch, jax.devices()[:devices], filled_up)
+    return devices * (program.compiled.cost_analysis() or {})["flops"]
+
+  filled = flops(3, 8, filled_up=True)
+  assert filled == pytest.approx(flops(3, 8), rel=1e-3)
+  assert filled == pytest.approx(flops(5, 4) * 24 / 20, rel=0.02)
+
+
 def test_a_set_of_ones_own_is_planned_beside_the_others(monkeypatch):
   """Ten million clips of 80 frames, at 50 frames a second of each of 16 chips."""
   from stajax.plan import per_stage
