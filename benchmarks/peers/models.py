@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from benchmarks.peers import networks
 
 _FLOOR = 3.0  # added to class maps before the C-GCN, subtracted after it
+_LIFT = 4.0  # likewise to spatial maps before they are gated
 _REFINED = 32
 
 
@@ -60,8 +61,11 @@ class Classifier(nn.Module):
       control = self.temporal(spatial)
     if self.source == "sa" and sound is not None and switch is not None:
       control = self.sound_map(self.sound(sound.flatten(0, 1)), switch.flatten(), middle.shape[2:])
-    fused = middle if control is None else torch.cat([F.relu(networks.gate(middle, control)), middle], dim=1)
-    nodes = self.classify(fused).float().unflatten(0, (b, n))
+    lift, fused = 0.0, middle
+    if control is not None:
+      lift, lifted = _LIFT, middle + _LIFT
+      fused = torch.cat([F.relu(networks.gate(lifted, control)), lifted], dim=1)
+    nodes = (self.classify(fused).float() - lift).unflatten(0, (b, n))
     branches = nodes.mean(dim=(3, 4)) + self.bias
     if not self.plus:
       return Classification(nodes[:, 0], branches[:, 0], branches)
