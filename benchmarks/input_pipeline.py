@@ -33,7 +33,8 @@ from tqdm import tqdm
 from stajax.companions import Granularity
 from stajax.data.batch_settings import HostShare, NetworkInputs, Sampling, TrainingSet
 from stajax.data.batches import make_batches
-from stajax.data.jpeg import decode_ratio, encode_jpeg
+from stajax.data.frame_sides import decode_ratio
+from stajax.data.jpeg import encode_jpeg
 from stajax.data.map_set import MapSet, MapWriter
 from stajax.data.records import Records
 from stajax.data.shards import read_bytes

@@ -24,8 +24,8 @@ Sample = tuple[np.ndarray, np.ndarray | None]
 Features = dict[str, dict[str, jax.Array]]
 """Buffers (capacity, …) on the device by their names, for every encoder."""
 
-WINDOW = 128
-"""Targets of a clip that is part of a long video."""
+WINDOW, MARGIN = 128, 4
+"""Targets of a clip that is part of a long video, and its neighbours in time to either side."""
 SHORT_WINDOW = 48
 """The same where no network has companions, which are found in a window: thus fewer frames are held."""
 
@@ -131,7 +131,7 @@ class Clip:
 def windows(
   samples: Iterable[Sample],
   reach: int = 1,
-  margin: int = 4,
+  margin: int = MARGIN,
   length: int = WINDOW,
   other_sound: Iterable[np.ndarray | None] | None = None,
 ) -> Iterator[Clip]:

@@ -24,7 +24,7 @@ from stajax import networks
 from stajax.files.manifest import sha256_of_json
 from stajax.inference import Precision
 from stajax.inference.class_maps import make_dense, make_groups, switch_values
-from stajax.inference.clip import SHORT_WINDOW, Clip, Sample, windows
+from stajax.inference.clip import MARGIN, SHORT_WINDOW, WINDOW, Clip, Sample, windows
 from stajax.inference.dense import DenseNetwork, Groups, fetch, take
 from stajax.inference.local_devices import Device
 from stajax.inference.pending import Pending, finish_in_turn
@@ -108,7 +108,7 @@ class Predictor:
 
     # Without companions, only the frames of a fragment are read beside a target.
     is_local = not any(networks.NETWORKS[name].companions for name in names)
-    self._window = {"margin": 1, "length": max(SHORT_WINDOW, batch)} if is_local else {}
+    self._window = (1, max(SHORT_WINDOW, batch)) if is_local else (MARGIN, WINDOW)
     made = {name: dense(name, shares=len(names) > 1) for name in names}
     self._switch, self._students = made.pop(networks.SWITCH, None), made
     self._backbone = cache(partial(dense, students[0], shares=True))
@@ -145,7 +145,7 @@ class Predictor:
     reservoir = None if fragments is None else self.make_reservoir(fragments)
 
     def started() -> Iterator[Pending[np.ndarray]]:
-      for clip in windows(samples, reach, **self._window):
+      for clip in windows(samples, reach, *self._window):
         pending = self.start_final_maps(clip, reservoir)
         del clip  # while the next one is read nothing needs its samples
         yield pending
@@ -167,7 +167,7 @@ class Predictor:
     reservoir = None if fragments is None else self.make_reservoir(fragments)
 
     def started() -> Iterator[Pending[dict[str, np.ndarray]]]:
-      for clip in windows(samples, reach, **self._window):
+      for clip in windows(samples, reach, *self._window):
         pending = self._start_views(clip, reservoir)
         del clip
         yield pending
@@ -277,7 +277,7 @@ class Predictor:
     frames = [clip.samples[at][0] for at in clip.targets]
     maps = {_SPECTRAL_RESIDUAL: np.stack([baselines.spectral_residual(frame) for frame in frames])}
     if self._is_pretrained:
-      size = ((backbone := self._backbone()).size,) * 2
+      size = (backbone := self._backbone()).size, backbone.size
       f5 = np.asarray(take(backbone.stages(clip)["f5"], backbone.put(np.asarray(clip.targets))), np.float32)
       maps[_FEATURE_DISTANCE] = resize(baselines.feature_distance(f5), size) * centre_factor(size)
     return maps

@@ -1,7 +1,6 @@
 """Prediction and training that run already neither compile, nor transfer implicitly, nor copy on the device."""
 
 import contextlib
-import functools
 
 import jax
 import numpy as np
@@ -48,7 +47,7 @@ def test_transfers_and_compilations_are_noticed(caplog):
 
 def test_prediction_compiles_once_and_transfers_explicitly(model_folder, caplog, monkeypatch):
   """After one video nothing is compiled: not for longer ones, for short ones together, or for every method's maps."""
-  monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=8))
+  monkeypatch.setattr(prediction, "WINDOW", 8)
   predictor = prediction.load_predictor(model_folder, batch=4)
 
   def fragments():

@@ -1,7 +1,5 @@
 """Long companions from all over a video: the fragments, where they are read, and what the student makes of them."""
 
-import functools
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,6 @@ from helpers.media_files import clicks, moving, write_video
 from helpers.tiny import CONFIG, make_samples, whole
 from stajax import companions
 from stajax.eyetracking import read_tree
-from stajax.inference import predictor as prediction
 from stajax.inference import reservoir
 from stajax.inference.clip import Clip, joined, windows
 from stajax.inference.reservoir import SIZE, Fragments, read_file_fragments
@@ -46,7 +43,7 @@ def test_fragments_of_a_file_hear_the_second_around_their_middle(tmp_path):
 @pytest.mark.parametrize("number", [SIZE, pytest.param(9, marks=pytest.mark.slow)])
 def test_windows_of_a_long_video_have_companions_from_the_reservoir(predictor, random_networks, monkeypatch, number):
   """The maps of STA+ long equal those of the whole network, the others do not change, and fragments are read once."""
-  monkeypatch.setattr(prediction, "windows", functools.partial(windows, length=14))
+  monkeypatch.setattr(predictor, "_window", (4, 14))
   samples, asked = make_samples(30, heard=1), []
   runs = [[*make_samples(3, seed=100 + i, heard=1)] for i in range(number)]
   at = np.arange(number) * 31 // number
