@@ -60,7 +60,7 @@ class Clip:
     stored: Reads a stage (n, …) of a frozen backbone that is computed already, given the size of the frames, whether
       they are crops, and the stage's name.
     overlap: The samples that the window before has encoded.
-    capacity: The least number of samples that buffers have room for.
+    capacity: The most samples of any clip with which this one shares its programs; 0 if it shares them with none.
     starts: The samples that videos begin with; no sample has neighbours in another video.
     other_sound: For every sample the second of another video's sound, None where that is silent; empty if no maps with
       another sound are wanted.
@@ -102,12 +102,6 @@ class Clip:
     """Whether its video, or one of its videos, has more samples before or after these."""
     return self.first > 0 or len(self.targets) < len(self)
 
-  @property
-  def used_capacity(self) -> int:
-    """The number of samples that the buffers of its features have room for; 0 where there are none."""
-    buffers = jax.tree.leaves(self.features)
-    return len(buffers[0]) if buffers else 0
-
   def bounds(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the first sample of the video of each sample in `at` (…), and the number of samples of that video."""
     starts = np.asarray(self.starts)
@@ -145,7 +139,7 @@ def windows(
   others = itertools.repeat(None) if other_sound is None else other_sound
   iterator, first, begin = zip(samples, others), 0, 0
   held: list[tuple[Sample, np.ndarray | None]] = []
-  overlap, capacity = None, 0
+  overlap = capacity = None
   while True:
     wanted = begin + length + margin
     held = [*held, *itertools.islice(iterator, wanted - len(held))]
@@ -153,6 +147,8 @@ def windows(
     end = len(held) if is_last else begin + length
     if begin == end:
       return
+    if capacity is None:  # all windows get the room of the largest, so that they have the same programs
+      capacity = 0 if is_last else length + 2 * margin
     clip = Clip([sample for sample, _ in held], reach, range(begin, end), first, overlap=overlap, capacity=capacity)
     if other_sound is not None:
       clip.other_sound = [other for _, other in held]
@@ -160,8 +156,7 @@ def windows(
     if is_last:
       return
     dropped = max(end - margin, 0)
-    # The last window gets as much room, so that it needs no programs of its own.
-    overlap, capacity = Overlap(clip.features, dropped, len(held) - dropped), clip.used_capacity
+    overlap = Overlap(clip.features, dropped, len(held) - dropped)
     del clip  # and its samples, before others are read
     held, first, begin = held[dropped:], first + dropped, end - dropped
 

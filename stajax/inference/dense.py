@@ -247,12 +247,12 @@ class DenseNetwork:
     return buffers
 
   def _capacity(self, clip: Clip) -> int:
-    """Returns the number of samples that buffers have room for: a power of two of batches, or more if the clip asks.
+    """Returns the number of samples that buffers have room for: a power of two of batches.
 
-    There is room for one more batch where the first one does not begin at a multiple of the batch's size.
+    There is room for one more batch where the first one may not begin at a multiple of the batch's size.
     """
-    batches = -(-len(clip) // self._batch) + (clip.overlap is not None)
-    return max(self._batch * 2 ** (batches - 1).bit_length(), clip.capacity)
+    batches = -(-max(len(clip), clip.capacity) // self._batch) + (clip.capacity > 0)
+    return self._batch * 2 ** (batches - 1).bit_length()
 
 
 def fetch(results: Sequence[Any], count: int) -> Any:

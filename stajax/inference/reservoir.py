@@ -83,7 +83,7 @@ class Reservoir:
       assert self._found is not None, "`companions` has read them"
       runs = _join_fragments(self._found)
       # With a window's room, the programs of windows can be used; others would take more memory than larger buffers do.
-      runs.capacity = window.used_capacity
+      runs.capacity = window.capacity
       middles = network.put(np.arange(RUN // 2, SIZE * RUN, RUN))
       self._nodes = {shown: take(network.nodes(clip), middles) for shown, clip in self._show(runs).items()}
       self._found = None  # large, and there is one network with long companions

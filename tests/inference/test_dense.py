@@ -206,6 +206,18 @@ def test_windows_cover_the_whole_video(reach, margin, length):
     assert targets == list(range(count)) and len(pulled) == count
 
 
+@pytest.mark.parametrize("reach, margin, length", [(1, 4, 128), (1, 1, 48), (4, 1, 48), (15, 1, 48), (1, 0, 3)])
+def test_all_windows_of_a_video_have_the_same_programs(reach, margin, length):
+  """Buffers of one size, with room for a batch that begins anywhere; one window alone takes no more than it needs."""
+  for count in (1, length, length + margin * reach + 1, 4 * length + 3):
+    clips = list(windows([(number, None) for number in range(count)], reach, margin, length))
+    rooms = {DenseNetwork._capacity(SimpleNamespace(_batch=8), clip) for clip in clips}
+    (room,) = rooms
+    assert room >= max(map(len, clips)) + (7 if len(clips) > 1 else 0)
+    if count < length + margin * reach:
+      assert room < 2 * max(8, count)
+
+
 def apart(clip):
   """Returns groups of fragments of three frames that touch."""
   return np.array([[i, *(walk(i, side * 3 * clip.reach, len(clip)) for side in (-1, 1))] for i in clip.targets])
