@@ -98,20 +98,19 @@ class Predictor:
       self.made_with["precision"] = model.precision
     if model.is_int8:
       self.made_with["calibration"] = sha256_of_json(dict(model.calibration))
-    is_measured = self._are_all and self.centre == self._settings.centre
-    self.confidence = model.confidence if is_measured else None
+    self.confidence = model.confidence if self._are_all and self.centre == self._settings.centre else None
     self.notes = ["synthetic: the model was trained on rendered clips."] if model.trained_on == "synthetic" else []
 
     def dense(name: str, shares: bool) -> DenseNetwork:
-      given = name, model.variables[name], model.config, len(model.categories), batch
-      return make_dense(*given, int8=model.is_int8, keeps_traces=True, shares=shares)
+      given = name, model.variables[name], model.config, len(model.categories), batch, None, None, model.is_int8
+      return make_dense(*given, keeps_traces=True, shares=shares)
 
     # Without companions, only the frames of a fragment are read beside a target.
     is_local = not any(networks.NETWORKS[name].companions for name in names)
     self._window = (1, max(SHORT_WINDOW, batch)) if is_local else (MARGIN, WINDOW)
     made = {name: dense(name, shares=len(names) > 1) for name in names}
+    self._backbone = None if len(names) > 1 else cache(partial(dense, students[0], shares=True))
     self._switch, self._students = made.pop(networks.SWITCH, None), made
-    self._backbone = cache(partial(dense, students[0], shares=True))
     self._is_pretrained = model.config.has_frozen_backbone
 
   @property
@@ -277,7 +276,8 @@ class Predictor:
     frames = [clip.samples[at][0] for at in clip.targets]
     maps = {_SPECTRAL_RESIDUAL: np.stack([baselines.spectral_residual(frame) for frame in frames])}
     if self._is_pretrained:
-      size = (backbone := self._backbone()).size, backbone.size
+      backbone = self._backbone() if self._backbone else next(iter(self._students.values()))
+      size = (backbone.size, backbone.size)
       f5 = np.asarray(take(backbone.stages(clip)["f5"], backbone.put(np.asarray(clip.targets))), np.float32)
       maps[_FEATURE_DISTANCE] = resize(baselines.feature_distance(f5), size) * centre_factor(size)
     return maps

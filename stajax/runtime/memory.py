@@ -19,12 +19,11 @@ def keep_freed_memory() -> None:
   from the system each time, which has to clear every page. Only the main pool of glibc can hold buffers of this size,
   so all threads share it, for which those of many cores would wait. Settings in the environment stay as they are.
   """
-  if len(os.sched_getaffinity(0)) <= _MOST_CORES:
-    _set_options((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _MOST))
+  _set_options((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _MOST))
 
 
 def hold_less_memory() -> None:
-  """Lets the process give buffers of 12 MiB and more back as soon as it frees them, on Linux with glibc.
+  """Lets the process give buffers of 12 MiB and more back when it frees them, where `keep_freed_memory` does something.
 
   By default glibc keeps buffers of up to 32 MiB for later ones, in pools that most threads have for themselves. What
   lies between the used ones is lost: a tenth of the memory of a prediction. Settings in the environment stay as they
@@ -41,10 +40,10 @@ def give_back_freed_memory() -> None:
 
 
 def _set_options(*options: tuple[int, int]) -> None:
-  """Sets parameters of `mallopt` to values, unless the environment sets any."""
+  """Sets parameters of `mallopt` to values, unless the environment sets any or many cores would wait for a pool."""
   is_set = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.getenv("GLIBC_TUNABLES", "")
   set_option = _function("mallopt")
-  if set_option is not None and not is_set:
+  if set_option is not None and not is_set and len(os.sched_getaffinity(0)) <= _MOST_CORES:
     for option, value in options:
       set_option(option, value)
 
